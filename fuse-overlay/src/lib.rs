@@ -1,0 +1,1 @@
+//! A copy-on-write union filesystem.
