@@ -1,0 +1,3 @@
+//! The writable layer: an inode table in memory, a journal that makes it again, and data segments.
+
+pub mod journal;

@@ -1,0 +1,8 @@
+//! Pull, build and run OCI images as an ordinary user. `ARCHITECTURE.md` has the words and the arrows.
+
+pub mod cli;
+pub mod containers;
+pub mod host;
+pub mod images;
+pub mod store;
+mod sys;

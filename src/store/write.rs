@@ -1,0 +1,1 @@
+//! How is a file locked and replaced? Written aside, synced when it must last, renamed into place.
