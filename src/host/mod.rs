@@ -1,1 +1,7 @@
 //! What can this machine do, and who is asking? Probed by use, never assumed from a version.
+
+pub mod ids;
+pub mod probe;
+
+pub use ids::{IdMaps, IdRange};
+pub use probe::Probe;
