@@ -1,0 +1,44 @@
+# What the scripts need of a Debian 12: sourced by them, run as root. Each function does nothing where all is there.
+
+# need_packages NAME…
+need_packages() {
+    local missing=() name
+    for name in "$@"; do
+        dpkg-query -W -f '${Status}' "$name" 2> /dev/null | grep -q 'ok installed' || missing+=("$name")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    echo "installing ${missing[*]}"
+    apt-get -qq update
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "${missing[@]}" > /dev/null
+}
+
+# Distributions give these to everyone; minimal systems do not.
+open_devices() {
+    local device
+    for device in "/dev/fuse c 10 229" "/dev/net/tun c 10 200"; do
+        # shellcheck disable=SC2086
+        set -- $device
+        mkdir -p "$(dirname "$1")"
+        [ -e "$1" ] || mknod "$@"
+        chmod 0666 "$1"
+    done
+}
+
+# make_user NAME range|plain: an ordinary user, with 65,536 subordinate ids or with none.
+make_user() {
+    id "$1" > /dev/null 2>&1 || useradd --create-home --shell /bin/bash "$1"
+    case $2 in
+        range) grep -q "^$1:" /etc/subuid && grep -q "^$1:" /etc/subgid ||
+            usermod --add-subuids 1000000-1065535 --add-subgids 1000000-1065535 "$1" ;;
+        plain) sed -i "/^$1:/d" /etc/subuid /etc/subgid ;;
+    esac
+}
+
+# Cargo and the pinned toolchain; rustup is the one thing Debian 12 does not have.
+need_cargo() {
+    [ ! -d "$HOME/.cargo/bin" ] || PATH=$HOME/.cargo/bin:$PATH
+    command -v cargo > /dev/null || {
+        echo "cargo is missing: install Rust 1.95 from https://rustup.rs and start again" >&2
+        exit 1
+    }
+}

@@ -1,0 +1,25 @@
+//! What every test that drives the real binary needs: a private store, a registry, images made by other tools.
+//!
+//! The tests are an ordinary user's: `scripts/test.sh` runs them as one with an id range and as one without.
+//! The images are made once by `scripts/images.sh`, as root; a test that misses them fails and says so.
+// Each test file compiles this module for itself and uses a part of it.
+#![allow(dead_code, unreachable_pub, clippy::expect_used)]
+
+mod bryo;
+mod registry;
+
+pub use bryo::{Bryo, Done, has_id_range};
+pub use registry::{Mode, Registry};
+
+use std::path::PathBuf;
+
+/// Where `scripts/images.sh` keeps what it made.
+pub fn images() -> PathBuf {
+    let dir = std::env::var_os("BRYO_TEST_IMAGES").map_or("/var/cache/bryo-tests".into(), PathBuf::from);
+    assert!(
+        dir.join("registry").is_dir(),
+        "no images in {}: run scripts/test.sh, or scripts/images.sh as root",
+        dir.display()
+    );
+    dir
+}
