@@ -1,5 +1,7 @@
 //! What does a name mean, who serves it, and how is an image fetched, listed and removed?
 
+pub mod reference;
+
 use fuse_overlay::index::DiffId;
 use fuse_overlay::union::Lower;
 use oci_spec::image::ImageConfiguration;
