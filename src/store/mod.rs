@@ -1,8 +1,27 @@
 //! What lies where on disk, and how is a file locked and replaced?
 
 pub mod digest;
+mod error;
+mod failpoint;
+mod lease;
+pub mod lock;
+mod medium;
 pub mod root;
 pub mod write;
 
 pub use digest::{ChainId, Digest};
+pub use error::Error;
+pub use lock::{Lock, Mode};
+pub use medium::Medium;
 pub use root::Store;
+pub use write::{Aside, Durability};
+
+/// A new store in a directory that goes with the returned guard.
+#[cfg(test)]
+pub(crate) fn scratch() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().expect("a scratch directory");
+    let below = |name| dir.path().join(name);
+    let store = Store::at(below("root"), below("state"), below("run"));
+    store.prepare().expect("a new store");
+    (dir, store)
+}

@@ -1,12 +1,23 @@
 //! What lies where: the store's directories and the paths of its objects (`ARCHITECTURE.md`, "Files on disk").
 
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use fuse_overlay::index::DiffId;
+use nix::unistd::geteuid;
 
-use super::{ChainId, Digest};
+use super::lock::{Lock, Mode};
+use super::write::{Aside, Durability, replace};
+use super::{ChainId, Digest, Error, Medium};
 
-/// The three places where Bryo keeps files. Opening one creates what is missing, 0700.
+/// The layout that this program writes. A newer one is refused; there is no older one yet.
+pub const VERSION: u32 = 1;
+
+/// The three places where Bryo keeps files.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
@@ -20,6 +31,51 @@ impl Store {
         Store { root, state, run }
     }
 
+    /// The caller's store, at `$BRYO_ROOT`, `$BRYO_STATE`, `$BRYO_RUN` or their defaults. What is missing is created.
+    pub fn open() -> Result<Store, Error> {
+        let store = Places::from(|name| env::var_os(name).filter(|value| !value.is_empty())).store()?;
+        store.prepare()?;
+        Ok(store)
+    }
+
+    /// Creates what is missing, 0700, and checks owners and version. Costs four system calls when all is there.
+    pub fn prepare(&self) -> Result<(), Error> {
+        match fs::read_to_string(self.root.join("version")) {
+            Ok(text) => {
+                let found = text
+                    .trim()
+                    .parse()
+                    .map_err(|_| Error::BadVersion(self.root.join("version")))?;
+                if found > VERSION {
+                    return Err(Error::Newer {
+                        path: self.root.clone(),
+                        found,
+                    });
+                }
+                check_owner(&self.root)?;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => self.create()?,
+            Err(error) => return Err(Error::io("read", &self.root.join("version"))(error)),
+        }
+        create_dirs(&self.state.join("containers"))?;
+        check_owner(&self.state)?;
+        private_dir(&self.run)
+    }
+
+    /// A new store; the version comes last, so that one killed half-way is made again.
+    fn create(&self) -> Result<(), Error> {
+        for directory in ["layers", "merged", "blobs/sha256", "tmp", "locks"] {
+            create_dirs(&self.root.join(directory))?;
+        }
+        check_owner(&self.root)?;
+        replace(
+            &self.tmp(),
+            &self.root.join("version"),
+            format!("{VERSION}\n").as_bytes(),
+            Durability::Durable,
+        )
+    }
+
     /// Images: written once, only read by `run`.
     pub fn root(&self) -> &Path {
         &self.root
@@ -31,6 +87,22 @@ impl Store {
     /// Sockets and the holder's record; gone after a reboot.
     pub fn run(&self) -> &Path {
         &self.run
+    }
+    /// Files on their way into the root.
+    pub fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+    /// Where stored layers lie.
+    pub fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+    /// Where merged indexes lie.
+    pub fn merged(&self) -> PathBuf {
+        self.root.join("merged")
+    }
+    /// Where manifests and configs lie.
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
     }
     /// A layer's uncompressed tar.
     pub fn layer_tar(&self, layer: &DiffId) -> PathBuf {
@@ -59,5 +131,221 @@ impl Store {
     /// A container's directory.
     pub fn container(&self, id: &str) -> PathBuf {
         self.state.join("containers").join(id)
+    }
+
+    /// Locks an object of the root (`references`, `content`, `layer-<hex>`, …), waiting for others to let go.
+    pub fn lock(&self, object: &str, mode: Mode) -> Result<Lock, Error> {
+        Lock::acquire(&self.root.join("locks").join(object), mode)
+    }
+
+    /// A new file that a rename will bring into the root.
+    pub fn aside(&self) -> Result<Aside, Error> {
+        Aside::create(&self.tmp())
+    }
+
+    /// Whether the images lie on a disk of this machine.
+    pub fn medium(&self) -> Result<Medium, Error> {
+        Medium::of(&self.root)
+    }
+}
+
+/// What the environment says about the places; unset and empty are the same.
+struct Places {
+    root: Option<PathBuf>,
+    state: Option<PathBuf>,
+    run: Option<PathBuf>,
+    data_home: Option<PathBuf>,
+    home: Option<PathBuf>,
+    runtime_dir: Option<PathBuf>,
+}
+
+impl Places {
+    fn from(variable: impl Fn(&str) -> Option<OsString>) -> Places {
+        let path = |name| variable(name).map(PathBuf::from);
+        // The XDG base directory specification has relative paths ignored.
+        let absolute = |name| path(name).filter(|path| path.is_absolute());
+        Places {
+            root: path("BRYO_ROOT"),
+            state: path("BRYO_STATE"),
+            run: path("BRYO_RUN"),
+            data_home: absolute("XDG_DATA_HOME"),
+            home: absolute("HOME"),
+            runtime_dir: absolute("XDG_RUNTIME_DIR"),
+        }
+    }
+
+    fn store(self) -> Result<Store, Error> {
+        let absolute = |path: PathBuf| std::path::absolute(&path).map_err(Error::io("resolve", &path));
+        let data_home = self.data_home.or_else(|| Some(self.home?.join(".local/share")));
+        let root = match self.root {
+            Some(root) => root,
+            None => data_home.ok_or(Error::NoHome)?.join("bryo"),
+        };
+        let root = absolute(root)?;
+        let state = match self.state {
+            Some(state) => absolute(state)?,
+            None => default_state(&root)?,
+        };
+        let run = match (self.run, self.runtime_dir) {
+            (Some(run), _) => absolute(run)?,
+            (None, Some(dir)) if is_mine(&dir) => dir.join("bryo"),
+            _ => PathBuf::from(format!("/tmp/bryo-{}", geteuid())),
+        };
+        Ok(Store::at(root, state, run))
+    }
+}
+
+/// Under the root on a local disk; else in /var/tmp, which is this node's own and outlives a reboot: a writable layer
+/// must not be opened on two hosts, and a network filesystem makes each of its syncs a round trip.
+fn default_state(root: &Path) -> Result<PathBuf, Error> {
+    let existing = root
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"));
+    Ok(match Medium::of(existing)? {
+        Medium::Local => root.join("state"),
+        Medium::Network => {
+            let own = PathBuf::from(format!("/var/tmp/bryo-{}", geteuid()));
+            private_dir(&own)?;
+            own.join("state")
+        }
+    })
+}
+
+fn is_mine(dir: &Path) -> bool {
+    fs::metadata(dir).is_ok_and(|found| found.is_dir() && found.uid() == geteuid().as_raw())
+}
+
+fn create_dirs(path: &Path) -> Result<(), Error> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(Error::io("create the directory", path))
+}
+
+fn check_owner(path: &Path) -> Result<(), Error> {
+    let found = fs::metadata(path).map_err(Error::io("look at", path))?;
+    let me = geteuid().as_raw();
+    if found.uid() != me {
+        return Err(Error::Foreign {
+            path: path.to_owned(),
+            owner: found.uid(),
+            me,
+        });
+    }
+    Ok(())
+}
+
+/// Makes sure of a directory that no other user may enter. Its parent may be /tmp, where anyone could have made it
+/// first: so what is there is looked at without following links.
+fn private_dir(path: &Path) -> Result<(), Error> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => create_dirs(path)?,
+        other => other.map_err(Error::io("create the directory", path))?,
+    }
+    let found = fs::symlink_metadata(path).map_err(Error::io("look at", path))?;
+    if !found.is_dir() {
+        return Err(Error::NotDirectory(path.to_owned()));
+    }
+    check_owner(path)?;
+    let mode = found.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(Error::Open {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    Ok(())
+}
+
+/// A directory listing; a directory that is not there is empty.
+pub(crate) fn list(directory: &Path) -> Result<Vec<fs::DirEntry>, Error> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries
+            .collect::<io::Result<_>>()
+            .map_err(Error::io("list", directory)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Error::io("list", directory)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn places(set: &[(&str, &str)]) -> Places {
+        let set: std::collections::HashMap<String, String> = set
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
+        Places::from(|name| set.get(name).map(OsString::from))
+    }
+
+    #[test]
+    fn the_root_is_what_the_environment_says_most_closely() {
+        let root = |set: &[(&str, &str)]| places(set).store().map(|store| store.root).ok();
+        let both = [("HOME", "/h"), ("XDG_DATA_HOME", "/d"), ("BRYO_ROOT", "/r")];
+        assert_eq!(root(&both), Some("/r".into()));
+        assert_eq!(root(&both[..2]), Some("/d/bryo".into()));
+        assert_eq!(root(&both[..1]), Some("/h/.local/share/bryo".into()));
+        assert_eq!(
+            root(&[("HOME", "/h"), ("XDG_DATA_HOME", "relative")]),
+            Some("/h/.local/share/bryo".into())
+        );
+        assert_eq!(root(&[]), None);
+    }
+
+    #[test]
+    fn state_lies_under_a_local_root_and_sockets_in_the_session_directory() {
+        let session = tempfile::tempdir().unwrap();
+        let session = session.path().to_str().unwrap();
+        let store = places(&[("BRYO_ROOT", session), ("XDG_RUNTIME_DIR", session)])
+            .store()
+            .unwrap();
+        assert_eq!(store.state, Path::new(session).join("state"));
+        assert_eq!(store.run, Path::new(session).join("bryo"));
+        // Under Slurm, su and cron the variable often names a directory that is gone.
+        let store = places(&[("BRYO_ROOT", session), ("XDG_RUNTIME_DIR", "/nowhere/1")])
+            .store()
+            .unwrap();
+        assert_eq!(store.run, Path::new(&format!("/tmp/bryo-{}", geteuid())));
+    }
+
+    #[test]
+    fn a_store_is_made_private_and_found_again() {
+        let (_dir, store) = super::super::scratch();
+        store.prepare().unwrap();
+        for path in [store.root(), store.state(), store.run()] {
+            assert_eq!(
+                fs::metadata(path).unwrap().mode() & 0o777,
+                0o700,
+                "{}",
+                path.display()
+            );
+        }
+        assert_eq!(fs::read_to_string(store.root().join("version")).unwrap(), "1\n");
+    }
+
+    #[test]
+    fn a_newer_store_is_refused() {
+        let (_dir, store) = super::super::scratch();
+        fs::write(store.root().join("version"), "2\n").unwrap();
+        assert!(matches!(store.prepare(), Err(Error::Newer { found: 2, .. })));
+        fs::write(store.root().join("version"), "debian").unwrap();
+        assert!(matches!(store.prepare(), Err(Error::BadVersion(_))));
+    }
+
+    #[test]
+    fn a_socket_directory_open_to_others_or_a_link_is_refused() {
+        let (dir, store) = super::super::scratch();
+        fs::set_permissions(store.run(), fs::Permissions::from_mode(0o750)).unwrap();
+        assert!(matches!(store.prepare(), Err(Error::Open { mode: 0o750, .. })));
+        fs::remove_dir(store.run()).unwrap();
+        std::os::unix::fs::symlink(dir.path(), store.run()).unwrap();
+        assert!(matches!(store.prepare(), Err(Error::NotDirectory(_))));
     }
 }

@@ -1,1 +1,174 @@
-//! How is a file locked and replaced? Written aside, synced when it must last, renamed into place.
+//! How is a file replaced? Written aside, synced when it must last, renamed into place.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::lock::{self, Attempt, Lock, Mode};
+use super::{Error, failpoint};
+
+/// What must be left of a file after the machine stops at the worst moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// All of it: images, named containers. File and directory are flushed to the disk.
+    Durable,
+    /// Nothing: derived files, and what `--rm` will delete. A killed process leaves them whole, a power cut may not.
+    Volatile,
+}
+
+/// A file being written beside the place where it will lie. Dropped without [`Aside::commit`], it is removed; after a
+/// kill it stays until [`remove_orphans`] finds that nobody holds its lock.
+#[derive(Debug)]
+pub struct Aside {
+    path: PathBuf,
+    lock: Lock,
+    committed: bool,
+}
+
+impl Aside {
+    /// A new empty file, 0600, in `directory`, which lies on the filesystem of the file's final place.
+    pub fn create(directory: &Path) -> Result<Aside, Error> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        failpoint::step();
+        loop {
+            // Unique among the living of this host; processes of other hosts are told apart by the exclusive creation.
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = directory.join(format!("{}-{number}", std::process::id()));
+            match lock::create_new(&path)? {
+                Some(lock) => {
+                    return Ok(Aside {
+                        path,
+                        lock,
+                        committed: false,
+                    });
+                }
+                None => continue,
+            }
+        }
+    }
+
+    /// The file, open for reading and writing.
+    pub fn file(&self) -> &File {
+        self.lock.file()
+    }
+
+    /// Where it lies until then.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Brings it to its place, replacing what is there.
+    pub fn commit(mut self, to: &Path, durability: Durability) -> Result<(), Error> {
+        if durability == Durability::Durable {
+            failpoint::step();
+            self.file()
+                .sync_all()
+                .map_err(Error::io("flush to the disk", &self.path))?;
+        }
+        failpoint::step();
+        fs::rename(&self.path, to).map_err(Error::io("move a new file to", to))?;
+        self.committed = true;
+        match durability {
+            Durability::Durable => sync_parent(to),
+            Durability::Volatile => Ok(()),
+        }
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if !self.committed {
+            // Best effort: what stays is an orphan, which prune removes.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Writes a whole small file at `path`, by way of the directory `aside` on the same filesystem.
+pub fn replace(aside: &Path, path: &Path, bytes: &[u8], durability: Durability) -> Result<(), Error> {
+    let new = Aside::create(aside)?;
+    failpoint::step();
+    new.file()
+        .write_all(bytes)
+        .map_err(Error::io("write", new.path()))?;
+    new.commit(path, durability)
+}
+
+/// Removes a file; one that is not there is as good. Gives the bytes of disk that this frees.
+pub fn remove(path: &Path) -> Result<u64, Error> {
+    let size = match fs::symlink_metadata(path) {
+        Ok(found) => found.len(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(Error::io("look at", path)(error)),
+    };
+    failpoint::step();
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(size),
+    }
+}
+
+/// Flushes the directory of `path`: its name is then on the disk, or off it.
+pub fn sync_parent(path: &Path) -> Result<(), Error> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    failpoint::step();
+    File::open(directory)
+        .and_then(|open| open.sync_all())
+        .map_err(Error::io("flush to the disk", directory))
+}
+
+/// Removes what killed processes left in a directory of files aside. Gives the bytes that this frees.
+pub fn remove_orphans(directory: &Path) -> Result<u64, Error> {
+    let mut freed = 0;
+    for entry in super::root::list(directory)? {
+        let path = entry.path();
+        if lock::is_lease(&path) {
+            continue; // Belongs to the file of the same name, and goes with it.
+        }
+        match Lock::attempt_existing(&path, Mode::Exclusive)? {
+            Attempt::Held => {}
+            Attempt::Gone => {}
+            Attempt::Taken(lock) => {
+                freed += remove(&path)?;
+                drop(lock);
+            }
+        }
+    }
+    Ok(freed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_is_whole_and_leaves_nothing_aside() {
+        let (_dir, store) = super::super::scratch();
+        let path = store.references();
+        for text in ["one", "two"] {
+            replace(&store.tmp(), &path, text.as_bytes(), Durability::Durable).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(fs::read_dir(store.tmp()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_given_up_is_removed() {
+        let (_dir, store) = super::super::scratch();
+        let aside = store.aside().unwrap();
+        aside.file().write_all(b"half").unwrap();
+        drop(aside);
+        assert_eq!(fs::read_dir(store.tmp()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn orphans_go_and_files_of_the_living_stay() {
+        let (_dir, store) = super::super::scratch();
+        fs::write(store.tmp().join("1-0"), "left by the dead").unwrap();
+        let living = store.aside().unwrap();
+        assert_eq!(remove_orphans(&store.tmp()).unwrap(), 16);
+        assert!(living.path().exists());
+        living.commit(&store.references(), Durability::Volatile).unwrap();
+    }
+}
