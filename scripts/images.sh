@@ -28,11 +28,12 @@ storage:
   maintenance: {uploadpurging: {enabled: false}}
 http: {addr: "127.0.0.1:0"}
 YML
+    rm -f "$work/registry.log" # a reader must not find the last one's port
     docker-registry serve "$work/registry.yml" > "$work/registry.log" 2>&1 &
     registry_pid=$!
     trap 'kill $registry_pid' EXIT
     for _ in $(seq 100); do
-        registry=$(sed -n 's/.*listening on \([0-9.:]*\)".*/\1/p' "$work/registry.log")
+        registry=$(sed -n 's/.*listening on \([0-9.:]*\)".*/\1/p' "$work/registry.log" 2> /dev/null || true)
         [ -z "$registry" ] || return 0
         sleep 0.1
     done
@@ -88,7 +89,7 @@ make_configured() {
     push configured configured:latest v2s2 gzip
     push configured configured:oci oci gzip
     local list
-    buildah rmi localhost/platforms > /dev/null 2>&1 || true
+    ! podman manifest exists localhost/platforms || podman manifest rm localhost/platforms > /dev/null
     list=$(buildah manifest create localhost/platforms)
     for arch in arm64 amd64; do
         c=$(buildah from localhost/busybox)
@@ -101,8 +102,10 @@ make_configured() {
 
 # Debian as it installs itself, nothing more.
 make_debian() {
-    mmdebstrap --quiet --variant=minbase bookworm "$work/debian.tar" "$debian_mirror"
-    podman import --quiet --change CMD=/bin/bash "$work/debian.tar" localhost/debian > /dev/null
+    mmdebstrap --quiet --variant=minbase --customize-hook='for f in hosts hostname resolv.conf; do : > "$1/etc/$f"; done' \
+        bookworm "$work/debian.tar" "$debian_mirror"
+    podman import --quiet --change 'CMD ["/bin/bash"]' \
+        --change ENV=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$work/debian.tar" localhost/debian > /dev/null
     rm "$work/debian.tar"
     push debian debian:12 oci gzip
     push debian debian:zstd oci zstd
@@ -219,11 +222,16 @@ needs() { # what an image is made from
     case $1 in odd | configured | many | few) echo busybox ;; software) echo debian ;; esac
 }
 
-# Makes one image unless it was made by these very lines.
+# Makes one image unless it was made by these very lines, over the same base.
 make() {
     local before stamp
+    declare -F "make_$1" > /dev/null || { say "there is no image $1"; exit 2; }
     for before in $(needs "$1"); do make "$before"; done
-    stamp=$( (declare -f "make_$1"; [ "$1" != odd ] || declare -f odd_layer_1 odd_layer_2 odd_layer_3 odd_layer_4) | sha256sum | cut -c1-64)
+    stamp=$( {
+        declare -f "make_$1"
+        [ "$1" != odd ] || declare -f odd_layer_1 odd_layer_2 odd_layer_3 odd_layer_4
+        for before in $(needs "$1"); do cat "$work/$before.made"; done
+    } | sha256sum | cut -c1-64)
     [ "$(cat "$work/$1.made" 2> /dev/null)" != "$stamp" ] || return 0
     local start=$SECONDS
     "make_$1"
@@ -232,11 +240,13 @@ make() {
     say "$1 made in $((SECONDS - start)) s"
 }
 
-# What podman shows of IMAGE, as the given lister prints it.
+# What podman shows of IMAGE (the kernel's overlayfs over its unpacked layers), as the given lister prints it.
 tree() { # IMAGE LISTER
     [ ! -e "$cache/$1.tree" ] || [ "$2" -nt "$cache/$1.tree" ] || return 0
     local m
-    podman run --rm --network host --volume "$2:/list-tree:ro" "localhost/$1" /list-tree / > "$work/$1.tree"
+    m=$(podman image mount "localhost/$1")
+    "$2" "$m" > "$work/$1.tree"
+    podman image unmount "localhost/$1" > /dev/null
     mv "$work/$1.tree" "$cache/$1.tree"
 }
 
