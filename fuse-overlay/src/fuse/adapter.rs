@@ -1,0 +1,261 @@
+//! Message → call → answer: decodes a request, calls the [`Tree`], encodes what it says. Nothing is decided here but
+//! how a failure ends: with an errno, or, after a bug, with EIO for this request alone.
+
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use nix::errno::Errno;
+
+use super::ids::IdMap;
+use super::reply::{Added, Form, Listing, Reply};
+use super::request::{Operation, Request};
+use super::sync::Unsynced;
+use super::wire::{self, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, GetXattrOut, OpenOut, WriteOut};
+use crate::attr::{Attr, Ino, Kind};
+use crate::union::{SetAttr, Tree};
+
+/// A tree as the kernel talks to it.
+pub(super) struct Adapter {
+    pub(super) tree: Tree,
+    pub(super) ids: IdMap,
+    pub(super) unsynced: Unsynced,
+}
+
+/// How a request ends.
+enum End {
+    /// With the reply as it was filled.
+    Answered,
+    /// The kernel waits for no answer.
+    Silent,
+}
+
+type Ended = Result<End, Errno>;
+
+impl Adapter {
+    /// Handles one message. Returns the bytes to send back, if any.
+    pub(super) fn handle<'r>(&self, message: &[u8], reply: &'r mut Reply) -> Option<&'r [u8]> {
+        reply.clear();
+        let request = match Request::decode(message) {
+            Ok(request) => request,
+            Err((Some(header), errno)) => return Some(reply.finish(header.unique, Err(errno))),
+            Err((None, _)) => {
+                tracing::error!(len = message.len(), "FUSE message without a header");
+                return None;
+            }
+        };
+        let header = request.header;
+        let _span = tracing::trace_span!(
+            "fuse",
+            unique = header.unique,
+            ino = header.nodeid,
+            pid = header.pid
+        )
+        .entered();
+        tracing::trace!(operation = ?request.operation);
+        // The tree's locks do not poison and its changes are whole records, so a panic costs this request alone.
+        let ended = catch_unwind(AssertUnwindSafe(|| self.answer(&request, reply))).unwrap_or_else(|_| {
+            tracing::error!(operation = ?request.operation, "panic: a bug; the request is answered EIO");
+            Err(Errno::EIO)
+        });
+        if request.operation.changes_tree() {
+            // After the change, so that a sync under way cannot miss it and take the mark away.
+            self.unsynced.mark();
+        }
+        tracing::trace!(error = ended.as_ref().err().map(|errno| errno.desc()));
+        match ended {
+            Ok(End::Answered) => Some(reply.finish(header.unique, Ok(()))),
+            Ok(End::Silent) => None,
+            Err(errno) => Some(reply.finish(header.unique, Err(errno))),
+        }
+    }
+
+    fn answer(&self, request: &Request<'_>, reply: &mut Reply) -> Ended {
+        let (tree, ino, caller) = (&self.tree, request.ino(), &request.caller());
+        let made = match &request.operation {
+            Operation::Lookup { name } => return self.lookup(ino, name, reply),
+            Operation::Symlink { name, target } => tree.symlink(caller, ino, name, target),
+            Operation::Mknod { name, mode, rdev, .. } => tree.mknod(caller, ino, name, *mode, *rdev),
+            Operation::Mkdir { name, perm, .. } => tree.mkdir(caller, ino, name, *perm),
+            Operation::Link { ino: file, name } => tree.link(caller, *file, ino, name),
+            Operation::TmpFile { perm, .. } => tree.tmpfile(caller, ino, *perm),
+            _ => return self.answer_existing(request, reply),
+        };
+        reply.entry(&self.ids.shown(&made.map_err(|error| error.0)?))?;
+        if let Operation::TmpFile { .. } = request.operation {
+            let open_flags = FOPEN_KEEP_CACHE | FOPEN_NOFLUSH;
+            reply.push_struct(&OpenOut {
+                open_flags,
+                ..OpenOut::default()
+            })?;
+        }
+        Ok(End::Answered)
+    }
+
+    /// Requests that make no inode.
+    fn answer_existing(&self, request: &Request<'_>, reply: &mut Reply) -> Ended {
+        let (tree, ino, caller) = (&self.tree, request.ino(), &request.caller());
+        let done = match &request.operation {
+            Operation::GetAttr => return self.attr(tree.getattr(ino), reply),
+            Operation::SetAttr(set) => return self.attr(tree.setattr(caller, ino, set), reply),
+            Operation::ReadLink => tree.readlink(ino).and_then(|target| Ok(reply.push(&target)?)),
+            Operation::Unlink { name } => tree.unlink(caller, ino, name),
+            Operation::Rmdir { name } => tree.rmdir(caller, ino, name),
+            Operation::Rename {
+                from,
+                to_dir,
+                to,
+                how,
+            } => tree.rename(caller, (ino, from), (*to_dir, to), *how),
+            Operation::Read { offset, size } => Ok(reply.fill(*size, |out| tree.read(ino, *offset, out))?),
+            Operation::Write {
+                offset,
+                data,
+                kill_priv,
+            } => tree.write(caller, ino, *offset, data, *kill_priv).and_then(|()| {
+                Ok(reply.push_struct(&WriteOut {
+                    size: data.len() as u32,
+                    padding: 0,
+                })?)
+            }),
+            Operation::ReadDir { cookie, size } => self.list(ino, *cookie, *size, Form::Names, reply),
+            Operation::ReadDirPlus { cookie, size } => {
+                self.list(ino, *cookie, *size, Form::Attributes, reply)
+            }
+            Operation::Fallocate { how, offset, length } => {
+                tree.fallocate(caller, ino, *how, *offset, *length)
+            }
+            Operation::Fsync => tree.fsync(ino).map(|_durable| ()),
+            Operation::Statfs => self.statfs(reply),
+            Operation::Release => Ok(()),
+            _ => return self.answer_rest(request, reply),
+        };
+        done.map(|()| End::Answered).map_err(|error| error.0)
+    }
+
+    /// Extended attributes, and what wants no answer.
+    fn answer_rest(&self, request: &Request<'_>, reply: &mut Reply) -> Ended {
+        let (tree, ino, caller) = (&self.tree, request.ino(), &request.caller());
+        match &request.operation {
+            Operation::GetXattr { name, size } => {
+                let value = tree.getxattr(ino, name).map_err(|error| error.0)?;
+                xattr(&[&value], *size, reply)
+            }
+            Operation::ListXattr { size } => {
+                let names = tree.listxattr(ino).map_err(|error| error.0)?;
+                let names: Vec<&[u8]> = names.iter().flat_map(|name| [name.as_slice(), b"\0"]).collect();
+                xattr(&names, *size, reply)
+            }
+            Operation::SetXattr {
+                name,
+                value,
+                how,
+                kill_sgid,
+            } => {
+                tree.setxattr(caller, ino, name, value, *how)
+                    .map_err(|error| error.0)?;
+                if *kill_sgid {
+                    let perm = tree.getattr(ino).map_err(|error| error.0)?.perm & !(libc::S_ISGID as u16);
+                    let set = SetAttr {
+                        perm: Some(perm),
+                        ..SetAttr::default()
+                    };
+                    tree.setattr(caller, ino, &set).map_err(|error| error.0)?;
+                }
+                Ok(End::Answered)
+            }
+            Operation::RemoveXattr { name } => {
+                tree.removexattr(caller, ino, name).map_err(|error| error.0)?;
+                Ok(End::Answered)
+            }
+            Operation::Forget { count } => {
+                tree.forget(ino, *count);
+                Ok(End::Silent)
+            }
+            Operation::ForgetMany { inodes } => {
+                inodes.iter().for_each(|&(ino, count)| tree.forget(ino, count));
+                Ok(End::Silent)
+            }
+            Operation::Destroy => Ok(End::Answered),
+            Operation::Reply => Ok(End::Silent),
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+
+    fn lookup(&self, parent: Ino, name: &crate::name::Name, reply: &mut Reply) -> Ended {
+        match self.tree.lookup(parent, name) {
+            Ok(attr) => reply.entry(&self.ids.shown(&attr))?,
+            Err(error) if error.0 == Errno::ENOENT => reply.no_entry()?,
+            Err(error) => return Err(error.0),
+        }
+        Ok(End::Answered)
+    }
+
+    fn attr(&self, attr: crate::error::Result<Attr>, reply: &mut Reply) -> Ended {
+        reply.attr(&self.ids.shown(&attr.map_err(|error| error.0)?))?;
+        Ok(End::Answered)
+    }
+
+    fn list(
+        &self,
+        ino: Ino,
+        cookie: u64,
+        size: u32,
+        form: Form,
+        reply: &mut Reply,
+    ) -> crate::error::Result<()> {
+        let mut listing = Listing::new(reply, size, form);
+        self.tree.readdir(ino, cookie, &mut |entry| match listing.add(
+            entry.ino,
+            entry.kind,
+            entry.cookie,
+            entry.name,
+        ) {
+            Added::Yes => ControlFlow::Continue(()),
+            Added::Full => ControlFlow::Break(()),
+        })?;
+        // After the listing, since the tree may hold its lock while it lists. A name that went away meanwhile has no
+        // attributes; its entry is stale, as any listing may be.
+        listing.complete(|ino| {
+            let attr = self.tree.getattr(ino).ok()?;
+            self.tree.looked_up(ino);
+            Some(self.ids.shown(&attr))
+        });
+        Ok(())
+    }
+
+    fn statfs(&self, reply: &mut Reply) -> crate::error::Result<()> {
+        let space = self.tree.statfs()?;
+        let [blocks, bfree, bavail] = space.blocks;
+        let [files, ffree] = space.inodes;
+        Ok(reply.push_struct(&wire::StatfsOut {
+            blocks,
+            bfree,
+            bavail,
+            files,
+            ffree,
+            bsize: 4096,
+            namelen: crate::name::MAX_LEN as u32,
+            frsize: 4096,
+            ..Default::default()
+        })?)
+    }
+}
+
+/// Answers GETXATTR and LISTXATTR: the size alone to whoever asks with none, ERANGE if `size` is too small.
+fn xattr(pieces: &[&[u8]], size: u32, reply: &mut Reply) -> Ended {
+    let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+    if size == 0 {
+        reply.push_struct(&GetXattrOut {
+            size: total as u32,
+            padding: 0,
+        })?;
+    } else if total > size as usize {
+        return Err(Errno::ERANGE);
+    } else {
+        pieces.iter().try_for_each(|piece| reply.push(piece))?;
+    }
+    Ok(End::Answered)
+}
+
+// `Kind` reaches the wire as its `d_type` value.
+const _: () = assert!(Kind::Regular as u32 == libc::DT_REG as u32);

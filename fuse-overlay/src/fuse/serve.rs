@@ -1,0 +1,301 @@
+//! Who reads the requests, and when? One thread per device. One of them at a time has the *seat*: it alone waits for the
+//! next request, and while requests follow closely upon each other it polls instead of sleeping, for being woken costs
+//! eight times what a request does. It gives the seat away before work that may wait for a disk, and when requests
+//! queue up; so a lone program is served by one hot thread, and many by all.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use parking_lot::Mutex;
+use zerocopy::FromBytes;
+
+use super::adapter::Adapter;
+use super::ids::IdMap;
+use super::negotiate::{self, MAX_WRITE};
+use super::reply::Reply;
+use super::sync::Unsynced;
+use super::wire::{InHeader, InitIn, opcode};
+use super::{mount, patience::Patience};
+use crate::union::Tree;
+
+/// Room for the largest message: a WRITE with its headers. The kernel refuses to fill a smaller buffer.
+const MESSAGE: usize = MAX_WRITE as usize + 4096;
+
+/// Requests that were there at once, one after the other, before another thread is asked to help.
+const QUEUE: u32 = 3;
+
+/// Serves `tree` on an already mounted connection until it is unmounted, then makes everything durable.
+///
+/// `devices` are descriptors of `/dev/fuse`, all opened in the mount's user namespace (the kernel clones a connection
+/// only between such): the first is the mounted one, the others become clones of it, one thread each.
+///
+/// # Errors
+/// Fails if the kernel's INIT cannot be answered or the last sync fails; an aborted connection is no error.
+pub fn serve(tree: Tree, ids: IdMap, devices: Vec<OwnedFd>) -> io::Result<()> {
+    let mut devices = devices.into_iter();
+    let mounted = devices.next().ok_or_else(|| io::Error::from(Errno::EINVAL))?;
+    let clones: Vec<OwnedFd> = devices.collect();
+    for clone in &clones {
+        mount::join(clone, &mounted)?;
+    }
+    let mut mounted = mount::nonblocking(mounted)?;
+    let ended = handshake(&mut mounted)?;
+    let clones = clones
+        .into_iter()
+        .map(mount::nonblocking)
+        .collect::<io::Result<Vec<File>>>()?;
+    let server = Server {
+        adapter: Adapter {
+            tree,
+            ids,
+            unsynced: Unsynced::default(),
+        },
+        seat: Mutex::new(Patience::default()),
+    };
+    let served = match ended {
+        Connection::Open => server.run(mounted, clones),
+        Connection::Ended => Ok(()),
+    };
+    let synced = server
+        .adapter
+        .tree
+        .sync()
+        .map_err(|error| io::Error::from(error.0));
+    served.and(synced.map(|_durable| ()))
+}
+
+/// Whether there is still somebody to serve.
+enum Connection {
+    Open,
+    Ended,
+}
+
+/// Reads and answers INIT, which is always the first request.
+fn handshake(device: &mut File) -> io::Result<Connection> {
+    let mut message = vec![0; MESSAGE];
+    let mut reply = Reply::new();
+    loop {
+        let Some(len) = wait_for_message(device, &mut message)? else {
+            return Ok(Connection::Ended);
+        };
+        let bytes = message.get(..len).unwrap_or_default();
+        let (header, body) =
+            InHeader::read_from_prefix(bytes).map_err(|_| malformed("INIT without a header"))?;
+        if header.opcode != opcode::INIT {
+            return Err(malformed("the first request is not INIT"));
+        }
+        let (init, _) = InitIn::read_from_prefix(body).map_err(|_| malformed("INIT of an old kernel"))?;
+        let answer = negotiate::answer(&init);
+        reply.clear();
+        let result = match &answer {
+            Ok(out) => reply.push_struct(out),
+            Err(_) => Err(Errno::EPROTO),
+        };
+        device.write_all(reply.finish(header.unique, result))?;
+        tracing::debug!(
+            minor = init.minor,
+            flags = init.flags,
+            flags2 = init.flags2,
+            "INIT"
+        );
+        answer?;
+        if init.major == super::wire::MAJOR {
+            return Ok(Connection::Open);
+        }
+    }
+}
+
+fn malformed(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("/dev/fuse: {what}"))
+}
+
+/// Sleeps until there is a message and reads it. `None`: the connection has ended.
+fn wait_for_message(device: &mut File, message: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        match take(device, message)? {
+            Taken::Message(len) => return Ok(Some(len)),
+            Taken::Ended => return Ok(None),
+            Taken::Nothing => sleep_until_message(device)?,
+        }
+    }
+}
+
+fn sleep_until_message(device: &File) -> io::Result<()> {
+    match poll(
+        &mut [PollFd::new(device.as_fd(), PollFlags::POLLIN)],
+        PollTimeout::NONE,
+    ) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+enum Taken {
+    Message(usize),
+    Nothing,
+    Ended,
+}
+
+/// Takes a message if there is one.
+fn take(device: &mut File, message: &mut [u8]) -> io::Result<Taken> {
+    match device.read(message) {
+        Ok(len) => Ok(Taken::Message(len)),
+        Err(error) => match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+            // ENOENT: the request that was there has been interrupted.
+            Errno::EAGAIN | Errno::EINTR | Errno::ENOENT => Ok(Taken::Nothing),
+            // Unmounted, or aborted.
+            Errno::ENODEV | Errno::ECONNABORTED => Ok(Taken::Ended),
+            _ => Err(error),
+        },
+    }
+}
+
+struct Server {
+    adapter: Adapter,
+    /// Whoever holds it waits for the next request.
+    seat: Mutex<Patience>,
+}
+
+impl Server {
+    fn run(&self, mounted: File, clones: Vec<File>) -> io::Result<()> {
+        thread::scope(|scope| {
+            let timer = thread::Builder::new().name("fuse-sync".into());
+            let timer = timer.spawn_scoped(scope, || self.adapter.unsynced.run(&self.adapter.tree))?;
+            let mut threads = Vec::new();
+            for (number, device) in (1..).zip(clones) {
+                let builder = thread::Builder::new().name(format!("fuse-{number}"));
+                match builder.spawn_scoped(scope, move || self.work(device)) {
+                    Ok(thread) => threads.push(thread),
+                    // The others serve as well, with less in parallel.
+                    Err(error) => tracing::warn!(%error, "one server thread less"),
+                }
+            }
+            let mut results = vec![self.work(mounted)];
+            results.extend(threads.into_iter().map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err(malformed("panic in the loop")))
+            }));
+            self.adapter.unsynced.end();
+            results.push(timer.join().map_err(|_| malformed("panic in the sync timer")));
+            results.into_iter().collect()
+        })
+    }
+
+    /// Serves one descriptor until the connection ends.
+    fn work(&self, mut device: File) -> io::Result<()> {
+        let mut message = vec![0; MESSAGE];
+        let mut reply = Reply::new();
+        let mut counts = Counts([0; 64]);
+        let mut seat = self.seat.lock();
+        loop {
+            let (len, waited) = match next_message(&mut seat, &mut device, &mut message)? {
+                Some(next) => next,
+                None => {
+                    counts.log();
+                    return Ok(());
+                }
+            };
+            let bytes = message.get(..len).unwrap_or_default();
+            let asked = opcode(bytes);
+            counts.add(asked);
+            let kept = if seat.queued(waited) >= QUEUE || may_wait(asked) {
+                drop(seat);
+                None
+            } else {
+                Some(seat)
+            };
+            if let Some(answer) = self.adapter.handle(bytes, &mut reply) {
+                send(&mut device, answer)?;
+            }
+            seat = kept.unwrap_or_else(|| self.seat.lock());
+        }
+    }
+}
+
+/// Polls, then sleeps, until there is a message: its length and how long that took. `None`: the connection has ended.
+fn next_message(
+    seat: &mut Patience,
+    device: &mut File,
+    message: &mut [u8],
+) -> io::Result<Option<(usize, Duration)>> {
+    match take(device, message)? {
+        Taken::Message(len) => return Ok(Some((len, Duration::ZERO))),
+        Taken::Ended => return Ok(None),
+        Taken::Nothing => {}
+    }
+    let start = Instant::now();
+    let window = seat.window();
+    loop {
+        if start.elapsed() >= window {
+            sleep_until_message(device)?;
+        } else {
+            // Whoever else wants this core, most of all the program whose request we wait for, goes first.
+            thread::yield_now();
+        }
+        match take(device, message)? {
+            Taken::Message(len) => {
+                let waited = start.elapsed();
+                seat.learn(waited);
+                return Ok(Some((len, waited)));
+            }
+            Taken::Ended => return Ok(None),
+            Taken::Nothing => {}
+        }
+    }
+}
+
+/// Requests that may wait for a disk, or move so many bytes that another can be served meanwhile.
+fn may_wait(opcode: u32) -> bool {
+    matches!(
+        opcode,
+        opcode::READ | opcode::WRITE | opcode::FSYNC | opcode::FSYNCDIR | opcode::FALLOCATE
+    )
+}
+
+/// Sends an answer.
+fn send(device: &mut File, answer: &[u8]) -> io::Result<()> {
+    match device.write(answer) {
+        Ok(_) => Ok(()),
+        Err(error) => match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+            // The caller was killed or the connection ended meanwhile: nobody waits.
+            Errno::ENOENT | Errno::ENODEV | Errno::ECONNABORTED | Errno::EPERM => Ok(()),
+            // The kernel took the request from its queue before it found fault, so its caller has EIO.
+            errno => {
+                tracing::error!(%errno, "a reply was refused");
+                Ok(())
+            }
+        },
+    }
+}
+
+/// What a message asks for; 0 if it is no message.
+fn opcode(message: &[u8]) -> u32 {
+    InHeader::read_from_prefix(message).map_or(0, |(header, _)| header.opcode)
+}
+
+/// Requests of one thread by opcode, for whoever looks why something is slow (level `debug`).
+struct Counts([u64; 64]);
+
+impl Counts {
+    fn add(&mut self, opcode: u32) {
+        if let Some(count) = self.0.get_mut(opcode as usize) {
+            *count += 1;
+        }
+    }
+
+    fn log(&self) {
+        let counts: Vec<_> = self
+            .0
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count > 0)
+            .collect();
+        tracing::debug!(?counts, "requests by opcode");
+    }
+}

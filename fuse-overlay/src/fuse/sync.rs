@@ -1,0 +1,70 @@
+//! When is a change made durable that nobody synced? Five seconds after it at the latest: sync(2) and syncfs(2) send
+//! nothing to a FUSE server, so it looks after that itself. The timer runs only while there is something to sync.
+
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::union::Tree;
+
+/// How old an unsynced change may get.
+const AGE: Duration = Duration::from_secs(5);
+
+/// Whether something is not yet durable.
+#[derive(Default)]
+pub(super) struct Unsynced {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    /// Everything is durable.
+    #[default]
+    Clean,
+    /// Something is not.
+    Dirty,
+    /// The connection has ended, the last sync is another's.
+    Ended,
+}
+
+impl Unsynced {
+    /// Something has changed. To be called after the change.
+    pub(super) fn mark(&self) {
+        let mut state = self.state.lock();
+        if *state == State::Clean {
+            *state = State::Dirty;
+            self.changed.notify_one();
+        }
+    }
+
+    /// Lets [`Unsynced::run`] return.
+    pub(super) fn end(&self) {
+        *self.state.lock() = State::Ended;
+        self.changed.notify_one();
+    }
+
+    /// Syncs `tree` whenever its oldest change is [`AGE`] old.
+    pub(super) fn run(&self, tree: &Tree) {
+        let mut state = self.state.lock();
+        loop {
+            self.changed
+                .wait_while(&mut state, |state| *state == State::Clean);
+            // Only the end cuts the time short.
+            self.changed
+                .wait_while_for(&mut state, |state| *state != State::Ended, AGE);
+            if *state == State::Ended {
+                return;
+            }
+            *state = State::Clean;
+            drop(state);
+            let synced = tree.sync();
+            if let Err(error) = synced {
+                // Nobody waits for this sync; fsync tells its own caller. It is tried again in a while.
+                tracing::error!(%error, "periodic sync failed");
+                self.mark();
+            }
+            state = self.state.lock();
+        }
+    }
+}
