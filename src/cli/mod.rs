@@ -1,5 +1,6 @@
 //! Which commands and flags exist? Each file a family of commands: flags → one call → print.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -28,9 +29,34 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    start_log();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.exit_code() == 0 => {
+            // Help or version; a closed pipe (`| head`) is the reader's wish.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return Failure::from(error).report(),
+    };
+    let done = match cli.command {
         Command::Images(command) => command.run(),
         Command::Containers(command) => command.run(),
     };
     done.unwrap_or_else(Failure::report)
+}
+
+/// `BRYO_LOG=debug` or `BRYO_LOG=bryo::images=trace` writes a log to stderr. Without it nothing is set up.
+fn start_log() {
+    let Some(filter) = std::env::var("BRYO_LOG").ok().filter(|filter| !filter.is_empty()) else {
+        return;
+    };
+    match tracing_subscriber::EnvFilter::try_new(&filter) {
+        Ok(filter) => tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .init(),
+        Err(error) => eprintln!("bryo: BRYO_LOG is not understood, nothing is logged: {error}"),
+    }
 }

@@ -1,12 +1,23 @@
 //! What does a name mean, who serves it, and how is an image fetched, listed and removed?
 
+mod arrive;
+mod error;
+pub mod layers;
+pub mod names;
 pub mod reference;
+
+use std::fs;
+use std::io::ErrorKind;
 
 use fuse_overlay::index::DiffId;
 use fuse_overlay::union::Lower;
 use oci_spec::image::ImageConfiguration;
 
-use crate::store::{ChainId, Digest, Store};
+use crate::store::{self, ChainId, Digest, Store};
+
+pub use arrive::{Claim, New, add};
+pub use error::Error;
+use names::{Record, References};
 
 /// An image in the store.
 #[derive(Debug, Clone)]
@@ -25,22 +36,90 @@ pub struct Image {
     pub chain: ChainId,
     /// The names that point to it (`docker.io/library/debian:12` in full).
     pub names: Vec<String>,
+    /// The digests under which registries know it (`docker.io/library/debian@sha256:…` in full).
+    pub digests: Vec<String>,
+    /// Bytes of its layers' tars.
+    pub size: u64,
 }
-
-/// Why work on images failed. One line each: what failed, on what, why, what would help.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {}
 
 impl Image {
     /// Opens what a filesystem server needs; indexes that are lost, old or damaged are rebuilt first.
     pub fn lower(&self, store: &Store) -> Result<Lower, Error> {
-        let _ = store;
-        todo!()
+        layers::open(store, &self.layers)
+    }
+
+    /// Reads the config of a listed image.
+    pub fn load(store: &Store, record: &Record) -> Result<Image, Error> {
+        let raw_config = read_blob(store, "config", &record.id)?;
+        let config = parse_config(record.id, &raw_config)?;
+        Image::from_parts(record.clone(), raw_config, config)
+    }
+
+    fn from_parts(record: Record, raw_config: Vec<u8>, config: ImageConfiguration) -> Result<Image, Error> {
+        let layers = config_layers(record.id, &config)?;
+        let chain = ChainId::of(&layers);
+        Ok(Image {
+            id: record.id,
+            manifest: record.manifest,
+            raw_config,
+            config,
+            layers,
+            chain,
+            names: record.names.into_iter().collect(),
+            digests: record.digests.into_iter().collect(),
+            size: record.size,
+        })
     }
 }
 
-/// Finds an image by name, id or id prefix.
+/// Finds an image by name, name@digest, id or id prefix; `None` if there is none.
 pub fn find(store: &Store, name: &str) -> Result<Option<Image>, Error> {
-    let _ = (store, name);
-    todo!()
+    References::load(store)?
+        .find(name)?
+        .map(|record| Image::load(store, record))
+        .transpose()
+}
+
+/// A document of an image, checked against its digest.
+pub fn read_blob(store: &Store, what: &'static str, digest: &Digest) -> Result<Vec<u8>, Error> {
+    let path = store.blob(digest);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(Error::Blob {
+                what,
+                digest: *digest,
+                state: "missing",
+            });
+        }
+        Err(error) => return Err(store::Error::io("read", &path)(error).into()),
+    };
+    if Digest::of(&bytes) != *digest {
+        return Err(Error::Blob {
+            what,
+            digest: *digest,
+            state: "damaged",
+        });
+    }
+    Ok(bytes)
+}
+
+/// Reads a config's bytes.
+fn parse_config(id: Digest, bytes: &[u8]) -> Result<ImageConfiguration, Error> {
+    serde_json::from_slice(bytes).map_err(|source| Error::Config { id, source })
+}
+
+/// The layers that a config names, lowest first.
+fn config_layers(id: Digest, config: &ImageConfiguration) -> Result<Vec<DiffId>, Error> {
+    let parse = |text: &String| text.parse::<Digest>().map(DiffId::from);
+    let layers = config
+        .rootfs()
+        .diff_ids()
+        .iter()
+        .map(parse)
+        .collect::<Result<Vec<_>, _>>();
+    layers.map_err(|bad| Error::Layers {
+        id,
+        reason: format!("names a layer that is none: {bad}"),
+    })
 }

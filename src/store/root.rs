@@ -64,7 +64,7 @@ impl Store {
 
     /// A new store; the version comes last, so that one killed half-way is made again.
     fn create(&self) -> Result<(), Error> {
-        for directory in ["layers", "merged", "blobs/sha256", "tmp", "locks"] {
+        for directory in ["layers", "merged", "blobs/sha256", "claims", "locks", "tmp"] {
             create_dirs(&self.root.join(directory))?;
         }
         check_owner(&self.root)?;
@@ -91,6 +91,10 @@ impl Store {
     /// Files on their way into the root.
     pub fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+    /// Which layers are on their way in: see [`crate::images::Claim`].
+    pub fn claims(&self) -> PathBuf {
+        self.root.join("claims")
     }
     /// Where stored layers lie.
     pub fn layers(&self) -> PathBuf {

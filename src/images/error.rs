@@ -1,0 +1,122 @@
+//! Why did work on images fail? The wording follows Docker's where scripts look for it.
+
+use std::path::PathBuf;
+
+use fuse_overlay::index::DiffId;
+use fuse_overlay::index::view::LoadError;
+use fuse_overlay::layer::LayerError;
+
+use super::reference::ReferenceError;
+use crate::store::{self, Digest};
+
+/// Why work on images failed. The message leaves out the source, which the report appends.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A text that is no name.
+    #[error("{text:?} names no image")]
+    Name {
+        /// As the user typed it.
+        text: String,
+        /// The rule it breaks.
+        source: ReferenceError,
+    },
+    /// A name where a tag is wanted, and only a digest stands.
+    #[error("refusing to create a tag with a digest reference")]
+    TagWithDigest,
+    /// Nothing of that name or id.
+    #[error("No such image: {0}")]
+    NoSuchImage(String),
+    /// An id prefix of more than one image.
+    #[error("{0} is the beginning of more than one image id")]
+    Ambiguous(String),
+    /// A removal that would take away what is used.
+    #[error("unable to remove {name} ({must}) - {reason}")]
+    Conflict {
+        /// As the user typed it.
+        name: String,
+        /// "must be forced", or "cannot be forced".
+        must: &'static str,
+        /// Who uses it.
+        reason: String,
+    },
+    /// A document of the image whose bytes are not what its digest says, or that is gone.
+    #[error("{what} {digest} of the image is {state}")]
+    Blob {
+        /// "config" or "manifest".
+        what: &'static str,
+        /// Its name.
+        digest: Digest,
+        /// "damaged" or "missing".
+        state: &'static str,
+    },
+    /// A config that is not what the OCI image spec says.
+    #[error("config {id} is not an image configuration")]
+    Config {
+        /// Its digest.
+        id: Digest,
+        /// Where it breaks the format.
+        source: serde_json::Error,
+    },
+    /// A config whose `rootfs.diff_ids` are not digests, or not those of the layers that came.
+    #[error("config {id} {reason}")]
+    Layers {
+        /// Its digest.
+        id: Digest,
+        /// What is wrong with its layers.
+        reason: String,
+    },
+    /// A layer's tar is gone.
+    #[error("layer {0:?} is missing from the store")]
+    LayerMissing(DiffId),
+    /// A layer's tar is not what its diff id says.
+    #[error("layer {0:?} is damaged: its tar has another checksum")]
+    LayerDamaged(DiffId),
+    /// A layer's index cannot be made from its tar.
+    #[error("layer {layer:?} cannot be indexed")]
+    Layer {
+        /// Its diff id.
+        layer: DiffId,
+        /// Why.
+        source: LayerError,
+    },
+    /// An index can be neither read nor made again.
+    #[error("index {}", path.display())]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: LoadError,
+    },
+    /// `references.json` cannot be read.
+    #[error("{} is damaged", path.display())]
+    References {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        source: serde_json::Error,
+    },
+    /// A filter, or a filter's value, that means nothing.
+    #[error("invalid filter '{0}'")]
+    Filter(String),
+}
+
+impl Error {
+    /// What would help, where something is known to.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Error::Store(error) => error.hint(),
+            Error::Blob { .. } | Error::LayerMissing(_) | Error::LayerDamaged(_) => {
+                Some("pull the image again")
+            }
+            Error::Layer { .. } => Some("`bryo store check` looks at every layer"),
+            Error::References { .. } => {
+                Some("move the file away: names are lost then, and a pull finds the layers that are there")
+            }
+            Error::Ambiguous(_) => Some("give more digits of the id"),
+            _ => None,
+        }
+    }
+}

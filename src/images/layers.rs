@@ -1,0 +1,146 @@
+//! Are a stack's layers there, and can they be served? What is derived (layer indexes, merged index) and lost, old or
+//! damaged is made again; a lost tar is not.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::Path;
+
+use fuse_overlay::index::view::LoadError;
+use fuse_overlay::index::{DiffId, View, merge};
+use fuse_overlay::layer;
+use fuse_overlay::union::{Lower, LowerLayer};
+
+use super::Error;
+use crate::store::{self, ChainId, Durability, Medium, Mode, Store};
+
+/// Is the layer's tar in the store? Its index can be made from it.
+pub fn is_stored(store: &Store, layer: &DiffId) -> bool {
+    store.layer_tar(layer).is_file()
+}
+
+/// Bytes of the layer's tar.
+pub fn size(store: &Store, layer: &DiffId) -> Result<u64, Error> {
+    let path = store.layer_tar(layer);
+    match fs::metadata(&path) {
+        Ok(found) => Ok(found.len()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::LayerMissing(*layer)),
+        Err(error) => Err(store::Error::io("look at", &path)(error).into()),
+    }
+}
+
+/// Opens a stack of layers, lowest first, with its merged index.
+pub fn open(store: &Store, layers: &[DiffId]) -> Result<Lower, Error> {
+    let medium = store.medium()?;
+    let mut tars = Vec::with_capacity(layers.len());
+    let mut indexes = Vec::with_capacity(layers.len());
+    for layer in layers {
+        let tar = open_tar(store, layer)?;
+        indexes.push(layer_index(store, medium, layer, &tar)?);
+        tars.push(tar);
+    }
+    let view = merged_index(store, medium, layers, &indexes)?;
+    let layers = tars
+        .into_iter()
+        .zip(indexes)
+        .map(|(tar, index)| LowerLayer { tar, index })
+        .collect();
+    Ok(Lower { view, layers })
+}
+
+pub(super) fn open_tar(store: &Store, layer: &DiffId) -> Result<File, Error> {
+    let path = store.layer_tar(layer);
+    match File::open(&path) {
+        Ok(file) => Ok(file),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::LayerMissing(*layer)),
+        Err(error) => Err(store::Error::io("open", &path)(error).into()),
+    }
+}
+
+/// The layer's index, made again from the tar if it cannot be used.
+fn layer_index(store: &Store, medium: Medium, layer: &DiffId, tar: &File) -> Result<View, Error> {
+    let path = store.layer_index(layer);
+    let usable = |view: &View| view.source() == layer.0;
+    if let Some(view) = load(&path, medium, usable)? {
+        return Ok(view);
+    }
+    let _lock = store.lock(&format!("layer-{layer}"), Mode::Exclusive)?;
+    if let Some(view) = load(&path, medium, usable)? {
+        return Ok(view);
+    }
+    tracing::info!(%layer, "index of the layer is lost or old: made again from its tar");
+    reindex(store, layer, tar)?;
+    load(&path, medium, usable)?.ok_or_else(|| unusable(&path))
+}
+
+/// Makes a layer's index from its tar, which is hashed on the way.
+pub(super) fn reindex(store: &Store, layer: &DiffId, tar: &File) -> Result<(), Error> {
+    let index = store.aside()?;
+    let stored = layer::reindex(tar, index.file()).map_err(|source| Error::Layer {
+        layer: *layer,
+        source,
+    })?;
+    if stored.diff_id != *layer {
+        return Err(Error::LayerDamaged(*layer));
+    }
+    Ok(index.commit(&store.layer_index(layer), Durability::Volatile)?)
+}
+
+/// The stack's merged index, made again from the layers' indexes if it cannot be used.
+fn merged_index(store: &Store, medium: Medium, layers: &[DiffId], indexes: &[View]) -> Result<View, Error> {
+    let chain = ChainId::of(layers);
+    let path = store.merged_index(&chain);
+    let usable = |view: &View| view.source() == chain.0 && view.layers().is_ok_and(|found| found == layers);
+    if let Some(view) = load(&path, medium, usable)? {
+        return Ok(view);
+    }
+    let _lock = store.lock(&format!("merged-{}", chain.hex()), Mode::Exclusive)?;
+    if let Some(view) = load(&path, medium, usable)? {
+        return Ok(view);
+    }
+    remerge(store, &chain, indexes)?;
+    load(&path, medium, usable)?.ok_or_else(|| unusable(&path))
+}
+
+/// Makes a stack's merged index from its layers' indexes, lowest first.
+pub(super) fn remerge(store: &Store, chain: &ChainId, indexes: &[View]) -> Result<(), Error> {
+    let path = store.merged_index(chain);
+    let failed = |source| Error::Index {
+        path: path.clone(),
+        source,
+    };
+    let aside = store.aside()?;
+    let mut out = BufWriter::with_capacity(1 << 20, aside.file());
+    merge::merge(indexes, chain.0, &mut out).map_err(failed)?;
+    out.flush().map_err(|error| failed(error.into()))?;
+    drop(out);
+    Ok(aside.commit(&path, Durability::Volatile)?)
+}
+
+/// Opens an index; `None` if it is not there, damaged, of another version or of something else: it is to be made again.
+pub(super) fn load(
+    path: &Path,
+    medium: Medium,
+    usable: impl Fn(&View) -> bool,
+) -> Result<Option<View>, Error> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(store::Error::io("open", path)(error).into()),
+    };
+    let access = medium.access(&file);
+    match View::open(file, path, access) {
+        Ok(view) => Ok(Some(view).filter(|view| usable(view))),
+        Err(LoadError::Io(error)) if error.kind() != ErrorKind::UnexpectedEof => {
+            Err(store::Error::io("read", path)(error).into())
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+fn unusable(path: &Path) -> Error {
+    let source = LoadError::Io(io::Error::other("was made again and still cannot be used"));
+    Error::Index {
+        path: path.to_owned(),
+        source,
+    }
+}
