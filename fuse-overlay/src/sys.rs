@@ -1,6 +1,10 @@
 //! The crate's only unsafe code: each function a safe face over one thing that Rust cannot check.
 #![allow(unsafe_code)]
 
+mod mapping;
+
+pub(crate) use mapping::Mapping;
+
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::name::Name;

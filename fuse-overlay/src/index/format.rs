@@ -33,7 +33,7 @@ pub struct Section {
 }
 
 /// The first 4096 bytes; what follows this struct is zero.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Header {
     /// [`MAGIC`].
@@ -68,6 +68,14 @@ pub struct Header {
     pub header_crc: U32,
 }
 
+impl Header {
+    /// The checksum that [`Header::header_crc`] should hold.
+    pub fn own_crc(&self) -> u32 {
+        let covered = &self.as_bytes()[..offset_of!(Header, header_crc)];
+        crc32c::crc32c(covered)
+    }
+}
+
 /// Bytes that the header takes in the file.
 pub const HEADER_SIZE: u64 = 4096;
 
@@ -79,7 +87,7 @@ pub const FLAG_IMPLIED: u16 = 2;
 pub const FLAG_LINK_BELOW: u16 = 4;
 
 /// One inode.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Node {
     /// `st_mode`: kind and permissions.
@@ -152,6 +160,18 @@ pub struct Extent {
     pub layer: U32,
     /// Reserved, zero.
     pub reserved: U32,
+}
+
+impl From<&super::view::Extent> for Extent {
+    fn from(extent: &super::view::Extent) -> Extent {
+        Extent {
+            file_offset: extent.file_offset.into(),
+            length: extent.length.into(),
+            tar_offset: extent.tar_offset.into(),
+            layer: extent.layer.into(),
+            reserved: 0.into(),
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Section>() == 16);

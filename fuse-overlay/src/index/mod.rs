@@ -3,6 +3,7 @@
 //! [`format`] is the bytes on disk, [`build`] writes them, [`view`] reads them safely, [`merge`] resolves a stack.
 
 pub mod build;
+mod check;
 pub mod format;
 pub mod merge;
 pub mod view;

@@ -2,14 +2,21 @@
 //! CRC32C at first touch and by bounds at every access.
 
 use std::fs::File;
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::errno::Errno;
 use thiserror::Error;
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use super::{DiffId, NodeId};
-use crate::attr::{Attr, Kind};
-use crate::error::Result;
+use super::build::Marks;
+use super::format::{self, BLOCK, HEADER_SIZE, Header, Section};
+use super::{DiffId, NodeId, check};
+use crate::attr::{Attr, Ino, Kind, Time};
+use crate::error::{Error, Result};
 use crate::name::Name;
+use crate::sys::Mapping;
 
 /// Why an index cannot be used. All but [`LoadError::Io`] mean: build it again from the tars.
 #[derive(Debug, Error)]
@@ -35,8 +42,33 @@ pub enum Access {
 }
 
 /// An open index whose header was verified.
+///
+/// Every method that finds bytes which no builder writes, a block with a wrong checksum, or a mapped file that was cut
+/// meanwhile, fails with EIO and logs the file's name.
 #[derive(Debug)]
-pub struct View {}
+pub struct View {
+    bytes: Bytes,
+    header: Header,
+    /// One bit per block: its checksum was right when it was first touched.
+    checked: Box<[AtomicU64]>,
+    /// For messages.
+    path: PathBuf,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Mapped(Mapping),
+    Owned(Vec<u8>),
+}
+
+impl Bytes {
+    fn all(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(mapping) => mapping.bytes(),
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+}
 
 /// A directory's entry.
 #[derive(Clone, Copy, Debug)]
@@ -62,97 +94,428 @@ pub struct Extent {
     pub tar_offset: u64,
 }
 
+/// The size that `stat` tells of a directory: one block, as on ext4. Nothing depends on it.
+const DIRECTORY_SIZE: u64 = 4096;
+
+impl View {
+    /// Opens an index file and verifies its header. `path` is for messages.
+    pub fn open(mut file: File, path: &Path, access: Access) -> std::result::Result<View, LoadError> {
+        let mapped = match access {
+            // Too many mappings, or a filesystem that cannot map: reading does as well.
+            Access::Map => Mapping::new(&file).ok(),
+            Access::Read => None,
+        };
+        let bytes = match mapped {
+            Some(mapping) => Bytes::Mapped(mapping),
+            None => {
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes)?;
+                Bytes::Owned(bytes)
+            }
+        };
+        View::new(bytes, path)
+    }
+
+    /// Verifies an index that lies in memory.
+    pub fn from_bytes(bytes: Vec<u8>) -> std::result::Result<View, LoadError> {
+        View::new(Bytes::Owned(bytes), Path::new("(memory)"))
+    }
+
+    fn new(bytes: Bytes, path: &Path) -> std::result::Result<View, LoadError> {
+        let header = check::header(bytes.all())?;
+        if matches!(&bytes, Bytes::Mapped(mapping) if mapping.is_lost()) {
+            return Err(LoadError::Io(Errno::EIO.into()));
+        }
+        let blocks = header.block_sums.length.get() / size_of::<u32>() as u64;
+        let checked = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Ok(View {
+            bytes,
+            header,
+            checked,
+            path: path.to_owned(),
+        })
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Diff id (layer) or chain id (merged).
+    pub fn source(&self) -> [u8; 32] {
+        self.header.source
+    }
+
+    /// Is this the index of one tar, with its whiteouts?
+    pub fn is_layer(&self) -> bool {
+        self.header.kind.get() == format::KIND_LAYER
+    }
+
+    /// Size in bytes of the layer's tar; 0 for a merged index.
+    pub fn tar_size(&self) -> u64 {
+        self.header.tar_size.get()
+    }
+
+    /// The layers that extents refer to, lowest first.
+    pub fn layers(&self) -> Result<Vec<DiffId>> {
+        Ok(self
+            .records::<[u8; 32]>(self.header.layers)?
+            .iter()
+            .map(|&id| DiffId(id))
+            .collect())
+    }
+
+    /// Number of nodes.
+    pub fn node_count(&self) -> u32 {
+        // `check::header` has seen that it fits.
+        (self.header.nodes.length.get() / size_of::<format::Node>() as u64) as u32
+    }
+
+    /// Sum of the sizes of all regular files, in bytes.
+    pub fn content_size(&self) -> u64 {
+        self.header.content_size.get()
+    }
+
+    /// A node's attributes; `ino` is node + 1, atime and ctime are its mtime.
+    pub fn attr(&self, node: NodeId) -> Result<Attr> {
+        let record = self.node(node)?;
+        let kind = self.kind_of(record)?;
+        let mtime = Time {
+            sec: record.mtime_sec.get(),
+            nsec: record.mtime_nsec.get(),
+        };
+        if mtime.nsec >= 1_000_000_000 {
+            return Err(self.damaged("nanoseconds"));
+        }
+        let (size, blocks) = match kind {
+            Kind::Directory => (DIRECTORY_SIZE, DIRECTORY_SIZE / 512),
+            Kind::Regular => (record.size.get(), self.occupied(record)?),
+            _ => (record.size.get(), 0),
+        };
+        let attr = Attr {
+            ino: Ino(u64::from(node.0) + 1),
+            kind,
+            perm: (record.mode.get() & 0o7777) as u16,
+            uid: record.uid.get(),
+            gid: record.gid.get(),
+            nlink: record.nlink.get(),
+            rdev: record.rdev.get(),
+            size,
+            blocks,
+            atime: mtime,
+            mtime,
+            ctime: mtime,
+        };
+        self.intact()?;
+        Ok(attr)
+    }
+
+    /// The space of a file in 512-byte units, whole pages per extent.
+    fn occupied(&self, record: &format::Node) -> Result<u64> {
+        let pages = |extent: &format::Extent| extent.length.get().div_ceil(4096);
+        let pages = self
+            .extents_of(record)?
+            .iter()
+            .fold(0u64, |sum, extent| sum.saturating_add(pages(extent)));
+        Ok(pages.saturating_mul(8))
+    }
+
+    /// The directory that holds this directory (the root's is itself).
+    pub fn parent(&self, node: NodeId) -> Result<NodeId> {
+        let parent = NodeId(self.node(node)?.parent.get());
+        self.node(parent)?;
+        Ok(parent)
+    }
+
+    /// Marks of a directory that only a layer index has.
+    pub fn marks(&self, node: NodeId) -> Result<Marks> {
+        let flags = self.node(node)?.flags.get();
+        self.intact()?;
+        Ok(Marks {
+            opaque: flags & format::FLAG_OPAQUE != 0,
+            implied: flags & format::FLAG_IMPLIED != 0,
+        })
+    }
+
+    /// If the node of a layer index is a hard link to a path of the layers below: that path.
+    pub fn link_below(&self, node: NodeId) -> Result<Option<&[u8]>> {
+        let record = self.node(node)?;
+        if record.flags.get() & format::FLAG_LINK_BELOW == 0 {
+            return Ok(None);
+        }
+        self.blob(record.first.get(), u64::from(record.count.get()))
+            .map(Some)
+    }
+
+    /// Finds a name in a directory; ENOTDIR if `dir` is none.
+    pub fn lookup(&self, dir: NodeId, name: &Name) -> Result<Option<Entry<'_>>> {
+        let entries = self.entries(dir)?;
+        let place = entries.lower_bound(name)?;
+        if place == entries.len() {
+            return Ok(None);
+        }
+        let entry = entries.get(place)?;
+        Ok((entry.name == name).then_some(entry))
+    }
+
+    /// A directory's entries, sorted by name bytes; ENOTDIR if `dir` is none.
+    pub fn entries(&self, dir: NodeId) -> Result<Entries<'_>> {
+        let record = self.node(dir)?;
+        if self.kind_of(record)? != Kind::Directory {
+            return Err(Errno::ENOTDIR.into());
+        }
+        let (first, count) = (record.first.get(), record.count.get());
+        let run = self.run::<format::Entry>(self.header.entries, first, count)?;
+        Ok(Entries { view: self, run })
+    }
+
+    /// A symlink's target; EINVAL if it is none.
+    pub fn target(&self, node: NodeId) -> Result<&[u8]> {
+        let record = self.node(node)?;
+        if self.kind_of(record)? != Kind::Symlink {
+            return Err(Errno::EINVAL.into());
+        }
+        self.blob(record.first.get(), u64::from(record.count.get()))
+    }
+
+    /// Extended attributes as (name, value), sorted by name.
+    pub fn xattrs(&self, node: NodeId) -> Result<Vec<(&[u8], &[u8])>> {
+        let record = self.node(node)?;
+        let mut at = record.xattrs.get();
+        let mut xattrs = Vec::new();
+        for _ in 0..record.xattr_count.get() {
+            let &[n0, n1, v0, v1, v2, v3] = self.blob(at, 6)? else {
+                return Err(self.damaged("xattrs"));
+            };
+            let name_len = u64::from(u16::from_le_bytes([n0, n1]));
+            let value_len = u64::from(u32::from_le_bytes([v0, v1, v2, v3]));
+            // No sum of three lengths inside the blob overflows.
+            let name = self.blob(at + 6, name_len)?;
+            let value = self.blob(at + 6 + name_len, value_len)?;
+            xattrs.push((name, value));
+            at += 6 + name_len + value_len;
+        }
+        Ok(xattrs)
+    }
+
+    /// Number of extents of a regular file (0 for others).
+    pub fn extent_count(&self, node: NodeId) -> Result<u32> {
+        let record = self.node(node)?;
+        Ok(self.extents_of(record)?.len() as u32)
+    }
+
+    /// The `i`-th extent of a regular file, by file offset.
+    pub fn extent(&self, node: NodeId, i: u32) -> Result<Extent> {
+        let record = self.node(node)?;
+        let raw = self
+            .extents_of(record)?
+            .get(i as usize)
+            .ok_or_else(|| self.damaged("extent"))?;
+        let extent = Extent {
+            file_offset: raw.file_offset.get(),
+            length: raw.length.get(),
+            layer: raw.layer.get(),
+            tar_offset: raw.tar_offset.get(),
+        };
+        let end = extent.file_offset.checked_add(extent.length);
+        let known_layer = u64::from(extent.layer) < self.header.layers.length.get() / 32;
+        let sound = end.is_some_and(|end| end <= record.size.get())
+            && extent.tar_offset.checked_add(extent.length).is_some()
+            && extent.length > 0
+            && known_layer;
+        if sound {
+            self.intact().map(|()| extent)
+        } else {
+            Err(self.damaged("extent"))
+        }
+    }
+
+    /// CRC32C of the given 64 KiB block of the layer's tar (layer index only).
+    pub fn tar_sum(&self, block: u64) -> Result<u32> {
+        let sums = self.header.tar_sums;
+        let sum = self
+            .run::<zerocopy::little_endian::U32>(sums, block, 1)?
+            .first()
+            .map(|sum| sum.get());
+        self.intact()?;
+        sum.ok_or_else(|| self.damaged("tar sums"))
+    }
+
+    /// Verifies every block and the whole structure: what `store check` and the fuzzers call.
+    pub fn check(&self) -> std::result::Result<(), LoadError> {
+        check::whole(self)
+    }
+
+    /// EIO once a mapped file was found cut: what was read since is not to be believed. Callers who copy a name, target or
+    /// xattr out of a view ask this afterwards.
+    pub fn intact(&self) -> Result<()> {
+        match &self.bytes {
+            Bytes::Mapped(mapping) if mapping.is_lost() => Err(self.damaged("the file was cut")),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn damaged(&self, what: &'static str) -> Error {
+        tracing::error!(index = %self.path.display(), "damaged: {what}");
+        Errno::EIO.into()
+    }
+
+    pub(super) fn node(&self, node: NodeId) -> Result<&format::Node> {
+        let run = self.run::<format::Node>(self.header.nodes, u64::from(node.0), 1)?;
+        run.first().ok_or_else(|| self.damaged("node number"))
+    }
+
+    fn kind_of(&self, record: &format::Node) -> Result<Kind> {
+        Kind::from_mode(record.mode.get()).ok_or_else(|| self.damaged("kind of a node"))
+    }
+
+    fn extents_of(&self, record: &format::Node) -> Result<&[format::Extent]> {
+        let regular = self.kind_of(record)? == Kind::Regular;
+        if !regular || record.flags.get() & format::FLAG_LINK_BELOW != 0 {
+            return Ok(&[]);
+        }
+        self.run(self.header.extents, record.first.get(), record.count.get())
+    }
+
+    /// All records of a section.
+    fn records<T: FromBytes + Immutable + KnownLayout + Unaligned>(&self, section: Section) -> Result<&[T]> {
+        let bytes = self.section(section, 0, section.length.get())?;
+        <[T]>::ref_from_bytes(bytes).map_err(|_| self.damaged("length of a section"))
+    }
+
+    /// `count` records of a section from number `first` on.
+    fn run<T>(&self, section: Section, first: u64, count: u32) -> Result<&[T]>
+    where
+        T: FromBytes + Immutable + KnownLayout + Unaligned,
+    {
+        let size = size_of::<T>() as u64;
+        let offset = first
+            .checked_mul(size)
+            .ok_or_else(|| self.damaged("record number"))?;
+        let bytes = self.section(section, offset, u64::from(count) * size)?;
+        <[T]>::ref_from_bytes(bytes).map_err(|_| self.damaged("length of a run"))
+    }
+
+    fn blob(&self, offset: u64, length: u64) -> Result<&[u8]> {
+        self.section(self.header.blob, offset, length)
+    }
+
+    /// Bytes inside a section, their blocks verified.
+    fn section(&self, section: Section, offset: u64, length: u64) -> Result<&[u8]> {
+        let inside = offset
+            .checked_add(length)
+            .is_some_and(|end| end <= section.length.get());
+        if !inside {
+            return Err(self.damaged("reference beyond its section"));
+        }
+        // The header's check has seen that sections lie inside the file.
+        let start = section.offset.get() + offset;
+        if length > 0 {
+            self.verify(start, start + length)?;
+        }
+        let bytes = self.bytes.all().get(start as usize..(start + length) as usize);
+        bytes.ok_or_else(|| self.damaged("section beyond the file"))
+    }
+
+    /// Verifies the blocks that hold the file's bytes `start..end` unless that was done before.
+    fn verify(&self, start: u64, end: u64) -> Result<()> {
+        for block in (start - HEADER_SIZE) / BLOCK..=(end - 1 - HEADER_SIZE) / BLOCK {
+            let bit = 1 << (block % 64);
+            let word = self
+                .checked
+                .get((block / 64) as usize)
+                .ok_or_else(|| self.damaged("block number"))?;
+            if word.load(Ordering::Acquire) & bit == 0 {
+                self.verify_block(block)?;
+                word.fetch_or(bit, Ordering::AcqRel);
+            }
+        }
+        self.intact()
+    }
+
+    #[cold]
+    fn verify_block(&self, block: u64) -> Result<()> {
+        let sums_at = self.header.block_sums.offset.get();
+        let start = HEADER_SIZE + block * BLOCK;
+        let end = sums_at.min(start + BLOCK);
+        let sum_at = (sums_at + block * size_of::<u32>() as u64) as usize;
+        let all = self.bytes.all();
+        let bytes = all.get(start as usize..end as usize);
+        let sum = all.get(sum_at..sum_at + size_of::<u32>());
+        match (bytes, sum) {
+            (Some(bytes), Some(sum)) if crc32c::crc32c(bytes).to_le_bytes() == sum => self.intact(),
+            _ => Err(self.damaged("checksum of a block")),
+        }
+    }
+
+    /// Verifies all blocks.
+    pub(super) fn verify_all(&self) -> Result<()> {
+        self.verify(HEADER_SIZE, self.header.block_sums.offset.get())
+    }
+}
+
 /// The sorted entries of one directory. `len` is cheap; `get` checks the entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Entries<'a> {
-    _view: &'a View,
+    view: &'a View,
+    run: &'a [format::Entry],
 }
 
-// The signatures below are the contract for `union`; errors there are EIO with a log line naming the file.
-#[allow(unused_variables)]
-impl View {
-    /// Opens an index file and verifies its header. `path` is for messages.
-    pub fn open(file: File, path: &Path, access: Access) -> std::result::Result<View, LoadError> {
-        todo!()
-    }
-    /// Verifies an index that lies in memory.
-    pub fn from_bytes(bytes: Vec<u8>) -> std::result::Result<View, LoadError> {
-        todo!()
-    }
-    /// Diff id (layer) or chain id (merged).
-    pub fn source(&self) -> [u8; 32] {
-        todo!()
-    }
-    /// The layers that extents refer to, lowest first.
-    pub fn layers(&self) -> Result<Vec<DiffId>> {
-        todo!()
-    }
-    /// Number of nodes.
-    pub fn node_count(&self) -> u32 {
-        todo!()
-    }
-    /// Sum of the sizes of all regular files, in bytes.
-    pub fn content_size(&self) -> u64 {
-        todo!()
-    }
-    /// A node's attributes; `ino` is node + 1, atime and ctime are its mtime.
-    pub fn attr(&self, node: NodeId) -> Result<Attr> {
-        todo!()
-    }
-    /// The directory that holds this directory (the root's is itself).
-    pub fn parent(&self, node: NodeId) -> Result<NodeId> {
-        todo!()
-    }
-    /// Finds a name in a directory; ENOTDIR if `dir` is none.
-    pub fn lookup(&self, dir: NodeId, name: &Name) -> Result<Option<Entry<'_>>> {
-        todo!()
-    }
-    /// A directory's entries, sorted by name bytes; ENOTDIR if `dir` is none.
-    pub fn entries(&self, dir: NodeId) -> Result<Entries<'_>> {
-        todo!()
-    }
-    /// A symlink's target; EINVAL if it is none.
-    pub fn target(&self, node: NodeId) -> Result<&[u8]> {
-        todo!()
-    }
-    /// Extended attributes as (name, value), sorted by name.
-    pub fn xattrs(&self, node: NodeId) -> Result<Vec<(&[u8], &[u8])>> {
-        todo!()
-    }
-    /// Number of extents of a regular file (0 for others).
-    pub fn extent_count(&self, node: NodeId) -> Result<u32> {
-        todo!()
-    }
-    /// The `i`-th extent of a regular file, by file offset.
-    pub fn extent(&self, node: NodeId, i: u32) -> Result<Extent> {
-        todo!()
-    }
-    /// CRC32C of the given 64 KiB block of the layer's tar (layer index only).
-    pub fn tar_sum(&self, block: u64) -> Result<u32> {
-        todo!()
-    }
-    /// Verifies every block and the whole structure: what `store check` and the fuzzers call.
-    pub fn check(&self) -> std::result::Result<(), LoadError> {
-        todo!()
-    }
-}
-
-#[allow(unused_variables)]
 impl<'a> Entries<'a> {
     /// How many.
     pub fn len(&self) -> u32 {
-        todo!()
+        self.run.len() as u32
     }
+
     /// None at all?
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.run.is_empty()
     }
+
     /// The `i`-th in name order.
     pub fn get(&self, i: u32) -> Result<Entry<'a>> {
-        todo!()
+        let raw = self.raw(i)?;
+        let name = Name::new(self.name_bytes(raw)?).map_err(|_| self.view.damaged("name of an entry"))?;
+        let target = match raw.kind {
+            format::ENTRY_WHITEOUT if self.view.is_layer() => None,
+            kind => {
+                let kind = Kind::from_dtype(kind).ok_or_else(|| self.view.damaged("kind of an entry"))?;
+                let node = raw.node.get();
+                if node >= self.view.node_count() {
+                    return Err(self.view.damaged("node of an entry"));
+                }
+                Some((NodeId(node), kind))
+            }
+        };
+        let hides_below = raw.flags & format::ENTRY_HIDES_BELOW != 0;
+        self.view.intact()?;
+        Ok(Entry {
+            name,
+            target,
+            hides_below,
+        })
     }
+
     /// The place of the first entry whose name is not below `name`.
     pub fn lower_bound(&self, name: &Name) -> Result<u32> {
-        todo!()
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.name_bytes(self.raw(middle)?)? < name.as_bytes() {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    fn raw(&self, i: u32) -> Result<&'a format::Entry> {
+        self.run
+            .get(i as usize)
+            .ok_or_else(|| self.view.damaged("entry number"))
+    }
+
+    fn name_bytes(&self, raw: &format::Entry) -> Result<&'a [u8]> {
+        self.view.blob(raw.name.get(), u64::from(raw.name_len.get()))
     }
 }
