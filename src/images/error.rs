@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use fuse_overlay::index::DiffId;
+use fuse_overlay::index::merge::MergeError;
 use fuse_overlay::index::view::LoadError;
 use fuse_overlay::layer::LayerError;
 
@@ -89,6 +90,14 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: LoadError,
+    },
+    /// A stack of layers could not be merged.
+    #[error("merging layers into {}", path.display())]
+    Merge {
+        /// The merged index's file.
+        path: PathBuf,
+        /// Which layer is at fault, and how.
+        source: MergeError,
     },
     /// `references.json` cannot be read.
     #[error("{} is damaged", path.display())]

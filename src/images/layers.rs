@@ -104,14 +104,14 @@ fn merged_index(store: &Store, medium: Medium, layers: &[DiffId], indexes: &[Vie
 /// Makes a stack's merged index from its layers' indexes, lowest first.
 pub(super) fn remerge(store: &Store, chain: &ChainId, indexes: &[View]) -> Result<(), Error> {
     let path = store.merged_index(chain);
-    let failed = |source| Error::Index {
+    let failed = |source| Error::Merge {
         path: path.clone(),
         source,
     };
     let aside = store.aside()?;
     let mut out = BufWriter::with_capacity(1 << 20, aside.file());
     merge::merge(indexes, chain.0, &mut out).map_err(failed)?;
-    out.flush().map_err(|error| failed(error.into()))?;
+    out.flush().map_err(store::Error::io("write", &path))?;
     drop(out);
     Ok(aside.commit(&path, Durability::Volatile)?)
 }
