@@ -1,4 +1,137 @@
 #!/usr/bin/env bash
-set -euo pipefail
-cd "$(dirname "$0")/.."
-cargo test --workspace
+# Tests everything, as CI does, on a Debian 12: run as root, it installs what is missing and builds; the tests
+# themselves run as two ordinary users, one with a range of ids and one without.
+#
+#   scripts/test.sh             everything; prints each part with its time, and a summary
+#   scripts/test.sh run tree    only these integration tests (tests/run.rs, tests/tree.rs), as both users
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+. scripts/host.sh
+
+[ "$(id -u)" = 0 ] || { echo "run me as root: I make users and images; the tests run as those users" >&2; exit 1; }
+need_cargo
+logs=$(mktemp -d /var/tmp/bryo-test-logs.XXXXXX)
+summary=() failed=0 began=$SECONDS
+
+# part NAME COMMAND…: runs a part; its time and verdict go into the summary, and the next part follows either way.
+part() {
+    local name=$1 start=$SECONDS verdict=ok
+    shift
+    echo "=== $name"
+    "$@" || { verdict="FAILED ($?)"; failed=1; }
+    summary+=("$(printf '%5d s  %-10s %s' $((SECONDS - start)) "$verdict" "$name")")
+}
+
+# skipped NAME REASON: said in the summary too, so that nothing is left out unseen.
+skipped() { summary+=("$(printf '      –  %-10s %s: %s' 'not run' "$1" "$2")"); }
+
+# As this ordinary user, through scripts/as-user as cargo's runner.
+cargo_as() {
+    local user=$1
+    shift
+    BRYO_TEST_USER=$user CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$PWD/scripts/as-user timeout 1500 cargo "$@"
+}
+
+packages() {
+    need_packages acl attr build-essential buildah ca-certificates curl docker-registry dpkg-dev fuse-overlayfs git \
+        jq libcap2-bin mmdebstrap podman procps python3 skopeo strace uidmap util-linux xz-utils zstd busybox-static
+}
+users() {
+    make_user bryo-range range && make_user bryo-plain plain && open_devices || return
+    # What earlier runs left.
+    find /var/tmp/bryo-range /var/tmp/bryo-plain -mindepth 1 -maxdepth 1 -mmin +60 -exec rm -rf {} + 2> /dev/null || true
+}
+
+# The users must be able to read what cargo built: a checkout below /root is copied to where they can.
+reachable() {
+    as_plain test -r Cargo.toml && return 0
+    local copy=/var/tmp/bryo-checkout
+    echo "ordinary users cannot read $PWD: testing a copy in $copy"
+    mkdir -p "$copy" && chmod 755 "$copy" && tar -c --exclude=./target --exclude=./fuzz/target . | tar -x -C "$copy" && cd "$copy"
+}
+as_plain() { setpriv --reuid bryo-plain --regid bryo-plain --clear-groups "$@"; }
+
+deny() {
+    command -v cargo-deny > /dev/null || cargo install --quiet --locked cargo-deny || return
+    cargo deny --log-level error check --hide-inclusion-graph licenses bans sources
+}
+advisories() {
+    if timeout 20 git ls-remote -q https://github.com/rustsec/advisory-db HEAD > /dev/null 2>&1; then
+        part "known vulnerabilities" cargo deny --log-level error check advisories
+    else
+        skipped "known vulnerabilities" "the database at github.com/rustsec is out of reach"
+    fi
+}
+
+static_and_small() {
+    cargo build --quiet --release --bin bryo || return
+    local binary=target/x86_64-unknown-linux-gnu/release/bryo size
+    size=$(stat -c %s "$binary")
+    echo "release binary: $size bytes, $(ldd "$binary" 2>&1 | tr -d '\t')"
+    [ "$size" -le 20000000 ] || { echo "more than 20 MB"; return 1; }
+    ! readelf -l "$binary" | grep -q INTERP || { echo "not static"; return 1; }
+}
+
+# The parsers of what comes from outside, a minute each, two at a time. The compiler's own switch lets the pinned
+# toolchain build them, so that no nightly is needed.
+fuzz() {
+    command -v cargo-fuzz > /dev/null || cargo install --quiet --locked cargo-fuzz || return
+    local seconds=${BRYO_FUZZ_SECONDS:-60} target corpus
+    RUSTC_BOOTSTRAP=1 cargo fuzz build 2> "$logs/fuzz-build" || { tail -40 "$logs/fuzz-build"; return 1; }
+    RUSTC_BOOTSTRAP=1 cargo fuzz list | xargs -P 2 -I{} bash -c '
+        corpus=$(mktemp -d /var/tmp/bryo-range/fuzz.XXXXXX) && chown bryo-range "$corpus" || exit 1
+        seeds=(); [ ! -d fuzz/corpus/{} ] || seeds=("$PWD/fuzz/corpus/{}")
+        binary=$PWD/fuzz/target/x86_64-unknown-linux-gnu/release/{}
+        cd "$corpus" && BRYO_TEST_USER=bryo-range "$0" "$binary" -max_total_time="$1" -timeout=20 -rss_limit_mb=2048 \
+            -artifact_prefix="$corpus/" "$corpus" "${seeds[@]}" > "$2/fuzz-{}" 2>&1
+        code=$?
+        if [ $code = 0 ]; then echo "{}: $(tail -1 "$2/fuzz-{}")"; rm -r "$corpus"
+        else echo "{} FAILED, its input is in $corpus:"; tail -30 "$2/fuzz-{}"; exit 1; fi
+    ' "$PWD/scripts/as-user" "$seconds" "$logs"
+}
+
+# Processes and mounts that a test or a crash left behind.
+nothing_left() {
+    local user left=0
+    for user in bryo-range bryo-plain; do
+        ! pgrep -u "$user" -a || left=1
+    done
+    return $left
+}
+
+if [ $# -gt 0 ]; then
+    chosen=()
+    for name in "$@"; do chosen+=(--test "$name"); done
+    part "users and devices" users
+    part "images" scripts/images.sh busybox configured debian odd debs software
+    part "build" cargo test --quiet --no-run -p bryo "${chosen[@]}" --examples
+    part "podman's trees" scripts/images.sh trees "$PWD/target/x86_64-unknown-linux-gnu/debug/examples/list-tree"
+    for user in bryo-range bryo-plain; do part "as $user: $*" cargo_as "$user" test -q -p bryo "${chosen[@]}"; done
+else
+    part "packages" packages
+    part "users and devices" users
+    reachable || exit 1
+    scripts/images.sh busybox configured debian odd debs software > "$logs/images" 2>&1 &
+    images=$!
+    part "formatting" cargo fmt --all --check
+    part "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
+    part "build" cargo test --quiet --no-run --workspace --all-targets
+    part "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
+    part "images (beside the build)" wait $images
+    cat "$logs/images"
+    part "podman's trees" scripts/images.sh trees "$PWD/target/x86_64-unknown-linux-gnu/debug/examples/list-tree"
+    part "unit tests, as bryo-range" cargo_as bryo-range test -q --workspace --lib --bins
+    part "the filesystem's tests, as bryo-range" cargo_as bryo-range test -q -p fuse-overlay --test '*'
+    part "integration tests, as bryo-range" cargo_as bryo-range test -q --no-fail-fast -p bryo --test '*'
+    part "integration tests, as bryo-plain" cargo_as bryo-plain test -q --no-fail-fast -p bryo --test '*'
+    part "no process is left" nothing_left
+    part "fuzzing" fuzz
+    part "release binary is static and small" static_and_small
+    part "licences, bans, sources" deny
+    advisories
+fi
+
+echo "=== summary ($((SECONDS - began)) s)"
+printf '%s\n' "${summary[@]}"
+if [ $failed = 0 ]; then rm -r "$logs"; echo "all passed"; else echo "FAILED; logs are in $logs"; fi
+exit $failed

@@ -157,7 +157,7 @@ impl Watchdog {
                 eprintln!("process {pid} hangs: killed after ten minutes");
                 let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
                 // It may have ended in between.
-                drop(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL));
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
             }
         });
         Watchdog(Some(stop))

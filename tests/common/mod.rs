@@ -3,7 +3,7 @@
 //! The tests are an ordinary user's: `scripts/test.sh` runs them as one with an id range and as one without.
 //! The images are made once by `scripts/images.sh`, as root; a test that misses them fails and says so.
 // Each test file compiles this module for itself and uses a part of it.
-#![allow(dead_code, unreachable_pub, clippy::expect_used)]
+#![allow(dead_code, unused_imports, unreachable_pub, clippy::expect_used)]
 
 mod bryo;
 mod registry;
