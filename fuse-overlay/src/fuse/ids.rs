@@ -3,6 +3,7 @@
 //! such an owner. Index and journal keep the truth.
 
 use std::ops::Range;
+use std::{fs, io};
 
 use crate::attr::Attr;
 
@@ -32,6 +33,18 @@ impl IdMap {
         }
     }
 
+    /// What the user namespace of process `pid` maps.
+    ///
+    /// # Errors
+    /// There is no such process, or /proc is not to be read.
+    pub fn of_process(pid: u32) -> io::Result<IdMap> {
+        let map = |name| fs::read_to_string(format!("/proc/{pid}/{name}"));
+        Ok(IdMap {
+            uids: parse(&map("uid_map")?)?,
+            gids: parse(&map("gid_map")?)?,
+        })
+    }
+
     /// The attributes as the kernel may know them.
     pub(super) fn shown(&self, attr: &Attr) -> Attr {
         match (stand_in(&self.uids, attr.uid), stand_in(&self.gids, attr.gid)) {
@@ -44,6 +57,21 @@ impl IdMap {
             },
         }
     }
+}
+
+/// Reads lines of "first inside, first outside, count" (user_namespaces(7)).
+fn parse(map: &str) -> io::Result<Vec<Range<u32>>> {
+    let range = |line: &str| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        match (numbers.next(), numbers.next(), numbers.next()) {
+            (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) => Ok(first..first.saturating_add(count)),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("id map line {line:?}"),
+            )),
+        }
+    };
+    map.lines().map(range).collect()
 }
 
 /// Who is shown in place of `id`, if it is not mapped.
@@ -96,6 +124,13 @@ mod tests {
         assert_eq!(shown(&map, 0, 0), (0, 0, 0o6755));
         assert_eq!(shown(&map, 33, 0), (0, 0, 0o755));
         assert_eq!(shown(&map, 0, 4), (0, 0, 0o755));
+    }
+
+    #[test]
+    fn reads_an_id_map() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!(parse(map).unwrap(), [0..1, 1..65537]);
+        assert!(parse("0 0").is_err());
     }
 
     #[test]

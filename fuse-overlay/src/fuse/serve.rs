@@ -4,7 +4,7 @@
 //! queue up; so a lone program is served by one hot thread, and many by all.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -96,7 +96,7 @@ fn handshake(device: &mut File) -> io::Result<Connection> {
             Ok(out) => reply.push_struct(out),
             Err(_) => Err(Errno::EPROTO),
         };
-        device.write_all(reply.finish(header.unique, result))?;
+        send(device, reply.finish(header.unique, result));
         tracing::debug!(
             minor = init.minor,
             flags = init.flags,
@@ -211,7 +211,7 @@ impl Server {
                 Some(seat)
             };
             if let Some(answer) = self.adapter.handle(bytes, &mut reply) {
-                send(&mut device, answer)?;
+                send(&device, answer);
             }
             seat = kept.unwrap_or_else(|| self.seat.lock());
         }
@@ -259,18 +259,14 @@ fn may_wait(opcode: u32) -> bool {
 }
 
 /// Sends an answer.
-fn send(device: &mut File, answer: &[u8]) -> io::Result<()> {
-    match device.write(answer) {
-        Ok(_) => Ok(()),
-        Err(error) => match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
-            // The caller was killed or the connection ended meanwhile: nobody waits.
-            Errno::ENOENT | Errno::ENODEV | Errno::ECONNABORTED | Errno::EPERM => Ok(()),
-            // The kernel took the request from its queue before it found fault, so its caller has EIO.
-            errno => {
-                tracing::error!(%errno, "a reply was refused");
-                Ok(())
-            }
-        },
+fn send(device: &File, answer: &[u8]) {
+    match nix::unistd::write(device, answer) {
+        // One write is one message: the kernel takes all of it or refuses it.
+        Ok(_) => {}
+        // The caller was killed or the connection has ended meanwhile: nobody waits.
+        Err(Errno::ENOENT | Errno::ENODEV | Errno::ECONNABORTED | Errno::EPERM) => {}
+        // The kernel has taken the request off its list before it found fault, so its caller has EIO.
+        Err(errno) => tracing::error!(%errno, "a reply was refused"),
     }
 }
 
