@@ -5,6 +5,7 @@
 //! [`fuse`] serves it to the kernel. The formats on disk are described in the repository's `ARCHITECTURE.md`.
 
 pub mod attr;
+pub mod disk;
 pub mod error;
 pub mod index;
 pub mod layer;

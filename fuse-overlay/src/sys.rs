@@ -26,3 +26,14 @@ pub(crate) fn fuse_clone(device: &OwnedFd, mounted: &OwnedFd) -> nix::Result<()>
     // SAFETY: the kernel reads one u32 behind the pointer, and both descriptors are open while the call lasts.
     unsafe { ioctl::fuse_dev_clone(device.as_raw_fd(), &mut source) }.map(|_| ())
 }
+
+/// Starts writeback of a file's range without waiting (`sync_file_range(2)`, `SYNC_FILE_RANGE_WRITE`): a hint only.
+pub(crate) fn start_writeback(file: &std::fs::File, offset: u64, length: u64) {
+    use std::os::fd::AsRawFd;
+    let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) else {
+        return;
+    };
+    // SAFETY: takes no pointers; the descriptor is open for the duration of the call. A failure is of no consequence:
+    // the data stays dirty and the next flush reports errors.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
+}

@@ -4,14 +4,33 @@
 //! Ids are the container's. Permissions are not checked here: the kernel does (`default_permissions`); what POSIX
 //! wants as a *consequence* of an operation (set-id bits cleared, times moved, group inherited) happens here.
 
-use std::fs::File;
-use std::ops::ControlFlow;
-use std::path::Path;
+mod acl;
+mod attr;
+mod below;
+mod data;
+mod dir;
+mod lookup;
+mod rename;
+mod xattr;
 
-use crate::attr::{Attr, Ino, Kind, Time};
-use crate::error::Result;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use parking_lot::Mutex;
+
+use self::below::Below;
+use crate::attr::{Ino, Kind, Time};
+use crate::error::{Error, Result};
 use crate::index::View;
-use crate::name::Name;
+use crate::upper::Upper;
+use crate::upper::content::Content;
+use crate::upper::directory::Directory;
+use crate::upper::inode::{Body, Inode, State};
+use crate::upper::journal::replay::Image;
+
+pub use crate::upper::{Durable, Limits, OpenError, Storage};
 
 /// Who asks: ids in the container's user namespace, as FUSE requests carry them.
 #[derive(Clone, Copy, Debug)]
@@ -42,15 +61,6 @@ pub struct LowerLayer {
     pub tar: File,
     /// The layer's index.
     pub index: View,
-}
-
-/// Limits on what a container may keep, so that a hostile one cannot fill the disk.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
-    /// Most bytes of data in the upper; `None` is unlimited.
-    pub bytes: Option<u64>,
-    /// Most inodes in the upper.
-    pub inodes: Option<u64>,
 }
 
 /// A change of attributes; `None` leaves as it is.
@@ -135,11 +145,6 @@ pub struct Listed<'a> {
     pub kind: Kind,
 }
 
-/// Proof that everything acknowledged before is on the disk. Only the journal makes one.
-#[derive(Debug)]
-#[must_use = "an fsync is answered with this"]
-pub struct Durable(());
-
 /// `statfs(2)` numbers; blocks of 4096 bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Space {
@@ -155,168 +160,90 @@ pub struct Space {
 /// `tmpfile`, and each [`Tree::looked_up`], adds one to the inode's count; [`Tree::forget`] takes them back. An
 /// inode without names lives while its count is above zero.
 #[derive(Debug)]
-pub struct Tree {}
+pub struct Tree {
+    below: Below,
+    upper: Upper,
+    /// Held while a name moves between directories, so that no two moves can make a loop.
+    moving: Mutex<()>,
+}
 
-#[allow(unused_variables)]
 impl Tree {
     /// Opens the writable layer in directory `upper` (made anew if it is empty) over `lower`.
     ///
     /// # Errors
     /// Fails if the journal belongs to another image, is damaged in its middle, or cannot be read.
     pub fn open(lower: Lower, upper: &Path, limits: Limits) -> std::result::Result<Tree, OpenError> {
-        todo!()
+        Tree::open_on(lower, Storage::open(upper)?, limits)
     }
-    /// Finds a name. ENOENT if it is not there.
-    pub fn lookup(&self, parent: Ino, name: &Name) -> Result<Attr> {
-        todo!()
+
+    /// Opens the writable layer in `storage` over `lower`.
+    ///
+    /// # Errors
+    /// As [`Tree::open`].
+    pub fn open_on(lower: Lower, storage: Storage, limits: Limits) -> std::result::Result<Tree, OpenError> {
+        let below = Below::new(lower)?;
+        let image = Image {
+            chain_id: below.view().source(),
+            node_count: below.view().node_count(),
+        };
+        let upper = Upper::open(storage, image, limits, &|ino| below.copy_up(ino))?;
+        Ok(Tree {
+            below,
+            upper,
+            moving: Mutex::new(()),
+        })
     }
-    /// Counts a lookup that `readdirplus` answered.
-    pub fn looked_up(&self, ino: Ino) {}
-    /// Takes back `count` lookups.
-    pub fn forget(&self, ino: Ino, count: u64) {}
-    /// Attributes.
-    pub fn getattr(&self, ino: Ino) -> Result<Attr> {
-        todo!()
+
+    /// The inode for changing it: an image's one is taken into the upper, as it is.
+    fn inode(&self, ino: Ino) -> Result<Arc<Inode>> {
+        self.upper.find_or(ino, || self.below.copy_up(ino))
     }
-    /// Changes attributes; the new ones come back.
-    pub fn setattr(&self, caller: &Caller, ino: Ino, set: &SetAttr) -> Result<Attr> {
-        todo!()
-    }
-    /// A symlink's target.
-    pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
-        todo!()
-    }
-    /// Makes a file that is neither directory nor symlink. `mode` holds kind and permissions; the umask is applied here.
-    pub fn mknod(&self, caller: &Caller, parent: Ino, name: &Name, mode: u32, rdev: u32) -> Result<Attr> {
-        todo!()
-    }
-    /// Makes a directory.
-    pub fn mkdir(&self, caller: &Caller, parent: Ino, name: &Name, perm: u16) -> Result<Attr> {
-        todo!()
-    }
-    /// Makes a symlink.
-    pub fn symlink(&self, caller: &Caller, parent: Ino, name: &Name, target: &[u8]) -> Result<Attr> {
-        todo!()
-    }
-    /// Makes an unnamed regular file in `parent`'s filesystem (O_TMPFILE); `link` can name it.
-    pub fn tmpfile(&self, caller: &Caller, parent: Ino, perm: u16) -> Result<Attr> {
-        todo!()
-    }
-    /// Adds a name to a file.
-    pub fn link(&self, caller: &Caller, ino: Ino, parent: Ino, name: &Name) -> Result<Attr> {
-        todo!()
-    }
-    /// Removes a name of anything but a directory.
-    pub fn unlink(&self, caller: &Caller, parent: Ino, name: &Name) -> Result<()> {
-        todo!()
-    }
-    /// Removes an empty directory.
-    pub fn rmdir(&self, caller: &Caller, parent: Ino, name: &Name) -> Result<()> {
-        todo!()
-    }
-    /// Moves a name.
-    pub fn rename(&self, caller: &Caller, from: (Ino, &Name), to: (Ino, &Name), how: Rename) -> Result<()> {
-        todo!()
-    }
-    /// Lists a directory from `cookie` on (0: the start), `.` and `..` first, until `each` breaks.
-    pub fn readdir(
-        &self,
-        ino: Ino,
-        cookie: u64,
-        each: &mut dyn FnMut(Listed<'_>) -> ControlFlow<()>,
-    ) -> Result<()> {
-        todo!()
-    }
-    /// Reads at a byte offset into `out`; fewer bytes only at the end of the file.
-    pub fn read(&self, ino: Ino, offset: u64, out: &mut [u8]) -> Result<usize> {
-        todo!()
-    }
-    /// Writes all of `data` at a byte offset. `kill_priv` as in [`SetAttr::kill_priv`].
-    pub fn write(&self, caller: &Caller, ino: Ino, offset: u64, data: &[u8], kill_priv: bool) -> Result<()> {
-        todo!()
-    }
-    /// Reserves or frees space. Offsets and lengths in bytes.
-    pub fn fallocate(
-        &self,
-        caller: &Caller,
-        ino: Ino,
-        how: Allocate,
-        offset: u64,
-        length: u64,
-    ) -> Result<()> {
-        todo!()
-    }
-    /// Makes everything acknowledged so far durable: this file's data and all earlier metadata.
-    pub fn fsync(&self, ino: Ino) -> Result<Durable> {
-        todo!()
-    }
-    /// The same for all files: what the 5 s timer and unmounting call.
-    pub fn sync(&self) -> Result<Durable> {
-        todo!()
-    }
-    /// An extended attribute's value; ENODATA if there is none.
-    pub fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
-        todo!()
-    }
-    /// Names of the extended attributes.
-    pub fn listxattr(&self, ino: Ino) -> Result<Vec<Vec<u8>>> {
-        todo!()
-    }
-    /// Sets an extended attribute.
-    pub fn setxattr(
-        &self,
-        caller: &Caller,
-        ino: Ino,
-        name: &[u8],
-        value: &[u8],
-        how: SetXattr,
-    ) -> Result<()> {
-        todo!()
-    }
-    /// Removes an extended attribute; ENODATA if there is none.
-    pub fn removexattr(&self, caller: &Caller, ino: Ino, name: &[u8]) -> Result<()> {
-        todo!()
-    }
-    /// What `statfs` tells.
-    pub fn statfs(&self) -> Result<Space> {
-        todo!()
+
+    /// Runs an operation; if there is no space, once more after freed space was given back.
+    fn with_space<T>(&self, mut operation: impl FnMut() -> Result<T>) -> Result<T> {
+        match operation() {
+            Err(Error(Errno::ENOSPC | Errno::EDQUOT)) => {
+                // Freed pages can be used again once the records that freed them are on the disk.
+                let Durable { .. } = self.upper.sync()?;
+                self.upper.reclaim();
+                operation()
+            }
+            other => other,
+        }
     }
 }
 
-/// Why a writable layer cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// A system call failed.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file concerned.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The journal was written over another image.
-    #[error("{path}: belongs to another image")]
-    OtherImage {
-        /// The journal.
-        path: String,
-    },
-    /// Written by another version.
-    #[error("{path}: journal of version {version}")]
-    Version {
-        /// The journal.
-        path: String,
-        /// What it says.
-        version: u32,
-    },
-    /// A damaged record with good ones behind it.
-    #[error("{path}: damaged at byte {offset}")]
-    Damaged {
-        /// The journal.
-        path: String,
-        /// Offset of the record in bytes.
-        offset: u64,
-    },
-    /// The merged index is damaged or names other layers than were given.
-    #[error("image index: {0}")]
-    Lower(String),
+impl State {
+    /// ENOTDIR if it is none; ENOENT if it was removed.
+    fn directory(&self) -> Result<&Directory> {
+        match &self.body {
+            Body::Directory(directory) => Ok(directory),
+            _ => Err(Error(Errno::ENOTDIR)),
+        }
+    }
+
+    /// EISDIR for a directory, EINVAL for all else that has no content.
+    fn content(&self) -> Result<&Content> {
+        match &self.body {
+            Body::Regular(content) => Ok(content),
+            Body::Directory(_) => Err(Error(Errno::EISDIR)),
+            _ => Err(Error(Errno::EINVAL)),
+        }
+    }
+}
+
+/// What an operation finds locked must be there: it locked it. A miss is a bug here, and costs one request.
+fn held<T>(found: Option<T>) -> Result<T> {
+    found.ok_or(Error(Errno::EIO))
+}
+
+/// The present, by the coarse clock: as the kernel stamps files, so that times of both can be compared.
+fn now() -> Time {
+    let Ok(now) = nix::time::ClockId::CLOCK_REALTIME_COARSE.now() else {
+        return Time::default();
+    };
+    Time {
+        sec: now.tv_sec(),
+        nsec: u32::try_from(now.tv_nsec()).unwrap_or(0),
+    }
 }

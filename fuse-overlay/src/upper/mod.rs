@@ -1,3 +1,434 @@
-//! The writable layer: an inode table in memory, a journal that makes it again, and data segments.
+//! The writable layer: an inode table in memory, a journal that makes it again, and a data file.
+//!
+//! An operation of the tree locks the inodes that it changes ([`Locked`]), writes the bytes that it brings, and commits
+//! a list of changes ([`Upper::commit`]): one journal record, then the same changes applied in memory. If the record
+//! cannot be written, nothing happened.
 
-pub mod journal;
+pub(crate) mod content;
+pub(crate) mod data;
+pub(crate) mod directory;
+pub(crate) mod inode;
+pub(crate) mod journal;
+mod locked;
+mod lookups;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+
+use self::content::Run;
+use self::data::Data;
+use self::inode::{Body, Inode, State};
+use self::journal::format::{Change, Operation, PAGE};
+use self::journal::log::{Log, Room};
+use self::journal::replay::{self, Image, ReplayError};
+pub(crate) use self::locked::Locked;
+use self::lookups::Lookups;
+use self::table::Table;
+use crate::attr::{Ino, Kind};
+use crate::disk::{Disk, HostFile};
+use crate::error::{Error, Result};
+
+pub use self::journal::Durable;
+
+/// Limits on what a container may keep, so that a hostile one cannot fill the disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Most bytes of data and journal in the upper; `None` is unlimited.
+    pub bytes: Option<u64>,
+    /// Most inodes made in the upper.
+    pub inodes: Option<u64>,
+}
+
+/// Why a writable layer cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A system call failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file concerned.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process has it open.
+    #[error("{path}: in use by another process")]
+    InUse {
+        /// The journal.
+        path: String,
+    },
+    /// The journal was written over another image.
+    #[error("{path}: belongs to another image")]
+    OtherImage {
+        /// The journal.
+        path: String,
+    },
+    /// Written by another version.
+    #[error("{path}: journal of version {version}")]
+    Version {
+        /// The journal.
+        path: String,
+        /// What it says.
+        version: u32,
+    },
+    /// A damaged record with good ones behind it.
+    #[error("{path}: damaged at byte {offset}")]
+    Damaged {
+        /// The journal.
+        path: String,
+        /// Offset of the record in bytes.
+        offset: u64,
+    },
+    /// The merged index is damaged or names other layers than were given.
+    #[error("image index: {0}")]
+    Lower(String),
+}
+
+/// The two files of a writable layer.
+#[derive(Debug)]
+pub struct Storage {
+    /// What happened. Empty for a new layer.
+    pub journal: Box<dyn Disk>,
+    /// The bytes of files.
+    pub data: Box<dyn Disk>,
+    /// Where they lie, for messages.
+    pub path: PathBuf,
+}
+
+impl Storage {
+    /// Opens `journal` and `data` in a directory, made empty if they are missing.
+    ///
+    /// # Errors
+    /// Fails if a file cannot be opened, or if another process has the layer open.
+    pub fn open(dir: &Path) -> std::result::Result<Storage, OpenError> {
+        let open = |name: &str| {
+            HostFile::open(dir, name).map_err(|source| OpenError::Io {
+                path: dir.join(name).display().to_string(),
+                source,
+            })
+        };
+        let journal = open("journal")?;
+        if !journal.try_own() {
+            return Err(OpenError::InUse {
+                path: dir.join("journal").display().to_string(),
+            });
+        }
+        let data = open("data")?;
+        Ok(Storage {
+            journal: Box::new(journal),
+            data: Box::new(data),
+            path: dir.to_owned(),
+        })
+    }
+}
+
+/// The open writable layer.
+#[derive(Debug)]
+pub(crate) struct Upper {
+    table: Table,
+    log: Log,
+    pub(crate) data: Data,
+    lookups: Lookups,
+    /// The next new inode number. Numbers are never used twice.
+    next: AtomicU64,
+    /// Inodes made in the upper and not forgotten.
+    made: AtomicU64,
+    limits: Limits,
+}
+
+impl Upper {
+    /// Replays the journal over the image. `copy_up` gives an image's inode as it is without changes.
+    pub(crate) fn open(
+        storage: Storage,
+        image: Image,
+        limits: Limits,
+        copy_up: &dyn Fn(Ino) -> Result<Inode>,
+    ) -> std::result::Result<Upper, OpenError> {
+        let Storage { journal, data, path } = storage;
+        let mut replayed = Replayed {
+            table: Table::new(),
+            image_end: image.node_count.into(),
+            last: Ino(0),
+        };
+        replayed.last = Ino(replayed.image_end);
+        let log = replay::replay(journal, image, &mut |change| replayed.apply(&change, copy_up))
+            .map_err(|error| open_error(&path.join("journal"), error))?;
+        let Replayed {
+            table,
+            image_end,
+            last,
+        } = replayed;
+        let (used, made) = drop_orphans(&table, image_end);
+        let pages = limits.bytes.map(|bytes| bytes / PAGE);
+        let data = Data::open(data, used, log.sequence(), pages)
+            .map_err(|error| open_error(&path.join("data"), error.into()))?;
+        Ok(Upper {
+            table,
+            log,
+            data,
+            lookups: Lookups::new(image.node_count),
+            next: AtomicU64::new(last.0 + 1),
+            made: AtomicU64::new(made),
+            limits,
+        })
+    }
+
+    /// The inode, if the upper knows it.
+    pub(crate) fn find(&self, ino: Ino) -> Option<Arc<Inode>> {
+        self.table.get(ino)
+    }
+
+    /// The inode; an image's one is taken in by `copy_up` if the upper does not know it yet.
+    pub(crate) fn find_or(&self, ino: Ino, copy_up: impl FnOnce() -> Result<Inode>) -> Result<Arc<Inode>> {
+        self.table.get_or(ino, copy_up)
+    }
+
+    /// A number for a new inode; ENOSPC at the limit.
+    pub(crate) fn new_ino(&self) -> Result<Ino> {
+        if self
+            .limits
+            .inodes
+            .is_some_and(|most| self.made.load(Ordering::Relaxed) >= most)
+        {
+            return Err(Error(Errno::ENOSPC));
+        }
+        Ok(Ino(self.next.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Makes an operation happen: records it, then applies its changes to the locked inodes and to those that it makes.
+    /// After an error nothing has changed.
+    pub(crate) fn commit(
+        &self,
+        operation: Operation,
+        unique: u64,
+        changes: &[Change<'_>],
+        room: Room,
+        locked: &mut Locked<'_>,
+    ) -> Result<()> {
+        if room == Room::Ordinary && self.over_limit() {
+            return Err(Error(Errno::ENOSPC));
+        }
+        let sequence = self.log.append(operation, unique, changes, room)?;
+        let mut freed = Vec::new();
+        for change in changes {
+            let fits = match *change {
+                Change::Make {
+                    ino,
+                    kind,
+                    meta,
+                    target,
+                    parent,
+                } => {
+                    self.made.fetch_add(1, Ordering::Relaxed);
+                    let state = State::made(kind, meta, target, parent);
+                    self.table.insert(Arc::new(Inode::new(ino, kind, state)));
+                    true
+                }
+                _ => match locked.get_mut(change.ino()) {
+                    Some(state) => state.apply(change, &mut freed),
+                    // An inode that this very operation made: nobody else has it yet.
+                    None => self
+                        .table
+                        .get(change.ino())
+                        .is_some_and(|inode| inode.state.write().apply(change, &mut freed)),
+                },
+            };
+            if !fits {
+                tracing::error!(?change, "a change that does not fit its inode");
+            }
+        }
+        self.data.free(sequence, &mut freed);
+        Ok(())
+    }
+
+    fn over_limit(&self) -> bool {
+        self.limits
+            .bytes
+            .is_some_and(|most| self.log.length() + self.data.usage().0 * PAGE >= most)
+    }
+
+    /// Counts a lookup.
+    pub(crate) fn looked_up(&self, ino: Ino) {
+        if !self.lookups.add(ino)
+            && let Some(inode) = self.table.get(ino)
+        {
+            inode.lookups.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes back lookups; an inode without names and lookups goes.
+    pub(crate) fn forget(&self, ino: Ino, count: u64) {
+        let left = match self.lookups.take(ino, count) {
+            Some(left) => left,
+            None => {
+                let Some(inode) = self.table.get(ino) else { return };
+                let before = inode
+                    .lookups
+                    .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| {
+                        Some(n.saturating_sub(count))
+                    });
+                before.unwrap_or_default().saturating_sub(count)
+            }
+        };
+        if left == 0 {
+            self.release(ino);
+        }
+    }
+
+    fn is_looked_up(&self, inode: &Inode) -> bool {
+        match self.lookups.get(inode.ino) {
+            Some(count) => count > 0,
+            None => inode.lookups.load(Ordering::Acquire) > 0,
+        }
+    }
+
+    /// Lets go of an inode that has neither names nor lookups. Not to be called with locks held.
+    pub(crate) fn release(&self, ino: Ino) {
+        let Some(inode) = self.table.get(ino).filter(|inode| !self.is_looked_up(inode)) else {
+            return;
+        };
+        if inode.state.read().meta.nlink > 0 {
+            self.give_reserve(&inode);
+            return;
+        }
+        let mut locked = Locked::new(&[&inode]);
+        // Under the lock once more: another thread may have released it, or given it a name.
+        let unused = self.table.get(ino).is_some()
+            && !self.is_looked_up(&inode)
+            && locked.get_mut(ino).is_some_and(|state| state.meta.nlink == 0);
+        if unused {
+            match self.commit(
+                Operation::Forget,
+                0,
+                &[Change::Forget { ino }],
+                Room::Reserve,
+                &mut locked,
+            ) {
+                Ok(()) => {
+                    self.table.remove(ino);
+                    if !self.lookups.counts(ino) {
+                        self.made.fetch_sub(1, Ordering::Relaxed);
+                    }
+                }
+                // Its space stays taken until the layer is opened again, which drops inodes without names.
+                Err(error) => tracing::warn!(?ino, %error, "cannot record that a removed file was closed"),
+            }
+        }
+    }
+
+    /// Gives back what was set aside for the growth of a file that nobody uses now.
+    fn give_reserve(&self, inode: &Inode) {
+        if inode.kind == Kind::Regular
+            && let Body::Regular(content) = &mut inode.state.write().body
+            && let Some(run) = content.reserve.take()
+        {
+            self.data.give(run);
+        }
+    }
+
+    /// Makes everything acknowledged so far durable: data first, so that no durable record points to lost bytes.
+    pub(crate) fn sync(&self) -> Result<Durable> {
+        self.data.flush()?;
+        self.log.flush()
+    }
+
+    /// Gives freed space back to the disk, as far as the records that freed it are durable.
+    pub(crate) fn reclaim(&self) {
+        self.data.reclaim(self.log.durable());
+    }
+
+    /// Blocks of 4096 bytes on its filesystem (all, free, free for users), cut to the limit.
+    pub(crate) fn space(&self) -> Result<[u64; 3]> {
+        let [all, free, available] = self.log.space()?;
+        Ok(match (self.limits.bytes, self.data.usage()) {
+            (Some(bytes), (_, Some(left))) => {
+                let left = left.saturating_sub(self.log.length() / PAGE);
+                [all.min(bytes / PAGE), free.min(left), available.min(left)]
+            }
+            _ => [all, free, available],
+        })
+    }
+
+    /// Inodes made, and how many may be.
+    pub(crate) fn inodes(&self) -> (u64, Option<u64>) {
+        (self.made.load(Ordering::Relaxed), self.limits.inodes)
+    }
+}
+
+/// The inode table as it grows during a replay.
+struct Replayed {
+    table: Table,
+    image_end: u64,
+    /// The highest inode number so far.
+    last: Ino,
+}
+
+impl Replayed {
+    fn apply(&mut self, change: &Change<'_>, copy_up: &dyn Fn(Ino) -> Result<Inode>) -> bool {
+        let mut freed: Vec<Run> = Vec::new();
+        match *change {
+            Change::Make {
+                ino,
+                kind,
+                meta,
+                target,
+                parent,
+            } => {
+                // Far more numbers than any container can use, and no overflow when counting on.
+                if ino.0 <= self.image_end || ino.0 > u64::MAX / 2 || self.table.get(ino).is_some() {
+                    return false;
+                }
+                self.last = self.last.max(ino);
+                self.table.insert(Arc::new(Inode::new(
+                    ino,
+                    kind,
+                    State::made(kind, meta, target, parent),
+                )));
+                true
+            }
+            Change::Forget { ino } => {
+                self.table.remove(ino);
+                true
+            }
+            Change::Enter { target, .. } if target.0 > self.image_end && self.table.get(target).is_none() => {
+                false
+            }
+            _ => self
+                .table
+                .get_or(change.ino(), || copy_up(change.ino()))
+                .is_ok_and(|inode| inode.state.write().apply(change, &mut freed)),
+        }
+    }
+}
+
+/// Takes inodes without names, which were open when the layer was last used, out of the table. Gives the data pages of
+/// all others, and how many of them are not the image's.
+fn drop_orphans(table: &Table, image_end: u64) -> (Vec<Run>, u64) {
+    let mut used = Vec::new();
+    let mut made = 0;
+    for inode in table.all() {
+        let state = inode.state.read();
+        if state.meta.nlink == 0 {
+            table.remove(inode.ino);
+            continue;
+        }
+        made += u64::from(inode.ino.0 > image_end);
+        if let Body::Regular(content) = &state.body {
+            used.extend(content.runs());
+        }
+    }
+    (used, made)
+}
+
+fn open_error(path: &Path, error: ReplayError) -> OpenError {
+    let path = path.display().to_string();
+    match error {
+        ReplayError::Io(source) => OpenError::Io { path, source },
+        ReplayError::OtherImage => OpenError::OtherImage { path },
+        ReplayError::Version(version) => OpenError::Version { path, version },
+        ReplayError::Damaged(offset) => OpenError::Damaged { path, offset },
+    }
+}

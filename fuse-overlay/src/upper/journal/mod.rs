@@ -1,1 +1,7 @@
 //! The journal: what makes the inode table again after the server ended, however it ended.
+
+pub(crate) mod format;
+pub(crate) mod log;
+pub(crate) mod replay;
+
+pub use log::Durable;

@@ -1,0 +1,183 @@
+//! File I/O of the writable layer behind one trait, so that a test can fail the n-th write or flush.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::libc::off_t;
+use parking_lot::Mutex;
+
+/// One file of the writable layer. Offsets and lengths are bytes. Calls may come from many threads at once.
+pub trait Disk: Send + Sync + fmt::Debug {
+    /// Reads at `offset`; fewer bytes than asked only at the end of the file or when interrupted.
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes at `offset`, possibly fewer bytes than given.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// Returns when everything written before the call survives a loss of power.
+    fn flush(&self) -> io::Result<()>;
+    /// Starts writing a range back without waiting for it: a later flush then has less to do. Only a hint.
+    fn start_writeback(&self, offset: u64, length: u64);
+    /// The file's size.
+    fn size(&self) -> io::Result<u64>;
+    /// Reserves disk space for a range; what was not written there reads as zeros.
+    fn allocate(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// Gives the space of a range back; it reads as zeros from then on.
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// Blocks of 4096 bytes on the filesystem: all, free, free for ordinary users.
+    fn space(&self) -> io::Result<[u64; 3]>;
+}
+
+/// Reads until `out` is full or the file ends; what lies beyond its end reads as zeros.
+pub(crate) fn read_full(disk: &dyn Disk, out: &mut [u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < out.len() {
+        let rest = out.get_mut(done..).unwrap_or_default();
+        match disk.read_at(rest, offset + done as u64) {
+            Ok(0) => {
+                rest.fill(0);
+                return Ok(());
+            }
+            Ok(n) => done += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `bytes`.
+pub(crate) fn write_full(disk: &dyn Disk, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match disk.write_at(bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                bytes = bytes.get(n..).unwrap_or_default();
+                offset += n as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Zeros for writing them out.
+const ZEROS: &[u8] = &[0; 64 * 1024];
+
+/// Writes zeros over a range.
+pub(crate) fn write_zeros(disk: &dyn Disk, mut offset: u64, mut length: u64) -> io::Result<()> {
+    while length > 0 {
+        let part = ZEROS
+            .get(..length.min(ZEROS.len() as u64) as usize)
+            .unwrap_or(ZEROS);
+        write_full(disk, part, offset)?;
+        offset += part.len() as u64;
+        length -= part.len() as u64;
+    }
+    Ok(())
+}
+
+/// A file in a directory of the host.
+#[derive(Debug)]
+pub(crate) struct HostFile {
+    file: File,
+    /// The directory of a file made by us, until its name is on the disk too.
+    unsynced: Mutex<Option<File>>,
+}
+
+impl HostFile {
+    /// Opens `dir/name` for reading and writing, made empty and readable only to its owner if it is missing.
+    pub(crate) fn open(dir: &Path, name: &str) -> io::Result<HostFile> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(dir.join(name))?;
+        let unsynced = if file.metadata()?.len() == 0 {
+            Some(File::open(dir)?)
+        } else {
+            None
+        };
+        Ok(HostFile {
+            file,
+            unsynced: Mutex::new(unsynced),
+        })
+    }
+
+    /// Takes the file for this process. True unless another process has it; where the filesystem knows no locks
+    /// (Lustre without `flock`), the caller's own lock must do.
+    pub(crate) fn try_own(&self) -> bool {
+        !matches!(self.file.try_lock(), Err(std::fs::TryLockError::WouldBlock))
+    }
+}
+
+/// An offset or length as the system calls want it.
+fn signed(value: u64) -> io::Result<off_t> {
+    off_t::try_from(value).map_err(|_| io::Error::from_raw_os_error(nix::libc::EFBIG))
+}
+
+impl Disk for HostFile {
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(out, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.file.write_at(bytes, offset)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.file.sync_data()?;
+        let mut unsynced = self.unsynced.lock();
+        if let Some(dir) = unsynced.as_ref() {
+            dir.sync_all()?;
+            *unsynced = None;
+        }
+        Ok(())
+    }
+
+    fn start_writeback(&self, offset: u64, length: u64) {
+        crate::sys::start_writeback(&self.file, offset, length);
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
+        Ok(fallocate(
+            &self.file,
+            FallocateFlags::empty(),
+            signed(offset)?,
+            signed(length)?,
+        )?)
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        match fallocate(&self.file, how, signed(offset)?, signed(length)?) {
+            Ok(()) => Ok(()),
+            // NFS before 4.2 and others cannot punch: the space stays taken, but it must read as zeros.
+            Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => {
+                let end = self.size()?;
+                write_zeros(self, offset, end.saturating_sub(offset).min(length))
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn space(&self) -> io::Result<[u64; 3]> {
+        let stat = nix::sys::statvfs::fstatvfs(&self.file)?;
+        let scale = |blocks: u64| (u128::from(blocks) * u128::from(stat.fragment_size()) / 4096) as u64;
+        Ok([
+            scale(stat.blocks()),
+            scale(stat.blocks_free()),
+            scale(stat.blocks_available()),
+        ])
+    }
+}

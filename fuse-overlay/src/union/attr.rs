@@ -1,0 +1,108 @@
+//! Attributes change: chmod, chown, truncate, utimensat, with what POSIX wants besides.
+
+use nix::errno::Errno;
+
+use super::acl::{self, Acl};
+use super::dir::{SET_GID, SET_UID};
+use super::{Caller, SetAttr, SetTime, Tree, held, now};
+use crate::attr::{Attr, Ino, Kind, Time};
+use crate::error::{Error, Result};
+use crate::upper::Locked;
+use crate::upper::inode::State;
+use crate::upper::journal::format::{Change, MAX_FILE, Meta, Operation};
+use crate::upper::journal::log::Room;
+
+/// The extended attribute with a file's capabilities, which goes whenever its set-id bits would.
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
+
+impl Tree {
+    /// Changes attributes; the new ones come back.
+    pub fn setattr(&self, caller: &Caller, ino: Ino, set: &SetAttr) -> Result<Attr> {
+        self.with_space(|| self.try_setattr(caller, ino, set))
+    }
+
+    fn try_setattr(&self, caller: &Caller, ino: Ino, set: &SetAttr) -> Result<Attr> {
+        let inode = self.inode(ino)?;
+        let mut locked = Locked::new(&[&inode]);
+        let state = held(locked.get(ino))?;
+        let present = now();
+        let mut changes = Vec::with_capacity(4);
+        let mut room = Room::Ordinary;
+        if let Some(size) = set.size {
+            if size > MAX_FILE {
+                return Err(Error(Errno::EFBIG));
+            }
+            let content = state.content()?;
+            if size > state.size {
+                self.zero_tail(content, state.size, size)?;
+            } else {
+                room = Room::Reserve;
+            }
+            changes.push(Change::Resize { ino, size });
+        }
+        let acl = changed_acl(state, set);
+        if let Some(list) = &acl {
+            changes.push(Change::Xattr {
+                ino,
+                name: acl::ACCESS,
+                value: Some(list),
+            });
+        }
+        if set.kill_priv && state.xattrs.contains_key(CAPABILITY) {
+            changes.push(Change::Xattr {
+                ino,
+                name: CAPABILITY,
+                value: None,
+            });
+        }
+        let meta = changed_meta(&state.meta, inode.kind, set, present);
+        if meta != state.meta {
+            changes.push(Change::Meta { ino, meta });
+        }
+        if !changes.is_empty() {
+            self.upper
+                .commit(Operation::SetAttr, caller.unique, &changes, room, &mut locked)?;
+        }
+        Ok(held(locked.get(ino))?.attr(ino, inode.kind))
+    }
+}
+
+fn changed_meta(old: &Meta, kind: Kind, set: &SetAttr, present: Time) -> Meta {
+    let time = |new: Option<SetTime>, old: Time| match new {
+        None => old,
+        Some(SetTime::Now) => present,
+        Some(SetTime::At(time)) => time,
+    };
+    let mtime = if set.size.is_some() { present } else { old.mtime };
+    let mut meta = Meta {
+        perm: set.perm.map_or(old.perm, |perm| perm & 0o7777),
+        uid: set.uid.unwrap_or(old.uid),
+        gid: set.gid.unwrap_or(old.gid),
+        atime: time(set.atime, old.atime),
+        mtime: time(set.mtime, mtime),
+        ctime: set.ctime.unwrap_or(present),
+        ..*old
+    };
+    if set.kill_priv && set.perm.is_none() {
+        meta.perm = without_set_id(meta.perm, kind);
+    }
+    meta
+}
+
+/// The permissions after a write or chown by one without privilege. Set-gid without group execution is a mark for
+/// mandatory locking, not a privilege: it stays.
+pub(super) fn without_set_id(perm: u16, kind: Kind) -> u16 {
+    if kind == Kind::Directory {
+        return perm;
+    }
+    let group = if perm & 0o010 != 0 { SET_GID } else { 0 };
+    perm & !(SET_UID | group)
+}
+
+/// The access control list as chmod changes it.
+fn changed_acl(state: &State, set: &SetAttr) -> Option<Vec<u8>> {
+    let perm = set.perm?;
+    let mut list = Acl::read(state.xattrs.get(acl::ACCESS)?).ok()?;
+    list.chmod(perm & 0o777);
+    Some(list.value())
+}

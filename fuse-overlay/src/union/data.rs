@@ -1,0 +1,480 @@
+//! Bytes of files: read, write, fallocate, fsync.
+//!
+//! What a write brings goes into the data file before its record. Pages that the file already has there are written in
+//! place; others are new pages, and of a page that is only partly written the rest is copied from below. Should the
+//! operation fail then, the new pages are free again and the file is as it was, but for bytes written in place.
+
+use std::ops::Range;
+
+use nix::errno::Errno;
+
+use super::attr::{CAPABILITY, without_set_id};
+use super::{Allocate, Caller, Durable, Space, Tree, held, now};
+use crate::attr::{Ino, Kind};
+use crate::error::{Error, Result};
+use crate::upper::Locked;
+use crate::upper::content::{Content, Run, Source};
+use crate::upper::inode::{Body, Inode, State};
+use crate::upper::journal::format::{Change, MAX_FILE, Meta, Operation, PAGE};
+use crate::upper::journal::log::Room;
+
+/// Bytes copied at a time from below.
+const COPY: u64 = 64 * 1024;
+
+/// Pages of a file that were given a place in the data file, and are not recorded yet.
+#[derive(Debug, Default)]
+struct Placed {
+    /// Page of the file, and its run.
+    runs: Vec<(u64, Run)>,
+}
+
+impl Tree {
+    /// Reads at a byte offset into `out`; fewer bytes only at the end of the file.
+    pub fn read(&self, ino: Ino, offset: u64, out: &mut [u8]) -> Result<usize> {
+        let Some(inode) = self.upper.find(ino) else {
+            let node = self.below.node(ino)?;
+            let attr = self.below.view().attr(node)?;
+            match attr.kind {
+                Kind::Regular => {}
+                Kind::Directory => return Err(Error(Errno::EISDIR)),
+                _ => return Err(Error(Errno::EINVAL)),
+            }
+            let out = until_end(out, offset, attr.size);
+            self.below.read(node, offset, out)?;
+            return Ok(out.len());
+        };
+        // Held to the end, so that no page that is read here is freed and used for another file.
+        let state = inode.state.read();
+        let out = until_end(out, offset, state.size);
+        self.read_content(state.content()?, offset, out)?;
+        Ok(out.len())
+    }
+
+    /// Reads all of `out` from a file's content; zeros where nothing is.
+    fn read_content(&self, content: &Content, mut offset: u64, mut out: &mut [u8]) -> Result<()> {
+        while !out.is_empty() {
+            let (source, length) = content.locate(offset, offset + out.len() as u64);
+            let (piece, rest) = out.split_at_mut(out.len().min(length as usize));
+            match source {
+                Source::Data(at) => self.upper.data.read(piece, at)?,
+                Source::Below(node) => self.below.read(node, offset, piece)?,
+                Source::Zeros => piece.fill(0),
+            }
+            offset += piece.len() as u64;
+            out = rest;
+        }
+        Ok(())
+    }
+
+    /// Writes all of `data` at a byte offset. `kill_priv` as in [`super::SetAttr::kill_priv`].
+    pub fn write(&self, caller: &Caller, ino: Ino, offset: u64, data: &[u8], kill_priv: bool) -> Result<()> {
+        let end = offset
+            .checked_add(data.len() as u64)
+            .filter(|end| *end <= MAX_FILE);
+        let end = end.ok_or(Error(Errno::EFBIG))?;
+        self.with_space(|| {
+            let inode = self.inode(ino)?;
+            let mut locked = Locked::new(&[&inode]);
+            let mut placed = Placed::default();
+            let done = self.try_write(
+                caller,
+                &inode,
+                &mut locked,
+                offset..end,
+                data,
+                kill_priv,
+                &mut placed,
+            );
+            self.settle(&locked, ino, offset..end, placed, done)
+        })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn try_write(
+        &self,
+        caller: &Caller,
+        inode: &Inode,
+        locked: &mut Locked<'_>,
+        range: Range<u64>,
+        data: &[u8],
+        kill_priv: bool,
+        placed: &mut Placed,
+    ) -> Result<()> {
+        let ino = inode.ino;
+        let state = held(locked.get_mut(ino))?;
+        let size = state.size;
+        let content = state.content()?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        if size < range.start {
+            self.zero_tail(content, size, range.start)?;
+        }
+        let mut changes = if kill_priv {
+            killed(ino, inode.kind, state)
+        } else {
+            Vec::new()
+        };
+        self.write_content(state, range.start, data, placed)?;
+        changes.extend(placed.changes(ino));
+        let time = now();
+        let stamped = state.meta.mtime == time && state.meta.ctime == time;
+        if changes.is_empty() && stamped && range.end <= size {
+            // In place and within one tick of the clock: there is nothing to record.
+            return Ok(());
+        }
+        changes.push(Change::Wrote {
+            ino,
+            size: range.end.max(size),
+            time,
+        });
+        self.upper
+            .commit(Operation::Write, caller.unique, &changes, Room::Ordinary, locked)
+    }
+
+    /// After a failure: frees the new pages, and makes zero again what was written in place behind the file's end.
+    fn settle(
+        &self,
+        locked: &Locked<'_>,
+        ino: Ino,
+        range: Range<u64>,
+        placed: Placed,
+        done: Result<()>,
+    ) -> Result<()> {
+        if done.is_ok() {
+            return done;
+        }
+        self.upper
+            .data
+            .free(0, &mut placed.runs.into_iter().map(|(_, run)| run).collect());
+        let state = held(locked.get(ino))?;
+        if let Ok(content) = state.content() {
+            let mut at = state.size.max(range.start);
+            while at < range.end {
+                let (source, length) = content.locate(at, range.end);
+                if let Source::Data(place) = source {
+                    self.upper.data.write_zeros(place, length)?;
+                }
+                at += length;
+            }
+        }
+        done
+    }
+
+    /// Writes bytes where the file has pages, and places pages where it has none.
+    fn write_content(&self, state: &mut State, offset: u64, data: &[u8], placed: &mut Placed) -> Result<()> {
+        let end = offset + data.len() as u64;
+        let mut at = offset;
+        while at < end {
+            let (source, length) = state.content()?.locate(at, end);
+            let next = match source {
+                Source::Data(place) => {
+                    self.upper
+                        .data
+                        .write(part(data, offset, at, at + length), place)?;
+                    at + length
+                }
+                Source::Below(_) | Source::Zeros => {
+                    let page = at / PAGE;
+                    let want = state.content()?.gap(page, end.div_ceil(PAGE) - page);
+                    let run = self.place_pages(state, page, want, placed)?;
+                    let next = ((page + run.end - run.start) * PAGE).min(end);
+                    self.write_fresh(state, page, &run, at, part(data, offset, at, next))?;
+                    next
+                }
+            };
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// Finds room for up to `want` pages of a file from `page` on.
+    fn place_pages(&self, state: &mut State, page: u64, want: u64, placed: &mut Placed) -> Result<Run> {
+        let content = state.content()?;
+        let pages = content.pages()
+            + placed
+                .runs
+                .iter()
+                .map(|(_, run)| run.end - run.start)
+                .sum::<u64>();
+        let after = placed.end_before(page).or_else(|| content.follows(page));
+        let content = state.content_mut()?;
+        let run = self.upper.data.take(want, pages, after, &mut content.reserve)?;
+        placed.runs.push((page, run.clone()));
+        Ok(run)
+    }
+
+    /// Writes bytes at `at` into new pages, and around them what the file shows there now. New pages are zero.
+    fn write_fresh(&self, state: &State, page: u64, run: &Run, at: u64, bytes: &[u8]) -> Result<()> {
+        let (start, end) = (page * PAGE, (page + run.end - run.start) * PAGE);
+        let place = |offset: u64| run.start * PAGE + (offset - start);
+        self.copy_below(state, start, at, place(start))?;
+        self.upper.data.write(bytes, place(at))?;
+        let written = at + bytes.len() as u64;
+        self.copy_below(state, written, end, place(written))
+    }
+
+    /// Copies the bytes `start..end` of a file that lie in the image to the data file.
+    fn copy_below(&self, state: &State, mut start: u64, end: u64, place: u64) -> Result<()> {
+        let content = state.content()?;
+        let end = end.min(state.size);
+        let first = start;
+        while start < end {
+            let (source, length) = content.locate(start, end);
+            if let Source::Below(node) = source {
+                let length = length.min(COPY);
+                let mut buffer = vec![0; length as usize];
+                self.below.read(node, start, &mut buffer)?;
+                self.upper.data.write(&buffer, place + (start - first))?;
+                start += length;
+            } else {
+                start += length;
+            }
+        }
+        Ok(())
+    }
+
+    /// Zeroes what lies in the data file between the file's end and `upto`, at most to the end of the last page: the
+    /// file grows over it.
+    pub(super) fn zero_tail(&self, content: &Content, size: u64, upto: u64) -> Result<()> {
+        let end = size.next_multiple_of(PAGE).min(upto);
+        if size < end
+            && let (Source::Data(at), length) = content.locate(size, end)
+        {
+            let zeros = [0; PAGE as usize];
+            self.upper
+                .data
+                .write(zeros.get(..length as usize).unwrap_or_default(), at)?;
+        }
+        Ok(())
+    }
+
+    /// Reserves or frees space. Offsets and lengths in bytes.
+    pub fn fallocate(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        how: Allocate,
+        offset: u64,
+        length: u64,
+    ) -> Result<()> {
+        if length == 0 {
+            return Err(Error(Errno::EINVAL));
+        }
+        let end = offset
+            .checked_add(length)
+            .filter(|end| *end <= MAX_FILE)
+            .ok_or(Error(Errno::EFBIG))?;
+        self.with_space(|| {
+            let inode = self.inode(ino)?;
+            let mut locked = Locked::new(&[&inode]);
+            let mut placed = Placed::default();
+            let done = self.try_allocate(caller, &mut locked, ino, how, offset..end, &mut placed);
+            self.settle(&locked, ino, offset..end, placed, done)
+        })
+    }
+
+    fn try_allocate(
+        &self,
+        caller: &Caller,
+        locked: &mut Locked<'_>,
+        ino: Ino,
+        how: Allocate,
+        range: Range<u64>,
+        placed: &mut Placed,
+    ) -> Result<()> {
+        let state = held(locked.get_mut(ino))?;
+        let grows = matches!(how, Allocate::Grow | Allocate::ZeroGrow);
+        let size = if grows {
+            range.end.max(state.size)
+        } else {
+            state.size
+        };
+        let mut changes = self.allocate(state, ino, how, range, placed)?;
+        changes.extend(placed.changes(ino));
+        changes.push(Change::Wrote {
+            ino,
+            size,
+            time: now(),
+        });
+        let room = if how == Allocate::PunchHole {
+            Room::Reserve
+        } else {
+            Room::Ordinary
+        };
+        self.upper
+            .commit(Operation::Allocate, caller.unique, &changes, room, locked)
+    }
+
+    /// Brings the data file where `how` wants it; the changes say the rest.
+    fn allocate(
+        &self,
+        state: &mut State,
+        ino: Ino,
+        how: Allocate,
+        range: Range<u64>,
+        placed: &mut Placed,
+    ) -> Result<Vec<Change<'static>>> {
+        let size = state.size;
+        if matches!(how, Allocate::Grow | Allocate::ZeroGrow) && size < range.end {
+            self.zero_tail(state.content()?, size, range.end)?;
+        }
+        match how {
+            Allocate::Grow | Allocate::KeepSize => {
+                self.reserve(state, range, placed)?;
+                Ok(Vec::new())
+            }
+            Allocate::PunchHole => {
+                // The bytes behind the file's end in its last page are nobody's, so the page can go as a whole.
+                let end = if range.end >= size {
+                    range.end.next_multiple_of(PAGE)
+                } else {
+                    range.end
+                };
+                let whole = self.zero_edges(state, range.start..end, placed)?;
+                let count = whole.end - whole.start;
+                Ok(Vec::from_iter((count > 0).then_some(Change::Hole {
+                    ino,
+                    page: whole.start,
+                    count,
+                })))
+            }
+            Allocate::ZeroGrow | Allocate::ZeroKeepSize => {
+                let whole = self.zero_edges(state, range, placed)?;
+                let mut page = whole.start;
+                while page < whole.end {
+                    let run = self.place_pages(state, page, whole.end - page, placed)?;
+                    self.upper.data.allocate(&run)?;
+                    page += run.end - run.start;
+                }
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Gives pages to all of a range that has none, with what it shows now.
+    fn reserve(&self, state: &mut State, range: Range<u64>, placed: &mut Placed) -> Result<()> {
+        let (mut page, last) = (range.start / PAGE, range.end.div_ceil(PAGE));
+        while page < last {
+            let want = state.content()?.gap(page, last - page);
+            if want == 0 {
+                let (_, length) = state.content()?.locate(page * PAGE, last * PAGE);
+                page += length / PAGE;
+                continue;
+            }
+            let run = self.place_pages(state, page, want, placed)?;
+            self.upper.data.allocate(&run)?;
+            let count = run.end - run.start;
+            self.copy_below(state, page * PAGE, (page + count) * PAGE, run.start * PAGE)?;
+            page += count;
+        }
+        Ok(())
+    }
+
+    /// Writes zeros over the parts of a range that are no whole pages, and gives the whole pages between.
+    fn zero_edges(&self, state: &mut State, range: Range<u64>, placed: &mut Placed) -> Result<Run> {
+        let (first, last) = (range.start.div_ceil(PAGE), range.end / PAGE);
+        let zeros = [0; PAGE as usize];
+        let edges = if first > last {
+            [range.clone(), range.end..range.end]
+        } else {
+            [range.start..first * PAGE, last * PAGE..range.end]
+        };
+        for edge in edges {
+            let shown = !edge.is_empty() && state.content()?.locate(edge.start, edge.end).0 != Source::Zeros;
+            if shown {
+                let zeros = zeros.get(..(edge.end - edge.start) as usize).unwrap_or_default();
+                self.write_content(state, edge.start, zeros, placed)?;
+            }
+        }
+        Ok(first..last.max(first))
+    }
+
+    /// Makes everything acknowledged so far durable: this file's data and all earlier metadata.
+    pub fn fsync(&self, ino: Ino) -> Result<Durable> {
+        self.getattr(ino)?;
+        self.upper.sync()
+    }
+
+    /// The same for all files: what the 5 s timer and unmounting call. Also gives freed space back to the disk.
+    pub fn sync(&self) -> Result<Durable> {
+        let durable = self.upper.sync()?;
+        self.upper.reclaim();
+        Ok(durable)
+    }
+
+    /// What `statfs` tells.
+    pub fn statfs(&self) -> Result<Space> {
+        let blocks = self.upper.space()?;
+        let (made, most) = self.upper.inodes();
+        let image = u64::from(self.below.view().node_count());
+        // Without a limit inodes end only with the disk, which holds one for each block at most.
+        let free = most.map_or(blocks.get(2).copied().unwrap_or(0), |most| {
+            most.saturating_sub(made)
+        });
+        Ok(Space {
+            blocks,
+            inodes: [image + made + free, free],
+        })
+    }
+}
+
+impl Placed {
+    fn changes(&self, ino: Ino) -> impl Iterator<Item = Change<'static>> {
+        self.runs.iter().map(move |(page, run)| Change::Map {
+            ino,
+            page: *page,
+            count: run.end - run.start,
+            at: run.start,
+        })
+    }
+
+    /// The data page behind the file's page before `page`, if that is among these.
+    fn end_before(&self, page: u64) -> Option<u64> {
+        let (first, run) = self.runs.last()?;
+        (first + (run.end - run.start) == page).then_some(run.end)
+    }
+}
+
+impl State {
+    fn content_mut(&mut self) -> Result<&mut Content> {
+        match &mut self.body {
+            Body::Regular(content) => Ok(content),
+            _ => Err(Error(Errno::EINVAL)),
+        }
+    }
+}
+
+/// The changes that take set-id bits and capabilities away, if there are any.
+fn killed(ino: Ino, kind: Kind, state: &State) -> Vec<Change<'static>> {
+    let mut changes = Vec::new();
+    let perm = without_set_id(state.meta.perm, kind);
+    if perm != state.meta.perm {
+        changes.push(Change::Meta {
+            ino,
+            meta: Meta { perm, ..state.meta },
+        });
+    }
+    if state.xattrs.contains_key(CAPABILITY) {
+        changes.push(Change::Xattr {
+            ino,
+            name: CAPABILITY,
+            value: None,
+        });
+    }
+    changes
+}
+
+/// The front of `out` that a file of `size` bytes fills from `offset` on.
+fn until_end(out: &mut [u8], offset: u64, size: u64) -> &mut [u8] {
+    let length = usize::try_from(size.saturating_sub(offset))
+        .unwrap_or(usize::MAX)
+        .min(out.len());
+    out.split_at_mut(length).0
+}
+
+/// The bytes `from..to` of a file, of `data`, which begins at `offset`.
+fn part(data: &[u8], offset: u64, from: u64, to: u64) -> &[u8] {
+    data.get((from - offset) as usize..(to - offset) as usize)
+        .unwrap_or_default()
+}

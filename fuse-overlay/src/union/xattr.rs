@@ -1,0 +1,184 @@
+//! Extended attributes (xattr(7)).
+
+use nix::errno::Errno;
+
+use super::acl::{self, Acl};
+use super::{Caller, SetXattr, Tree, held, now};
+use crate::attr::{Ino, Kind};
+use crate::error::{Error, Result};
+use crate::upper::Locked;
+use crate::upper::inode::State;
+use crate::upper::journal::format::{Change, Meta, Operation};
+use crate::upper::journal::log::Room;
+
+/// Limits of Linux (`XATTR_NAME_MAX`, `XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
+const MAX_NAME: usize = 255;
+const MAX_VALUE: usize = 64 * 1024;
+const MAX_LIST: usize = 64 * 1024;
+/// Most bytes of all values of one inode: keeps a container from using our memory as a disk.
+const MAX_TOTAL: usize = 1 << 20;
+
+impl Tree {
+    /// An extended attribute's value; ENODATA if there is none.
+    pub fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
+        let none = Error(Errno::ENODATA);
+        if is_hidden(name) {
+            return Err(none);
+        }
+        match self.upper.find(ino) {
+            Some(inode) => inode
+                .state
+                .read()
+                .xattrs
+                .get(name)
+                .map(|value| value.to_vec())
+                .ok_or(none),
+            None => {
+                let xattrs = self.below.view().xattrs(self.below.node(ino)?)?;
+                xattrs
+                    .into_iter()
+                    .find(|(own, _)| *own == name)
+                    .map(|(_, value)| value.to_vec())
+                    .ok_or(none)
+            }
+        }
+    }
+
+    /// Names of the extended attributes.
+    pub fn listxattr(&self, ino: Ino) -> Result<Vec<Vec<u8>>> {
+        let names: Vec<Vec<u8>> = match self.upper.find(ino) {
+            Some(inode) => inode
+                .state
+                .read()
+                .xattrs
+                .keys()
+                .map(|name| name.to_vec())
+                .collect(),
+            None => {
+                let xattrs = self.below.view().xattrs(self.below.node(ino)?)?;
+                xattrs.into_iter().map(|(name, _)| name.to_vec()).collect()
+            }
+        };
+        Ok(names.into_iter().filter(|name| !is_hidden(name)).collect())
+    }
+
+    /// Sets an extended attribute.
+    pub fn setxattr(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        name: &[u8],
+        value: &[u8],
+        how: SetXattr,
+    ) -> Result<()> {
+        check_name(name)?;
+        if value.len() > MAX_VALUE {
+            return Err(Error(Errno::E2BIG));
+        }
+        let inode = self.inode(ino)?;
+        let mut locked = Locked::new(&[&inode]);
+        let state = held(locked.get(ino))?;
+        match (how, state.xattrs.contains_key(name)) {
+            (SetXattr::Create, true) => return Err(Error(Errno::EEXIST)),
+            (SetXattr::Replace, false) => return Err(Error(Errno::ENODATA)),
+            _ => {}
+        }
+        refuse_too_much(state, name, value)?;
+        let mut meta = Meta {
+            ctime: now(),
+            ..state.meta
+        };
+        let mut kept = Some(value);
+        match name {
+            acl::ACCESS => {
+                let list = Acl::read(value)?;
+                meta.perm = meta.perm & !0o777 | list.mode();
+                // A list that says no more than the bits is not kept, as on other filesystems.
+                kept = kept.filter(|_| !list.is_mode());
+            }
+            acl::DEFAULT if inode.kind != Kind::Directory => return Err(Error(Errno::EACCES)),
+            acl::DEFAULT => drop(Acl::read(value)?),
+            _ => {}
+        }
+        let changes = [
+            Change::Xattr {
+                ino,
+                name,
+                value: kept,
+            },
+            Change::Meta { ino, meta },
+        ];
+        self.upper.commit(
+            Operation::SetXattr,
+            caller.unique,
+            &changes,
+            Room::Ordinary,
+            &mut locked,
+        )
+    }
+
+    /// Removes an extended attribute; ENODATA if there is none.
+    pub fn removexattr(&self, caller: &Caller, ino: Ino, name: &[u8]) -> Result<()> {
+        check_name(name)?;
+        let inode = self.inode(ino)?;
+        let mut locked = Locked::new(&[&inode]);
+        let state = held(locked.get(ino))?;
+        if !state.xattrs.contains_key(name) {
+            return Err(Error(Errno::ENODATA));
+        }
+        let meta = Meta {
+            ctime: now(),
+            ..state.meta
+        };
+        let changes = [
+            Change::Xattr {
+                ino,
+                name,
+                value: None,
+            },
+            Change::Meta { ino, meta },
+        ];
+        self.upper.commit(
+            Operation::RemoveXattr,
+            caller.unique,
+            &changes,
+            Room::Reserve,
+            &mut locked,
+        )
+    }
+}
+
+/// `trusted.*` is for the host's administrator: overlayfs keeps its marks there, and an image's must not be taken for
+/// a container's.
+fn is_hidden(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.")
+}
+
+fn check_name(name: &[u8]) -> Result<()> {
+    if name.len() > MAX_NAME {
+        return Err(Error(Errno::ERANGE));
+    }
+    if is_hidden(name) {
+        return Err(Error(Errno::EPERM));
+    }
+    let known = [&b"user."[..], b"security."]
+        .iter()
+        .any(|space| name.len() > space.len() && name.starts_with(space));
+    if (known || name == acl::ACCESS || name == acl::DEFAULT) && !name.contains(&0) {
+        Ok(())
+    } else {
+        Err(Error(Errno::EOPNOTSUPP))
+    }
+}
+
+/// ENOSPC if the names would no longer fit a listing, or the values our bound.
+fn refuse_too_much(state: &State, name: &[u8], value: &[u8]) -> Result<()> {
+    let others = || state.xattrs.iter().filter(|(own, _)| &***own != name);
+    let names = name.len() + 1 + others().map(|(own, _)| own.len() + 1).sum::<usize>();
+    let values = value.len() + others().map(|(_, own)| own.len()).sum::<usize>();
+    if names > MAX_LIST || values > MAX_TOTAL {
+        Err(Error(Errno::ENOSPC))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,292 @@
+//! Where are a file's bytes? The map of an upper file: pages in the data file, holes, and what shows through below.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::journal::format::PAGE;
+use crate::index::NodeId;
+
+/// Where a piece of a file lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Source {
+    /// In the data file, at this byte offset.
+    Data(u64),
+    /// In the image, at the same offset of this node's file.
+    Below(NodeId),
+    /// Nowhere: it reads as zeros.
+    Zeros,
+}
+
+/// Pages of the data file: `start..end`.
+pub(crate) type Run = Range<u64>;
+
+/// A regular file's content. Pages that the map does not hold show the image's file up to `below_end`, then zeros.
+///
+/// The bytes between the file's end and the end of its last page may be anything: whoever makes the file longer zeroes
+/// them first. So cutting a file changes no data, and a cut that was never acknowledged has destroyed none.
+#[derive(Debug, Default)]
+pub(crate) struct Content {
+    /// The image's file, if any of it shows, and the byte offset where it ends.
+    below: Option<(NodeId, u64)>,
+    /// First page → mapped pages. Neighbours that continue each other are one.
+    map: BTreeMap<u64, Mapped>,
+    /// Pages in the data file.
+    pages: u64,
+    /// Pages of the data file set aside for the file's growth: sequential writes stay in one run. Not recorded.
+    pub(crate) reserve: Option<Run>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Mapped {
+    count: u64,
+    /// First page in the data file; `None` is a hole.
+    at: Option<u64>,
+}
+
+impl Content {
+    /// The content of an image's file of `size` bytes.
+    pub(crate) fn over(node: NodeId, size: u64) -> Content {
+        Content {
+            below: Some((node, size)),
+            ..Content::default()
+        }
+    }
+
+    /// Pages that it has in the data file.
+    pub(crate) fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Bytes of the image's file that may show.
+    pub(crate) fn below_end(&self) -> u64 {
+        self.below.map_or(0, |(_, end)| end)
+    }
+
+    /// Where the byte at `offset` lies, and how many bytes from there on lie alike (at least 1, at most to `end`).
+    pub(crate) fn locate(&self, offset: u64, end: u64) -> (Source, u64) {
+        let page = offset / PAGE;
+        if let Some((&first, mapped)) = self.map.range(..=page).next_back()
+            && page < first + mapped.count
+        {
+            let length = ((first + mapped.count) * PAGE).min(end) - offset;
+            let source = match mapped.at {
+                Some(at) => Source::Data(at * PAGE + (offset - first * PAGE)),
+                None => Source::Zeros,
+            };
+            return (source, length);
+        }
+        let next = self
+            .map
+            .range(page + 1..)
+            .next()
+            .map_or(end, |(&first, _)| (first * PAGE).min(end));
+        match self.below {
+            Some((node, below_end)) if offset < below_end => {
+                (Source::Below(node), next.min(below_end) - offset)
+            }
+            _ => (Source::Zeros, next - offset),
+        }
+    }
+
+    /// How many pages from `page` on (up to `most`) are not in the data file; 0 if `page` is.
+    pub(crate) fn gap(&self, page: u64, most: u64) -> u64 {
+        let mut length = 0;
+        while length < most {
+            match self.covering(page + length) {
+                Some((first, Mapped { count, at: None })) => length = (first + count - page).min(most),
+                Some(_) => break,
+                None => {
+                    let next = self.map.range(page + length..).next();
+                    length = next.map_or(most, |(&first, _)| (first - page).min(most));
+                }
+            }
+        }
+        length
+    }
+
+    fn covering(&self, page: u64) -> Option<(u64, Mapped)> {
+        let (&first, &mapped) = self.map.range(..=page).next_back()?;
+        (page < first + mapped.count).then_some((first, mapped))
+    }
+
+    /// The data page right behind the file's page before `page`: where a sequential write would like to go on.
+    pub(crate) fn follows(&self, page: u64) -> Option<u64> {
+        let (first, mapped) = self.covering(page.checked_sub(1)?)?;
+        Some(mapped.at? + (page - first))
+    }
+
+    /// Maps pages to the data file. What they had there before goes to `freed`.
+    pub(crate) fn map(&mut self, page: u64, count: u64, at: u64, freed: &mut Vec<Run>) {
+        self.unmap(page, count, freed);
+        self.pages += count;
+        self.insert(page, Mapped { count, at: Some(at) });
+    }
+
+    /// Makes pages read as zeros. What they had in the data file goes to `freed`.
+    pub(crate) fn hole(&mut self, page: u64, count: u64, freed: &mut Vec<Run>) {
+        self.unmap(page, count, freed);
+        // A hole must be kept only where the image would show through.
+        let shows = self.below_end().div_ceil(PAGE).min(page + count);
+        if page < shows {
+            self.insert(
+                page,
+                Mapped {
+                    count: shows - page,
+                    at: None,
+                },
+            );
+        }
+    }
+
+    /// Ends the content at `size` bytes.
+    pub(crate) fn cut(&mut self, size: u64, freed: &mut Vec<Run>) {
+        let kept = size.div_ceil(PAGE);
+        self.unmap(kept, u64::MAX / PAGE - kept, freed);
+        self.below = self
+            .below
+            .map(|(node, end)| (node, end.min(size)))
+            .filter(|(_, end)| *end > 0);
+    }
+
+    /// Everything in the data file, for freeing; the reserve too.
+    pub(crate) fn clear(&mut self, freed: &mut Vec<Run>) {
+        self.cut(0, freed);
+        freed.extend(self.reserve.take());
+    }
+
+    /// All runs in the data file.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
+        self.map
+            .values()
+            .filter_map(|mapped| mapped.at.map(|at| at..at + mapped.count))
+    }
+
+    /// Takes `page..page + count` out of the map, splitting what reaches over its borders.
+    fn unmap(&mut self, page: u64, count: u64, freed: &mut Vec<Run>) {
+        let end = page + count;
+        if let Some((first, mapped)) = self.covering(page)
+            && first < page
+        {
+            self.split(first, mapped, page);
+        }
+        if let Some((first, mapped)) = end.checked_sub(1).and_then(|last| self.covering(last))
+            && first + mapped.count > end
+        {
+            self.split(first, mapped, end);
+        }
+        while let Some((&first, &mapped)) = self.map.range(page..end).next() {
+            self.map.remove(&first);
+            if let Some(at) = mapped.at {
+                self.pages -= mapped.count;
+                freed.push(at..at + mapped.count);
+            }
+        }
+    }
+
+    fn split(&mut self, first: u64, mapped: Mapped, border: u64) {
+        let head = border - first;
+        self.map.insert(
+            first,
+            Mapped {
+                count: head,
+                at: mapped.at,
+            },
+        );
+        let rest = Mapped {
+            count: mapped.count - head,
+            at: mapped.at.map(|at| at + head),
+        };
+        self.map.insert(border, rest);
+    }
+
+    /// Inserts pages that are not in the map, joining them with the neighbours that they continue.
+    fn insert(&mut self, mut page: u64, mut new: Mapped) {
+        let continues = |left: &Mapped, right: &Mapped| match (left.at, right.at) {
+            (Some(left_at), Some(right_at)) => left_at + left.count == right_at,
+            (None, None) => true,
+            _ => false,
+        };
+        if let Some((first, left)) = page.checked_sub(1).and_then(|before| self.covering(before))
+            && continues(&left, &new)
+        {
+            page = first;
+            new = Mapped {
+                count: left.count + new.count,
+                at: left.at,
+            };
+        }
+        if let Some(right) = self.map.get(&(page + new.count)).copied()
+            && continues(&new, &right)
+        {
+            self.map.remove(&(page + new.count));
+            new.count += right.count;
+        }
+        self.map.insert(page, new);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(content: &Content, offset: u64) -> Source {
+        content.locate(offset, u64::MAX).0
+    }
+
+    #[test]
+    fn sequential_pages_stay_one_run() {
+        let mut content = Content::default();
+        let mut freed = Vec::new();
+        for page in 0..100 {
+            content.map(page, 1, 7 + page, &mut freed);
+        }
+        assert_eq!(content.runs().collect::<Vec<_>>(), [7..107]);
+        assert_eq!((content.pages(), freed.len()), (100, 0));
+        assert_eq!(content.follows(100), Some(107));
+    }
+
+    #[test]
+    fn rewriting_the_middle_splits_and_frees() {
+        let mut content = Content::default();
+        let mut freed = Vec::new();
+        content.map(0, 10, 100, &mut freed);
+        content.map(4, 2, 500, &mut freed);
+        assert_eq!(freed, [104..106]);
+        assert_eq!(content.runs().collect::<Vec<_>>(), [100..104, 500..502, 106..110]);
+        assert_eq!(at(&content, 5 * PAGE + 1), Source::Data(501 * PAGE + 1));
+        assert_eq!(content.pages(), 10);
+    }
+
+    #[test]
+    fn the_image_shows_through_until_cut_or_punched() {
+        let node = NodeId(3);
+        let mut content = Content::over(node, 10 * PAGE + 5);
+        let mut freed = Vec::new();
+        assert_eq!(content.locate(0, 20 * PAGE), (Source::Below(node), 10 * PAGE + 5));
+        assert_eq!(content.locate(10 * PAGE + 5, 20 * PAGE).0, Source::Zeros);
+        content.hole(2, 3, &mut freed);
+        assert_eq!(content.locate(PAGE, 20 * PAGE), (Source::Below(node), PAGE));
+        assert_eq!(content.locate(2 * PAGE, 20 * PAGE), (Source::Zeros, 3 * PAGE));
+        content.cut(7 * PAGE + 1, &mut freed);
+        assert_eq!(
+            content.locate(6 * PAGE, 20 * PAGE),
+            (Source::Below(node), PAGE + 1)
+        );
+        content.cut(0, &mut freed);
+        content.cut(9 * PAGE, &mut freed);
+        assert_eq!(content.locate(0, 9 * PAGE), (Source::Zeros, 9 * PAGE));
+        assert!(freed.is_empty());
+    }
+
+    #[test]
+    fn gaps_end_where_data_begins() {
+        let mut content = Content::over(NodeId(1), 100 * PAGE);
+        let mut freed = Vec::new();
+        content.hole(3, 2, &mut freed);
+        content.map(8, 1, 50, &mut freed);
+        assert_eq!(content.gap(0, 100), 8);
+        assert_eq!(content.gap(8, 100), 0);
+        assert_eq!(content.gap(9, 100), 100);
+        assert_eq!(content.gap(4, 2), 2);
+    }
+}

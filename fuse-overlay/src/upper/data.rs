@@ -1,0 +1,294 @@
+//! Where do the upper's bytes lie? The data file: its free space and its reads and writes.
+//!
+//! Free pages read as zeros. Pages that a change frees may be written again only after that change's record is on the
+//! disk: else a loss of power brings back the file that had them, with another file's bytes. Until then they wait; then
+//! they are punched, which gives the space back and makes them zero.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use parking_lot::Mutex;
+
+use super::content::Run;
+use super::journal::format::{MAX_FILE, PAGE};
+use crate::disk::{Disk, read_full, write_full, write_zeros};
+use crate::error::{Error, Result};
+
+/// Most pages set aside for one file's growth (16 MiB).
+const MOST_RESERVE: u64 = 4096;
+
+/// The data file.
+#[derive(Debug)]
+pub(crate) struct Data {
+    disk: Box<dyn Disk>,
+    space: Mutex<Space>,
+    /// Counts writes that ended: a flush covers those counted before it began.
+    writes: AtomicU64,
+    /// All writes up to this count are on the disk.
+    durable: Mutex<u64>,
+    /// A flush failed: what it should have written may be gone, so later ones must not claim it.
+    lost: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Space {
+    /// Free pages as first → count, and the same by size.
+    free: BTreeMap<u64, u64>,
+    by_size: BTreeSet<(u64, u64)>,
+    /// Everything from here on is free.
+    end: u64,
+    /// Freed by the record of this sequence, not yet known to be on the disk.
+    waiting: Vec<(u64, Run)>,
+    /// Pages given out and not free again.
+    used: u64,
+    /// Most pages to give out.
+    limit: Option<u64>,
+}
+
+impl Data {
+    /// Opens a data file of which the pages in `used` belong to files; all others wait for the flush that makes the
+    /// replayed journal, whose last record is `sequence`, durable.
+    pub(crate) fn open(
+        disk: Box<dyn Disk>,
+        mut used: Vec<Run>,
+        sequence: u64,
+        limit: Option<u64>,
+    ) -> std::io::Result<Data> {
+        let size = disk.size()?.div_ceil(PAGE);
+        used.sort_unstable_by_key(|run| run.start);
+        let mut space = Space {
+            limit,
+            ..Space::default()
+        };
+        for run in used {
+            if space.end < run.start {
+                space.waiting.push((sequence, space.end..run.start));
+            }
+            space.used += run.end - run.start;
+            space.end = space.end.max(run.end);
+        }
+        if space.end < size {
+            space.waiting.push((sequence, space.end..size));
+            space.end = size;
+        }
+        space.used += space
+            .waiting
+            .iter()
+            .map(|(_, run)| run.end - run.start)
+            .sum::<u64>();
+        Ok(Data {
+            disk,
+            space: Mutex::new(space),
+            writes: AtomicU64::new(0),
+            durable: Mutex::new(0),
+            lost: AtomicBool::new(false),
+        })
+    }
+
+    /// Takes up to `want` free pages for a file that already has `size` pages there, best right at `after`. A file that
+    /// grows gets a reserve as long as itself, so that its next pages follow.
+    pub(crate) fn take(
+        &self,
+        want: u64,
+        size: u64,
+        after: Option<u64>,
+        reserve: &mut Option<Run>,
+    ) -> Result<Run> {
+        let mut space = self.space.lock();
+        if let Some(kept) = reserve.as_mut().filter(|kept| Some(kept.start) == after) {
+            let taken = kept.start..kept.end.min(kept.start + want);
+            kept.start = taken.end;
+            if kept.is_empty() {
+                *reserve = None;
+            }
+            return Ok(taken);
+        }
+        let extra = if after.is_some() {
+            size.min(MOST_RESERVE)
+        } else {
+            0
+        };
+        let run = match space.take(want + extra, want) {
+            Some(run) => run,
+            None => return Err(Error(Errno::ENOSPC)),
+        };
+        let taken = run.start..run.end.min(run.start + want);
+        if taken.end < run.end {
+            if let Some(old) = reserve.replace(taken.end..run.end) {
+                space.give(old);
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Gives back pages that were never written.
+    pub(crate) fn give(&self, run: Run) {
+        self.space.lock().give(run);
+    }
+
+    /// Hands over pages that the record `sequence` freed; 0 for pages that no record ever named.
+    pub(crate) fn free(&self, sequence: u64, runs: &mut Vec<Run>) {
+        if !runs.is_empty() {
+            self.space
+                .lock()
+                .waiting
+                .extend(runs.drain(..).map(|run| (sequence, run)));
+        }
+    }
+
+    /// Punches and frees what waited for records up to `durable`.
+    pub(crate) fn reclaim(&self, durable: u64) {
+        let mut ready: Vec<Run> = Vec::new();
+        self.space.lock().waiting.retain(|(sequence, run)| {
+            if *sequence <= durable {
+                ready.push(run.clone());
+            }
+            *sequence > durable
+        });
+        ready.sort_unstable_by_key(|run| run.start);
+        ready.dedup_by(|next, run| {
+            let joined = run.end == next.start;
+            if joined {
+                run.end = next.end;
+            }
+            joined
+        });
+        for run in ready {
+            match self.disk.punch(run.start * PAGE, (run.end - run.start) * PAGE) {
+                Ok(()) => self.give(run),
+                Err(error) => {
+                    tracing::warn!(%error, "freeing space of the writable layer; trying again later");
+                    self.free(durable, &mut vec![run]);
+                }
+            }
+        }
+    }
+
+    /// Reads all of `out` at a byte offset.
+    pub(crate) fn read(&self, out: &mut [u8], offset: u64) -> Result<()> {
+        Ok(read_full(&*self.disk, out, offset)?)
+    }
+
+    /// Writes all of `bytes` at a byte offset.
+    pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        write_full(&*self.disk, bytes, offset)?;
+        self.writes.fetch_add(1, Ordering::Release);
+        if bytes.len() >= 128 * 1024 {
+            self.disk.start_writeback(offset, bytes.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Writes zeros over a range of bytes.
+    pub(crate) fn write_zeros(&self, offset: u64, length: u64) -> Result<()> {
+        write_zeros(&*self.disk, offset, length)?;
+        self.writes.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Reserves disk space for pages.
+    pub(crate) fn allocate(&self, run: &Run) -> Result<()> {
+        self.disk
+            .allocate(run.start * PAGE, (run.end - run.start) * PAGE)?;
+        self.writes.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Returns when every write that ended before the call is on the disk.
+    pub(crate) fn flush(&self) -> Result<()> {
+        let wanted = self.writes.load(Ordering::Acquire);
+        let mut durable = self.durable.lock();
+        if self.lost.load(Ordering::Relaxed) {
+            return Err(Error(Errno::EIO));
+        }
+        if *durable < wanted {
+            let reached = self.writes.load(Ordering::Acquire);
+            if let Err(error) = self.disk.flush() {
+                self.lost.store(true, Ordering::Relaxed);
+                tracing::error!(%error, "writing the writable layer's data to disk");
+                return Err(error.into());
+            }
+            *durable = reached;
+        }
+        Ok(())
+    }
+
+    /// Pages in use, and how many more the limit allows.
+    pub(crate) fn usage(&self) -> (u64, Option<u64>) {
+        let space = self.space.lock();
+        (
+            space.used,
+            space.limit.map(|limit| limit.saturating_sub(space.used)),
+        )
+    }
+}
+
+impl Space {
+    /// `want` pages in one run if possible, else the largest that is at least `least`, else what there is.
+    fn take(&mut self, want: u64, least: u64) -> Option<Run> {
+        let allowed = self
+            .limit
+            .map_or(u64::MAX, |limit| limit.saturating_sub(self.used));
+        if allowed < least {
+            return None;
+        }
+        let want = want.min(allowed);
+        let found = self
+            .by_size
+            .range((want, 0)..)
+            .next()
+            .or_else(|| self.by_size.range((least, 0)..).next());
+        let run = match found.copied() {
+            Some((count, first)) => {
+                self.remove(first, count);
+                let taken = want.min(count);
+                if taken < count {
+                    self.insert(first + taken, count - taken);
+                }
+                first..first + taken
+            }
+            None => {
+                let first = self.end;
+                let end = first.checked_add(want).filter(|end| *end <= MAX_FILE / PAGE)?;
+                self.end = end;
+                first..end
+            }
+        };
+        self.used += run.end - run.start;
+        Some(run)
+    }
+
+    fn give(&mut self, run: Run) {
+        let (mut first, mut count) = (run.start, run.end - run.start);
+        if count == 0 {
+            return;
+        }
+        self.used = self.used.saturating_sub(count);
+        if let Some((&left, &left_count)) = self.free.range(..first).next_back()
+            && left + left_count == first
+        {
+            self.remove(left, left_count);
+            (first, count) = (left, left_count + count);
+        }
+        if let Some(&right_count) = self.free.get(&(first + count)) {
+            self.remove(first + count, right_count);
+            count += right_count;
+        }
+        if first + count == self.end {
+            self.end = first;
+        } else {
+            self.insert(first, count);
+        }
+    }
+
+    fn insert(&mut self, first: u64, count: u64) {
+        self.free.insert(first, count);
+        self.by_size.insert((count, first));
+    }
+
+    fn remove(&mut self, first: u64, count: u64) {
+        self.free.remove(&first);
+        self.by_size.remove(&(count, first));
+    }
+}

@@ -1,0 +1,183 @@
+//! What does the upper know of one inode, and how does a change of the journal alter it?
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::RwLock;
+
+use super::content::{Content, Run};
+use super::directory::Directory;
+use super::journal::format::{Change, Meta};
+use crate::attr::{Attr, Ino, Kind};
+
+/// An inode that the container made or changed.
+#[derive(Debug)]
+pub(crate) struct Inode {
+    pub ino: Ino,
+    pub kind: Kind,
+    /// Lookups of an inode that the container made; those of the image's are counted by node.
+    pub lookups: AtomicU64,
+    pub state: RwLock<State>,
+}
+
+/// What may change of an inode, under its lock.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub meta: Meta,
+    pub size: u64,
+    /// Blocks of 512 bytes that the image's file takes.
+    pub blocks_below: u64,
+    pub xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    pub body: Body,
+}
+
+/// What an inode holds, by its kind.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Directory(Directory),
+    Regular(Content),
+    /// The target.
+    Symlink(Box<[u8]>),
+    /// A device, fifo or socket.
+    Special,
+}
+
+impl Inode {
+    pub(crate) fn new(ino: Ino, kind: Kind, state: State) -> Inode {
+        Inode {
+            ino,
+            kind,
+            lookups: AtomicU64::new(0),
+            state: RwLock::new(state),
+        }
+    }
+
+    /// Its attributes.
+    pub(crate) fn attr(&self) -> Attr {
+        self.state.read().attr(self.ino, self.kind)
+    }
+}
+
+impl State {
+    /// A new inode, as [`Change::Make`] says.
+    pub(crate) fn made(kind: Kind, meta: Meta, target: &[u8], parent: Ino) -> State {
+        let body = match kind {
+            Kind::Directory => Body::Directory(Directory::new(parent, None, 0)),
+            Kind::Regular => Body::Regular(Content::default()),
+            Kind::Symlink => Body::Symlink(target.into()),
+            Kind::Fifo | Kind::CharDevice | Kind::BlockDevice | Kind::Socket => Body::Special,
+        };
+        State {
+            meta,
+            size: target.len() as u64,
+            blocks_below: 0,
+            xattrs: BTreeMap::new(),
+            body,
+        }
+    }
+
+    /// Its attributes.
+    pub(crate) fn attr(&self, ino: Ino, kind: Kind) -> Attr {
+        let blocks = match &self.body {
+            Body::Regular(content) => {
+                let below = self.blocks_below.min(content.below_end().div_ceil(512));
+                below + content.pages() * 8
+            }
+            _ => self.blocks_below,
+        };
+        Attr {
+            ino,
+            kind,
+            perm: self.meta.perm,
+            uid: self.meta.uid,
+            gid: self.meta.gid,
+            nlink: self.meta.nlink,
+            rdev: self.meta.rdev,
+            size: self.size,
+            blocks,
+            atime: self.meta.atime,
+            mtime: self.meta.mtime,
+            ctime: self.meta.ctime,
+        }
+    }
+
+    /// Applies a change to this inode, live and on replay. Pages that it frees go to `freed`. False if the change does
+    /// not fit the inode's kind, which no journal of ours says.
+    pub(crate) fn apply(&mut self, change: &Change<'_>, freed: &mut Vec<Run>) -> bool {
+        match (*change, &mut self.body) {
+            (Change::Meta { meta, .. }, _) => self.meta = meta,
+            (Change::Touch { nlink, time, .. }, _) => {
+                self.meta = Meta {
+                    nlink,
+                    mtime: time,
+                    ctime: time,
+                    ..self.meta
+                };
+            }
+            (Change::Linked { nlink, ctime, .. }, _) => {
+                self.meta = Meta {
+                    nlink,
+                    ctime,
+                    ..self.meta
+                }
+            }
+            (Change::Wrote { size, time, .. }, Body::Regular(_)) => {
+                self.meta = Meta {
+                    mtime: time,
+                    ctime: time,
+                    ..self.meta
+                };
+                self.size = size;
+            }
+            (Change::Resize { size, .. }, Body::Regular(content)) => {
+                if size < self.size {
+                    content.cut(size, freed);
+                }
+                self.size = size;
+            }
+            (Change::Map { page, count, at, .. }, Body::Regular(content)) => {
+                content.map(page, count, at, freed);
+            }
+            (Change::Hole { page, count, .. }, Body::Regular(content)) => content.hole(page, count, freed),
+            (
+                Change::Enter {
+                    name,
+                    below,
+                    target,
+                    kind,
+                    ..
+                },
+                Body::Directory(dir),
+            ) => {
+                dir.enter(name, below, target, kind);
+            }
+            (Change::Leave { name, below, .. }, Body::Directory(dir)) => dir.leave(name, below),
+            (Change::Parent { parent, .. }, Body::Directory(dir)) => dir.parent = parent,
+            (
+                Change::Xattr {
+                    name,
+                    value: Some(value),
+                    ..
+                },
+                _,
+            ) => {
+                self.xattrs.insert(name.into(), value.into());
+            }
+            (
+                Change::Xattr {
+                    name, value: None, ..
+                },
+                _,
+            ) => {
+                self.xattrs.remove(name);
+            }
+            (Change::Forget { .. }, body) => {
+                if let Body::Regular(content) = body {
+                    content.clear(freed);
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+}

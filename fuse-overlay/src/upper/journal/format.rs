@@ -1,0 +1,521 @@
+//! The bytes of the journal, version 1; `ARCHITECTURE.md` draws them.
+//!
+//! A record is one operation of the tree, whole or not at all; its payload is a list of [`Change`]s with absolute
+//! values. The same changes are applied to the inodes in memory, live and on replay, by `State::apply`: what a replay
+//! makes cannot differ from what the operation made.
+
+use std::mem::{offset_of, size_of};
+
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::attr::{Ino, Kind, Time};
+use crate::name::Name;
+
+/// First bytes of every journal.
+pub(crate) const MAGIC: [u8; 8] = *b"BRYOJNL1";
+/// Raised with every change of meaning.
+pub(crate) const VERSION: u32 = 1;
+/// Where the first record lies.
+pub(crate) const HEADER_SIZE: u64 = 4096;
+/// Records start on multiples of this.
+pub(crate) const ALIGN: usize = 8;
+/// The longest record in bytes: a value of 64 KiB with its name, or a write scattered over 400,000 runs.
+pub(crate) const MAX_RECORD: usize = 16 << 20;
+/// Unit of the data file and of extents, in bytes.
+pub(crate) const PAGE: u64 = 4096;
+/// The largest file in bytes: what `off_t` can say, in whole pages.
+pub(crate) const MAX_FILE: u64 = i64::MAX as u64 & !(PAGE - 1);
+
+/// The start of the journal; what follows it in its 4096 bytes is zero.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct Header {
+    /// [`MAGIC`].
+    pub magic: [u8; 8],
+    /// [`VERSION`].
+    pub version: U32,
+    /// Nodes of the merged index: inode numbers above it are the upper's own.
+    pub node_count: U32,
+    /// The merged index's chain id.
+    pub image: [u8; 32],
+    /// Random: starts every record's CRC, so that bytes inside a record's payload, which a container may choose, are
+    /// never taken for a record.
+    pub salt: U32,
+    /// CRC32C of all above.
+    pub crc: U32,
+}
+
+/// What stands before a record's payload.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct RecordHeader {
+    /// Bytes of this header and the payload, without the padding to [`ALIGN`].
+    pub length: U32,
+    /// CRC32C of all after this field, begun with [`Header::salt`].
+    pub crc: U32,
+    /// One more than the record before.
+    pub sequence: U64,
+    /// The FUSE request's unique id; 0 outside FUSE.
+    pub unique: U64,
+    /// [`Operation`].
+    pub operation: U16,
+    /// 16 bits over the rest of this header, so that a search for records does not add up the payload of every place
+    /// that looks like a length.
+    pub check: U16,
+    /// How many records before this one were not yet known to be on the disk when it was written (saturating). Tells a
+    /// tail lost with the power, which nobody was promised, from damage to what was.
+    pub pending: U32,
+}
+
+const _: () = assert!(size_of::<Header>() == 56);
+const _: () = assert!(offset_of!(Header, crc) == size_of::<Header>() - 4);
+const _: () = assert!(size_of::<RecordHeader>() == 32);
+
+/// Bytes of a [`RecordHeader`].
+pub(crate) const RECORD_HEADER: usize = size_of::<RecordHeader>();
+
+impl Header {
+    /// The header of a new journal.
+    pub(crate) fn new(image: [u8; 32], node_count: u32, salt: u32) -> Header {
+        let mut header = Header {
+            magic: MAGIC,
+            version: VERSION.into(),
+            node_count: node_count.into(),
+            image,
+            salt: salt.into(),
+            crc: 0.into(),
+        };
+        header.crc = header.sum().into();
+        header
+    }
+
+    /// What [`Header::crc`] should be.
+    pub(crate) fn sum(&self) -> u32 {
+        crc32c::crc32c(self.as_bytes().get(..offset_of!(Header, crc)).unwrap_or_default())
+    }
+}
+
+/// Which operation a record is of. A reader needs only the changes; this is for people, and for answering a request
+/// again after the server was restarted. 100 and above are kept for checkpoints.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+#[allow(missing_docs)]
+pub(crate) enum Operation {
+    SetAttr = 1,
+    Mknod = 2,
+    Mkdir = 3,
+    Symlink = 4,
+    TmpFile = 5,
+    Link = 6,
+    Unlink = 7,
+    Rmdir = 8,
+    Rename = 9,
+    Write = 10,
+    Allocate = 11,
+    SetXattr = 12,
+    RemoveXattr = 13,
+    Forget = 14,
+}
+
+/// Attributes that an inode's record keeps beside its size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Meta {
+    pub perm: u16,
+    pub uid: u32,
+    pub gid: u32,
+    pub nlink: u32,
+    pub rdev: u32,
+    pub atime: Time,
+    pub mtime: Time,
+    pub ctime: Time,
+}
+
+/// Does the image show an entry of this name in this directory?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Below {
+    /// It does; the upper's entry or whiteout hides it, and takes its place in listings.
+    Hidden,
+    /// It does not.
+    Absent,
+}
+
+/// One change to one inode, in absolute values.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Change<'a> {
+    /// A new inode. `target` is a symlink's, `parent` a directory's, else empty and 0.
+    Make {
+        ino: Ino,
+        kind: Kind,
+        meta: Meta,
+        target: &'a [u8],
+        parent: Ino,
+    },
+    /// All attributes but the size.
+    Meta { ino: Ino, meta: Meta },
+    /// A directory's content changed: its mtime and ctime, and how many names it has itself.
+    Touch { ino: Ino, nlink: u32, time: Time },
+    /// Names of an inode came or went.
+    Linked { ino: Ino, nlink: u32, ctime: Time },
+    /// A file was written: its new size, mtime and ctime.
+    Wrote { ino: Ino, size: u64, time: Time },
+    /// A file was cut or extended to this size in bytes.
+    Resize { ino: Ino, size: u64 },
+    /// Pages `page..page + count` of a file lie in the data file from page `at` on.
+    Map {
+        ino: Ino,
+        page: u64,
+        count: u64,
+        at: u64,
+    },
+    /// Pages of a file read as zeros.
+    Hole { ino: Ino, page: u64, count: u64 },
+    /// A directory's entry now points to an inode.
+    Enter {
+        ino: Ino,
+        name: &'a Name,
+        below: Below,
+        target: Ino,
+        kind: Kind,
+    },
+    /// A directory's entry is gone.
+    Leave { ino: Ino, name: &'a Name, below: Below },
+    /// A directory was moved into another.
+    Parent { ino: Ino, parent: Ino },
+    /// An extended attribute's value, or its removal.
+    Xattr {
+        ino: Ino,
+        name: &'a [u8],
+        value: Option<&'a [u8]>,
+    },
+    /// An inode without names was forgotten by the kernel: its data is free.
+    Forget { ino: Ino },
+}
+
+impl Change<'_> {
+    /// The inode that it changes.
+    pub(crate) fn ino(&self) -> Ino {
+        match *self {
+            Change::Make { ino, .. }
+            | Change::Meta { ino, .. }
+            | Change::Touch { ino, .. }
+            | Change::Linked { ino, .. }
+            | Change::Wrote { ino, .. }
+            | Change::Resize { ino, .. }
+            | Change::Map { ino, .. }
+            | Change::Hole { ino, .. }
+            | Change::Enter { ino, .. }
+            | Change::Leave { ino, .. }
+            | Change::Parent { ino, .. }
+            | Change::Xattr { ino, .. }
+            | Change::Forget { ino } => ino,
+        }
+    }
+
+    /// Appends its bytes: a tag, the inode number, then the fields in order.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let mut put = Put(out);
+        match *self {
+            Change::Make {
+                ino,
+                kind,
+                meta,
+                target,
+                parent,
+            } => {
+                put.start(1, ino)
+                    .u8(kind as u8)
+                    .meta(&meta)
+                    .u64(parent.0)
+                    .bytes(target);
+            }
+            Change::Meta { ino, meta } => put.start(2, ino).meta(&meta).end(),
+            Change::Touch { ino, nlink, time } => put.start(3, ino).u32(nlink).time(time).end(),
+            Change::Linked { ino, nlink, ctime } => put.start(4, ino).u32(nlink).time(ctime).end(),
+            Change::Wrote { ino, size, time } => put.start(5, ino).u64(size).time(time).end(),
+            Change::Resize { ino, size } => put.start(6, ino).u64(size).end(),
+            Change::Map { ino, page, count, at } => put.start(7, ino).u64(page).u64(count).u64(at).end(),
+            Change::Hole { ino, page, count } => put.start(8, ino).u64(page).u64(count).end(),
+            Change::Enter {
+                ino,
+                name,
+                below,
+                target,
+                kind,
+            } => put
+                .start(9, ino)
+                .u8(below_code(below))
+                .u64(target.0)
+                .u8(kind as u8)
+                .bytes(name.as_bytes())
+                .end(),
+            Change::Leave { ino, name, below } => {
+                put.start(10, ino)
+                    .u8(below_code(below))
+                    .bytes(name.as_bytes())
+                    .end();
+            }
+            Change::Parent { ino, parent } => put.start(11, ino).u64(parent.0).end(),
+            Change::Xattr {
+                ino,
+                name,
+                value: Some(value),
+            } => {
+                put.start(12, ino).bytes(name).bytes(value).end();
+            }
+            Change::Xattr {
+                ino,
+                name,
+                value: None,
+            } => put.start(13, ino).bytes(name).end(),
+            Change::Forget { ino } => put.start(14, ino).end(),
+        }
+    }
+
+    /// Reads one change from the front of `input`; `None` if the bytes are none.
+    pub(crate) fn decode<'a>(input: &mut &'a [u8]) -> Option<Change<'a>> {
+        let mut get = Get(input);
+        let tag = get.u8()?;
+        let ino = Ino(get.u64()?);
+        Some(match tag {
+            1 => {
+                let kind = Kind::from_dtype(get.u8()?)?;
+                let meta = get.meta()?;
+                let parent = Ino(get.u64()?);
+                Change::Make {
+                    ino,
+                    kind,
+                    meta,
+                    target: get.bytes()?,
+                    parent,
+                }
+            }
+            2 => Change::Meta {
+                ino,
+                meta: get.meta()?,
+            },
+            3 => Change::Touch {
+                ino,
+                nlink: get.u32()?,
+                time: get.time()?,
+            },
+            4 => Change::Linked {
+                ino,
+                nlink: get.u32()?,
+                ctime: get.time()?,
+            },
+            5 => Change::Wrote {
+                ino,
+                size: get.size()?,
+                time: get.time()?,
+            },
+            6 => Change::Resize {
+                ino,
+                size: get.size()?,
+            },
+            7 => {
+                let (page, count) = get.run()?;
+                let at = get.u64()?;
+                at.checked_add(count).filter(|end| *end <= MAX_FILE / PAGE)?;
+                Change::Map { ino, page, count, at }
+            }
+            8 => {
+                let (page, count) = get.run()?;
+                Change::Hole { ino, page, count }
+            }
+            9 => {
+                let below = below_from(get.u8()?)?;
+                let target = Ino(get.u64()?);
+                let kind = Kind::from_dtype(get.u8()?)?;
+                Change::Enter {
+                    ino,
+                    below,
+                    target,
+                    kind,
+                    name: get.name()?,
+                }
+            }
+            10 => Change::Leave {
+                ino,
+                below: below_from(get.u8()?)?,
+                name: get.name()?,
+            },
+            11 => Change::Parent {
+                ino,
+                parent: Ino(get.u64()?),
+            },
+            12 => Change::Xattr {
+                ino,
+                name: get.bytes()?,
+                value: Some(get.bytes()?),
+            },
+            13 => Change::Xattr {
+                ino,
+                name: get.bytes()?,
+                value: None,
+            },
+            14 => Change::Forget { ino },
+            _ => return None,
+        })
+    }
+}
+
+fn below_code(below: Below) -> u8 {
+    match below {
+        Below::Absent => 0,
+        Below::Hidden => 1,
+    }
+}
+
+fn below_from(code: u8) -> Option<Below> {
+    match code {
+        0 => Some(Below::Absent),
+        1 => Some(Below::Hidden),
+        _ => None,
+    }
+}
+
+/// Writes little-endian fields.
+struct Put<'a>(&'a mut Vec<u8>);
+
+impl Put<'_> {
+    fn start(&mut self, tag: u8, ino: Ino) -> &mut Self {
+        self.u8(tag).u64(ino.0)
+    }
+    fn u8(&mut self, value: u8) -> &mut Self {
+        self.0.push(value);
+        self
+    }
+    fn u32(&mut self, value: u32) -> &mut Self {
+        self.0.extend_from_slice(&value.to_le_bytes());
+        self
+    }
+    fn u64(&mut self, value: u64) -> &mut Self {
+        self.0.extend_from_slice(&value.to_le_bytes());
+        self
+    }
+    fn time(&mut self, time: Time) -> &mut Self {
+        self.u64(time.sec as u64).u32(time.nsec)
+    }
+    fn meta(&mut self, meta: &Meta) -> &mut Self {
+        self.u32(meta.perm.into())
+            .u32(meta.uid)
+            .u32(meta.gid)
+            .u32(meta.nlink)
+            .u32(meta.rdev);
+        self.time(meta.atime).time(meta.mtime).time(meta.ctime)
+    }
+    /// A length as u32, then the bytes. Everything put here is limited far below 4 GiB.
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.u32(bytes.len() as u32);
+        self.0.extend_from_slice(bytes);
+        self
+    }
+    fn end(&mut self) {}
+}
+
+/// Reads what [`Put`] wrote, checking every length.
+struct Get<'i, 'a>(&'i mut &'a [u8]);
+
+impl<'a> Get<'_, 'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(length)?;
+        *self.0 = rest;
+        Some(head)
+    }
+    fn u8(&mut self) -> Option<u8> {
+        self.take(1)?.first().copied()
+    }
+    fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
+    }
+    fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+    fn size(&mut self) -> Option<u64> {
+        self.u64().filter(|size| *size <= MAX_FILE)
+    }
+    /// A run of pages inside a file.
+    fn run(&mut self) -> Option<(u64, u64)> {
+        let (page, count) = (self.u64()?, self.u64()?);
+        page.checked_add(count)
+            .filter(|end| count > 0 && *end <= MAX_FILE / PAGE)?;
+        Some((page, count))
+    }
+    fn time(&mut self) -> Option<Time> {
+        let (sec, nsec) = (self.u64()? as i64, self.u32()?);
+        (nsec < 1_000_000_000).then_some(Time { sec, nsec })
+    }
+    fn meta(&mut self) -> Option<Meta> {
+        Some(Meta {
+            perm: u16::try_from(self.u32()?).ok().filter(|perm| *perm <= 0o7777)?,
+            uid: self.u32()?,
+            gid: self.u32()?,
+            nlink: self.u32()?,
+            rdev: self.u32()?,
+            atime: self.time()?,
+            mtime: self.time()?,
+            ctime: self.time()?,
+        })
+    }
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = self.u32()?;
+        self.take(usize::try_from(length).ok()?)
+    }
+    fn name(&mut self) -> Option<&'a Name> {
+        Name::new(self.bytes()?).ok()
+    }
+}
+
+/// Appends a whole record to `out`, padded to [`ALIGN`].
+pub(crate) fn encode_record(
+    out: &mut Vec<u8>,
+    salt: u32,
+    stamp: Stamp,
+    operation: Operation,
+    changes: &[Change<'_>],
+) {
+    let start = out.len();
+    out.resize(start + RECORD_HEADER, 0);
+    changes.iter().for_each(|change| change.encode(out));
+    let mut header = RecordHeader {
+        length: ((out.len() - start) as u32).into(),
+        crc: 0.into(),
+        sequence: stamp.sequence.into(),
+        unique: stamp.unique.into(),
+        operation: (operation as u16).into(),
+        check: 0.into(),
+        pending: stamp.pending.into(),
+    };
+    header.check = header_check(salt, &header).into();
+    let payload = out.get(start + RECORD_HEADER..).unwrap_or_default();
+    header.crc = record_sum(salt, &header, payload).into();
+    if let Some(place) = out.get_mut(start..start + RECORD_HEADER) {
+        place.copy_from_slice(header.as_bytes());
+    }
+    out.resize(out.len().next_multiple_of(ALIGN), 0);
+}
+
+/// What tells a record from all others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp {
+    pub sequence: u64,
+    pub unique: u64,
+    pub pending: u32,
+}
+
+/// What [`RecordHeader::crc`] should be.
+pub(crate) fn record_sum(salt: u32, header: &RecordHeader, payload: &[u8]) -> u32 {
+    let tail = header.as_bytes().get(8..).unwrap_or_default();
+    crc32c::crc32c_append(crc32c::crc32c_append(salt, tail), payload)
+}
+
+/// What [`RecordHeader::check`] should be.
+pub(crate) fn header_check(salt: u32, header: &RecordHeader) -> u16 {
+    let bare = RecordHeader {
+        crc: 0.into(),
+        check: 0.into(),
+        ..*header
+    };
+    crc32c::crc32c_append(salt, bare.as_bytes()) as u16
+}
