@@ -3,6 +3,7 @@
 mod arrive;
 mod error;
 pub mod layers;
+pub mod manifest;
 pub mod names;
 pub mod reference;
 
