@@ -6,6 +6,7 @@ pub mod layers;
 pub mod manifest;
 pub mod names;
 pub mod reference;
+pub mod registry;
 
 use std::fs;
 use std::io::ErrorKind;

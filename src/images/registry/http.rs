@@ -1,0 +1,133 @@
+//! How is one request sent? TLS, proxies, time limits; redirects are the caller's, who knows what may be shown to whom.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use ureq::http::{Response, Uri};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
+use ureq::{Agent, Body};
+
+use super::RegistryError;
+use super::proxy::Proxies;
+use super::resolver::HostNames;
+
+/// Whose certificates are believed?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Certificates {
+    /// Those that the system's authorities signed.
+    Verified,
+    /// Anyone's: the user said that this registry is insecure.
+    Any,
+}
+
+/// A pool of connections.
+#[derive(Debug)]
+pub(super) struct Http {
+    proxies: Proxies,
+    patience: Duration,
+    verified: OnceLock<Agent>,
+    any: OnceLock<Agent>,
+}
+
+impl Http {
+    /// Reads proxies and time limits from the environment.
+    pub(super) fn new() -> Result<Http, RegistryError> {
+        let proxies = Proxies::from_environment().map_err(RegistryError::Settings)?;
+        let patience = match std::env::var("BRYO_NETWORK_TIMEOUT") {
+            Err(_) => Duration::from_secs(60),
+            Ok(text) => match text.parse() {
+                Ok(seconds) if seconds > 0 => Duration::from_secs(seconds),
+                _ => {
+                    let reason =
+                        format!("BRYO_NETWORK_TIMEOUT is \"{text}\", not a number of seconds above 0");
+                    return Err(RegistryError::Settings(reason));
+                }
+            },
+        };
+        Ok(Http {
+            proxies,
+            patience,
+            verified: OnceLock::new(),
+            any: OnceLock::new(),
+        })
+    }
+
+    /// How long a server may keep silent.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Sends a GET. Any status is an answer; redirects are not followed.
+    pub(super) fn get(
+        &self,
+        uri: &Uri,
+        certificates: Certificates,
+        headers: &[(&str, &str)],
+    ) -> Result<Response<Body>, ureq::Error> {
+        let request = self
+            .agent(certificates)
+            .get(uri)
+            .config()
+            .proxy(self.proxies.for_uri(uri))
+            .build();
+        headers
+            .iter()
+            .fold(request, |request, (name, value)| request.header(*name, *value))
+            .call()
+    }
+
+    /// Sends a form.
+    pub(super) fn post_form(&self, uri: &Uri, form: &[(&str, &str)]) -> Result<Response<Body>, ureq::Error> {
+        let agent = self.agent(Certificates::Verified);
+        let request = agent.post(uri).config().proxy(self.proxies.for_uri(uri)).build();
+        request.send_form(form.iter().copied())
+    }
+
+    fn agent(&self, certificates: Certificates) -> &Agent {
+        let (slot, tls) = match certificates {
+            Certificates::Verified => (&self.verified, TlsConfig::builder()),
+            Certificates::Any => (&self.any, TlsConfig::builder().disable_verification(true)),
+        };
+        slot.get_or_init(|| {
+            let tls = match certificates {
+                Certificates::Verified => tls.root_certs(authorities()),
+                Certificates::Any => tls,
+            };
+            let config = Agent::config_builder()
+                .http_status_as_error(false)
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .user_agent(concat!("bryo/", env!("CARGO_PKG_VERSION")))
+                .timeout_connect(Some(self.patience.min(Duration::from_secs(15))))
+                .timeout_recv_response(Some(self.patience))
+                .timeout_per_read(Some(self.patience))
+                .timeout_per_write(Some(self.patience))
+                .input_buffer_size(256 << 10)
+                .tls_config(tls.build())
+                .build();
+            Agent::with_parts(config, DefaultConnector::new(), HostNames)
+        })
+    }
+}
+
+/// The system's certificate authorities (SSL_CERT_FILE and SSL_CERT_DIR before the usual places), or Mozilla's built
+/// in where a machine has none. A variable that leads nowhere is obeyed: then nobody is believed.
+fn authorities() -> RootCerts {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "certificate authorities");
+    }
+    let chosen = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some());
+    if found.certs.is_empty() && !chosen {
+        return RootCerts::WebPki;
+    }
+    found
+        .certs
+        .iter()
+        .map(|cert| Certificate::from_der(cert).to_owned())
+        .collect::<Vec<_>>()
+        .into()
+}

@@ -1,0 +1,107 @@
+//! Which address has a host? Without getaddrinfo, whose plugins a static binary cannot load: /etc/hosts and
+//! /etc/resolv.conf are read, and the servers asked, in Rust.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use ureq::Error;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+
+/// The longest that a name may take.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Finds addresses for the HTTP client.
+#[derive(Debug, Default)]
+pub(super) struct HostNames;
+
+impl Resolver for HostNames {
+    fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let host = uri.host().ok_or_else(|| Error::BadUri(uri.to_string()))?;
+        let port = uri
+            .port_u16()
+            .unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
+        let limit = LIMIT.min(*timeout.after);
+        let mut found = self.empty();
+        // The client has room for 16 addresses.
+        for address in addresses(host, limit)?.into_iter().take(16) {
+            found.push(SocketAddr::new(address, port));
+        }
+        if found.is_empty() {
+            Err(Error::HostNotFound)
+        } else {
+            Ok(found)
+        }
+    }
+}
+
+/// The addresses of `host`: itself if it is one, IPv4 first, since more networks carry it.
+fn addresses(host: &str, limit: Duration) -> Result<Vec<IpAddr>, Error> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = bare.parse() {
+        return Ok(vec![address]);
+    }
+    // RFC 6761: never asked of a server, and needs neither file.
+    let lower = bare.trim_end_matches('.').to_ascii_lowercase();
+    if lower == "localhost" || lower.ends_with(".localhost") {
+        return Ok(vec![
+            [127, 0, 0, 1].into(),
+            IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+        ]);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let lookup = async {
+            // Without a resolv.conf, /etc/hosts still serves.
+            let builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
+                TokioResolver::builder_with_config(
+                    ResolverConfig::from_name_servers(Vec::new()),
+                    TokioRuntimeProvider::default(),
+                )
+            });
+            let mut builder = builder;
+            builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+            let resolver = builder.build().map_err(std::io::Error::other)?;
+            resolver.lookup_ip(bare).await.map_err(|error| {
+                tracing::debug!(%error, host, "name lookup failed");
+                Error::HostNotFound
+            })
+        };
+        let found = tokio::time::timeout(limit, lookup)
+            .await
+            .map_err(|_| Error::HostNotFound)??;
+        let (mut addresses, v6): (Vec<_>, Vec<_>) = found.iter().partition(IpAddr::is_ipv4);
+        addresses.extend(v6);
+        Ok(addresses)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_localhost_need_no_server() {
+        let limit = Duration::from_secs(1);
+        assert_eq!(
+            addresses("127.0.0.1", limit).unwrap(),
+            [IpAddr::from([127, 0, 0, 1])]
+        );
+        assert_eq!(
+            addresses("[::1]", limit).unwrap(),
+            ["::1".parse::<IpAddr>().unwrap()]
+        );
+        assert!(
+            addresses("localhost", limit)
+                .unwrap()
+                .contains(&[127, 0, 0, 1].into())
+        );
+    }
+}
