@@ -8,6 +8,8 @@ use crate::store::Store;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    /// Download an image from a registry or an archive
+    Pull(super::pull::Pull),
     /// Create a tag that refers to an image
     Tag {
         /// Name or id of the image
@@ -23,6 +25,7 @@ impl Command {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let store = Store::open()?;
         match self {
+            Command::Pull(pull) => return pull.run(&store),
             Command::Tag { source, target } => tag(&store, &source, &target)?,
         }
         Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ use clap::Parser;
 
 mod containers;
 mod images;
+mod pull;
 mod report;
 
 use report::Failure;

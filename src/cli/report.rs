@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::images::pull::PullError;
 use crate::{images, store};
 
 /// An error on its way to the user.
@@ -56,6 +57,12 @@ impl Failure {
 
 impl From<images::Error> for Failure {
     fn from(error: images::Error) -> Failure {
+        Failure::of(&error).hint(error.hint())
+    }
+}
+
+impl From<PullError> for Failure {
+    fn from(error: PullError) -> Failure {
         Failure::of(&error).hint(error.hint())
     }
 }

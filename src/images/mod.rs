@@ -1,10 +1,12 @@
 //! What does a name mean, who serves it, and how is an image fetched, listed and removed?
 
+pub mod archive;
 mod arrive;
 mod error;
 pub mod layers;
 pub mod manifest;
 pub mod names;
+pub mod pull;
 pub mod reference;
 pub mod registry;
 

@@ -1,0 +1,175 @@
+//! How does one layer enter the store? In one pass: source → digest → inflate → tar, index and diff id, each stage on
+//! its own thread. Nothing has its name before all of it is verified and on the disk.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufRead, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fuse_overlay::index::DiffId;
+use fuse_overlay::layer;
+use serde::{Deserialize, Serialize};
+
+use super::content::{ContentError, Verified, decompressed};
+use super::pipe::pipe;
+use super::{LayerEvent, Progress, PullError};
+use crate::images::layers;
+use crate::images::manifest::Descriptor;
+use crate::store::write::replace;
+use crate::store::{self, Digest, Durability, Mode, Store};
+
+/// A compressed form in which a layer was seen; a push sends it again instead of compressing anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Form {
+    /// As the manifest spelled it.
+    pub media_type: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// The repositories and files that hold it.
+    pub sources: Vec<String>,
+}
+
+/// All known forms of a layer, by digest: the content of `layers/<hex>.forms.json`.
+pub type Forms = BTreeMap<Digest, Form>;
+
+/// A layer on its way.
+pub(super) struct Incoming<'a> {
+    pub(super) store: &'a Store,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) diff_id: DiffId,
+    pub(super) blob: &'a Descriptor,
+    /// In words, for [`Form::sources`].
+    pub(super) source: &'a str,
+    /// Another layer failed: this one is of no use any more.
+    pub(super) stopped: &'a AtomicBool,
+}
+
+impl Incoming<'_> {
+    /// Stores the layer, unless it is there. A second process that wants the same one waits here, and then finds it.
+    pub(super) fn store<'s>(
+        &self,
+        open: impl FnOnce() -> Result<Box<dyn Read + Send + 's>, PullError>,
+    ) -> Result<(), PullError> {
+        let _lock = self
+            .store
+            .lock(&format!("layer-{}", self.diff_id), Mode::Exclusive)?;
+        if layers::is_stored(self.store, &self.diff_id) {
+            self.tell(LayerEvent::AlreadyExists);
+            return self.note_form();
+        }
+        self.tell(LayerEvent::Downloading { size: self.blob.size });
+        let (tar, index) = (self.store.aside()?, self.store.aside()?);
+        let stream = Counted {
+            inner: open()?,
+            of: self,
+        };
+        let stored = self.run(Verified::new(stream, self.blob), tar.file(), index.file());
+        let stored = stored.map_err(|source| PullError::Layer {
+            blob: self.blob.digest,
+            source,
+        })?;
+        if stored.diff_id != self.diff_id {
+            return Err(PullError::DiffId {
+                blob: self.blob.digest,
+                expected: self.diff_id,
+                found: stored.diff_id,
+            });
+        }
+        // The tar last: a layer is there when its tar is.
+        index.commit(&self.store.layer_index(&self.diff_id), Durability::Volatile)?;
+        tar.commit(&self.store.layer_tar(&self.diff_id), Durability::Durable)?;
+        self.note_form()?;
+        self.tell(LayerEvent::Complete);
+        Ok(())
+    }
+
+    fn tell(&self, event: LayerEvent) {
+        self.progress.layer(&self.blob.digest, event);
+    }
+
+    /// The three stages, side by side.
+    fn run(
+        &self,
+        source: impl Read + Send,
+        tar: &fs::File,
+        index: &fs::File,
+    ) -> Result<layer::Stored, layer::LayerError> {
+        let (to_inflate, compressed) = pipe();
+        let (to_store, mut plain) = pipe();
+        std::thread::scope(|stages| {
+            stages.spawn(move || to_inflate.fill(source));
+            stages.spawn(move || to_store.fill(Inflated::Waiting(compressed)));
+            let stored = layer::store(&mut plain, tar, index);
+            // Dropped before the scope waits: the stages before then find nobody to fill for, and end.
+            drop(plain);
+            stored
+        })
+    }
+
+    /// Adds the blob to what is known of the layer. Lost notes cost a compression at push, no more.
+    fn note_form(&self) -> Result<(), PullError> {
+        let path = self.store.layer_forms(&self.diff_id);
+        let mut forms: Forms = match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
+                tracing::warn!(path = %path.display(), %error, "notes on a layer are damaged: begun anew");
+                Forms::new()
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Forms::new(),
+            Err(error) => return Err(store::Error::io("read", &path)(error).into()),
+        };
+        let form = forms.entry(self.blob.digest).or_insert_with(|| Form {
+            media_type: self.blob.media_type.clone(),
+            size: self.blob.size,
+            sources: Vec::new(),
+        });
+        if form.sources.iter().any(|source| source == self.source) {
+            return Ok(());
+        }
+        form.sources.push(self.source.into());
+        let text = serde_json::to_vec_pretty(&forms).map_err(io::Error::from);
+        let text = text.map_err(store::Error::io("write", &path))?;
+        Ok(replace(&self.store.tmp(), &path, &text, Durability::Volatile)?)
+    }
+}
+
+/// Tells how much has arrived.
+struct Counted<'a, R> {
+    inner: R,
+    of: &'a Incoming<'a>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.of.stopped.load(Ordering::Relaxed) {
+            return Err(io::Error::other(ContentError::Stopped));
+        }
+        let count = self.inner.read(buffer)?;
+        self.of.tell(LayerEvent::Advanced { bytes: count as u64 });
+        Ok(count)
+    }
+}
+
+/// A compressed stream whose kind is known only when its first bytes are there.
+enum Inflated<'a, R> {
+    Waiting(R),
+    Running(Box<dyn Read + Send + 'a>),
+    Failed,
+}
+
+impl<'a, R: BufRead + Send + 'a> Read for Inflated<'a, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Inflated::Running(tar) = self {
+            return tar.read(buffer);
+        }
+        match std::mem::replace(self, Inflated::Failed) {
+            Inflated::Waiting(stream) => {
+                let mut tar = decompressed(stream)?;
+                let count = tar.read(buffer);
+                *self = Inflated::Running(tar);
+                count
+            }
+            _ => Err(io::Error::other("the stream failed before")),
+        }
+    }
+}
