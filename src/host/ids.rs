@@ -1,6 +1,8 @@
-//! Which ids may the user map into a container? `/etc/subuid` and `/etc/subgid` (subuid(5)), newuidmap(1).
+//! Which ids may the user map into a container? `/etc/subuid` and `/etc/subgid` (subuid(5)).
 
 use std::ops::Range;
+
+use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
 
 /// A run of ids: `inside` … in the container are `outside` … on the host, `count` of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +25,35 @@ pub struct IdMaps {
 }
 
 impl IdMaps {
+    /// One user and one group, root inside: what every user may map without any help.
+    pub fn single(uid: u32, gid: u32) -> IdMaps {
+        let one = |outside| {
+            vec![IdRange {
+                inside: 0,
+                outside,
+                count: 1,
+            }]
+        };
+        IdMaps {
+            uids: one(uid),
+            gids: one(gid),
+        }
+    }
+
+    /// The caller as root, its subordinate ids from 1 on.
+    pub(super) fn ranges(uid: u32, gid: u32, subuids: &[Subordinate], subgids: &[Subordinate]) -> IdMaps {
+        let mut maps = IdMaps::single(uid, gid);
+        extend(&mut maps.uids, subuids);
+        extend(&mut maps.gids, subgids);
+        maps
+    }
+
+    /// Whether the kernel lets an ordinary user write these maps without newuidmap: one id each, its own.
+    pub fn is_single(&self) -> bool {
+        let one = |ids: &[IdRange]| matches!(ids, [id] if id.count == 1);
+        one(&self.uids) && one(&self.gids)
+    }
+
     /// The ids that exist inside: what a filesystem server may tell the kernel.
     pub fn inside(&self) -> (Vec<Range<u32>>, Vec<Range<u32>>) {
         let ranges = |ids: &[IdRange]| {
@@ -31,5 +62,100 @@ impl IdMaps {
                 .collect()
         };
         (ranges(&self.uids), ranges(&self.gids))
+    }
+
+    /// The maps as a Spec's `linux.uidMappings` and `linux.gidMappings`.
+    pub fn to_spec(&self) -> (Vec<LinuxIdMapping>, Vec<LinuxIdMapping>) {
+        let mappings = |ids: &[IdRange]| {
+            ids.iter()
+                .filter_map(|id| {
+                    let mapping = LinuxIdMappingBuilder::default().container_id(id.inside);
+                    mapping.host_id(id.outside).size(id.count).build().ok()
+                })
+                .collect()
+        };
+        (mappings(&self.uids), mappings(&self.gids))
+    }
+}
+
+/// Whether `id`, of the container, is mapped.
+pub fn maps(ids: &[IdRange], id: u32) -> bool {
+    ids.iter()
+        .any(|range| id >= range.inside && id - range.inside < range.count)
+}
+
+/// One line of `/etc/subuid` or `/etc/subgid`: ids that the user may map besides its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subordinate {
+    /// First id on the host.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// The entries of `text` for the user of these names (login name, uid in digits). Lines that cannot be read are
+/// skipped, as newuidmap(1) does.
+pub(super) fn subordinates(text: &str, names: &[String]) -> Vec<Subordinate> {
+    let entry = |line: &str| {
+        let mut fields = line.trim().splitn(3, ':');
+        let owner = fields.next()?;
+        let first = fields.next()?.parse().ok()?;
+        let count: u32 = fields.next()?.parse().ok()?;
+        let fits = count > 0 && u32::checked_add(first, count).is_some();
+        (fits && names.iter().any(|name| name == owner)).then_some(Subordinate { first, count })
+    };
+    text.lines().filter_map(entry).collect()
+}
+
+fn extend(ids: &mut Vec<IdRange>, more: &[Subordinate]) {
+    let mut inside: u32 = 1;
+    for Subordinate { first, count } in more {
+        let Some(next) = inside.checked_add(*count) else {
+            return;
+        };
+        ids.push(IdRange {
+            inside,
+            outside: *first,
+            count: *count,
+        });
+        inside = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_callers_readable_lines_count() {
+        let text = "root:1:5\nanna:100000:65536\n1000:300000:10\nanna:x:1\nanna:4294967295:2\nanna:7:0\n# anna:1:1\n";
+        let names = ["anna".to_owned(), "1000".to_owned()];
+        let found = subordinates(text, &names);
+        let expected = [(100_000, 65_536), (300_000, 10)].map(|(first, count)| Subordinate { first, count });
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_caller_is_root_inside_and_its_ranges_follow() {
+        let range = Subordinate {
+            first: 100_000,
+            count: 65_536,
+        };
+        let more = Subordinate {
+            first: 300_000,
+            count: 10,
+        };
+        let maps_ = IdMaps::ranges(1000, 100, &[range, more], &[range]);
+        assert_eq!(
+            maps_.uids[2],
+            IdRange {
+                inside: 65_537,
+                outside: 300_000,
+                count: 10
+            }
+        );
+        assert!(maps(&maps_.uids, 65_546) && !maps(&maps_.uids, 65_547) && !maps(&maps_.gids, 65_537));
+        assert!(!maps_.is_single() && IdMaps::single(1000, 100).is_single());
+        assert_eq!(maps_.inside().1, [0..1, 1..65_537]);
     }
 }

@@ -3,5 +3,5 @@
 pub mod ids;
 pub mod probe;
 
-pub use ids::{IdMaps, IdRange};
+pub use ids::{IdMaps, IdRange, Subordinate};
 pub use probe::Probe;

@@ -1,8 +1,14 @@
-//! What does this machine offer an ordinary user? Read once per command; cheap (a few small files).
+//! What does this machine offer an ordinary user? Read once per command, from a few small files; what only use can
+//! tell (whether a user namespace may be made, /dev/fuse opened) is told by the call that fails, with [`remedy`].
 
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
-use super::{IdMaps, IdRange};
+use nix::unistd::{getgid, getuid};
+
+use super::IdMaps;
+use super::ids::{Subordinate, subordinates};
 
 /// The machine as the caller sees it. Plain data, so that plans can be tested for machines that lack something.
 #[derive(Clone, Debug)]
@@ -11,39 +17,144 @@ pub struct Probe {
     pub uid: u32,
     /// The caller's group id.
     pub gid: u32,
-    /// The caller's subordinate user ids, as (first, count).
-    pub subuids: Vec<(u32, u32)>,
+    /// The caller's login name, if `/etc/passwd` or the environment tell it.
+    pub user: Option<String>,
+    /// The caller's subordinate user ids.
+    pub subuids: Vec<Subordinate>,
     /// The caller's subordinate group ids.
-    pub subgids: Vec<(u32, u32)>,
+    pub subgids: Vec<Subordinate>,
     /// newuidmap(1) and newgidmap(1), if both are on the PATH.
     pub map_tools: Option<[PathBuf; 2]>,
+    /// /sys/fs/cgroup is the unified hierarchy.
+    pub cgroup2: bool,
 }
 
 impl Probe {
     /// Looks.
     pub fn now() -> Probe {
+        let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
+        let user = login_name(uid);
+        let names: Vec<String> = user.iter().cloned().chain([uid.to_string()]).collect();
+        let ranges =
+            |file| fs::read_to_string(file).map_or_else(|_| Vec::new(), |text| subordinates(&text, &names));
         Probe {
-            uid: nix::unistd::getuid().as_raw(),
-            gid: nix::unistd::getgid().as_raw(),
-            subuids: Vec::new(),
-            subgids: Vec::new(),
-            map_tools: None,
+            uid,
+            gid,
+            user,
+            subuids: ranges("/etc/subuid"),
+            subgids: ranges("/etc/subgid"),
+            map_tools: on_path("newuidmap").zip(on_path("newgidmap")).map(Into::into),
+            cgroup2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
         }
     }
 
     /// The widest id maps that the caller may use: what belongs in a Spec's `linux.uidMappings` and `gidMappings`
-    /// (see [`IdMaps::to_spec`]). The caller is 0 inside; with an id range, its ids follow from 1 on.
+    /// (see [`IdMaps::to_spec`]). The caller is 0 inside; with an id range and the tools, its ids follow from 1 on.
     pub fn id_maps(&self) -> IdMaps {
-        let one = |outside| {
-            vec![IdRange {
-                inside: 0,
-                outside,
-                count: 1,
-            }]
-        };
-        IdMaps {
-            uids: one(self.uid),
-            gids: one(self.gid),
+        if self.why_one_id().is_some() {
+            return IdMaps::single(self.uid, self.gid);
         }
+        IdMaps::ranges(self.uid, self.gid, &self.subuids, &self.subgids)
+    }
+
+    /// Why [`Probe::id_maps`] holds one id only, with the administrator's remedy; `None` if it holds a range.
+    pub fn why_one_id(&self) -> Option<String> {
+        let name = self.user.clone().unwrap_or_else(|| self.uid.to_string());
+        if self.subuids.is_empty() || self.subgids.is_empty() {
+            return Some(format!(
+                "{name} has no id range in /etc/subuid and /etc/subgid; an administrator can give one: \
+                 usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}"
+            ));
+        }
+        self.map_tools.is_none().then(|| {
+            "newuidmap and newgidmap are not on the PATH; an administrator can install the package uidmap \
+             (shadow-utils on Fedora)"
+                .to_owned()
+        })
+    }
+}
+
+/// What an administrator can do when no user namespace, or one without capabilities, is to be had.
+pub fn user_namespace_remedy() -> &'static str {
+    let zero = |file: &str| fs::read_to_string(file).is_ok_and(|text| text.trim() == "0");
+    let one = |file: &str| fs::read_to_string(file).is_ok_and(|text| text.trim() == "1");
+    if one("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") {
+        "AppArmor withholds capabilities in user namespaces; an administrator can allow them: \
+         sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with `userns,` for bryo"
+    } else if zero("/proc/sys/user/max_user_namespaces") {
+        "user namespaces are switched off; an administrator can allow them: sysctl -w user.max_user_namespaces=15000"
+    } else if zero("/proc/sys/kernel/unprivileged_userns_clone") {
+        "user namespaces are kept from ordinary users; an administrator can allow them: \
+         sysctl -w kernel.unprivileged_userns_clone=1"
+    } else {
+        "in a container, its seccomp profile must allow unshare and clone with CLONE_NEWUSER"
+    }
+}
+
+/// By `/etc/passwd` alone: a static binary has no NSS. Users known elsewhere (LDAP) are believed their `$USER`, which
+/// decides nothing: newuidmap checks for itself.
+fn login_name(uid: u32) -> Option<String> {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let id = uid.to_string();
+    let listed = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == id).then(|| name.to_owned())
+    });
+    listed.or_else(|| std::env::var("USER").ok().filter(|name| !name.is_empty()))
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let usable = |file: &PathBuf| {
+        file.metadata()
+            .is_ok_and(|is| is.is_file() && is.permissions().mode() & 0o111 != 0)
+    };
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(usable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe() -> Probe {
+        let range = vec![Subordinate {
+            first: 100_000,
+            count: 65_536,
+        }];
+        let tools = ["/usr/bin/newuidmap", "/usr/bin/newgidmap"].map(PathBuf::from);
+        Probe {
+            uid: 1000,
+            gid: 1000,
+            user: Some("anna".into()),
+            subuids: range.clone(),
+            subgids: range,
+            map_tools: Some(tools),
+            cgroup2: true,
+        }
+    }
+
+    #[test]
+    fn a_range_needs_both_files_and_both_tools() {
+        assert_eq!(probe().id_maps().uids.len(), 2);
+        assert_eq!(probe().why_one_id(), None);
+        let no_gids = Probe {
+            subgids: vec![],
+            ..probe()
+        };
+        assert!(no_gids.id_maps().is_single());
+        assert!(
+            no_gids
+                .why_one_id()
+                .is_some_and(|why| why.contains("usermod") && why.contains("anna"))
+        );
+        let no_tools = Probe {
+            map_tools: None,
+            ..probe()
+        };
+        assert!(no_tools.id_maps().is_single());
+        assert!(no_tools.why_one_id().is_some_and(|why| why.contains("uidmap")));
     }
 }

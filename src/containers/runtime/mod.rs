@@ -1,9 +1,23 @@
 //! The executor: carries out an OCI runtime Spec as an ordinary user, and knows nothing but the Spec.
 //!
-//! `plan`: Spec → ordered steps, pure; `start`: the processes and their talk; `apply`: carries steps out.
+//! `plan`: Spec → ordered steps, pure; `start`: the processes and their talk; `apply`: carries the steps out.
 
+mod apply;
+mod channel;
+mod confine;
+mod devices;
+mod exec;
+mod holder;
+mod idmap;
+mod limits;
+mod mounts;
+mod namespaces;
+mod options;
 pub mod plan;
+mod rootfs;
+pub mod seccomp;
 pub mod start;
+mod step;
 
 pub use plan::{Plan, PlanError, RootSource, plan};
 pub use start::{Init, Launch, StartError, Stdio, spawn};

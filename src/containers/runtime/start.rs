@@ -1,17 +1,35 @@
 //! Which processes make a container, and what do they say to each other?
 //!
 //! ```text
-//! supervisor ── fork ──► child   enters or makes the user namespace, mounts FUSE, sends its descriptors, forks init
+//! supervisor ── fork ──► child   enters or makes the user namespace, mounts the root, sends its descriptors, makes init
 //!            └────────── init    pid 1 inside; CLONE_PARENT makes it the supervisor's own child, to be reaped by it
 //! ```
+//! CLONE_PARENT rather than a child subreaper: init is the supervisor's child from its first moment, so its parent-death
+//! signal is the supervisor's death, and no orphan of another kind is ever handed to the supervisor.
+//!
+//! Until exec, init carries the supervisor's memory and executable; it is not dumpable, so /proc shows nothing of it to the
+//! container (CVE-2019-5736). The child is not in the container's pid namespace at all.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use nix::unistd::Pid;
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, umask};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{Pid, setsid};
+use rustix::process::{PidfdFlags, pidfd_open};
 
+use super::apply::{Container, connect};
+use super::channel::{Cause, Channel, Failure, Order, Report};
+use super::holder::{Holder, Search};
+use super::namespaces::{Entry, enter_mount_namespace, enter_user_namespace, join, mount_root};
 use super::plan::Plan;
-use crate::host::IdMaps;
+use super::step::{Reaper, UserNamespace};
+use super::{exec, idmap};
+use crate::host::{IdMaps, Probe};
+use crate::sys;
 
 /// What the container's command gets as descriptors 0, 1 and 2.
 #[derive(Debug)]
@@ -26,7 +44,18 @@ pub enum Stdio {
 /// A container on its way; dropping it ends what was started.
 #[derive(Debug)]
 pub struct Launch {
-    _child: Pid,
+    plan: Plan,
+    host: Probe,
+    run: PathBuf,
+    /// Until the command's process has its copies: an open end here would keep a pipe open.
+    stdio: Option<Stdio>,
+    channel: Channel,
+    child: Option<Pid>,
+    init: Option<Pid>,
+    holder: Option<Holder>,
+    search: Search,
+    terminal: Option<OwnedFd>,
+    warnings: Vec<String>,
 }
 
 /// A container whose command runs. Keep it as long as the container lives: it also holds the shared user namespace.
@@ -38,6 +67,9 @@ pub struct Init {
     pub pidfd: OwnedFd,
     /// The pty's master, for [`Stdio::Terminal`].
     pub terminal: Option<OwnedFd>,
+    /// What could not be done as asked, one line each, for the user.
+    pub warnings: Vec<String>,
+    _holder: Option<Holder>,
 }
 
 /// Why a container did not start: one line each, and Docker's exit code.
@@ -65,14 +97,38 @@ impl StartError {
     }
 }
 
+impl From<Failure> for StartError {
+    fn from(failure: Failure) -> StartError {
+        match failure.cause {
+            Cause::NotFound => StartError::NotFound(failure.text),
+            Cause::NotExecutable => StartError::NotExecutable(failure.text),
+            Cause::Other => StartError::Failed(failure.text),
+        }
+    }
+}
+
 /// Starts the container's processes and returns at once. To be called by a process with one thread (the supervisor),
 /// which stays the container's parent: when it dies, the container does. `run` is `$BRYO_RUN`, where holders are found.
 ///
 /// # Errors
 /// Fails if no process can be made.
-pub fn spawn(plan: Plan, stdio: Stdio, run: &Path) -> Result<Launch, StartError> {
-    let _ = (plan, stdio, run);
-    todo!()
+pub fn spawn(plan: Plan, host: Probe, stdio: Stdio, run: &Path) -> Result<Launch, StartError> {
+    let (channel, _) = Channel::pair().map_err(|error| Failure::new("make a channel", error.desc()))?;
+    let mut launch = Launch {
+        plan,
+        host,
+        run: run.to_owned(),
+        stdio: Some(stdio),
+        channel,
+        child: None,
+        init: None,
+        holder: None,
+        search: Search::Needless,
+        terminal: None,
+        warnings: Vec::new(),
+    };
+    launch.fork_child()?;
+    Ok(launch)
 }
 
 impl Launch {
@@ -82,24 +138,242 @@ impl Launch {
     /// # Errors
     /// The namespace or the mount could not be made.
     pub fn devices(&mut self) -> Result<Vec<OwnedFd>, StartError> {
-        todo!()
+        loop {
+            match self.receive()? {
+                Some((Report::UserNamespace, _)) => self.map_ids()?,
+                Some((Report::Mounted, devices)) => {
+                    self.stdio = None;
+                    return Ok(devices);
+                }
+                Some((report, descriptors)) => self.note(report, descriptors)?,
+                None => return Err(self.vanished()),
+            }
+        }
     }
 
-    /// The id maps in force, known after [`Launch::devices`]: those of the Spec, or one id if newuidmap failed.
-    pub fn id_maps(&self) -> &IdMaps {
-        todo!()
-    }
-
-    /// What could not be done as asked, one line each, for the user; known after [`Launch::devices`].
-    pub fn warnings(&self) -> &[String] {
-        todo!()
+    /// The id maps in force, known after [`Launch::devices`]: those of the Spec, or one id if newuidmap failed. None in a
+    /// user namespace that the Spec names by path.
+    pub fn id_maps(&self) -> Option<&IdMaps> {
+        match &self.plan.user_namespace {
+            UserNamespace::Holder(maps) => Some(maps),
+            UserNamespace::Path(_) => None,
+        }
     }
 
     /// Lets the command start and waits until it runs.
     ///
     /// # Errors
     /// Says what failed, in the child or in init.
-    pub fn go(self) -> Result<Init, StartError> {
-        todo!()
+    pub fn go(mut self) -> Result<Init, StartError> {
+        self.order(&Order::Go)?;
+        while let Some((report, descriptors)) = self.receive()? {
+            self.note(report, descriptors)?;
+        }
+        let Some(pid) = self.init else {
+            return Err(self.vanished());
+        };
+        // The channel is closed in both: the child has ended and init has become the command, or ended.
+        self.reap_child();
+        let failed = |error: rustix::io::Errno| Failure::new("watch the container", error);
+        let raw =
+            rustix::process::Pid::from_raw(pid.as_raw()).ok_or_else(|| failed(rustix::io::Errno::SRCH))?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(failed)?;
+        self.init = None; // from here on the caller's
+        Ok(Init {
+            pid,
+            pidfd,
+            terminal: self.terminal.take(),
+            warnings: std::mem::take(&mut self.warnings),
+            _holder: self.holder.take(),
+        })
     }
+
+    fn fork_child(&mut self) -> Result<(), StartError> {
+        let (ours, theirs) = Channel::pair().map_err(|error| Failure::new("make a channel", error.desc()))?;
+        let entry = self.entry()?;
+        let (plan, stdio) = (&self.plan, self.stdio.as_ref());
+        let child = sys::fork(|| report(&theirs, run_child(plan, &entry, stdio, &theirs)));
+        self.child = Some(child.map_err(|error| Failure::new("fork", error))?);
+        self.channel = ours;
+        Ok(())
+    }
+
+    fn entry(&mut self) -> Result<Entry, StartError> {
+        let maps = match &self.plan.user_namespace {
+            UserNamespace::Path(path) => {
+                let file = std::fs::File::open(path);
+                return file
+                    .map(|file| Entry::Join(file.into()))
+                    .map_err(|error| Failure::new(format!("join {}", path.display()), error).into());
+            }
+            UserNamespace::Holder(maps) => maps.clone(),
+        };
+        match Search::begin(&self.run, &maps)? {
+            Search::Found(holder) => {
+                let entry = holder.descriptor()?;
+                self.holder = Some(holder);
+                Ok(Entry::Join(entry))
+            }
+            missing => {
+                self.search = missing;
+                Ok(Entry::Make(maps))
+            }
+        }
+    }
+
+    /// Maps ids into the child's new namespace and keeps it for others; falls back to one id if the tools fail.
+    fn map_ids(&mut self) -> Result<(), StartError> {
+        let (UserNamespace::Holder(maps), Some(child)) = (&self.plan.user_namespace, self.child) else {
+            return Err(Failure::new("map ids", "the child asked for what it has not made").into());
+        };
+        if !maps.is_single()
+            && let Err(failure) = idmap::map_child(child, maps, &self.host)
+        {
+            return self.start_again_with_one_id(&failure);
+        }
+        self.holder = std::mem::take(&mut self.search).keep(child)?;
+        self.order(&Order::Mapped)
+    }
+
+    fn start_again_with_one_id(&mut self, why: &Failure) -> Result<(), StartError> {
+        let single = IdMaps::single(self.host.uid, self.host.gid);
+        let Some(plan) = self.plan.with_maps(single) else {
+            return Err(why.clone().into());
+        };
+        self.warnings.push(format!(
+            "the container has one user and one group only: {}",
+            why.text
+        ));
+        self.plan = plan;
+        self.end();
+        self.search = Search::Needless;
+        self.fork_child()
+    }
+
+    fn receive(&self) -> Result<Option<(Report, Vec<OwnedFd>)>, StartError> {
+        self.channel
+            .receive()
+            .map_err(|error| Failure::new("hear from the container", error.desc()).into())
+    }
+
+    fn order(&self, order: &Order) -> Result<(), StartError> {
+        match self.channel.send(order, &[] as &[OwnedFd]) {
+            // It is gone; what it said before tells why.
+            Ok(()) | Err(Errno::EPIPE) => Ok(()),
+            Err(error) => Err(Failure::new("speak with the container", error.desc()).into()),
+        }
+    }
+
+    fn note(&mut self, report: Report, descriptors: Vec<OwnedFd>) -> Result<(), StartError> {
+        match report {
+            Report::Forked(pid) => self.init = Some(Pid::from_raw(pid)),
+            Report::Terminal => self.terminal = descriptors.into_iter().next(),
+            Report::Warning(text) => self.warnings.push(text),
+            Report::Failed(failure) => return Err(failure.into()),
+            Report::UserNamespace | Report::Mounted => {}
+        }
+        Ok(())
+    }
+
+    fn vanished(&mut self) -> StartError {
+        let how = match self.child.take().map(|child| waitpid(child, None)) {
+            Some(Ok(WaitStatus::Signaled(_, signal, _))) => {
+                format!("its first process was killed by {signal}")
+            }
+            _ => "its first process ended without a word".to_owned(),
+        };
+        Failure::new("start the container", how).into()
+    }
+
+    fn reap_child(&mut self) {
+        if let Some(child) = self.child.take() {
+            // Its end is all that matters; ECHILD would mean that the caller has reaped it.
+            let _ = waitpid(child, None);
+        }
+    }
+
+    /// Ends what runs.
+    fn end(&mut self) {
+        for process in [self.init.take(), self.child.take()].into_iter().flatten() {
+            // ESRCH and ECHILD: it has ended already.
+            let _ = kill(process, Signal::SIGKILL);
+            let _ = waitpid(process, None);
+        }
+    }
+}
+
+impl Drop for Launch {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The end of a process that was forked to become something else: whatever comes back is an error.
+fn report(channel: &Channel, outcome: Result<(), Failure>) -> u8 {
+    match outcome {
+        Ok(()) => 0,
+        Err(failure) => {
+            // If nobody listens any more, nobody is left to be told.
+            let _ = channel.send(&Report::Failed(failure), &[] as &[OwnedFd]);
+            125
+        }
+    }
+}
+
+/// The child: from the host to where init is to be made.
+fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channel) -> Result<(), Failure> {
+    die_with_parent()?;
+    umask(Mode::empty());
+    if let Some(score) = plan.oom_score {
+        std::fs::write("/proc/self/oom_score_adj", score.to_string())
+            .map_err(|error| Failure::new(format!("set oom_score_adj to {score}"), error))?;
+    }
+    enter_user_namespace(entry, channel)?;
+    enter_mount_namespace(plan.propagation)?;
+    let (root, devices) = mount_root(&plan.root, &plan.place)?;
+    let lost = |error: Errno| Failure::new("speak with the supervisor", error.desc());
+    channel.send(&Report::Mounted, &devices).map_err(lost)?;
+    drop(devices);
+    join(&plan.namespaces)?;
+    let init = sys::fork_sibling(plan.namespaces.new, || {
+        report(channel, run_init(plan, root, stdio, channel))
+    });
+    let init = init.map_err(|error| Failure::new("make the container's namespaces", error))?;
+    channel
+        .send(&Report::Forked(init.as_raw()), &[] as &[OwnedFd])
+        .map_err(lost)
+}
+
+/// Init: from there to the command. Returns only if it fails.
+fn run_init(plan: &Plan, root: OwnedFd, stdio: Option<&Stdio>, channel: &Channel) -> Result<(), Failure> {
+    hide()?;
+    die_with_parent()?;
+    setsid().map_err(|error| Failure::new("make a session", error.desc()))?;
+    if let Some(Stdio::Fds([input, output, errors])) = stdio {
+        connect([input, output, errors])?;
+    }
+    Container::new(channel, root).apply(&plan.steps)?;
+    die_with_parent()?; // the kernel forgot it when the user changed
+    sys::close_on_exec_from(3).map_err(|error| Failure::new("close descriptors", error))?;
+    match plan.command.reaper {
+        Reaper::Command => {
+            sys::default_signals();
+            Err(exec::execute(&plan.command))
+        }
+        Reaper::Ours => Err(exec::reap_around(&plan.command, |failure| {
+            report(channel, Err(failure));
+        })),
+    }
+}
+
+/// Between the fork and this call the parent may have died unseen; then the channel is closed and the gate does not open.
+fn die_with_parent() -> Result<(), Failure> {
+    let failed = |error: Errno| Failure::new("bind to the supervisor's life", error.desc());
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)
+}
+
+/// Makes this process's executable, memory and descriptors unreachable through /proc: not dumpable, it is open only to who
+/// may trace in the user namespace that its memory was made in, the host's.
+fn hide() -> Result<(), Failure> {
+    prctl::set_dumpable(false).map_err(|error| Failure::new("hide from /proc", error.desc()))
 }

@@ -1,0 +1,137 @@
+//! What do the supervisor and the container's first processes say to each other? One message, one packet.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// From the child and init to the supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Report {
+    /// The child has made a user namespace: map ids into it.
+    UserNamespace,
+    /// The root is mounted; descriptors of the connection come along.
+    Mounted,
+    /// Init lives, by this pid of the supervisor's pid namespace.
+    Forked(i32),
+    /// The pty's master comes along.
+    Terminal,
+    /// Something was not done as asked; the container goes on.
+    Warning(String),
+    /// It went wrong; nothing follows.
+    Failed(Failure),
+}
+
+/// From the supervisor to the child and init.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Order {
+    /// The ids are mapped.
+    Mapped,
+    /// The command may start.
+    Go,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Failure {
+    pub(super) cause: Cause,
+    pub(super) text: String,
+}
+
+/// Whose fault it is, as exit codes tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Cause {
+    NotFound,
+    NotExecutable,
+    Other,
+}
+
+/// One end. Closed by exec, which is how the supervisor learns that the command runs.
+#[derive(Debug)]
+pub(super) struct Channel(OwnedFd);
+
+/// Longest message in bytes; texts are cut to fit.
+const LONGEST: usize = 8192;
+/// Most descriptors that come with one message (the kernel's SCM_MAX_FD is 253).
+const MOST_DESCRIPTORS: usize = 64;
+
+impl Channel {
+    /// Two connected ends.
+    pub(super) fn pair() -> nix::Result<(Channel, Channel)> {
+        let (one, other) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )?;
+        Ok((Channel(one), Channel(other)))
+    }
+
+    /// Sends a message with descriptors.
+    pub(super) fn send<M: Serialize>(&self, message: &M, descriptors: &[impl AsFd]) -> nix::Result<()> {
+        let bytes = serde_json::to_vec(message).map_err(|_| Errno::EINVAL)?;
+        if bytes.len() > LONGEST || descriptors.len() > MOST_DESCRIPTORS {
+            return Err(Errno::EMSGSIZE);
+        }
+        let raw: Vec<RawFd> = descriptors
+            .iter()
+            .map(|descriptor| descriptor.as_fd().as_raw_fd())
+            .collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let control = if raw.is_empty() { &[][..] } else { &rights };
+        sendmsg::<()>(
+            self.0.as_raw_fd(),
+            &[IoSlice::new(&bytes)],
+            control,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )
+        .map(drop)
+    }
+
+    /// Waits for a message; none when the other side is gone.
+    pub(super) fn receive<M: DeserializeOwned>(&self) -> nix::Result<Option<(M, Vec<OwnedFd>)>> {
+        let mut bytes = [0; LONGEST];
+        let mut space = nix::cmsg_space!([RawFd; MOST_DESCRIPTORS]);
+        let (length, descriptors) = loop {
+            let mut slices = [IoSliceMut::new(&mut bytes)];
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            match recvmsg::<()>(self.0.as_raw_fd(), &mut slices, Some(&mut space), flags) {
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error),
+                Ok(message) => {
+                    break (
+                        message.bytes,
+                        message.cmsgs()?.flat_map(crate::sys::received).collect(),
+                    );
+                }
+            }
+        };
+        if length == 0 {
+            return Ok(None);
+        }
+        let message = bytes
+            .get(..length)
+            .and_then(|bytes| serde_json::from_slice(bytes).ok());
+        message
+            .map(|message| Some((message, descriptors)))
+            .ok_or(Errno::EBADMSG)
+    }
+}
+
+impl Failure {
+    /// A failure of Bryo or the machine: what was done, on what, why.
+    pub(super) fn new(what: impl Into<String>, why: impl std::fmt::Display) -> Failure {
+        let mut text = format!("{}: {why}", what.into());
+        text.truncate(text.floor_char_boundary(LONGEST / 4)); // JSON may double it
+        Failure {
+            cause: Cause::Other,
+            text,
+        }
+    }
+}

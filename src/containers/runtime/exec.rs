@@ -1,0 +1,165 @@
+//! How does init become the command, or stay beside it as `--init` wants?
+
+use std::ffi::{CStr, CString};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, execve, setpgid, tcsetpgrp};
+
+use super::channel::{Cause, Failure};
+use super::step::Command;
+use crate::sys;
+
+/// The search path of a container whose environment names none.
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Executes the command; returns only why it could not.
+pub(super) fn execute(command: &Command) -> Failure {
+    let Some(name) = command.arguments.first() else {
+        return Failure::new("start", "no command was given");
+    };
+    if name.as_bytes().contains(&b'/') {
+        let error = try_execute(name, command);
+        return failure(name, error);
+    }
+    let mut refusal = Errno::ENOENT;
+    for candidate in candidates(name, &command.environment) {
+        match try_execute(&candidate, command) {
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            // As execvp(3): a file that may not be executed does not end the search.
+            Errno::EACCES => refusal = Errno::EACCES,
+            error => return failure(&candidate, error),
+        }
+    }
+    failure(name, refusal)
+}
+
+fn try_execute(path: &CStr, command: &Command) -> Errno {
+    match execve(path, &command.arguments, &command.environment) {
+        Err(error) => error,
+        Ok(never) => match never {},
+    }
+}
+
+fn candidates(name: &CStr, environment: &[CString]) -> Vec<CString> {
+    let path = environment
+        .iter()
+        .rev()
+        .find_map(|variable| variable.as_bytes().strip_prefix(b"PATH="));
+    let directories = path.unwrap_or(DEFAULT_PATH).split(|byte| *byte == b':');
+    let candidate = |directory: &[u8]| {
+        let directory = if directory.is_empty() { b"." } else { directory };
+        CString::new([directory, b"/", name.to_bytes()].concat()).ok()
+    };
+    directories.filter_map(candidate).collect()
+}
+
+/// Docker's exit codes: 127 for what is not there, 126 for what cannot be executed.
+fn failure(path: &CStr, error: Errno) -> Failure {
+    let name = path.to_string_lossy();
+    let (cause, why) = match error {
+        Errno::ENOENT if name.contains('/') => {
+            (Cause::NotFound, "no such file or directory in the container")
+        }
+        Errno::ENOENT => (
+            Cause::NotFound,
+            "executable file not found in $PATH of the container",
+        ),
+        Errno::ENOTDIR => (Cause::NotFound, error.desc()),
+        _ => (Cause::NotExecutable, error.desc()),
+    };
+    Failure {
+        cause,
+        text: format!("exec {name}: {why}"),
+    }
+}
+
+/// Runs the command as a child of pid 1, which passes it every signal and reaps what is left to it; ends as it ends.
+///
+/// Pid 1 is then this program, not the container's. It is not dumpable and its memory belongs to the host's user
+/// namespace, so /proc/1/exe, /proc/1/fd and the like are closed to the container, root included (ptrace(2)).
+pub(super) fn reap_around(command: &Command, report: impl FnOnce(Failure)) -> Failure {
+    if let Err(error) = SigSet::all().thread_block() {
+        return Failure::new("block signals", error.desc());
+    }
+    let child = sys::fork(|| {
+        // A group of its own, in the foreground of the terminal if there is one: keys reach the command once.
+        let group = setpgid(Pid::from_raw(0), Pid::from_raw(0));
+        if let Err(error) = group {
+            report(Failure::new("make a process group", error.desc()));
+            return 125;
+        }
+        // ENOTTY is the ordinary case; without the foreground a shell says so itself.
+        let _ = tcsetpgrp(std::io::stdin(), nix::unistd::getpid());
+        sys::default_signals();
+        report(execute(command));
+        125
+    });
+    match child {
+        Ok(child) => sys::exit(serve(child)),
+        Err(error) => Failure::new("fork the command", error),
+    }
+}
+
+fn serve(child: Pid) -> u8 {
+    // The channel among them: the command's exec is what the supervisor waits for.
+    if sys::close_all_from(3).is_err() {
+        return 125;
+    }
+    loop {
+        match SigSet::all().wait() {
+            Ok(Signal::SIGCHLD) => {
+                if let Some(code) = reap(child) {
+                    return code;
+                }
+            }
+            // The command may be gone already, which SIGCHLD is about to say.
+            Ok(signal) => drop(kill(child, signal)),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Reaps all that ended; the command's exit code if it is among them.
+fn reap(child: Pid) -> Option<u8> {
+    loop {
+        match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) if pid == child => return Some((code & 0xff) as u8),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => {
+                return Some((128 + signal as i32) as u8);
+            }
+            Ok(WaitStatus::StillAlive) | Err(_) => return None,
+            Ok(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(environment: &[&CStr]) -> Vec<CString> {
+        let environment: Vec<CString> = environment
+            .iter()
+            .map(|variable| (*variable).to_owned())
+            .collect();
+        candidates(c"sh", &environment)
+    }
+
+    #[test]
+    fn the_containers_path_is_searched_in_order() {
+        assert_eq!(
+            found(&[c"A=1", c"PATH=/bin::/x"]),
+            [c"/bin/sh".to_owned(), c"./sh".to_owned(), c"/x/sh".to_owned()]
+        );
+        assert!(found(&[]).contains(&c"/usr/bin/sh".to_owned()));
+    }
+
+    #[test]
+    fn exit_codes_are_dockers() {
+        assert_eq!(failure(c"sh", Errno::ENOENT).cause, Cause::NotFound);
+        assert_eq!(failure(c"/etc", Errno::EACCES).cause, Cause::NotExecutable);
+        assert_eq!(failure(c"/x", Errno::ENOEXEC).cause, Cause::NotExecutable);
+    }
+}

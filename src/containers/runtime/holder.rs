@@ -1,0 +1,224 @@
+//! Which user namespace does a container share with the user's others of the same id map? The holder: no process, but a
+//! descriptor that every supervisor of such a container keeps. Entering it saves newuidmap and newgidmap (2.4–3 ms).
+//!
+//! Under `$BRYO_RUN/holders/<digest of the id maps>/` each such supervisor has an empty file, whose name says where its
+//! descriptor is: `<pid>.<start time>.<descriptor>.<inode of the namespace>`. Start time and inode are compared before it
+//! is believed, since pids and inode numbers are used again. The file goes with its container, the namespace with the last
+//! descriptor. Only making a namespace takes the lock; a later start takes none.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Pid, getuid};
+
+use super::channel::Failure;
+use crate::host::IdMaps;
+use crate::store::Digest;
+use crate::store::lock::{Lock, Mode};
+use crate::sys;
+
+/// A share in a holder.
+#[derive(Debug)]
+pub(super) struct Holder {
+    namespace: OwnedFd,
+    record: PathBuf,
+    /// Forked processes inherit this memory; the record is not theirs to remove.
+    owner: u32,
+}
+
+/// A search for a holder of one id map.
+#[derive(Debug, Default)]
+pub(super) enum Search {
+    /// No holder is looked for.
+    #[default]
+    Needless,
+    /// There is one; this process has its share in it.
+    Found(Holder),
+    /// There is none; the lock is ours until one is made.
+    Missing { directory: PathBuf, _lock: Lock },
+}
+
+impl Search {
+    pub(super) fn begin(run: &Path, maps: &IdMaps) -> Result<Search, Failure> {
+        let directory = run
+            .join("holders")
+            .join(Digest::of(format!("{maps:?}").as_bytes()).hex());
+        let failed = |error: io::Error| Failure::new(directory.display().to_string(), error);
+        if let Some(holder) = join_any(&directory)? {
+            return Ok(Search::Found(holder));
+        }
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .map_err(failed)?;
+        let path = directory.join("lock");
+        let lock = Lock::acquire(&path, Mode::Exclusive)
+            .map_err(|error| Failure::new(path.display().to_string(), error))?;
+        Ok(match join_any(&directory)? {
+            Some(holder) => Search::Found(holder),
+            None => Search::Missing {
+                directory,
+                _lock: lock,
+            },
+        })
+    }
+
+    /// Keeps the user namespace of `child`, found by others from here on.
+    pub(super) fn keep(self, child: Pid) -> Result<Option<Holder>, Failure> {
+        let Search::Missing { directory, .. } = &self else {
+            return Ok(None);
+        };
+        let path = format!("/proc/{child}/ns/user");
+        let namespace = File::open(&path).map_err(|error| Failure::new(path, error))?;
+        Holder::register(directory, namespace.into()).map(Some)
+    }
+}
+
+impl Holder {
+    /// A descriptor for a child to enter by.
+    pub(super) fn descriptor(&self) -> Result<OwnedFd, Failure> {
+        self.namespace
+            .try_clone()
+            .map_err(|error| Failure::new("user namespace", error))
+    }
+
+    fn register(directory: &Path, namespace: OwnedFd) -> Result<Holder, Failure> {
+        let failed = |error: io::Error| Failure::new(directory.display().to_string(), error);
+        let owner = std::process::id();
+        let file = File::from(namespace);
+        let record = Record {
+            pid: owner,
+            start: start_time("self")
+                .ok_or_else(|| failed(io::Error::other("/proc/self/stat cannot be read")))?,
+            descriptor: file.as_raw_fd(),
+            inode: file.metadata().map_err(failed)?.ino(),
+        };
+        let path = directory.join(record.name());
+        File::create(&path).map_err(failed)?;
+        Ok(Holder {
+            namespace: file.into(),
+            record: path,
+            owner,
+        })
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        if self.owner == std::process::id() {
+            // A record that stays is found to be stale by its start time.
+            let _ = fs::remove_file(&self.record);
+        }
+    }
+}
+
+/// Where a supervisor keeps its descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Record {
+    pid: u32,
+    /// In clock ticks since boot (proc_pid_stat(5), field 22).
+    start: u64,
+    descriptor: i32,
+    inode: u64,
+}
+
+impl Record {
+    fn name(&self) -> String {
+        format!("{}.{}.{}.{}", self.pid, self.start, self.descriptor, self.inode)
+    }
+
+    fn parse(name: &str) -> Option<Record> {
+        let mut fields = name.split('.');
+        let record = Record {
+            pid: fields.next()?.parse().ok()?,
+            start: fields.next()?.parse().ok()?,
+            descriptor: fields.next()?.parse().ok()?,
+            inode: fields.next()?.parse().ok()?,
+        };
+        fields.next().is_none().then_some(record)
+    }
+
+    /// The supervisor lives, and is the one that wrote this.
+    fn is_current(&self) -> bool {
+        start_time(&self.pid.to_string()) == Some(self.start)
+    }
+
+    /// Its namespace, if that is what lies there.
+    fn open(&self) -> Option<OwnedFd> {
+        let namespace = File::open(format!("/proc/{}/fd/{}", self.pid, self.descriptor)).ok()?;
+        let same = namespace.metadata().ok()?.ino() == self.inode;
+        let (kind, owner) = sys::user_namespace_owner(namespace.as_fd()).ok()?;
+        (same && kind == libc::CLONE_NEWUSER && owner == getuid().as_raw()).then(|| namespace.into())
+    }
+}
+
+fn join_any(directory: &Path) -> Result<Option<Holder>, Failure> {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Ok(None);
+    }; // not there yet
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(record) = name.to_str().and_then(Record::parse) else {
+            continue;
+        };
+        if !record.is_current() {
+            // Left by a killed supervisor; two that see it at once are both right.
+            let _ = fs::remove_file(entry.path());
+        } else if let Some(namespace) = record.open() {
+            return Holder::register(directory, namespace).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn start_time(process: &str) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name, in parentheses, may hold anything: count from behind it, where field 3 is.
+    stat.rsplit_once(')')?
+        .1
+        .split_ascii_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_its_name() {
+        let record = Record {
+            pid: 7,
+            start: 99,
+            descriptor: 5,
+            inode: 4_026_531_837,
+        };
+        assert_eq!(Record::parse(&record.name()), Some(record));
+        assert_eq!(Record::parse("lock"), None);
+        assert_eq!(Record::parse("1.2.3.4.5"), None);
+    }
+
+    #[test]
+    fn a_pid_used_again_is_another_process() {
+        let own = Record {
+            pid: std::process::id(),
+            start: start_time("self").unwrap(),
+            descriptor: 0,
+            inode: 1,
+        };
+        assert!(own.is_current());
+        assert!(
+            !Record {
+                start: own.start + 1,
+                ..own
+            }
+            .is_current()
+        );
+        assert!(own.open().is_none(), "standard input is no user namespace");
+    }
+}
