@@ -9,6 +9,7 @@ mod containers;
 mod images;
 mod pull;
 mod report;
+mod template;
 
 use report::Failure;
 
