@@ -67,17 +67,33 @@ fn tree(view: &View, layers: &[Layer]) -> BTreeMap<String, model::Shown> {
             perm: attr.perm,
             uid: attr.uid,
             mtime: (attr.mtime.sec, attr.mtime.nsec),
-            xattrs: xattrs.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
+            xattrs: xattrs
+                .iter()
+                .map(|(name, value)| (name.to_vec(), value.to_vec()))
+                .collect(),
         };
         let first_name = first_names.entry(node).or_insert_with(|| path.clone()).clone();
-        shown.insert(path, model::Shown { kind, meta, nlink: attr.nlink, first_name });
+        shown.insert(
+            path,
+            model::Shown {
+                kind,
+                meta,
+                nlink: attr.nlink,
+                first_name,
+            },
+        );
     }
     shown
 }
 
 /// Writes an entry in the format that its metadata and data need.
 fn write(tar: Tar, entry: &Entry) -> Tar {
-    let Meta { perm, uid, mtime: (sec, nsec), ref xattrs } = entry.meta;
+    let Meta {
+        perm,
+        uid,
+        mtime: (sec, nsec),
+        ref xattrs,
+    } = entry.meta;
     let mut pax: Vec<(String, Vec<u8>)> = Vec::new();
     for (name, value) in xattrs {
         let name = String::from_utf8(name.clone()).unwrap();
@@ -85,7 +101,11 @@ fn write(tar: Tar, entry: &Entry) -> Tar {
     }
     if nsec != 0 || sec < 0 {
         assert!(nsec == 500_000_000 && sec >= -1);
-        let text = if sec < 0 { "-0.5".to_owned() } else { format!("{sec}.5") };
+        let text = if sec < 0 {
+            "-0.5".to_owned()
+        } else {
+            format!("{sec}.5")
+        };
         pax.push(("mtime".into(), text.into()));
     }
     let edit = |header: &mut tar::Header| {
@@ -104,7 +124,11 @@ fn write(tar: Tar, entry: &Entry) -> Tar {
         Kind::Symlink(target) | Kind::HardLink(target) => tar.pax_owned(pax).entry(path, b"", |header| {
             edit(header);
             let hard = matches!(entry.kind, Kind::HardLink(_));
-            header.set_entry_type(if hard { tar::EntryType::Link } else { tar::EntryType::Symlink });
+            header.set_entry_type(if hard {
+                tar::EntryType::Link
+            } else {
+                tar::EntryType::Symlink
+            });
             header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
         }),
         Kind::Fifo => tar.pax_owned(pax).entry(path, b"", |header| {
@@ -170,15 +194,30 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 fn meta() -> impl Strategy<Value = Meta> {
-    let xattr = (prop::sample::select(&["user.a", "user.b"][..]), prop::collection::vec(any::<u8>(), 0..5));
+    let xattr = (
+        prop::sample::select(&["user.a", "user.b"][..]),
+        prop::collection::vec(any::<u8>(), 0..5),
+    );
     let xattrs = prop_oneof![4 => Just(Vec::new()), 1 => prop::collection::vec(xattr, 1..3)];
     let mtime = prop_oneof![4 => (0i64..10).prop_map(|sec| (sec, 0)), 1 => (-1i64..3).prop_map(|sec| (sec, 500_000_000))];
-    (prop::sample::select(&[0o644u16, 0o755, 0o4755, 0o1777][..]), 0u32..3, mtime, xattrs).prop_map(
-        |(perm, uid, mtime, xattrs)| {
-            let xattrs = xattrs.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value)).collect();
-            Meta { perm, uid, mtime, xattrs }
-        },
+    (
+        prop::sample::select(&[0o644u16, 0o755, 0o4755, 0o1777][..]),
+        0u32..3,
+        mtime,
+        xattrs,
     )
+        .prop_map(|(perm, uid, mtime, xattrs)| {
+            let xattrs = xattrs
+                .into_iter()
+                .map(|(name, value)| (name.as_bytes().to_vec(), value))
+                .collect();
+            Meta {
+                perm,
+                uid,
+                mtime,
+                xattrs,
+            }
+        })
 }
 
 fn entry() -> impl Strategy<Value = Entry> {

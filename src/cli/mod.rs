@@ -7,6 +7,7 @@ use clap::Parser;
 
 mod containers;
 mod images;
+mod output;
 mod pull;
 mod report;
 mod template;

@@ -1,6 +1,11 @@
 //! The OCI layer rules (image spec, layer.md, and `ARCHITECTURE.md`, "How a tar becomes entries") in the plainest form.
 
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -84,13 +89,20 @@ pub struct Stack {
 type Refused = &'static str;
 
 fn parts(path: &str) -> Path {
-    path.split('/').filter(|part| !matches!(*part, "" | ".")).map(str::to_owned).collect()
+    path.split('/')
+        .filter(|part| !matches!(*part, "" | "."))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Where a walk along a path ends.
 enum Walk {
     Directory(Path),
-    Missing { at: Path, rest: Vec<String>, in_link: bool },
+    Missing {
+        at: Path,
+        rest: Vec<String>,
+        in_link: bool,
+    },
     Blocked,
 }
 
@@ -142,7 +154,13 @@ impl Stack {
     pub fn push(&mut self, entries: &[Entry]) -> Result<(), Refused> {
         let mut layer = Layer::default();
         let known = self.files.len();
-        let root = self.file(Kind::Directory, Meta { perm: 0o755, ..Meta::default() });
+        let root = self.file(
+            Kind::Directory,
+            Meta {
+                perm: 0o755,
+                ..Meta::default()
+            },
+        );
         layer.names.insert(Path::new(), root);
         layer.implied.insert(Path::new());
         for entry in entries {
@@ -162,12 +180,20 @@ impl Stack {
 
     fn parent(&mut self, layer: &mut Layer, path: &[String]) -> Result<Path, Refused> {
         loop {
-            match walk(path, |at| layer.names.get(at).map(|&inode| self.files[inode].kind.clone())) {
+            match walk(path, |at| {
+                layer.names.get(at).map(|&inode| self.files[inode].kind.clone())
+            }) {
                 Walk::Directory(dir) => return Ok(dir),
                 Walk::Missing { in_link: true, .. } => return Err("dangling symlink as parent"),
                 Walk::Blocked => return Err("parent is no directory"),
                 Walk::Missing { at, .. } => {
-                    let inode = self.file(Kind::Directory, Meta { perm: 0o755, ..Meta::default() });
+                    let inode = self.file(
+                        Kind::Directory,
+                        Meta {
+                            perm: 0o755,
+                            ..Meta::default()
+                        },
+                    );
                     layer.names.insert(at.clone(), inode);
                     layer.implied.insert(at);
                 }
@@ -180,7 +206,10 @@ impl Stack {
         if path.iter().any(|part| part == "..") {
             return Err("..");
         }
-        if path.iter().any(|part| part.starts_with(".wh..wh.") && part != ".wh..wh..opq") {
+        if path
+            .iter()
+            .any(|part| part.starts_with(".wh..wh.") && part != ".wh..wh..opq")
+        {
             return Ok(());
         }
         let Some(last) = path.pop() else {
@@ -229,21 +258,34 @@ impl Stack {
     fn link(&mut self, layer: &mut Layer, target: &str, meta: &Meta) -> Result<Inode, Refused> {
         let mut path = parts(target);
         let last = path.pop().ok_or("link to the root")?;
-        let mut at = match walk(&path, |at| layer.names.get(at).map(|&inode| self.files[inode].kind.clone())) {
+        let mut at = match walk(&path, |at| {
+            layer.names.get(at).map(|&inode| self.files[inode].kind.clone())
+        }) {
             Walk::Directory(dir) => dir,
             Walk::Blocked => return Err("parent of the target is no directory"),
             Walk::Missing { rest, .. } if rest.iter().any(|part| part == "..") => return Err("dangling"),
-            Walk::Missing { at, rest, .. } => {
-                [at, rest.into_iter().filter(|part| !matches!(part.as_str(), "" | ".")).collect()].concat()
-            }
+            Walk::Missing { at, rest, .. } => [
+                at,
+                rest.into_iter()
+                    .filter(|part| !matches!(part.as_str(), "" | "."))
+                    .collect(),
+            ]
+            .concat(),
         };
         at.push(last);
         match layer.names.get(&at) {
             Some(&inode) if self.files[inode].kind == Kind::Directory => Err("link to a directory"),
             Some(&inode) => {
                 let file = &mut self.files[inode];
-                let xattrs = if meta.xattrs.is_empty() { file.meta.xattrs.clone() } else { meta.xattrs.clone() };
-                file.meta = Meta { xattrs, ..meta.clone() };
+                let xattrs = if meta.xattrs.is_empty() {
+                    file.meta.xattrs.clone()
+                } else {
+                    meta.xattrs.clone()
+                };
+                file.meta = Meta {
+                    xattrs,
+                    ..meta.clone()
+                };
                 Ok(inode)
             }
             None => {
@@ -255,10 +297,16 @@ impl Stack {
     }
 
     fn apply(&mut self, layer: Layer) {
-        let found: BTreeMap<Inode, Option<Inode>> =
-            layer.links_below.iter().map(|(&inode, path)| (inode, self.find(path))).collect();
+        let found: BTreeMap<Inode, Option<Inode>> = layer
+            .links_below
+            .iter()
+            .map(|(&inode, path)| (inode, self.find(path)))
+            .collect();
         let gone = |path: &Path| {
-            layer.whiteouts.iter().any(|hidden| path == hidden || below(path, hidden))
+            layer
+                .whiteouts
+                .iter()
+                .any(|hidden| path == hidden || below(path, hidden))
                 || layer.opaque.iter().any(|dir| below(path, dir))
         };
         self.names.retain(|path, _| !gone(path));
@@ -289,12 +337,16 @@ impl Stack {
     fn find(&self, path: &Path) -> Option<Inode> {
         let (last, dirs) = path.split_last()?;
         let look = |at: &Path| {
-            self.names.get(at).map(|place| match &self.files[place.inode].kind {
-                Kind::Symlink(_) if place.linked_below => Kind::Fifo,
-                kind => kind.clone(),
-            })
+            self.names
+                .get(at)
+                .map(|place| match &self.files[place.inode].kind {
+                    Kind::Symlink(_) if place.linked_below => Kind::Fifo,
+                    kind => kind.clone(),
+                })
         };
-        let Walk::Directory(mut at) = walk(dirs, look) else { return None };
+        let Walk::Directory(mut at) = walk(dirs, look) else {
+            return None;
+        };
         at.push(last.clone());
         let inode = self.names.get(&at)?.inode;
         (self.files[inode].kind != Kind::Directory).then_some(inode)
@@ -304,13 +356,27 @@ impl Stack {
     pub fn visible(&self) -> Option<BTreeMap<String, Shown>> {
         let mut shown = BTreeMap::new();
         let mut first_names: BTreeMap<Inode, String> = BTreeMap::new();
-        let mut paths: Vec<(String, Path, Inode)> =
-            self.names.iter().map(|(path, place)| (path.join("/"), path.clone(), place.inode)).collect();
+        let mut paths: Vec<(String, Path, Inode)> = self
+            .names
+            .iter()
+            .map(|(path, place)| (path.join("/"), path.clone(), place.inode))
+            .collect();
         if paths.is_empty() {
             // No layer at all.
             let kind = Kind::Directory;
-            let meta = Meta { perm: 0o755, ..Meta::default() };
-            return Some(BTreeMap::from([(String::new(), Shown { kind, meta, nlink: 2, first_name: String::new() })]));
+            let meta = Meta {
+                perm: 0o755,
+                ..Meta::default()
+            };
+            return Some(BTreeMap::from([(
+                String::new(),
+                Shown {
+                    kind,
+                    meta,
+                    nlink: 2,
+                    first_name: String::new(),
+                },
+            )]));
         }
         paths.sort();
         for (text, path, inode) in paths {
@@ -326,12 +392,24 @@ impl Stack {
                 Kind::Directory => {
                     let is_child = |other: &Path| below(other, &path) && other.len() == path.len() + 1;
                     let is_dir = |place: &Place| self.files[place.inode].kind == Kind::Directory;
-                    2 + self.names.iter().filter(|(other, place)| is_child(other) && is_dir(place)).count()
+                    2 + self
+                        .names
+                        .iter()
+                        .filter(|(other, place)| is_child(other) && is_dir(place))
+                        .count()
                 }
                 _ => self.names.values().filter(|place| place.inode == inode).count(),
             };
             let first_name = first_names.entry(inode).or_insert_with(|| text.clone()).clone();
-            shown.insert(text, Shown { kind, meta: meta.clone(), nlink: nlink as u32, first_name });
+            shown.insert(
+                text,
+                Shown {
+                    kind,
+                    meta: meta.clone(),
+                    nlink: nlink as u32,
+                    first_name,
+                },
+            );
         }
         Some(shown)
     }

@@ -20,7 +20,11 @@ use tar::{Builder, EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 pub enum Data {
     Whole(Vec<u8>),
     /// Holes before each part, one at the end; the format is old GNU or PAX 0.0, 0.1, 1.0.
-    Sparse { parts: Vec<(u64, Vec<u8>)>, tail: u64, format: u8 },
+    Sparse {
+        parts: Vec<(u64, Vec<u8>)>,
+        tail: u64,
+        format: u8,
+    },
 }
 
 impl Data {
@@ -106,7 +110,10 @@ impl Tar {
         if records.is_empty() {
             return self;
         }
-        let records: Vec<(&str, &[u8])> = records.iter().map(|(key, value)| (&key[..], &value[..])).collect();
+        let records: Vec<(&str, &[u8])> = records
+            .iter()
+            .map(|(key, value)| (&key[..], &value[..]))
+            .collect();
         self.pax(&records)
     }
 
@@ -165,7 +172,10 @@ pub struct Layer {
 
 /// Merges stored layers.
 pub fn try_merge(layers: &[Layer]) -> Result<View, MergeError> {
-    let views: Vec<View> = layers.iter().map(|layer| index(&layer.tar[..]).unwrap()).collect();
+    let views: Vec<View> = layers
+        .iter()
+        .map(|layer| index(&layer.tar[..]).unwrap())
+        .collect();
     let mut bytes = Vec::new();
     fuse_overlay::index::merge::merge(&views, [7; 32], &mut bytes)?;
     Ok(View::from_bytes(bytes).unwrap())
@@ -180,7 +190,11 @@ pub fn all_paths(view: &View) -> Vec<(String, NodeId)> {
         let Ok(entries) = view.entries(node) else { continue };
         for i in 0..entries.len() {
             let entry = entries.get(i).unwrap();
-            let child = if path.is_empty() { entry.name.to_string() } else { format!("{path}/{}", entry.name) };
+            let child = if path.is_empty() {
+                entry.name.to_string()
+            } else {
+                format!("{path}/{}", entry.name)
+            };
             found.extend(entry.target.map(|(node, _)| (child, node)));
         }
     }
@@ -192,8 +206,11 @@ pub fn content(view: &View, layers: &[Layer], node: NodeId) -> Vec<u8> {
     let mut bytes = vec![0; view.attr(node).unwrap().size as usize];
     for i in 0..view.extent_count(node).unwrap() {
         let extent = view.extent(node, i).unwrap();
-        let (to, from, length) =
-            (extent.file_offset as usize, extent.tar_offset as usize, extent.length as usize);
+        let (to, from, length) = (
+            extent.file_offset as usize,
+            extent.tar_offset as usize,
+            extent.length as usize,
+        );
         bytes[to..to + length].copy_from_slice(&layers[extent.layer as usize].tar[from..from + length]);
     }
     bytes
@@ -244,7 +261,10 @@ pub fn write_file(
             }
         }
         2 => {
-            let pairs: Vec<_> = map.iter().map(|(offset, length)| format!("{offset},{length}")).collect();
+            let pairs: Vec<_> = map
+                .iter()
+                .map(|(offset, length)| format!("{offset},{length}"))
+                .collect();
             record("map", pairs.join(","));
         }
         _ => {
@@ -286,7 +306,12 @@ fn old_gnu_sparse(
         block.set_is_extended(!left.is_empty());
         extended.extend_from_slice(block.as_bytes());
     }
-    let slots = header_slots.as_gnu_mut().unwrap().sparse.each_ref().map(|slot| (slot.offset, slot.numbytes));
+    let slots = header_slots
+        .as_gnu_mut()
+        .unwrap()
+        .sparse
+        .each_ref()
+        .map(|slot| (slot.offset, slot.numbytes));
     // The extended headers stand before the data but do not count in the size.
     let data = [&extended[..], stored].concat();
     tar.entry(path, &data, |header| {

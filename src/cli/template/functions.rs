@@ -296,6 +296,7 @@ fn order(a: &Term, b: &Term) -> Result<Ordering> {
         (Some(Value::String(a)), Some(Value::String(b))) => Ok(a.cmp(b)),
         (Some(Value::Number(a)), Some(Value::Number(b))) => match (a.as_i64(), b.as_i64()) {
             (Some(a), Some(b)) => Ok(a.cmp(&b)),
+            _ if a.is_f64() != b.is_f64() => Err(incompatible()),
             _ => a.as_f64().partial_cmp(&b.as_f64()).ok_or_else(incompatible),
         },
         (Some(Value::Bool(_)), Some(Value::Bool(_))) => Err("invalid type for comparison".into()),

@@ -1,4 +1,4 @@
-//! Go's `fmt.Sprintf` over JSON values: `%v %s %d %q %t %x %X %o %b %c %f %e %g %T %%` with flags, width, precision.
+//! Go's `fmt.Sprintf` over JSON values: `%v %s %d %q %t %x %X %o %b %c %U %f %e %g %T %%` with flags, width, precision.
 
 use serde_json::Value;
 
@@ -129,7 +129,7 @@ impl Spec {
                     _ => float(number),
                 })
             }
-            ('x' | 'X' | 'o' | 'b' | 'c', Value::Number(number)) if !number.is_f64() => {
+            ('x' | 'X' | 'o' | 'b' | 'c' | 'U', Value::Number(number)) if !number.is_f64() => {
                 match self.integer(verb, number.as_i64().unwrap_or(i64::MAX)) {
                     Some(text) => text,
                     None => return format!("%!{verb}({})", typed(term)),
@@ -149,6 +149,7 @@ impl Spec {
             'X' => format!("{sign}{}{size:X}", prefix("0X")),
             'o' => format!("{sign}{}{size:o}", prefix("0")),
             'b' => format!("{sign}{}{size:b}", prefix("0b")),
+            'U' => format!("U+{size:04X}"),
             _ => char::from_u32(u32::try_from(number).ok()?)?.to_string(),
         })
     }

@@ -52,9 +52,12 @@ pub(super) fn plain(value: &Value) -> String {
     }
 }
 
-/// `%g` with the shortest digits, the exponent from 21 on as `%v` has it.
+/// From here on, `%g` and `%v` write an exponent.
+const LARGE: f64 = 1e6;
+
+/// `%g` with the shortest digits, an exponent for the large and the small.
 pub(super) fn float(number: f64) -> String {
-    if number != 0.0 && !(1e-4..1e21).contains(&number.abs()) && number.is_finite() {
+    if number != 0.0 && !(1e-4..LARGE).contains(&number.abs()) && number.is_finite() {
         let text = format!("{number:e}");
         let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         let (sign, exponent) = match exponent.strip_prefix('-') {
