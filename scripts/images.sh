@@ -111,7 +111,7 @@ make_debian() {
     push debian debian:zstd oci zstd
 }
 
-# Real software in four layers, about 1.2 GB: what tests/software.rs uses and the benches pull.
+# Real software in four layers, about 1.3 GB, with a git repository: what tests/software.rs uses and the benches pull.
 make_software() {
     local c step previous=debian
     for step in \
@@ -122,7 +122,11 @@ make_software() {
         buildah run --isolation chroot --network host "$c" -- sh -ec "
             export DEBIAN_FRONTEND=noninteractive
             apt-get -q update; apt-get -qy install --no-install-recommends $step
-            apt-get clean; rm -rf /var/lib/apt/lists/*" > "$work/software.log" 2>&1 || { tail -20 "$work/software.log" >&2; exit 1; }
+            apt-get clean; rm -rf /var/lib/apt/lists/*
+            [ ! -e /usr/sbin/nginx ] || {
+                git init -q /srv/repo; cd /srv/repo; cp -r /usr/include /usr/lib/python3.11 .
+                git add -A; git -c user.name=a -c user.email=a commit -qm all
+            }" > "$work/software.log" 2>&1 || { tail -20 "$work/software.log" >&2; exit 1; }
         previous=software
         buildah commit --quiet --rm "$c" localhost/software > /dev/null
     done

@@ -3,6 +3,7 @@
 # themselves run as two ordinary users, one with a range of ids and one without.
 #
 #   scripts/test.sh             everything; prints each part with its time, and a summary
+#   scripts/test.sh --fuzz      only the fuzz targets, $BRYO_FUZZ_SECONDS each
 #   scripts/test.sh run tree    only these integration tests (tests/run.rs, tests/tree.rs), as both users
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -99,7 +100,10 @@ nothing_left() {
     return $left
 }
 
-if [ $# -gt 0 ]; then
+if [ "${1:-}" = --fuzz ]; then
+    part "users and devices" users
+    part "fuzzing" fuzz
+elif [ $# -gt 0 ]; then
     chosen=()
     for name in "$@"; do chosen+=(--test "$name"); done
     part "users and devices" users

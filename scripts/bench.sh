@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Sets Bryo beside podman, crun and the kernel's overlayfs, as one ordinary user on this machine: the same work in
+# alternating turns, medians, ratios. Run as root: it installs the peers, builds, and makes images and the user.
+#
+#   scripts/bench.sh [start|pull|fs|memory|store|all]     BRYO_BENCH_ROUNDS=5 sets the number of turns
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/host.sh
+[ "$(id -u)" = 0 ] || { echo "run me as root: I install the peers and drop caches; the work itself is a user's" >&2; exit 1; }
+
+need_packages build-essential busybox-static buildah crun docker-registry fuse-overlayfs git mmdebstrap podman python3 skopeo \
+    uidmap util-linux
+open_devices
+make_user bryo-range range
+need_cargo
+what=${1:-all}
+images=(debian software)
+case $what in start | all) images+=(few many) ;; esac
+scripts/images.sh "${images[@]}"
+cargo build --quiet --release --bin bryo
+
+# crun 1.8 refuses a host with cgroups of both versions unless every controller is one of version 1.
+if [ -d /sys/fs/cgroup/unified ] && grep -qw hugetlb /sys/fs/cgroup/unified/cgroup.controllers 2> /dev/null; then
+    mkdir -p /sys/fs/cgroup/hugetlb
+    mount -t cgroup -o hugetlb hugetlb /sys/fs/cgroup/hugetlb
+fi
+exec python3 benches/measure.py "$what" --bryo target/x86_64-unknown-linux-gnu/release/bryo --rounds "${BRYO_BENCH_ROUNDS:-9}"

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# What takes longer than tests may: fuzzing for an hour, and every test again and again under load, as CI never sees it.
+# Run as root, like scripts/test.sh, which must have passed before. Prints dated lines; ends at the first failure.
+#
+#   scripts/soak.sh [HOURS]    default 2
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+hours=${1:-2}
+end=$(($(date +%s) + hours * 3600))
+say() { echo "$(date -u +%FT%TZ) $*"; }
+
+say "soak for $hours h, $(git rev-parse --short HEAD), $(uname -r), $(nproc) cores"
+# Half of the time, each parser's share of it.
+targets=$(RUSTC_BOOTSTRAP=1 cargo fuzz list | wc -l)
+BRYO_FUZZ_SECONDS=$((hours * 1800 * 2 / targets)) scripts/test.sh --fuzz
+say "fuzzing: $targets targets, two at a time, $((hours * 1800 * 2 / targets)) s each: no crash"
+
+# The other half, the integration tests while something else wants both cores.
+round=0
+for _ in $(seq "$(nproc)"); do
+    nice -n 5 sh -c 'while :; do head -c 100000000 /dev/urandom | sha256sum > /dev/null; done' &
+    load+=($!)
+done
+trap 'kill "${load[@]}"' EXIT
+tests=$(find tests -maxdepth 1 -name '*.rs' -printf '%f\n' | sed 's/\.rs$//' | sort)
+while [ "$(date +%s)" -lt $end ]; do
+    round=$((round + 1))
+    # shellcheck disable=SC2086
+    scripts/test.sh $tests > /var/tmp/bryo-soak.log 2>&1 || { say "round $round FAILED:"; tail -100 /var/tmp/bryo-soak.log; exit 1; }
+    say "round $round of all integration tests under load, as both users: passed"
+done
