@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports, unreachable_pub, clippy::expect_used)]
 
 mod bryo;
+pub mod hostile;
 mod registry;
 
 pub use bryo::{Bryo, Done, has_id_range};

@@ -1,0 +1,264 @@
+//! A registry that misbehaves as a test wants: HTTP/1.1 by hand, so that every byte can be wrong.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// With its query.
+    pub path: String,
+    /// Names in lower case.
+    pub headers: HashMap<String, String>,
+}
+
+impl Request {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+}
+
+/// What the server does.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    /// What Content-Length says; the body's own without.
+    claims: Option<u64>,
+    /// How much of the body is sent before the connection is closed.
+    sends: usize,
+    /// How long nothing happens before that.
+    waits: Duration,
+}
+
+impl Answer {
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Answer {
+        let body = body.into();
+        let sends = body.len();
+        Answer {
+            status,
+            headers: Vec::new(),
+            body,
+            claims: None,
+            sends,
+            waits: Duration::ZERO,
+        }
+    }
+
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Answer {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// A Content-Length that is not true.
+    pub fn claiming(self, length: u64) -> Answer {
+        Answer {
+            claims: Some(length),
+            ..self
+        }
+    }
+
+    /// Closes the connection after so many bytes of the body.
+    pub fn cut_after(self, bytes: usize) -> Answer {
+        Answer { sends: bytes, ..self }
+    }
+
+    /// Sends the head, then half of the body, then waits before it sends the rest.
+    pub fn waiting(self, waits: Duration) -> Answer {
+        Answer { waits, ..self }
+    }
+
+    fn write(&self, mut to: &TcpStream) -> std::io::Result<()> {
+        let length = self.claims.unwrap_or(self.body.len() as u64);
+        write!(
+            to,
+            "HTTP/1.1 {} X\r\nContent-Length: {length}\r\nConnection: close\r\n",
+            self.status
+        )?;
+        for (name, value) in &self.headers {
+            write!(to, "{name}: {value}\r\n")?;
+        }
+        to.write_all(b"\r\n")?;
+        let sent = &self.body[..self.sends.min(self.body.len())];
+        let (first, second) = sent.split_at(sent.len() / 2);
+        to.write_all(first)?;
+        std::thread::sleep(self.waits);
+        to.write_all(second)
+    }
+}
+
+/// The server; its thread ends with the test's process.
+pub struct Hostile {
+    address: String,
+    seen: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Hostile {
+    /// Answers each request with what `answer` says.
+    pub fn serve(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Hostile {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("its address").to_string();
+        let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
+        let (answer, log) = (Arc::new(answer), seen.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (answer, log) = (answer.clone(), log.clone());
+                std::thread::spawn(move || {
+                    // A client that goes away is part of the tests.
+                    if let Some(request) = read(&stream) {
+                        log.lock().expect("the log").push(request.clone());
+                        drop(answer(&request).write(&stream));
+                    }
+                });
+            }
+        });
+        Hostile { address, seen }
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// All requests so far whose path contains `part`.
+    pub fn seen(&self, part: &str) -> Vec<Request> {
+        let seen = self.seen.lock().expect("the log");
+        seen.iter()
+            .filter(|request| request.path.contains(part))
+            .cloned()
+            .collect()
+    }
+}
+
+/// Reads a request's head. TLS is not spoken here: the connection is closed, as a plain registry does.
+fn read(stream: &TcpStream) -> Option<Request> {
+    let mut lines = BufReader::new(stream);
+    let start = lines.fill_buf().ok()?.first().copied()?;
+    if !start.is_ascii_uppercase() {
+        return None;
+    }
+    let mut line = String::new();
+    lines.read_line(&mut line).ok()?;
+    let path = line.split(' ').nth(1)?.to_owned();
+    let mut headers = HashMap::new();
+    loop {
+        let mut line = String::new();
+        lines.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim_end().split_once(':') else {
+            break;
+        };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    if let Some(length) = headers
+        .get("content-length")
+        .and_then(|length| length.parse().ok())
+    {
+        lines.take(length).read_to_end(&mut Vec::new()).ok()?;
+    }
+    Some(Request { path, headers })
+}
+
+/// An image in memory, by its blobs.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    pub manifest: Vec<u8>,
+    pub blobs: HashMap<String, Vec<u8>>,
+    /// The digest of its first layer's blob.
+    pub layer: String,
+    /// The diff ids, lowest first.
+    pub diff_ids: Vec<String>,
+}
+
+pub fn digest(bytes: &[u8]) -> String {
+    let hex: String = Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("sha256:{hex}")
+}
+
+/// A tar with one file of `size` bytes that do not compress.
+pub fn tar(name: &str, size: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut noise = Vec::with_capacity(size);
+    while noise.len() < size {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        noise.extend_from_slice(&state.to_le_bytes()[4..]);
+    }
+    noise.truncate(size);
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(size as u64);
+    header.set_mode(0o644);
+    builder
+        .append_data(&mut header, name, noise.as_slice())
+        .expect("a tar entry");
+    builder.into_inner().expect("a tar")
+}
+
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+impl Blobs {
+    /// An image of layers given as (blob, diff id).
+    pub fn of(layers: &[(Vec<u8>, String)]) -> Blobs {
+        let diff_ids: Vec<_> = layers.iter().map(|(_, diff_id)| diff_id.clone()).collect();
+        let config = serde_json::json!({
+            "architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        });
+        Blobs::with_config(serde_json::to_vec(&config).expect("JSON"), layers)
+    }
+
+    /// The same with any bytes as the config.
+    pub fn with_config(config: Vec<u8>, layers: &[(Vec<u8>, String)]) -> Blobs {
+        let describe = |media_type: &str, bytes: &[u8]| serde_json::json!({"mediaType": media_type, "digest": digest(bytes), "size": bytes.len()});
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "config": describe("application/vnd.oci.image.config.v1+json", &config),
+            "layers": layers.iter()
+                .map(|(blob, _)| describe("application/vnd.oci.image.layer.v1.tar+gzip", blob)).collect::<Vec<_>>(),
+        });
+        let blobs = layers.iter().map(|(blob, _)| blob).chain([&config]);
+        Blobs {
+            manifest: serde_json::to_vec(&manifest).expect("JSON"),
+            layer: layers.first().map(|(blob, _)| digest(blob)).unwrap_or_default(),
+            diff_ids: layers.iter().map(|(_, diff_id)| diff_id.clone()).collect(),
+            blobs: blobs.map(|blob| (digest(blob), blob.clone())).collect(),
+        }
+    }
+
+    /// One gzip layer with one file of `size` bytes.
+    pub fn small(size: usize) -> Blobs {
+        let tar = tar("file", size);
+        Blobs::of(&[(gzip(&tar), digest(&tar))])
+    }
+
+    /// What an honest registry answers.
+    pub fn answer(&self, request: &Request) -> Answer {
+        if request.path.contains("/manifests/") {
+            let media_type = "application/vnd.oci.image.manifest.v1+json";
+            return Answer::new(200, self.manifest.clone()).header("Content-Type", media_type);
+        }
+        let blob = request
+            .path
+            .rsplit('/')
+            .next()
+            .and_then(|digest| self.blobs.get(digest));
+        blob.map_or(Answer::new(404, ""), |blob| Answer::new(200, blob.clone()))
+    }
+
+    /// Whether the request is for the first layer.
+    pub fn is_layer(&self, request: &Request) -> bool {
+        request.path.ends_with(&self.layer)
+    }
+}
