@@ -108,9 +108,9 @@ elif [ $# -gt 0 ]; then
     for name in "$@"; do chosen+=(--test "$name"); done
     part "users and devices" users
     part "images" scripts/images.sh busybox configured debian odd debs software
-    part "build" cargo test --quiet --no-run -p bryo "${chosen[@]}" --examples
+    part "build" cargo test --quiet --no-run --workspace "${chosen[@]}" --examples
     part "podman's trees" scripts/images.sh trees "$PWD/target/x86_64-unknown-linux-gnu/debug/examples/list-tree"
-    for user in bryo-range bryo-plain; do part "as $user: $*" cargo_as "$user" test -q -p bryo "${chosen[@]}"; done
+    for user in bryo-range bryo-plain; do part "as $user: $*" cargo_as "$user" test -q --workspace "${chosen[@]}"; done
 else
     part "packages" packages
     part "users and devices" users
@@ -125,9 +125,8 @@ else
     cat "$logs/images"
     part "podman's trees" scripts/images.sh trees "$PWD/target/x86_64-unknown-linux-gnu/debug/examples/list-tree"
     part "unit tests, as bryo-range" cargo_as bryo-range test -q --workspace --lib --bins
-    part "the filesystem's tests, as bryo-range" cargo_as bryo-range test -q -p fuse-overlay --test '*'
-    part "integration tests, as bryo-range" cargo_as bryo-range test -q --no-fail-fast -p bryo --test '*'
-    part "integration tests, as bryo-plain" cargo_as bryo-plain test -q --no-fail-fast -p bryo --test '*'
+    part "integration tests, as bryo-range" cargo_as bryo-range test -q --no-fail-fast --workspace --test '*'
+    part "integration tests, as bryo-plain" cargo_as bryo-plain test -q --no-fail-fast --workspace --test '*'
     part "no process is left" nothing_left
     part "fuzzing" fuzz
     part "release binary is static and small" static_and_small

@@ -138,6 +138,25 @@ fn nobody_else_can_enter_the_store() {
     }
 }
 
+/// No lock of the store is held across a start, and a start writes nothing there.
+#[test]
+fn sixteen_starts_at_once_leave_the_image_store_alone() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    let state = || {
+        let mut find = Command::new("find");
+        Done::of(find.arg(bryo.root()).args(["-type", "f", "-printf", "%p %s %T@ %C@\n"])).stdout
+    };
+    bryo.sh(&image, "true");
+    let before = state();
+    let started: Vec<_> =
+        (0..16).map(|n| bryo.command(["run", "--rm", &image, "sh", "-c", &format!("exit {n}")]).spawn().unwrap()).collect();
+    for (n, mut child) in started.into_iter().enumerate() {
+        assert_eq!(child.wait().unwrap().code(), Some(i32::try_from(n).unwrap()));
+    }
+    assert_eq!(state(), before);
+    assert_eq!(bryo.ok(["ps", "-aq"]), "");
+}
+
 /// The host's pid of a container's first process, once it runs.
 fn running_pid(bryo: &Bryo, name: &str) -> String {
     let deadline = Instant::now() + Duration::from_secs(30);
