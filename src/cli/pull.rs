@@ -65,7 +65,6 @@ pub(crate) enum Shown {
     /// `pull`.
     Stdout,
     /// `run`, whose stdout is the container's.
-    #[expect(dead_code, reason = "`run` comes with the containers")]
     Stderr,
     /// `-q`.
     Nothing,

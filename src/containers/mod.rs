@@ -1,4 +1,95 @@
-//! What is a container, from flags to its end? `spec`: flags → Spec; `record`: what is on disk; `runtime`: Spec →
-//! steps → done; `supervisor`: who stays beside it.
+//! What is a container, from flags to its end? `spec`: flags → Spec; `record`: what is on disk; `life`: its moves;
+//! `runtime`: Spec → steps → done; `supervisor`: who stays beside it.
 
+use std::path::PathBuf;
+
+pub mod files;
+mod image_file;
+pub mod life;
+mod names;
+pub mod record;
 pub mod runtime;
+pub mod spec;
+pub mod supervisor;
+
+/// Why work on a container failed. One line each: what failed, on what, why, what would help.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was to be done, as a verb phrase.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file of a container that is not what this program writes.
+    #[error("{} is damaged", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A container made by a newer program.
+    #[error("{} has version {found}: use the newer bryo that made it", path.display())]
+    Newer {
+        /// Its record.
+        path: PathBuf,
+        /// What it says.
+        found: u32,
+    },
+    /// Nothing of that name or id.
+    #[error("No such container: {0}")]
+    NoSuchContainer(String),
+    /// Several ids begin so.
+    #[error("several containers' ids begin with {0}: give more digits")]
+    Ambiguous(String),
+    /// Another container has the name.
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or \
+         rename) that container to be able to reuse that name."
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Whose it is.
+        id: String,
+    },
+    /// A name against the grammar.
+    #[error("Invalid container name ({0}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")]
+    Name(String),
+    /// `rm` without `-f`.
+    #[error(
+        "cannot remove container \"/{0}\": container is running: stop the container before removing or force remove"
+    )]
+    Running(String),
+    /// `kill` or `stop` of a container that does not run.
+    #[error("cannot kill container: {0}: container is not running")]
+    NotRunning(String),
+    /// `start` of a container whose image was removed.
+    #[error("the image of container {name}, {image}, is not in the store: pull it again")]
+    NoImage {
+        /// The container.
+        name: String,
+        /// The image's id.
+        image: String,
+    },
+    /// A bind mount's source.
+    #[error("invalid mount config for type \"bind\": bind source path does not exist: {}", .0.display())]
+    BindSource(PathBuf),
+    /// Flags and image make no Spec.
+    #[error(transparent)]
+    Spec(#[from] spec::SpecError),
+    /// The Spec cannot be carried out here.
+    #[error(transparent)]
+    Plan(#[from] runtime::PlanError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] crate::images::Error),
+}

@@ -1,7 +1,7 @@
 //! What do the supervisor and the container's first processes say to each other? One message, one packet.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -53,16 +53,22 @@ pub(super) enum Cause {
 
 /// One end. Closed by exec, which is how the supervisor learns that the command runs.
 #[derive(Debug)]
-pub(super) struct Channel(OwnedFd);
+pub(in crate::containers) struct Channel(OwnedFd);
 
 /// Longest message in bytes; texts are cut to fit.
 const LONGEST: usize = 8192;
 /// Most descriptors that come with one message (the kernel's SCM_MAX_FD is 253).
 const MOST_DESCRIPTORS: usize = 64;
 
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Channel {
     /// Two connected ends.
-    pub(super) fn pair() -> nix::Result<(Channel, Channel)> {
+    pub(in crate::containers) fn pair() -> nix::Result<(Channel, Channel)> {
         let (one, other) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
@@ -73,7 +79,7 @@ impl Channel {
     }
 
     /// Sends a message with descriptors.
-    pub(super) fn send<M: Serialize>(&self, message: &M, descriptors: &[impl AsFd]) -> nix::Result<()> {
+    pub(in crate::containers) fn send<M: Serialize>(&self, message: &M, descriptors: &[impl AsFd]) -> nix::Result<()> {
         let bytes = serde_json::to_vec(message).map_err(|_| Errno::EINVAL)?;
         if bytes.len() > LONGEST || descriptors.len() > MOST_DESCRIPTORS {
             return Err(Errno::EMSGSIZE);
@@ -95,7 +101,7 @@ impl Channel {
     }
 
     /// Waits for a message; none when the other side is gone.
-    pub(super) fn receive<M: DeserializeOwned>(&self) -> nix::Result<Option<(M, Vec<OwnedFd>)>> {
+    pub(in crate::containers) fn receive<M: DeserializeOwned>(&self) -> nix::Result<Option<(M, Vec<OwnedFd>)>> {
         let mut bytes = [0; LONGEST];
         let mut space = nix::cmsg_space!([RawFd; MOST_DESCRIPTORS]);
         let (length, descriptors) = loop {

@@ -3,7 +3,7 @@
 //! `plan`: Spec → ordered steps, pure; `start`: the processes and their talk; `apply`: carries the steps out.
 
 mod apply;
-mod channel;
+pub(super) mod channel;
 mod confine;
 mod devices;
 mod exec;

@@ -1,0 +1,121 @@
+//! `rm`, `kill`, `stop`, `wait`: how does a container end?
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::super::report::Failure;
+use crate::containers::life::{self, Force};
+use crate::containers::record::{self, Life, Record};
+use crate::containers::Error;
+use crate::store::Store;
+
+/// Flags of `rm`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rm {
+    /// End running containers; one that is not there is no error
+    #[arg(short, long)]
+    force: bool,
+    /// Remove anonymous volumes too (there are none yet)
+    #[arg(short, long)]
+    volumes: bool,
+    /// Names or ids
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+/// Flags of `kill`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Kill {
+    /// Signal by name or number
+    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL")]
+    signal: String,
+    /// Names or ids
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+/// Flags of `stop`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Stop {
+    /// Signal to send first
+    #[arg(short, long, value_name = "SIGNAL")]
+    signal: Option<String>,
+    /// Seconds until SIGKILL; -1 waits for ever
+    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS", default_value_t = 10, allow_negative_numbers = true)]
+    time: i64,
+    /// Names or ids
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+/// Flags of `wait`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Wait {
+    /// Names or ids
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+fn load(store: &Store, name: &str) -> Result<Record, Error> {
+    let id = record::find(store, name)?;
+    record::read(store, &id)?.ok_or_else(|| Error::NoSuchContainer(name.into()))
+}
+
+impl Rm {
+    pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
+        let force = if self.force { Force::Yes } else { Force::No };
+        super::each(&self.containers, |name| {
+            let id = match record::find(store, name) {
+                Err(Error::NoSuchContainer(_)) if self.force => return Ok(None),
+                found => found?,
+            };
+            life::remove(store, &id, force)?;
+            Ok(Some(name.to_string()))
+        })
+    }
+}
+
+impl Kill {
+    pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
+        let signal = life::signal(&self.signal).map_err(|error| Failure::of(&error))?;
+        super::each(&self.containers, |name| {
+            let record = load(store, name)?;
+            life::kill(&record, signal)?;
+            if signal == libc::SIGKILL {
+                life::wait(&record, None)?;
+            }
+            Ok(Some(name.to_string()))
+        })
+    }
+}
+
+impl Stop {
+    pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
+        let limit = u64::try_from(self.time).ok().map(Duration::from_secs);
+        super::each(&self.containers, |name| {
+            let record = load(store, name)?;
+            if matches!(record.life, Life::Running { .. }) {
+                let signal = self.signal.as_deref().unwrap_or(&record.settings.stop_signal);
+                let signal = life::signal(signal).map_err(|error| Failure::of(&error))?;
+                life::stop(&record, signal, limit)?;
+            }
+            Ok(Some(name.to_string()))
+        })
+    }
+}
+
+impl Wait {
+    pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
+        super::each(&self.containers, |name| {
+            let record = load(store, name)?;
+            life::wait(&record, None)?;
+            let ended = record::read(store, &record.id)?;
+            let code = ended.as_ref().and_then(life::exit_code);
+            match (code, ended) {
+                (Some(code), _) => Ok(Some(code.to_string())),
+                (None, Some(_)) => Ok(Some("0".into())),
+                (None, None) => Err(Failure::new(format!("container {name} was removed when it ended (--rm)"))),
+            }
+        })
+    }
+}

@@ -1,0 +1,172 @@
+//! `inspect`: everything about a container, in Docker's shape.
+
+use std::process::ExitCode;
+
+use oci_spec::runtime::{Mount, Spec};
+use serde_json::{Value, json};
+
+use super::super::output::{inspected, put};
+use super::super::report::Failure;
+use super::ps::state;
+use crate::containers::Error;
+use crate::containers::record::{self, Life, Record};
+use crate::store::Store;
+
+/// Flags of `inspect`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Inspect {
+    /// A Go template, or "json"
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Names or ids
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+}
+
+/// Docker's way to write that it never happened.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+impl Inspect {
+    pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
+        let (mut objects, mut missing) = (Vec::new(), Vec::new());
+        for name in &self.names {
+            match object(store, name) {
+                Ok(object) => objects.push(object),
+                Err(Error::NoSuchContainer(_)) => missing.push(name),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        put(&inspected(&objects, self.format.as_deref())?)?;
+        for name in &missing {
+            eprintln!("bryo: No such object: {name}");
+        }
+        Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn object(store: &Store, name: &str) -> Result<Value, Error> {
+    let id = record::find(store, name)?;
+    let record = record::read(store, &id)?.ok_or_else(|| Error::NoSuchContainer(name.into()))?;
+    let directory = store.container(&id);
+    let spec = record::read_spec(&directory)?;
+    let process = spec.process().as_ref();
+    let args: Vec<String> = process.and_then(|p| p.args().clone()).unwrap_or_default();
+    let file = |name: &str| directory.join(name).display().to_string();
+    Ok(json!({
+        "Id": record.id,
+        "Created": record.created,
+        "Path": args.first(),
+        "Args": args.get(1..).unwrap_or_default(),
+        "State": life(&record),
+        "Image": record.image,
+        "ResolvConfPath": file("resolv.conf"),
+        "HostnamePath": file("hostname"),
+        "HostsPath": file("hosts"),
+        "LogPath": "",
+        "Name": format!("/{}", record.name),
+        "RestartCount": 0,
+        "Driver": "fuse-overlay",
+        "Platform": "linux",
+        "HostConfig": host_config(&record, &spec),
+        "GraphDriver": {"Name": "fuse-overlay", "Data": {"UpperDir": file("upper")}},
+        "Mounts": mounts(&record, &spec),
+        "Config": config(&record, &spec),
+        "NetworkSettings": {"Ports": {}, "Networks": {record.settings.network.clone(): {}}},
+    }))
+}
+
+fn life(record: &Record) -> Value {
+    let (mut pid, mut server, mut code, mut error) = (0, 0, 0, "");
+    let (mut started_at, mut finished_at) = (NEVER, NEVER);
+    match &record.life {
+        Life::Created => {}
+        Life::Running { init, server: process, started, .. } => {
+            (pid, server, started_at) = (init.pid, process.pid, started.as_str());
+        }
+        Life::Exited { code: exit, error: why, started, finished } => {
+            (code, error) = (*exit, why.as_str());
+            if !started.is_empty() {
+                (started_at, finished_at) = (started, finished);
+            }
+        }
+    }
+    let running = matches!(record.life, Life::Running { .. });
+    json!({
+        "Status": state(record),
+        "Running": running,
+        "Paused": false,
+        "Restarting": false,
+        "OOMKilled": false,
+        "Dead": false,
+        "Pid": pid,
+        "FilesystemPid": server,
+        "ExitCode": code,
+        "Error": error,
+        "StartedAt": started_at,
+        "FinishedAt": finished_at,
+    })
+}
+
+fn config(record: &Record, spec: &Spec) -> Value {
+    let settings = &record.settings;
+    let process = spec.process().as_ref();
+    let terminal = process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
+    json!({
+        "Hostname": settings.hostname,
+        "Domainname": "",
+        "User": settings.user,
+        "AttachStdin": settings.open_stdin,
+        "AttachStdout": true,
+        "AttachStderr": true,
+        "Tty": terminal,
+        "OpenStdin": settings.open_stdin,
+        "StdinOnce": settings.open_stdin,
+        "Env": process.and_then(|p| p.env().clone()).unwrap_or_default(),
+        "Cmd": settings.command,
+        "Image": record.image_name,
+        "WorkingDir": process.map(|p| p.cwd().display().to_string()),
+        "Entrypoint": settings.entrypoint,
+        "Labels": settings.labels,
+        "StopSignal": settings.stop_signal,
+    })
+}
+
+fn host_config(record: &Record, spec: &Spec) -> Value {
+    let settings = &record.settings;
+    let (added, dropped) = &settings.capabilities;
+    let read_only = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
+    let linux = spec.linux().as_ref();
+    json!({
+        "Binds": settings.binds,
+        "NetworkMode": settings.network,
+        "AutoRemove": record.afterwards == record::Afterwards::Remove,
+        "CapAdd": added,
+        "CapDrop": dropped,
+        "Privileged": settings.privileged,
+        "ReadonlyRootfs": read_only,
+        "SecurityOpt": settings.security_opts,
+        "Init": settings.init,
+        "MaskedPaths": linux.and_then(|l| l.masked_paths().clone()),
+        "ReadonlyPaths": linux.and_then(|l| l.readonly_paths().clone()),
+    })
+}
+
+fn mounts(record: &Record, spec: &Spec) -> Vec<Value> {
+    let asked = |mount: &&Mount| {
+        let place = mount.destination().to_str();
+        record.settings.mount_points.iter().any(|point| Some(point.as_str()) == place)
+    };
+    let shown = |mount: &Mount| {
+        let options = mount.options().clone().unwrap_or_default();
+        let kind = mount.typ().as_deref().unwrap_or("bind");
+        json!({
+            "Type": kind,
+            "Source": if kind == "bind" { mount.source().clone() } else { None },
+            "Destination": mount.destination(),
+            "Mode": options.join(","),
+            "RW": !options.iter().any(|option| option == "ro"),
+            "Propagation": options.iter().find(|o| o.ends_with("private") || o.ends_with("slave")),
+        })
+    };
+    spec.mounts().iter().flatten().filter(asked).map(shown).collect()
+}

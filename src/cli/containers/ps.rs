@@ -1,0 +1,234 @@
+//! `ps`: which containers are there?
+
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::super::output::{Listing, Row, human_duration, local_time, put, short_id};
+use super::super::report::Failure;
+use crate::containers::record::{self, Life, Record};
+use crate::store::Store;
+
+/// Flags of `ps`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ps {
+    /// Show those that do not run, too
+    #[arg(short, long)]
+    all: bool,
+    /// Show those that match: id, name, label, status, ancestor, exited, before, since
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// A Go template, "table TEMPLATE", "json"
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Show the last ones created, whatever they do
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = -1, allow_negative_numbers = true)]
+    last: i64,
+    /// Show the last one created, whatever it does
+    #[arg(short, long)]
+    latest: bool,
+    /// Cut nothing off
+    #[arg(long)]
+    no_trunc: bool,
+    /// Show ids only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Show sizes (not supported yet)
+    #[arg(short, long)]
+    size: bool,
+}
+
+const LISTING: Listing = Listing {
+    fields: &[
+        ("ID", "CONTAINER ID"),
+        ("Image", "IMAGE"),
+        ("Command", "COMMAND"),
+        ("CreatedAt", "CREATED AT"),
+        ("RunningFor", "CREATED"),
+        ("Ports", "PORTS"),
+        ("State", "STATE"),
+        ("Status", "STATUS"),
+        ("Size", "SIZE"),
+        ("Names", "NAMES"),
+        ("Labels", "LABELS"),
+        ("Mounts", "MOUNTS"),
+        ("Networks", "NETWORKS"),
+        ("LocalVolumes", "LOCAL VOLUMES"),
+    ],
+    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+};
+
+impl Ps {
+    pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
+        if self.size {
+            return Err(Failure::new("--size is not supported yet").code(125));
+        }
+        let all = record::all(store)?;
+        let filters = self.filter.iter().map(|text| Filter::parse(text, &all)).collect::<Result<Vec<_>, _>>()?;
+        let last = if self.latest { 1 } else { self.last };
+        let last = usize::try_from(last).ok();
+        // Docker: a status asked for, or a number of the last, means those that do not run as well.
+        let stopped = self.all || last.is_some() || filters.iter().any(Filter::is_about_state);
+        let shown: Vec<&Record> = all
+            .iter()
+            .filter(|record| stopped || matches!(record.life, Life::Running { .. }))
+            .filter(|record| Filter::all_match(&filters, record))
+            .take(last.unwrap_or(usize::MAX))
+            .collect();
+        if self.quiet && self.format.is_none() {
+            let id = |record: &&Record| format!("{}\n", self.id(record));
+            put(&shown.iter().map(id).collect::<String>())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let rows: Vec<Row> = shown.iter().map(|record| self.row(record)).collect();
+        LISTING.print(&rows, self.format.as_deref())?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn id<'a>(&self, record: &'a Record) -> &'a str {
+        if self.no_trunc { &record.id } else { short_id(&record.id) }
+    }
+
+    fn row(&self, record: &Record) -> Row {
+        let settings = &record.settings;
+        let words = settings.entrypoint.iter().flatten().chain(&settings.command);
+        let mut command = words.map(String::as_str).collect::<Vec<_>>().join(" ");
+        if !self.no_trunc && command.chars().count() > 20 {
+            command = command.chars().take(19).chain(['…']).collect();
+        }
+        let labels: Map<String, Value> =
+            settings.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+        let created = seconds(&record.created);
+        let pairs: Vec<String> = settings.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let fields = [
+            ("ID", self.id(record).to_string()),
+            ("Image", record.image_name.clone()),
+            ("Command", format!("\"{command}\"")),
+            ("CreatedAt", local_time(created)),
+            ("RunningFor", format!("{} ago", human_duration(age(created)))),
+            ("Ports", String::new()),
+            ("State", state(record).into()),
+            ("Status", status(record)),
+            ("Size", "0B".into()),
+            ("Names", record.name.clone()),
+            ("Labels", pairs.join(",")),
+            ("Mounts", settings.mount_points.join(",")),
+            ("Networks", settings.network.clone()),
+            ("LocalVolumes", "0".into()),
+        ];
+        let fields = fields.into_iter().map(|(key, value)| (key.to_string(), value.into())).collect();
+        Row { fields, labels }
+    }
+}
+
+fn seconds(time: &str) -> i64 {
+    time.parse::<Timestamp>().map(Timestamp::as_second).unwrap_or_default()
+}
+
+fn age(since: i64) -> i64 {
+    Timestamp::now().as_second() - since
+}
+
+/// Docker's word for where a container is.
+pub(super) fn state(record: &Record) -> &'static str {
+    match &record.life {
+        Life::Created => "created",
+        Life::Running { .. } => "running",
+        // It never ran.
+        Life::Exited { started, .. } if started.is_empty() => "created",
+        Life::Exited { .. } => "exited",
+    }
+}
+
+fn status(record: &Record) -> String {
+    match &record.life {
+        Life::Running { started, .. } => format!("Up {}", human_duration(age(seconds(started)))),
+        Life::Exited { code, finished, started, .. } if !started.is_empty() => {
+            format!("Exited ({code}) {} ago", human_duration(age(seconds(finished))))
+        }
+        Life::Created | Life::Exited { .. } => "Created".into(),
+    }
+}
+
+/// One `--filter`. Several of one kind: any; of different kinds: all.
+enum Filter {
+    Id(String),
+    Name(String),
+    Label(String, Option<String>),
+    Status(String),
+    Exited(i32),
+    Ancestor(String),
+    Before(String),
+    Since(String),
+}
+
+impl Filter {
+    fn parse(text: &str, all: &[Record]) -> Result<Filter, Failure> {
+        let bad = |what: String| Failure::new(what).code(125);
+        let (key, value) =
+            text.split_once('=').ok_or_else(|| bad(format!("invalid filter '{text}': expected KEY=VALUE")))?;
+        let created = || {
+            let named = all.iter().find(|r| r.name == value || (!value.is_empty() && r.id.starts_with(value)));
+            named.map(|r| r.created.clone()).ok_or_else(|| Failure::new(format!("No such container: {value}")))
+        };
+        Ok(match key {
+            "id" => Filter::Id(value.into()),
+            "name" => Filter::Name(value.trim_start_matches('/').into()),
+            "label" => {
+                let (label, value) = value.split_once('=').map_or((value, None), |(l, v)| (l, Some(v)));
+                Filter::Label(label.into(), value.map(String::from))
+            }
+            "status" if ["created", "running", "exited"].contains(&value) => Filter::Status(value.into()),
+            // States that containers here are never in.
+            "status" if ["paused", "restarting", "removing", "dead"].contains(&value) => Filter::Status(value.into()),
+            "exited" => Filter::Exited(value.parse().map_err(|_| bad(format!("invalid filter 'exited={value}'")))?),
+            "ancestor" => Filter::Ancestor(value.into()),
+            "before" => Filter::Before(created()?),
+            "since" => Filter::Since(created()?),
+            _ => return Err(bad(format!("invalid filter '{text}'"))),
+        })
+    }
+
+    fn is_about_state(&self) -> bool {
+        matches!(self, Filter::Status(_) | Filter::Exited(_))
+    }
+
+    fn all_match(filters: &[Filter], record: &Record) -> bool {
+        filters.iter().all(|filter| {
+            let same_kind = |other: &&Filter| std::mem::discriminant(*other) == std::mem::discriminant(filter);
+            // Labels narrow down; everything else widens.
+            match filter {
+                Filter::Label(..) => filter.matches(record),
+                _ => filters.iter().filter(same_kind).any(|other| other.matches(record)),
+            }
+        })
+    }
+
+    fn matches(&self, record: &Record) -> bool {
+        match self {
+            Filter::Id(prefix) => record.id.starts_with(prefix.as_str()),
+            Filter::Name(part) => match (part.strip_prefix('^'), part.strip_suffix('$')) {
+                (Some(_), Some(_)) => record.name == part.trim_start_matches('^').trim_end_matches('$'),
+                (Some(start), None) => record.name.starts_with(start),
+                (None, Some(end)) => record.name.ends_with(end),
+                (None, None) => record.name.contains(part.as_str()),
+            },
+            Filter::Label(label, value) => {
+                record.settings.labels.get(label).is_some_and(|found| value.as_ref().is_none_or(|v| v == found))
+            }
+            Filter::Status(wanted) => state(record) == wanted,
+            Filter::Exited(wanted) => {
+                state(record) == "exited" && matches!(&record.life, Life::Exited { code, .. } if code == wanted)
+            }
+            Filter::Ancestor(image) => {
+                let hex = image.trim_start_matches("sha256:");
+                record.image_name == *image
+                    || record.image_name == format!("{image}:latest")
+                    || (hex.len() >= 4 && record.image.hex().starts_with(hex))
+            }
+            Filter::Before(created) => record.created < *created,
+            Filter::Since(created) => record.created > *created,
+        }
+    }
+}

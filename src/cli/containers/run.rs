@@ -1,0 +1,358 @@
+//! `run` and `create`: flags → one request → a container.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::super::output::put;
+use super::super::pull::{Order, Shown};
+use super::super::report::Failure;
+use super::start::{attached, detached, require_terminal};
+use crate::containers::files::{self, HostNames};
+use crate::containers::life::{self, Given, Wanted};
+use crate::containers::record::Afterwards;
+use crate::containers::spec::{self, Confine, Network, Request, TerminalSize, env, mounts};
+use crate::containers::supervisor::{Attach, terminal_size};
+use crate::images::manifest::Platform;
+use crate::images::{self, Image};
+use crate::store::Store;
+
+/// Flags of `run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    detach: bool,
+    /// Remove the container when it ends
+    #[arg(long)]
+    rm: bool,
+    /// Pass the tool's signals to the command
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    sig_proxy: bool,
+    #[command(flatten)]
+    container: Container,
+}
+
+/// Flags of `create`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Create {
+    /// Remove the container when it ends
+    #[arg(long)]
+    rm: bool,
+    #[command(flatten)]
+    container: Container,
+}
+
+/// Flags that shape a container.
+#[derive(Debug, clap::Args)]
+struct Container {
+    /// Keep standard input open
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Name the container
+    #[arg(long)]
+    name: Option<String>,
+    /// Write the container's id to a new file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
+    /// Pull the image: always, missing, never
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pull: Pull,
+    /// Use the image for this platform, such as linux/arm64
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// Print nothing while pulling
+    #[arg(short, long)]
+    quiet: bool,
+    /// Replace the image's entrypoint; empty clears it
+    #[arg(long, value_name = "COMMAND")]
+    entrypoint: Option<String>,
+    /// Set an environment variable; without a value, the host's
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// User, and group, by name or number
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Join another group; keep-groups keeps the caller's
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+    /// Name of the host inside the container
+    #[arg(short = 'h', long)]
+    hostname: Option<String>,
+    /// Show a directory or file of the host in the container
+    #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]")]
+    volume: Vec<String>,
+    /// The same, by keys: type=bind|tmpfs,source=…,target=…,readonly
+    #[arg(long, value_name = "KEYS")]
+    mount: Vec<String>,
+    /// Mount an empty filesystem in memory
+    #[arg(long, value_name = "DIR[:OPTIONS]")]
+    tmpfs: Vec<String>,
+    /// Show a device of the host
+    #[arg(long, value_name = "HOST[:CONTAINER[:rwm]]")]
+    device: Vec<String>,
+    /// Make the container's root unwritable
+    #[arg(long)]
+    read_only: bool,
+    /// Network: host, none
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
+    network: Option<NetworkFlag>,
+    /// Publish a port (not supported yet)
+    #[arg(short, long, value_name = "PORTS")]
+    publish: Vec<String>,
+    /// Publish all ports (not supported yet)
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// Add a line to /etc/hosts
+    #[arg(long, value_name = "NAME:IP", value_parser = files::add_host)]
+    add_host: Vec<(String, IpAddr)>,
+    /// Set a name server
+    #[arg(long, value_name = "IP")]
+    dns: Vec<IpAddr>,
+    /// Set a DNS search domain
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    /// Set a DNS option
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    dns_option: Vec<String>,
+    /// Add a capability
+    #[arg(long, value_name = "CAP")]
+    cap_add: Vec<String>,
+    /// Take a capability away
+    #[arg(long, value_name = "CAP")]
+    cap_drop: Vec<String>,
+    /// Give every right that the user has in a namespace of their own
+    #[arg(long)]
+    privileged: bool,
+    /// no-new-privileges, seccomp=FILE|unconfined, systempaths=unconfined
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// Limit a resource
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<String>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES")]
+    shm_size: Option<String>,
+    /// Run an init that passes signals and reaps processes
+    #[arg(long)]
+    init: bool,
+    /// Signal that stops the container
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Set a label
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    label: Vec<String>,
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    image: String,
+    /// The command and its arguments
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Pull {
+    Always,
+    Missing,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum NetworkFlag {
+    Host,
+    None,
+}
+
+impl Run {
+    pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
+        let attach = match (self.detach, self.container.interactive) {
+            (true, _) => Attach::Detached,
+            (false, true) => Attach::InputAndOutput,
+            (false, false) => Attach::Output,
+        };
+        require_terminal(attach, self.container.tty)?;
+        let afterwards = if self.rm { Afterwards::Remove } else { Afterwards::Keep };
+        let made = self.container.make(store, afterwards).map_err(own_code)?;
+        let id = made.held.record.id.clone();
+        let supervisor = life::start(store, made, attach).map_err(|error| own_code(error.into()))?;
+        match attach {
+            Attach::Detached => {
+                detached(supervisor)?;
+                put(&format!("{id}\n"))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Attach::Output | Attach::InputAndOutput => attached(store, &id, supervisor, self.sig_proxy),
+        }
+    }
+}
+
+impl Create {
+    pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
+        let afterwards = if self.rm { Afterwards::Remove } else { Afterwards::Keep };
+        let made = self.container.make(store, afterwards)?;
+        put(&format!("{}\n", made.held.record.id))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Docker's exit code for errors of `run` itself.
+fn own_code(failure: Failure) -> Failure {
+    failure.code(125)
+}
+
+impl Container {
+    fn make(self, store: &Store, afterwards: Afterwards) -> Result<life::Made, Failure> {
+        if !self.publish.is_empty() || self.publish_all {
+            return Err(Failure::new("ports cannot be published yet: containers share the host's network")
+                .hint(Some("leave -p out: a port that the command opens is open on the host")));
+        }
+        let cidfile = self.cidfile.as_deref().map(new_cidfile).transpose()?;
+        let image = self.find_image(store)?;
+        let cwd = std::env::current_dir()
+            .map_err(|error| Failure::new(format!("the current directory cannot be found: {error}")))?;
+        let request = self.request(&cwd).map_err(|error| Failure::of(&error))?;
+        let wanted = Wanted {
+            image: (image, self.image.clone()),
+            name: self.name,
+            request,
+            host_names: HostNames {
+                hosts: self.add_host,
+                servers: self.dns,
+                search: self.dns_search,
+                options: self.dns_option,
+            },
+            afterwards,
+            open_stdin: self.interactive,
+            stop_signal: self.stop_signal,
+            labels: self.label.iter().map(|text| label(text)).collect(),
+            given: Given {
+                binds: self.volume.into_iter().chain(self.mount).collect(),
+                security_opts: self.security_opt,
+            },
+        };
+        let made = life::create(store, wanted)?;
+        if let Some((path, file)) = cidfile {
+            use std::io::Write;
+            let mut file = file;
+            file.write_all(made.held.record.id.as_bytes())
+                .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+        }
+        Ok(made)
+    }
+
+    fn find_image(&self, store: &Store) -> Result<Image, Failure> {
+        let found = match self.pull {
+            Pull::Always => None,
+            Pull::Missing | Pull::Never => images::find(store, &self.image)?,
+        };
+        match found.filter(|image| self.accepts(image)) {
+            Some(image) => Ok(image),
+            None if self.pull == Pull::Never => Err(Failure::new(format!("No such image: {}", self.image))
+                .hint(Some("--pull never was asked for"))),
+            None => {
+                if !self.quiet {
+                    eprintln!("Unable to find image '{}' locally", self.image);
+                }
+                let shown = if self.quiet { Shown::Nothing } else { Shown::Stderr };
+                let order =
+                    Order { image: &self.image, platform: self.platform.as_ref(), insecure: false, shown };
+                Ok(order.carry_out(store)?.image)
+            }
+        }
+    }
+
+    fn accepts(&self, image: &Image) -> bool {
+        let Some(wanted) = &self.platform else { return true };
+        let config = &image.config;
+        let mut found = format!("{}/{}", config.os(), config.architecture());
+        if let Some(variant) = config.variant() {
+            found.push_str(&format!("/{variant}"));
+        }
+        found.parse::<Platform>().is_ok_and(|found| wanted.accepts(&found))
+    }
+
+    fn request(&self, cwd: &Path) -> Result<Request, crate::containers::Error> {
+        let host = |name: &str| std::env::var_os(name);
+        let mut environment = Vec::new();
+        for file in &self.env_file {
+            environment.extend(env::file(&life::read_file(file)?, host)?);
+        }
+        for argument in &self.env {
+            environment.push(env::argument(argument, host)?);
+        }
+        let mut asked = Vec::new();
+        for text in &self.volume {
+            asked.push(mounts::volume(text, cwd)?);
+        }
+        for text in &self.mount {
+            asked.push(mounts::mount(text, cwd)?);
+        }
+        for text in &self.tmpfs {
+            asked.push(mounts::tmpfs(text)?);
+        }
+        for text in &self.device {
+            asked.push(mounts::device(text)?);
+        }
+        let mut confine = Confine {
+            cap_add: self.cap_add.clone(),
+            cap_drop: self.cap_drop.clone(),
+            privileged: self.privileged,
+            ..Confine::default()
+        };
+        for option in &self.security_opt {
+            confine.security_opt(option)?;
+        }
+        let size = |text: &String| mounts::bytes(text).ok_or_else(|| spec::SpecError::Size(text.clone()));
+        if let Some(signal) = &self.stop_signal {
+            life::signal(signal)?;
+        }
+        let terminal = || terminal_size().unwrap_or(TerminalSize { rows: 24, columns: 80 });
+        Ok(Request {
+            command: self.command.clone(),
+            entrypoint: self.entrypoint.clone(),
+            env: environment,
+            workdir: self.workdir.clone(),
+            user: self.user.clone(),
+            group_add: self.group_add.clone(),
+            hostname: self.hostname.clone(),
+            terminal: self.tty.then(terminal),
+            mounts: asked,
+            read_only: self.read_only,
+            confine,
+            network: match self.network {
+                None => Network::Unasked,
+                Some(NetworkFlag::Host) => Network::Host,
+                Some(NetworkFlag::None) => Network::None,
+            },
+            ulimits: self.ulimit.iter().map(|text| spec::confine::ulimit(text)).collect::<Result<_, _>>()?,
+            shm_size: self.shm_size.as_ref().map(size).transpose()?,
+            init: self.init,
+        })
+    }
+}
+
+fn label(text: &str) -> (String, String) {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    (key.into(), value.into())
+}
+
+/// The file must be new, so that no two containers share one.
+fn new_cidfile(path: &Path) -> Result<(PathBuf, std::fs::File), Failure> {
+    match std::fs::File::options().write(true).create_new(true).open(path) {
+        Ok(file) => Ok((path.to_owned(), file)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Failure::new(format!(
+            "container ID file found, make sure the other container isn't running or delete {}",
+            path.display()
+        ))),
+        Err(error) => Err(Failure::new(format!("cannot create {}: {error}", path.display()))),
+    }
+}

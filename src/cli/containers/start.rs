@@ -1,0 +1,113 @@
+//! `start`: a stopped container goes on with the changes it made.
+
+use std::io::{IsTerminal, stdin};
+use std::process::ExitCode;
+
+use super::super::report::Failure;
+use crate::containers::life;
+use crate::containers::record;
+use crate::containers::supervisor::{Attach, Ending, SignalProxy, Supervisor};
+use crate::store::Store;
+
+/// Flags of `start`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Start {
+    /// Show what it writes and wait for its end
+    #[arg(short, long)]
+    attach: bool,
+    /// Pass standard input to it
+    #[arg(short, long)]
+    interactive: bool,
+    /// Names or ids
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+impl Start {
+    pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
+        if self.attach || self.interactive {
+            let [name] = &self.containers[..] else {
+                return Err(Failure::new("you cannot start and attach multiple containers at once"));
+            };
+            return self.attached(store, name);
+        }
+        super::each(&self.containers, |name| {
+            let id = record::find(store, name)?;
+            if let Some(made) = life::reopen(store, &id)? {
+                detached(life::start(store, made, Attach::Detached)?).map_err(|failure| failure.code(1))?;
+            }
+            Ok(Some(name.to_string()))
+        })
+    }
+
+    fn attached(&self, store: &Store, name: &str) -> Result<ExitCode, Failure> {
+        let id = record::find(store, name)?;
+        let made = life::reopen(store, &id)?.ok_or_else(|| {
+            Failure::new(format!("container {name} runs already, and attaching to it is not supported yet"))
+        })?;
+        let open = self.interactive && made.held.record.settings.open_stdin;
+        let attach = if open { Attach::InputAndOutput } else { Attach::Output };
+        require_terminal(attach, made.has_terminal())?;
+        let supervisor = life::start(store, made, attach)?;
+        attached(store, &id, supervisor, true)
+    }
+}
+
+/// Docker's refusal, word for word: scripts look for it.
+pub(super) fn require_terminal(attach: Attach, tty: bool) -> Result<(), Failure> {
+    if tty && attach == Attach::InputAndOutput && !stdin().is_terminal() {
+        return Err(Failure::new("the input device is not a TTY"));
+    }
+    Ok(())
+}
+
+fn warn(text: &str) {
+    eprintln!("bryo: {text}");
+}
+
+/// Waits until the command runs.
+pub(super) fn detached(supervisor: Supervisor) -> Result<(), Failure> {
+    match supervisor.started(&mut warn).map_err(|error| unheard(&error))? {
+        Ending::Started | Ending::Exited { .. } => Ok(()),
+        Ending::Failed { code, message } => Err(Failure::new(message).code(code)),
+        Ending::Lost => Err(Failure::new("the container's supervisor was killed").code(125)),
+        Ending::Interrupted(signal) => Err(Failure::new("interrupted").code(exit_code(128 + signal))),
+    }
+}
+
+/// Stays with the command until it ends; its exit code is ours.
+pub(super) fn attached(
+    store: &Store,
+    id: &str,
+    supervisor: Supervisor,
+    sig_proxy: bool,
+) -> Result<ExitCode, Failure> {
+    let proxy = if sig_proxy { SignalProxy::Pass } else { SignalProxy::Drop };
+    match supervisor.ended(proxy, &mut warn).map_err(|error| unheard(&error))? {
+        Ending::Started => Ok(ExitCode::SUCCESS),
+        Ending::Exited { code, trouble } => {
+            if let Some(trouble) = trouble {
+                warn(&trouble);
+            }
+            Ok(ExitCode::from(exit_code(code)))
+        }
+        Ending::Failed { code, message } => Err(Failure::new(message).code(code)),
+        Ending::Lost => {
+            // Puts the record right, or removes the container.
+            record::read(store, id)?;
+            Err(Failure::new("the container's supervisor was killed, and the container with it").code(137))
+        }
+        Ending::Interrupted(signal) => {
+            record::read(store, id)?;
+            Ok(ExitCode::from(exit_code(128 + signal)))
+        }
+    }
+}
+
+fn exit_code(code: i32) -> u8 {
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
+
+fn unheard(error: &std::io::Error) -> Failure {
+    Failure::new(format!("the container's supervisor cannot be heard: {error}")).code(125)
+}

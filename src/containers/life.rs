@@ -1,0 +1,414 @@
+//! How does a container move: made, started, signalled, waited for, removed?
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use fuse_overlay::union::Lower;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use oci_spec::runtime::{LinuxSeccomp, Spec};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::files::{self, HostNames};
+use super::record::{self, Afterwards, Held, Life, Process, Record, Settings};
+use super::runtime::{self, RootSource};
+use super::spec::mounts::{Asked, Missing};
+use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
+use super::supervisor::{self, Attach, Start, Supervisor};
+use super::{Error, image_file, names};
+use crate::host::Probe;
+use crate::images::{self, Image};
+use crate::store::{Digest, Store};
+
+/// Threads of the filesystem server, each with its own descriptor of /dev/fuse.
+const SERVER_THREADS: usize = 2;
+
+/// How long a container may take to be gone after SIGKILL before its supervisor is killed as well.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A container to be made.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Its image, and how the user called it.
+    pub image: (Image, String),
+    /// `--name`.
+    pub name: Option<String>,
+    /// The flags that shape the Spec.
+    pub request: Request,
+    /// The flags about names of hosts.
+    pub host_names: HostNames,
+    /// `--rm`.
+    pub afterwards: Afterwards,
+    /// `-i`.
+    pub open_stdin: bool,
+    /// `--stop-signal`.
+    pub stop_signal: Option<String>,
+    /// `-l`, over the image's.
+    pub labels: Vec<(String, String)>,
+    /// `-v`, `--mount`, `--security-opt` as they were given.
+    pub given: Given,
+}
+
+/// Flags as they were given, for `inspect`.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// `-v` and `--mount`.
+    pub binds: Vec<String>,
+    /// `--security-opt`.
+    pub security_opts: Vec<String>,
+}
+
+/// A container that is made and locked, and its image opened.
+#[derive(Debug)]
+pub struct Made {
+    /// The container.
+    pub held: Held,
+    /// Its Spec.
+    pub spec: Spec,
+    /// Its image.
+    pub lower: Lower,
+}
+
+impl Made {
+    /// Does its command get a terminal?
+    pub fn has_terminal(&self) -> bool {
+        self.spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false)
+    }
+}
+
+/// Makes a container: directory, files, Spec, record, name.
+///
+/// # Errors
+/// Nothing of it stays.
+pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
+    if let Some(name) = wanted.name.as_ref().filter(|name| !names::is_name(name)) {
+        return Err(Error::Name(name.clone()));
+    }
+    let (image, _) = &wanted.image;
+    let lower = image.lower(store)?;
+    let passwd = text_file(&lower, image.id, "/etc/passwd")?;
+    let group = text_file(&lower, image.id, "/etc/group")?;
+    prepare_sources(&wanted.request)?;
+    let seccomp = seccomp(&wanted.request)?;
+    for attempt in 0.. {
+        let record = record_of(&wanted, attempt)?;
+        let hostname = record.settings.hostname.clone();
+        let mut made = None;
+        let held = Held::create(store, record, |directory| {
+            let network = wanted.request.network;
+            let own_files = files::write(directory, &hostname, network, &wanted.host_names)?;
+            let context = Context {
+                image: &image.config,
+                passwd: &passwd,
+                group: &group,
+                ids: &Probe::now().id_maps(),
+                // Covered by the mount, in the container's mount namespace alone; the server works on it outside.
+                root: &directory.join("upper"),
+                own_files: &own_files,
+                hostname: &hostname,
+                seccomp: seccomp.clone(),
+            };
+            let spec = spec::build(&wanted.request, &context)?;
+            made = Some(spec.clone());
+            Ok(spec)
+        });
+        match (held, made) {
+            // A name that was drawn may be drawn again.
+            (Err(Error::NameTaken { .. }), _) if wanted.name.is_none() && attempt < 16 => {}
+            (Ok(held), Some(spec)) => return Ok(Made { held, spec, lower }),
+            (Ok(held), None) => return Ok(Made { spec: held.spec()?, held, lower }),
+            (Err(error), _) => return Err(error),
+        }
+    }
+    Err(Error::Name(wanted.name.unwrap_or_default()))
+}
+
+fn text_file(lower: &Lower, image: Digest, path: &'static str) -> Result<String, Error> {
+    let io = |error: fuse_overlay::error::Error| Error::Io {
+        action: "read from the image's layers",
+        path: format!("{image}:{path}").into(),
+        source: error.0.into(),
+    };
+    let bytes = image_file::read(lower, path).map_err(io)?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
+}
+
+/// `-v` makes a missing directory, as Docker does; `--mount` refuses.
+fn prepare_sources(request: &Request) -> Result<(), Error> {
+    for asked in &request.mounts {
+        let Asked::Bind(bind) = asked else { continue };
+        let io = |source| Error::Io { action: "look at", path: bind.source.clone(), source };
+        match fs::metadata(&bind.source) {
+            Ok(_) => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            Err(_) if bind.missing == Missing::Refuse => return Err(Error::BindSource(bind.source.clone())),
+            Err(_) => fs::create_dir_all(&bind.source).map_err(|source| Error::Io {
+                action: "create",
+                path: bind.source.clone(),
+                source,
+            })?,
+        }
+    }
+    Ok(())
+}
+
+fn seccomp(request: &Request) -> Result<Option<LinuxSeccomp>, Error> {
+    let Seccomp::Profile(path) = &request.confine.seccomp else { return Ok(None) };
+    let text = read_file(path)?;
+    serde_json::from_str(&text).map(Some).map_err(|source| Error::Json { path: path.clone(), source })
+}
+
+fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
+    let random = |source| Error::Io { action: "read", path: "/dev/urandom".into(), source };
+    let id = names::new_id().map_err(random)?;
+    let name = match &wanted.name {
+        Some(name) => name.clone(),
+        None => names::new_name(attempt).map_err(random)?,
+    };
+    let (image, image_name) = &wanted.image;
+    let config = image.config.config().as_ref();
+    let request = &wanted.request;
+    let hostname = match (&request.hostname, request.network) {
+        (Some(hostname), _) => hostname.clone(),
+        // Docker: who shares the host's network has the host's name.
+        (None, Network::Host) => host_name(),
+        (None, _) => id.chars().take(12).collect(),
+    };
+    let mut labels = config.and_then(|c| c.labels().clone()).unwrap_or_default();
+    labels.extend(wanted.labels.iter().cloned());
+    let of_image = |list: Option<&Option<Vec<String>>>| list.cloned().flatten();
+    let entrypoint = match &request.entrypoint {
+        Some(entrypoint) if entrypoint.is_empty() => None,
+        Some(entrypoint) => Some(vec![entrypoint.clone()]),
+        None => of_image(config.map(|c| c.entrypoint())),
+    };
+    let skip = entrypoint.as_ref().map_or(0, Vec::len);
+    let settings = Settings {
+        hostname,
+        user: request.user.clone().or_else(|| config.and_then(|c| c.user().clone())).unwrap_or_default(),
+        open_stdin: wanted.open_stdin,
+        command: spec::arguments(request, &image.config)?.split_off(skip),
+        entrypoint,
+        labels: labels.into_iter().collect(),
+        stop_signal: wanted
+            .stop_signal
+            .clone()
+            .or_else(|| config.and_then(|c| c.stop_signal().clone()))
+            .unwrap_or_else(|| "SIGTERM".into()),
+        network: if request.network == Network::None { "none" } else { "host" }.into(),
+        binds: wanted.given.binds.clone(),
+        mount_points: request.mounts.iter().map(|asked| asked.target().to_string()).collect(),
+        capabilities: (request.confine.cap_add.clone(), request.confine.cap_drop.clone()),
+        privileged: request.confine.privileged,
+        security_opts: wanted.given.security_opts.clone(),
+        init: request.init,
+    };
+    Ok(Record::new(id, name, (image.id, image_name.clone()), wanted.afterwards, settings))
+}
+
+fn host_name() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_else(|_| "localhost".into())
+}
+
+/// Takes a container that does not run, to start it again. `None`: it runs already.
+///
+/// # Errors
+/// It is gone, or its image is.
+pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
+    // Settles what a killed supervisor left.
+    let record = record::read(store, id)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
+    if matches!(record.life, Life::Running { .. }) {
+        return Ok(None);
+    }
+    let Some(held) = record::hold(store, id)? else { return Ok(None) };
+    let image = images::find(store, &held.record.image.to_string())?.ok_or_else(|| Error::NoImage {
+        name: held.record.name.clone(),
+        image: held.record.image.to_string(),
+    })?;
+    Ok(Some(Made { spec: held.spec()?, held, lower: image.lower(store)? }))
+}
+
+/// Starts a container: forks its supervisor. To be called while the process has one thread.
+///
+/// # Errors
+/// The Spec cannot be carried out here, or no process made; a container of `--rm` is removed again.
+pub fn start(store: &Store, made: Made, attach: Attach) -> Result<Supervisor, Error> {
+    let terminal = made.has_terminal();
+    let Made { held, mut spec, lower } = made;
+    if terminal {
+        set_size(&mut spec);
+    }
+    let host = Probe::now();
+    let plan = match runtime::plan(&spec, RootSource::Fuse { devices: SERVER_THREADS }, &host) {
+        Ok(plan) => plan,
+        Err(error) => {
+            if held.record.afterwards == Afterwards::Remove {
+                held.remove()?;
+            }
+            return Err(error.into());
+        }
+    };
+    let start = Start { held, lower, plan, host, terminal, attach, run: store.run().to_owned() };
+    supervisor::start(start).map_err(|source| Error::Io {
+        action: "start a process beside",
+        path: "the container".into(),
+        source,
+    })
+}
+
+fn set_size(spec: &mut Spec) {
+    let Some(size) = supervisor::terminal_size() else { return };
+    let console = oci_spec::runtime::BoxBuilder::default()
+        .height(u64::from(size.rows))
+        .width(u64::from(size.columns))
+        .build();
+    if let (Some(process), Ok(console)) = (spec.process_mut(), console) {
+        process.set_console_size(Some(console));
+    }
+}
+
+/// Sends a signal to a running container's command.
+///
+/// # Errors
+/// [`Error::NotRunning`].
+pub fn kill(record: &Record, signal: i32) -> Result<(), Error> {
+    let not_running = || Error::NotRunning(record.name.clone());
+    let Life::Running { init, .. } = record.life else { return Err(not_running()) };
+    let number = Signal::from_named_raw(signal).ok_or_else(not_running)?;
+    send(init, number).map_err(|_| not_running())
+}
+
+fn send(process: Process, signal: Signal) -> io::Result<()> {
+    let gone = || io::Error::from_raw_os_error(libc::ESRCH);
+    let pid = Pid::from_raw(process.pid).ok_or_else(gone)?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    // The descriptor holds one process; only now is it sure to be the one meant.
+    if !process.lives() {
+        return Err(gone());
+    }
+    Ok(pidfd_send_signal(&pidfd, signal)?)
+}
+
+/// Waits until a running container's supervisor has ended, hence everything of it is on disk. `false`: not within
+/// `limit` (`None` waits for ever).
+///
+/// # Errors
+/// The kernel refuses to wait.
+pub fn wait(record: &Record, limit: Option<Duration>) -> Result<bool, Error> {
+    let Life::Running { supervisor, .. } = record.life else { return Ok(true) };
+    let io = |source: io::Error| Error::Io { action: "wait for", path: record.name.clone().into(), source };
+    let Some(pid) = Pid::from_raw(supervisor.pid) else { return Ok(true) };
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(rustix::io::Errno::SRCH) => return Ok(true),
+        Err(error) => return Err(io(error.into())),
+    };
+    if !supervisor.lives() {
+        return Ok(true);
+    }
+    let timeout = match limit {
+        None => PollTimeout::NONE,
+        Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
+    };
+    loop {
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(io(error.into())),
+            Ok(ready) => return Ok(ready > 0),
+        }
+    }
+}
+
+/// Whether `rm` ends a running container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// It refuses.
+    No,
+    /// It does.
+    Yes,
+}
+
+/// Removes a container.
+///
+/// # Errors
+/// [`Error::Running`] without [`Force::Yes`].
+pub fn remove(store: &Store, id: &str, force: Force) -> Result<(), Error> {
+    // Each round ends a run; somebody may start it again in between.
+    for _ in 0..8 {
+        let Some(record) = record::read(store, id)? else { return Ok(()) };
+        if matches!(record.life, Life::Running { .. }) {
+            if force == Force::No {
+                return Err(Error::Running(record.name));
+            }
+            end(&record)?;
+        }
+        match record::hold(store, id) {
+            Ok(Some(held)) => return held.remove(),
+            // It is being made, started or ended at this moment.
+            Ok(None) => std::thread::sleep(Duration::from_millis(20)),
+            Err(Error::NoSuchContainer(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::Running(id.into()))
+}
+
+/// Asks a running container to end, and kills it after `limit` (`None`: never).
+///
+/// # Errors
+/// It cannot be waited for.
+pub fn stop(record: &Record, signal: i32, limit: Option<Duration>) -> Result<(), Error> {
+    match kill(record, signal) {
+        Ok(()) | Err(Error::NotRunning(_)) => {}
+        Err(error) => return Err(error),
+    }
+    if !wait(record, limit)? {
+        end(record)?;
+    }
+    Ok(())
+}
+
+/// Kills a running container, and its supervisor if that does not see it end.
+fn end(record: &Record) -> Result<(), Error> {
+    let Life::Running { supervisor, init, .. } = record.life else { return Ok(()) };
+    // Either may have ended just now.
+    let _ = send(init, Signal::KILL);
+    if !wait(record, Some(PATIENCE))? {
+        let _ = send(supervisor, Signal::KILL);
+        wait(record, Some(PATIENCE))?;
+    }
+    Ok(())
+}
+
+/// The exit code of a container that ended.
+pub fn exit_code(record: &Record) -> Option<i32> {
+    match &record.life {
+        Life::Exited { code, .. } => Some(*code),
+        Life::Created | Life::Running { .. } => None,
+    }
+}
+
+/// Reads `--security-opt seccomp=FILE` and the like: a whole text file of the host.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_file(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|source| Error::Io { action: "read", path: path.into(), source })
+}
+
+/// A signal by name (`TERM`, `SIGTERM`) or number.
+///
+/// # Errors
+/// Neither.
+pub fn signal(text: &str) -> Result<i32, SpecError> {
+    let unknown = || SpecError::Signal(text.into());
+    let upper = text.to_ascii_uppercase();
+    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    match text.parse::<i32>() {
+        Ok(number @ 1..=64) => Ok(number),
+        Ok(_) => Err(unknown()),
+        Err(_) => name.parse::<nix::sys::signal::Signal>().map(|signal| signal as i32).map_err(|_| unknown()),
+    }
+}

@@ -1,0 +1,450 @@
+//! What is on disk of a container? One directory each: its record, its Spec, its writable layer; and names that point
+//! to them.
+//!
+//! Whoever moves a container (the tool that makes or starts it, then its supervisor) holds the directory's lock, so a
+//! record that says *running* while nobody holds the lock is of a container whose supervisor was killed.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
+
+use super::{Error, names};
+use crate::store::lock::{Attempt, Lock, Mode};
+use crate::store::write::{Durability, replace};
+use crate::store::{Digest, Store};
+
+/// The version of `record.json` that this program writes.
+const VERSION: u32 = 1;
+
+/// Exit code of a container whose supervisor was killed: as if it had got SIGKILL.
+const KILLED: i32 = 137;
+
+/// A process, told from a later one of the same number by its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot (proc_pid_stat(5), field 22).
+    pub start: u64,
+}
+
+impl Process {
+    /// The living process of this number.
+    pub fn of(pid: i32) -> Option<Process> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field, the program's name, may hold blanks and parentheses.
+        let start = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+        Some(Process { pid, start })
+    }
+
+    /// Does it still run?
+    pub fn lives(&self) -> bool {
+        Process::of(self.pid) == Some(*self)
+    }
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+pub enum Life {
+    /// Never started.
+    Created,
+    /// Its command runs.
+    Running {
+        /// Who stays beside it.
+        supervisor: Process,
+        /// Pid 1 of the container.
+        init: Process,
+        /// Who answers for its filesystem.
+        server: Process,
+        /// When, RFC 3339.
+        started: String,
+    },
+    /// Its command ended.
+    Exited {
+        /// As Docker has it: 128 + n after signal n.
+        code: i32,
+        /// Why it did not start, or was not seen to end.
+        error: String,
+        /// When, RFC 3339; empty if the command never ran.
+        started: String,
+        /// When, RFC 3339.
+        finished: String,
+    },
+}
+
+/// What becomes of a container that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Afterwards {
+    /// It stays until `rm`.
+    Keep,
+    /// `--rm`.
+    Remove,
+}
+
+/// What the flags said beyond the Spec; `inspect` and `start` need it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Settings {
+    /// The hostname asked for or made.
+    pub hostname: String,
+    /// `-u`, or the image's.
+    pub user: String,
+    /// `-i`.
+    pub open_stdin: bool,
+    /// The command: the words after the image, or its CMD.
+    pub command: Vec<String>,
+    /// The entrypoint: asked for, or the image's.
+    pub entrypoint: Option<Vec<String>>,
+    /// Labels of the image and of `-l`.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// The signal that `stop` sends first.
+    pub stop_signal: String,
+    /// `none` or `host`.
+    pub network: String,
+    /// `-v` and `--mount` as they were given.
+    pub binds: Vec<String>,
+    /// Where the mounts asked for are.
+    pub mount_points: Vec<String>,
+    /// `--cap-add`, `--cap-drop`.
+    pub capabilities: (Vec<String>, Vec<String>),
+    /// `--privileged`.
+    pub privileged: bool,
+    /// `--security-opt`.
+    pub security_opts: Vec<String>,
+    /// `--init`: a process of ours is pid 1 and reaps.
+    pub init: bool,
+}
+
+/// A container as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    version: u32,
+    /// 64 hex digits.
+    pub id: String,
+    /// Unique among the user's containers.
+    pub name: String,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// Its image.
+    pub image: Digest,
+    /// The image as the user called it.
+    pub image_name: String,
+    /// What becomes of it at its end.
+    pub afterwards: Afterwards,
+    /// The flags.
+    pub settings: Settings,
+    /// Its state.
+    pub life: Life,
+}
+
+impl Record {
+    /// A container that is about to be made.
+    pub fn new(id: String, name: String, image: (Digest, String), afterwards: Afterwards, settings: Settings) -> Record {
+        let (image, image_name) = image;
+        let (created, life) = (now(), Life::Created);
+        Record { version: VERSION, id, name, created, image, image_name, afterwards, settings, life }
+    }
+
+    /// Nobody wants `--rm` containers after a power cut, so nothing waits for the disk on their behalf.
+    fn durability(&self) -> Durability {
+        match self.afterwards {
+            Afterwards::Keep => Durability::Durable,
+            Afterwards::Remove => Durability::Volatile,
+        }
+    }
+}
+
+/// The present as RFC 3339 in UTC, with Docker's nanoseconds.
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
+}
+
+/// A container whose lock is held: only its holder may change it.
+#[derive(Debug)]
+pub struct Held {
+    /// What is recorded.
+    pub record: Record,
+    directory: PathBuf,
+    names: PathBuf,
+    lock: Lock,
+}
+
+impl Held {
+    /// Makes the directory, writes record and Spec, claims the name. `spec` gets the directory.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`]; what was begun is removed again.
+    pub fn create(
+        store: &Store,
+        record: Record,
+        spec: impl FnOnce(&Path) -> Result<Spec, Error>,
+    ) -> Result<Held, Error> {
+        let directory = store.container(&record.id);
+        let io = |source| Error::Io { action: "create", path: directory.clone(), source };
+        fs::DirBuilder::new().mode(0o700).recursive(true).create(directory.join("upper")).map_err(io)?;
+        let lock = Lock::acquire(&directory.join("lock"), Mode::Exclusive)?;
+        let held = Held { record, names: names_dir(store), directory, lock };
+        match held.fill(spec) {
+            Ok(()) => Ok(held),
+            Err(error) => {
+                // The first failure is the one to report; what is left is an orphan without a record.
+                let _ = fs::remove_dir_all(&held.directory);
+                Err(error)
+            }
+        }
+    }
+
+    fn fill(&self, spec: impl FnOnce(&Path) -> Result<Spec, Error>) -> Result<(), Error> {
+        let spec = serde_json::to_vec(&spec(&self.directory)?).map_err(|source| self.bad("config.json", source))?;
+        replace(&self.directory, &self.directory.join("config.json"), &spec, Durability::Volatile)?;
+        self.write()?;
+        claim(&self.names, &self.record.name, &self.record.id)
+    }
+
+    fn bad(&self, file: &str, source: serde_json::Error) -> Error {
+        Error::Json { path: self.directory.join(file), source }
+    }
+
+    fn write(&self) -> Result<(), Error> {
+        let text = serde_json::to_vec(&self.record).map_err(|source| self.bad("record.json", source))?;
+        Ok(replace(&self.directory, &self.directory.join("record.json"), &text, self.record.durability())?)
+    }
+
+    /// Where the container's files lie.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Records a move.
+    ///
+    /// # Errors
+    /// The record cannot be written; the old one stands.
+    pub fn set_life(&mut self, life: Life) -> Result<(), Error> {
+        self.record.life = life;
+        self.write()
+    }
+
+    /// The Spec as it was made.
+    ///
+    /// # Errors
+    /// `config.json` is gone or damaged.
+    pub fn spec(&self) -> Result<Spec, Error> {
+        read_spec(&self.directory)
+    }
+
+    /// Removes the container with all it holds. The record goes first: a container killed half-way is no container.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn remove(self) -> Result<(), Error> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Io { action: "remove", path, source }
+        };
+        let record = self.directory.join("record.json");
+        fs::remove_file(&record).or_else(ignore_missing).map_err(io(&record))?;
+        release(&self.names, &self.record.name, &self.record.id)?;
+        fs::remove_dir_all(&self.directory).map_err(io(&self.directory))?;
+        drop(self.lock);
+        Ok(())
+    }
+
+    /// For the tool after it forked the supervisor, which holds the container from then on.
+    pub fn leave(self) {
+        self.lock.leave();
+    }
+
+    /// For the supervisor after it was forked.
+    ///
+    /// # Errors
+    /// A lease (where `flock` does not work) cannot be taken over.
+    pub fn take_over(&mut self) -> Result<(), Error> {
+        Ok(self.lock.take_over()?)
+    }
+}
+
+fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// The Spec of a container's directory.
+///
+/// # Errors
+/// `config.json` is gone or damaged.
+pub fn read_spec(directory: &Path) -> Result<Spec, Error> {
+    let path = directory.join("config.json");
+    let text = fs::read(&path).map_err(|source| Error::Io { action: "read", path: path.clone(), source })?;
+    serde_json::from_slice(&text).map_err(|source| Error::Json { path, source })
+}
+
+fn names_dir(store: &Store) -> PathBuf {
+    store.state().join("names")
+}
+
+/// A name is a symlink to an id: made and read in one call each, so no start waits for another's lock.
+fn claim(names: &Path, name: &str, id: &str) -> Result<(), Error> {
+    let path = names.join(name);
+    let io = |source| Error::Io { action: "create", path: path.clone(), source };
+    for _ in 0..16 {
+        match std::os::unix::fs::symlink(id, &path) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir_all(names).map_err(io)?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => drop_stale(names, name)?,
+            Err(error) => return Err(io(error)),
+        }
+    }
+    Err(Error::NameTaken { name: name.into(), id: resolve_name(names, name).unwrap_or_default() })
+}
+
+/// Removes a name whose container is gone; refuses if it is there. Under a lock: of two who find one name stale, the
+/// second must not remove what the first has just claimed.
+fn drop_stale(names: &Path, name: &str) -> Result<(), Error> {
+    let _lock = Lock::acquire(&names.join("..").join("names.lock"), Mode::Exclusive)?;
+    let Some(id) = resolve_name(names, name) else { return Ok(()) };
+    let record = names.join("../containers").join(&id).join("record.json");
+    if record.exists() {
+        return Err(Error::NameTaken { name: name.into(), id });
+    }
+    release(names, name, &id)
+}
+
+fn release(names: &Path, name: &str, id: &str) -> Result<(), Error> {
+    let path = names.join(name);
+    if resolve_name(names, name).as_deref() != Some(id) {
+        return Ok(());
+    }
+    fs::remove_file(&path).or_else(ignore_missing).map_err(|source| Error::Io { action: "remove", path, source })
+}
+
+fn resolve_name(names: &Path, name: &str) -> Option<String> {
+    let id = fs::read_link(names.join(name)).ok()?.into_os_string().into_string().ok()?;
+    names::is_id_prefix(&id).then_some(id)
+}
+
+/// A name that no container has yet.
+///
+/// # Errors
+/// No random numbers.
+pub fn free_name(store: &Store, attempt: usize) -> Result<String, Error> {
+    names::new_name(attempt).map_err(|source| Error::Io { action: "read", path: "/dev/urandom".into(), source })
+        .inspect(|name| debug_assert!(names::is_name(name), "{}", store.state().display()))
+}
+
+/// Finds the container that `text` names: a name, an id, or the beginning of one.
+///
+/// # Errors
+/// [`Error::NoSuchContainer`], [`Error::Ambiguous`].
+pub fn find(store: &Store, text: &str) -> Result<String, Error> {
+    let wanted = text.strip_prefix('/').unwrap_or(text);
+    if names::is_name(wanted)
+        && let Some(id) = resolve_name(&names_dir(store), wanted)
+        && store.container(&id).join("record.json").exists()
+    {
+        return Ok(id);
+    }
+    let mut matching = Vec::new();
+    if names::is_id_prefix(wanted) {
+        matching = ids(store)?;
+        matching.retain(|id| id.starts_with(wanted));
+    }
+    match matching.len() {
+        0 => Err(Error::NoSuchContainer(text.into())),
+        1 => Ok(matching.swap_remove(0)),
+        _ => Err(Error::Ambiguous(text.into())),
+    }
+}
+
+fn ids(store: &Store) -> Result<Vec<String>, Error> {
+    let directory = store.state().join("containers");
+    let io = |source| Error::Io { action: "list", path: directory.clone(), source };
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(io)?,
+    };
+    let mut ids = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(io)?.file_name().into_string();
+        ids.extend(name.ok().filter(|name| name.len() == 64 && names::is_id_prefix(name)));
+    }
+    Ok(ids)
+}
+
+/// Reads a container's record; what a killed supervisor left is put right first. `None`: it is gone.
+///
+/// # Errors
+/// The record is damaged or of a newer version.
+pub fn read(store: &Store, id: &str) -> Result<Option<Record>, Error> {
+    let Some(record) = load(store, id)? else { return Ok(None) };
+    let unsettled = matches!(record.life, Life::Running { .. }) || record.afterwards == Afterwards::Remove;
+    if !unsettled {
+        return Ok(Some(record));
+    }
+    match Lock::attempt_existing(&store.container(id).join("lock"), Mode::Exclusive)? {
+        Attempt::Held => Ok(Some(record)),
+        Attempt::Gone => Ok(None),
+        Attempt::Taken(lock) => settle(store, id, lock),
+    }
+}
+
+/// The record under the lock: nobody is beside the container, so it does not run.
+fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> {
+    let Some(record) = load(store, id)? else { return Ok(None) };
+    let mut held = Held { record, directory: store.container(id), names: names_dir(store), lock };
+    if held.record.afterwards == Afterwards::Remove {
+        held.remove()?;
+        return Ok(None);
+    }
+    if let Life::Running { started, .. } = &held.record.life {
+        let (started, error) = (started.clone(), "the supervisor was killed".into());
+        held.set_life(Life::Exited { code: KILLED, error, started, finished: now() })?;
+    }
+    Ok(Some(held.record))
+}
+
+fn load(store: &Store, id: &str) -> Result<Option<Record>, Error> {
+    let path = store.container(id).join("record.json");
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::Io { action: "read", path, source }),
+    };
+    let record: Record = serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.clone(), source })?;
+    if record.version > VERSION {
+        return Err(Error::Newer { path, found: record.version });
+    }
+    Ok(Some(record))
+}
+
+/// All containers, newest first, each as [`read`] finds it.
+///
+/// # Errors
+/// A record cannot be read.
+pub fn all(store: &Store) -> Result<Vec<Record>, Error> {
+    let mut records = Vec::new();
+    for id in ids(store)? {
+        records.extend(read(store, &id)?);
+    }
+    records.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+    Ok(records)
+}
+
+/// Takes a container that nobody moves, to start or remove it. `None`: someone holds it, so it runs or is about to.
+///
+/// # Errors
+/// [`Error::NoSuchContainer`] if it is gone.
+pub fn hold(store: &Store, id: &str) -> Result<Option<Held>, Error> {
+    let gone = || Error::NoSuchContainer(id.into());
+    match Lock::attempt_existing(&store.container(id).join("lock"), Mode::Exclusive)? {
+        Attempt::Held => Ok(None),
+        Attempt::Gone => Err(gone()),
+        Attempt::Taken(lock) => {
+            let record = load(store, id)?.ok_or_else(gone)?;
+            Ok(Some(Held { record, directory: store.container(id), names: names_dir(store), lock }))
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The supervisor's life: start the server and the container side by side, carry bytes and signals, clean up.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::{WaitStatus, waitpid};
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::protocol::{Notice, Order};
+use super::server::Server;
+use super::stdio::{self, Attach, Relay};
+use super::Start;
+use crate::containers::runtime::channel::Channel;
+use crate::containers::record::{self, Afterwards, Held, Life, Process};
+use crate::containers::runtime::{self, Init, StartError};
+use crate::host::Probe;
+use crate::sys;
+
+/// Why the container never ran.
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Failure {
+        Failure { code: error.code(), message: error.to_string() }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Failure {
+        Failure { code: 125, message }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure { code: 125, message: format!("supervisor: {error}") }
+    }
+}
+
+/// A container whose command runs.
+struct Running {
+    server: Server,
+    init: Init,
+    relay: Relay,
+    started: String,
+}
+
+/// The supervisor, from fork to exit.
+pub(super) fn main(start: Start, tool: Channel) -> u8 {
+    // In a session of its own no key of the user's terminal reaches it; the tool passes on what is meant for the
+    // command. Both calls fail only for a session leader, which a forked child is not.
+    let _ = nix::unistd::setsid();
+    let _ = nix::sys::prctl::set_name(c"bryo-supervisor");
+    let Start { mut held, lower, plan, host, terminal, attach, run } = start;
+    if attach == Attach::Detached {
+        stdio::forget_streams();
+    }
+    let taken = held.take_over().map_err(|error| error.to_string());
+    let upper = held.directory().join("upper");
+    let open_stdin = held.record.settings.open_stdin;
+    let mut mine = Some((held, tool));
+    let server = taken.and_then(|()| {
+        Server::fork(lower, &upper, || {
+            if let Some((held, tool)) = mine.take() {
+                held.leave();
+                drop(tool);
+            }
+        })
+    });
+    let Some((mut held, tool)) = mine else { return 125 };
+    let container = Container { plan, host, terminal, attach, open_stdin, run };
+    let begun = server.map_err(Failure::from).and_then(|server| begin(server, container, &tool));
+    let (life, notice) = match begun {
+        Ok(running) => stay(&mut held, running, &tool),
+        Err(Failure { code, message }) => {
+            let (started, finished) = (String::new(), record::now());
+            let life = Life::Exited { code: code.into(), error: message.clone(), started, finished };
+            (life, Notice::Failed { code, message })
+        }
+    };
+    let notice = match (settle(held, life), notice) {
+        (Err(error), Notice::Ended { code, .. }) => Notice::Ended { code, error: Some(error.to_string()) },
+        (Err(error), Notice::Failed { code, message }) => Notice::Failed { code, message: format!("{message}; {error}") },
+        (_, notice) => notice,
+    };
+    // The tool may be gone; then nobody waits for this.
+    let _ = tell(&tool, &notice);
+    0
+}
+
+fn tell(tool: &Channel, notice: &Notice) -> nix::Result<()> {
+    tool.send(notice, &[] as &[OwnedFd])
+}
+
+/// Records the end, or removes the container.
+fn settle(mut held: Held, life: Life) -> Result<(), crate::containers::Error> {
+    match held.record.afterwards {
+        Afterwards::Keep => held.set_life(life),
+        Afterwards::Remove => held.remove(),
+    }
+}
+
+/// What is to be started, and how.
+struct Container {
+    plan: runtime::Plan,
+    host: Probe,
+    terminal: bool,
+    attach: Attach,
+    open_stdin: bool,
+    run: PathBuf,
+}
+
+/// Starts the container. The server opens image and writable layer while the child makes its namespaces.
+fn begin(server: Server, container: Container, tool: &Channel) -> Result<Running, Failure> {
+    match launch(&server, container, tool) {
+        Ok((init, relay)) => Ok(Running { server, init, relay, started: record::now() }),
+        Err(failure) => {
+            server.kill();
+            Err(failure)
+        }
+    }
+}
+
+fn launch(server: &Server, container: Container, tool: &Channel) -> Result<(Init, Relay), Failure> {
+    let Container { plan, host, terminal, attach, open_stdin, run } = container;
+    let (inside, outside) = match terminal {
+        true => stdio::terminal(attach),
+        false => stdio::pipes(attach, open_stdin)?,
+    };
+    let mut launch = runtime::spawn(plan, host, inside, &run)?;
+    let devices = launch.devices()?;
+    let ids = launch.id_maps().ok_or_else(|| "the user namespace has no known id maps".to_string())?;
+    server.serve(ids, devices)?;
+    server.opened()?;
+    server.watch()?;
+    let init = launch.go()?;
+    for warning in &init.warnings {
+        // Nobody to be warned is no reason to stop.
+        let _ = tell(tool, &Notice::Warning(warning.clone()));
+    }
+    server.guard(&init.pidfd)?;
+    let relay = outside.start(init.terminal.as_ref())?;
+    Ok((init, relay))
+}
+
+/// Stays until the command has ended and all it wrote was passed on.
+fn stay(held: &mut Held, running: Running, tool: &Channel) -> (Life, Notice) {
+    let Running { server, init, relay, started } = running;
+    let mut trouble = record_running(held, &server, &init, &started).err();
+    // A tool that is gone is noticed below.
+    let _ = tell(tool, &Notice::Started);
+    carry(&init, tool);
+    let mut code = reap(&init);
+    relay.drain();
+    let mut error = String::new();
+    if server.is_dead() && held.record.afterwards == Afterwards::Keep && code == 137 {
+        error = "the filesystem server was killed".into();
+        trouble.get_or_insert_with(|| error.clone());
+    }
+    match held.record.afterwards {
+        Afterwards::Keep => server.finish(),
+        Afterwards::Remove => server.kill(),
+    }
+    code = code.clamp(0, 255);
+    let life = Life::Exited { code, error, started, finished: record::now() };
+    (life, Notice::Ended { code, error: trouble })
+}
+
+fn record_running(held: &mut Held, server: &Server, init: &Init, started: &str) -> Result<(), String> {
+    let gone = || "the container ended before it could be recorded".to_string();
+    let life = Life::Running {
+        supervisor: Process::of(std::process::id().cast_signed()).ok_or_else(gone)?,
+        // Our child, not reaped yet: it is there even when it has ended.
+        init: Process::of(init.pid.as_raw()).ok_or_else(gone)?,
+        server: server.process,
+        started: started.into(),
+    };
+    held.set_life(life).map_err(|error| error.to_string())
+}
+
+/// Passes the tool's orders on until init ends. A tool that was killed takes the user's streams with it.
+fn carry(init: &Init, tool: &Channel) {
+    let mut listening = true;
+    loop {
+        let mut fds = vec![PollFd::new(init.pidfd.as_fd(), PollFlags::POLLIN)];
+        if listening {
+            fds.push(PollFd::new(tool.as_fd(), PollFlags::POLLIN));
+        }
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            Err(_) => return,
+            Ok(_) => {}
+        }
+        let ready = |at: usize| fds.get(at).and_then(PollFd::any).unwrap_or(false);
+        if ready(0) {
+            return;
+        }
+        if ready(1) {
+            match tool.receive() {
+                Ok(Some((order, _))) => obey(order, init),
+                Ok(None) | Err(_) => {
+                    listening = false;
+                    stdio::forget_streams();
+                }
+            }
+        }
+    }
+}
+
+fn obey(order: Order, init: &Init) {
+    match order {
+        Order::Signal(number) => {
+            if let Some(signal) = Signal::from_named_raw(number) {
+                // Init may have ended in between.
+                let _ = pidfd_send_signal(&init.pidfd, signal);
+            }
+        }
+        Order::Resize { rows, columns } => {
+            if let Some(master) = &init.terminal {
+                // A pty that is gone has no size.
+                let _ = sys::set_terminal_size(master.as_fd(), rows, columns);
+            }
+        }
+    }
+}
+
+/// Docker's exit code of init.
+fn reap(init: &Init) -> i32 {
+    loop {
+        match waitpid(init.pid, None) {
+            Ok(WaitStatus::Exited(_, code)) => return code,
+            Ok(WaitStatus::Signaled(_, signal, _)) => return 128 + signal as i32,
+            Ok(_) | Err(Errno::EINTR) => {}
+            // Only we reap it; whatever took it was not the container's own end.
+            Err(_) => return 137,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Who stays beside a container? The supervisor: forked by the tool, the parent of filesystem server and init, the owner
+//! of the FUSE connection and of the container's streams.
+//!
+//! [`start`] is the tool's side; `beside` is the supervisor's life; `server` that of the filesystem server.
+
+mod beside;
+mod protocol;
+mod server;
+mod stdio;
+mod terminal;
+mod tool;
+
+pub use stdio::Attach;
+pub use terminal::size as terminal_size;
+pub use tool::{Ending, SignalProxy, Supervisor, start};
+
+use std::path::PathBuf;
+
+use fuse_overlay::union::Lower;
+
+use super::record::Held;
+use super::runtime::Plan;
+use crate::host::Probe;
+
+/// All that a container needs to start.
+#[derive(Debug)]
+pub struct Start {
+    /// The container, locked.
+    pub held: Held,
+    /// Its image.
+    pub lower: Lower,
+    /// What the executor is to do.
+    pub plan: Plan,
+    /// The machine it was planned for.
+    pub host: Probe,
+    /// Whether the plan makes a pty.
+    pub terminal: bool,
+    /// The user's streams.
+    pub attach: Attach,
+    /// `$BRYO_RUN`.
+    pub run: PathBuf,
+}

@@ -1,0 +1,63 @@
+//! What do tool, supervisor and server say to each other? One enum per direction, one packet per message.
+
+use serde::{Deserialize, Serialize};
+
+/// From the supervisor to the tool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Notice {
+    /// Something could not be done as asked; the container goes on.
+    Warning(String),
+    /// The command runs.
+    Started,
+    /// It never ran: one line, and Docker's exit code.
+    Failed {
+        /// 125, 126 or 127.
+        code: u8,
+        /// What failed, on what, why, what would help.
+        message: String,
+    },
+    /// It ended, and all that is left of it is on disk or removed.
+    Ended {
+        /// As Docker has it: 128 + n after signal n.
+        code: i32,
+        /// What went wrong in ending it.
+        error: Option<String>,
+    },
+}
+
+/// From the tool to the supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Order {
+    /// Pass this signal to the command.
+    Signal(i32),
+    /// The user's terminal has changed its size, in characters.
+    Resize {
+        /// Lines.
+        rows: u16,
+        /// Columns.
+        columns: u16,
+    },
+}
+
+/// From the filesystem server to the supervisor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Answer {
+    /// Image and writable layer are open.
+    Open,
+    /// They are not, and why.
+    Failed(String),
+}
+
+/// From the supervisor to the filesystem server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Task {
+    /// Answer on the descriptors that come along, in a user namespace of these ids: (first, end) each.
+    Serve {
+        /// Mapped user ids.
+        uids: Vec<(u32, u32)>,
+        /// Mapped group ids.
+        gids: Vec<(u32, u32)>,
+    },
+    /// The container's init, as the pidfd that comes along: to be killed when the supervisor is gone.
+    Guard,
+}

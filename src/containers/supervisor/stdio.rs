@@ -1,0 +1,201 @@
+//! How do bytes travel between the user's streams and the container's? Pipes without `-t`, so that the streams stay
+//! apart; a pty with it. A thread each, so that a slow reader holds up nothing but its own stream.
+
+use std::fs::File;
+use std::io::{self, stderr, stdin, stdout};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread::JoinHandle;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, pipe2, read, write};
+
+use crate::containers::runtime::Stdio;
+
+/// Bytes moved at once.
+const CHUNK: usize = 64 << 10;
+
+/// What the user's streams are to the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attach {
+    /// Nothing: `-d`.
+    Detached,
+    /// What it writes is shown.
+    Output,
+    /// That, and it reads the user's input: `-i`.
+    InputAndOutput,
+}
+
+/// The supervisor's ends.
+pub(super) struct Outside {
+    attach: Attach,
+    pipes: Option<Pipes>,
+}
+
+struct Pipes {
+    /// None: the container reads /dev/null.
+    stdin: Option<OwnedFd>,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+/// Threads that move what the container wrote.
+pub(super) struct Relay {
+    outputs: Vec<JoinHandle<()>>,
+    /// A detached container's `-i` waits for somebody who attaches.
+    _held: Option<OwnedFd>,
+}
+
+/// Pipes between the container and us. `open_stdin`: `-i`, also of a detached container.
+pub(super) fn pipes(attach: Attach, open_stdin: bool) -> io::Result<(Stdio, Outside)> {
+    let (out, to_out) = pipe2(OFlag::O_CLOEXEC)?;
+    let (err, to_err) = pipe2(OFlag::O_CLOEXEC)?;
+    let (inside, stdin) = if open_stdin {
+        let (inside, outside) = pipe2(OFlag::O_CLOEXEC)?;
+        (inside, Some(outside))
+    } else {
+        (File::open("/dev/null")?.into(), None)
+    };
+    let pipes = Pipes { stdin, stdout: out, stderr: err };
+    Ok((Stdio::Fds([inside, to_out, to_err]), Outside { attach, pipes: Some(pipes) }))
+}
+
+/// The container makes its own pty; see [`Outside::start`].
+pub(super) fn terminal(attach: Attach) -> (Stdio, Outside) {
+    (Stdio::Terminal, Outside { attach, pipes: None })
+}
+
+impl Outside {
+    /// Starts the threads. `master` is the pty's, if there is one.
+    pub(super) fn start(self, master: Option<&OwnedFd>) -> io::Result<Relay> {
+        let show = self.attach != Attach::Detached;
+        let mut relay = Relay { outputs: Vec::new(), _held: None };
+        let (input, outputs) = match (self.pipes, master) {
+            (Some(pipes), _) => (pipes.stdin, vec![(pipes.stdout, User::Stdout), (pipes.stderr, User::Stderr)]),
+            (None, Some(master)) => {
+                (Some(master.try_clone()?), vec![(master.try_clone()?, User::Stdout)])
+            }
+            (None, None) => return Err(io::Error::other("the container's terminal is missing")),
+        };
+        for (from, user) in outputs {
+            let to = if show { user } else { User::Nobody };
+            relay.outputs.push(std::thread::Builder::new().spawn(move || output(&from, to))?);
+        }
+        match (input, self.attach) {
+            // Never joined: it ends with the process, or when either side closes.
+            (Some(to), Attach::InputAndOutput) => drop(std::thread::Builder::new().spawn(move || input_to(&to))?),
+            (input, _) => relay._held = input,
+        }
+        Ok(relay)
+    }
+}
+
+impl Relay {
+    /// Waits until everything that the container wrote has been passed on. To be called when no process of it is left.
+    pub(super) fn drain(self) {
+        for thread in self.outputs {
+            // A panic there has been printed; the exit code matters more.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum User {
+    Stdout,
+    Stderr,
+    Nobody,
+}
+
+/// Moves bytes until the container closes its side. When the user's side is closed, so is ours: the container's next
+/// write gets SIGPIPE, as it would without a container between.
+fn output(from: &OwnedFd, to: User) {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        // A pty whose last user is gone answers EIO.
+        let length = match read(from, &mut buffer) {
+            Err(Errno::EINTR) => continue,
+            Ok(0) | Err(_) => return,
+            Ok(length) => length,
+        };
+        let bytes = buffer.get(..length).unwrap_or_default();
+        let done = match to {
+            User::Stdout => write_all(stdout().as_fd(), bytes),
+            User::Stderr => write_all(stderr().as_fd(), bytes),
+            User::Nobody => Ok(()),
+        };
+        if done.is_err() {
+            return;
+        }
+    }
+}
+
+fn input_to(to: &OwnedFd) {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match read(stdin(), &mut buffer) {
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => wait_readable(stdin().as_fd()),
+            Ok(0) | Err(_) => return,
+            Ok(length) => {
+                if write_all(to.as_fd(), buffer.get(..length).unwrap_or_default()).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> nix::Result<()> {
+    while !bytes.is_empty() {
+        match write(to, bytes) {
+            Ok(length) => bytes = bytes.get(length..).unwrap_or_default(),
+            Err(Errno::EINTR) => {}
+            // Somebody else made the user's stream non-blocking.
+            Err(Errno::EAGAIN) => wait(to, PollFlags::POLLOUT),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn wait(on: BorrowedFd<'_>, event: PollFlags) {
+    // Interrupted or refused, the caller's own call tells.
+    let _ = poll(&mut [PollFd::new(on, event)], PollTimeout::NONE);
+}
+
+/// Waits until a descriptor has something to say.
+pub(super) fn wait_readable(on: BorrowedFd<'_>) {
+    let mut fds = [PollFd::new(on, PollFlags::POLLIN)];
+    while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
+}
+
+/// Has a descriptor something to say now? (Of a pidfd: is the process dead?)
+pub(super) fn is_readable(on: BorrowedFd<'_>) -> bool {
+    poll(&mut [PollFd::new(on, PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// Puts /dev/null in place of the user's streams, for a process that has no business with them.
+pub(super) fn forget_streams() {
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        // On failure the stream stays, which costs nothing but a terminal that is held a little longer.
+        let _ = dup2_stdin(&null);
+        let _ = dup2_stdout(&null);
+        let _ = dup2_stderr(&null);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_reader_stops_the_relay() {
+        let (out, to_out) = pipe2(OFlag::O_CLOEXEC).unwrap_or_else(|e| panic!("{e}"));
+        let thread = std::thread::spawn(move || output(&out, User::Nobody));
+        assert_eq!(write_all(to_out.as_fd(), &[7; 3 * CHUNK]), Ok(()));
+        drop(to_out);
+        assert!(thread.join().is_ok());
+    }
+}

@@ -1,0 +1,210 @@
+//! The tool's side: fork the supervisor, pass signals and the terminal's size to it, wait for the end.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use super::protocol::{Notice, Order};
+use super::terminal::{self, Raw};
+use super::{Attach, Start, beside};
+use crate::containers::runtime::channel::Channel;
+use crate::sys;
+
+/// A container's supervisor as the tool sees it.
+#[derive(Debug)]
+pub struct Supervisor {
+    channel: Channel,
+    pid: Pid,
+    signals: SignalFd,
+    terminal: bool,
+    attach: Attach,
+    proxy: SignalProxy,
+}
+
+/// What becomes of signals that the tool gets while the command runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignalProxy {
+    /// They go to the command.
+    Pass,
+    /// They are dropped: `--sig-proxy=false`.
+    Drop,
+}
+
+/// How it went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The command runs (what [`Supervisor::started`] waits for).
+    Started,
+    /// The command ended.
+    Exited {
+        /// As Docker has it.
+        code: i32,
+        /// What went wrong on the way.
+        trouble: Option<String>,
+    },
+    /// The command never ran.
+    Failed {
+        /// 125, 126 or 127.
+        code: u8,
+        /// One line.
+        message: String,
+    },
+    /// The supervisor was killed, and the container with it.
+    Lost,
+    /// This signal came before the command ran; nothing of it is left.
+    Interrupted(i32),
+}
+
+/// Forks the supervisor, which starts the container. To be called while the tool has one thread.
+///
+/// # Errors
+/// No process can be made.
+pub fn start(start: Start) -> io::Result<Supervisor> {
+    let (terminal, attach) = (start.terminal, start.attach);
+    let (ours, theirs) = Channel::pair()?;
+    let passed = passed_signals();
+    // Blocked before the fork, so that none is lost between; the supervisor unblocks them for itself.
+    passed.thread_block()?;
+    let signals = SignalFd::with_flags(&passed, SfdFlags::SFD_CLOEXEC)?;
+    let mut parts = Some((start, ours, theirs, signals));
+    let pid = sys::fork(|| {
+        let Some((start, ours, theirs, signals)) = parts.take() else { return 125 };
+        drop((ours, signals));
+        // Cannot fail with a valid set.
+        let _ = SigSet::all().thread_unblock();
+        beside::main(start, theirs)
+    })?;
+    let Some((start, channel, theirs, signals)) = parts else { return Err(io::Error::other("forked twice")) };
+    drop(theirs);
+    start.held.leave();
+    Ok(Supervisor { channel, pid, signals, terminal, attach, proxy: SignalProxy::Pass })
+}
+
+/// What a user or another program may send to the tool and means for the command. Not those that a fault in the tool
+/// itself raises, nor those about its own children and streams.
+fn passed_signals() -> SigSet {
+    let mut set = SigSet::empty();
+    let own = [
+        Signal::SIGKILL,
+        Signal::SIGSTOP,
+        Signal::SIGCHLD,
+        Signal::SIGPIPE,
+        Signal::SIGURG,
+        Signal::SIGSEGV,
+        Signal::SIGBUS,
+        Signal::SIGILL,
+        Signal::SIGFPE,
+        Signal::SIGABRT,
+        Signal::SIGSYS,
+        Signal::SIGTRAP,
+        Signal::SIGTTIN,
+        Signal::SIGTTOU,
+    ];
+    for signal in Signal::iterator().filter(|signal| !own.contains(signal)) {
+        set.add(signal);
+    }
+    set
+}
+
+impl Supervisor {
+    /// Waits until the command runs; it goes on without the tool.
+    ///
+    /// # Errors
+    /// The supervisor cannot be heard.
+    pub fn started(mut self, warn: &mut dyn FnMut(&str)) -> io::Result<Ending> {
+        self.next(warn, Until::Started)
+    }
+
+    /// Waits for the end of the command, passing signals to it.
+    ///
+    /// # Errors
+    /// The supervisor cannot be heard.
+    pub fn ended(mut self, proxy: SignalProxy, warn: &mut dyn FnMut(&str)) -> io::Result<Ending> {
+        self.proxy = proxy;
+        let raw = (self.terminal && self.attach == Attach::InputAndOutput).then(Raw::enter).flatten();
+        let ending = self.next(warn, Until::Ended);
+        drop(raw);
+        ending
+    }
+
+    fn next(&mut self, warn: &mut dyn FnMut(&str), until: Until) -> io::Result<Ending> {
+        let mut started = false;
+        loop {
+            let mut fds = [
+                PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                Err(error) => return Err(error.into()),
+                Ok(_) => {}
+            }
+            let [heard, signalled] = fds.map(|fd| fd.any().unwrap_or(false));
+            if heard {
+                match self.channel.receive()? {
+                    Some((Notice::Warning(text), _)) => warn(&text),
+                    Some((Notice::Started, _)) if until == Until::Started => return Ok(Ending::Started),
+                    Some((Notice::Started, _)) => {
+                        started = true;
+                        self.resize();
+                    }
+                    Some((Notice::Failed { code, message }, _)) => return Ok(Ending::Failed { code, message }),
+                    Some((Notice::Ended { code, error }, _)) => return Ok(Ending::Exited { code, trouble: error }),
+                    None => return Ok(self.lost()),
+                }
+            } else if signalled
+                && let Some(signal) = self.signals.read_signal()?
+                && let Some(ending) = self.pass(signal.ssi_signo.cast_signed(), started)
+            {
+                return Ok(ending);
+            }
+        }
+    }
+
+    /// Passes a signal on. Before the command runs nobody could take it: those that end a program end the start.
+    fn pass(&self, number: i32, started: bool) -> Option<Ending> {
+        match Signal::try_from(number) {
+            Ok(Signal::SIGWINCH) => self.resize(),
+            Ok(Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT) if !started => {
+                // It may have ended by itself.
+                let _ = kill(self.pid, Signal::SIGKILL);
+                self.lost();
+                return Some(Ending::Interrupted(number));
+            }
+            _ if self.proxy == SignalProxy::Pass => self.order(Order::Signal(number)),
+            _ => {}
+        }
+        None
+    }
+
+    fn resize(&self) {
+        if self.terminal
+            && let Some(size) = terminal::size()
+        {
+            self.order(Order::Resize { rows: size.rows, columns: size.columns });
+        }
+    }
+
+    fn order(&self, order: Order) {
+        // A supervisor that is gone is noticed by the next receive.
+        let _ = self.channel.send(&order, &[] as &[OwnedFd]);
+    }
+
+    fn lost(&self) -> Ending {
+        // It is dead or about to be; reaped here so that its lock is free for certain.
+        let _ = waitpid(self.pid, None);
+        Ending::Lost
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    Started,
+    Ended,
+}
