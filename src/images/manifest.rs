@@ -72,7 +72,7 @@ pub enum ManifestError {
     #[error("no matching manifest for {wanted} in the manifest list entries (it has: {available})")]
     NoPlatform {
         /// What was looked for.
-        wanted: Platform,
+        wanted: String,
         /// What there is.
         available: String,
     },
@@ -345,7 +345,7 @@ pub fn choose<'a>(entries: &'a [Descriptor], wanted: &Platform) -> Result<&'a De
                 .map(|p| p.to_string())
                 .collect();
             ManifestError::NoPlatform {
-                wanted: wanted.clone(),
+                wanted: wanted.to_string(),
                 available: printable(&available.join(", ")),
             }
         })

@@ -90,9 +90,9 @@ pub enum PullError {
         /// The image.
         name: String,
         /// By the user.
-        wanted: Platform,
+        wanted: String,
         /// By the config.
-        found: Platform,
+        found: String,
     },
     /// The store.
     #[error(transparent)]
@@ -264,8 +264,8 @@ fn fetch_documents(source: &Source, wanted: Option<&Platform>) -> Result<Documen
     match wanted {
         Some(wanted) if !wanted.accepts(&found) => Err(PullError::Platform {
             name,
-            wanted: wanted.clone(),
-            found,
+            wanted: wanted.to_string(),
+            found: found.to_string(),
         }),
         _ => Ok(Documents {
             digest,
@@ -330,7 +330,7 @@ fn fetch_layers(
     };
     std::thread::scope(|threads| {
         for _ in 0..AT_ONCE.min(queue.lock().len()) {
-            threads.spawn(&work);
+            threads.spawn(work);
         }
     });
     first_failure.into_inner().map_or(Ok(()), Err)
