@@ -24,4 +24,6 @@ if [ -d /sys/fs/cgroup/unified ] && grep -qw hugetlb /sys/fs/cgroup/unified/cgro
     mkdir -p /sys/fs/cgroup/hugetlb
     mount -t cgroup -o hugetlb hugetlb /sys/fs/cgroup/hugetlb
 fi
-exec python3 benches/measure.py "$what" --bryo target/x86_64-unknown-linux-gnu/release/bryo --rounds "${BRYO_BENCH_ROUNDS:-9}"
+serve_registry "${BRYO_TEST_IMAGES:-/var/cache/bryo-tests}/registry" readonly
+python3 benches/measure.py "$what" --registry "$registry" --rounds "${BRYO_BENCH_ROUNDS:-9}" \
+    --bryo target/x86_64-unknown-linux-gnu/release/bryo

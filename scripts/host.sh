@@ -42,3 +42,32 @@ need_cargo() {
         exit 1
     }
 }
+
+# serve_registry STORAGE readonly|writable: a docker-registry on a free loopback port, $registry, until the script ends.
+serve_registry() {
+    registry_dir=$(mktemp -d)
+    cat > "$registry_dir/config.yml" <<YML
+version: 0.1
+log: {level: info, accesslog: {disabled: true}}
+storage:
+  filesystem: {rootdirectory: $1}
+  delete: {enabled: true}
+  maintenance: {uploadpurging: {enabled: false}, readonly: {enabled: $([ "$2" = readonly ] && echo true || echo false)}}
+http: {addr: "127.0.0.1:0"}
+YML
+    docker-registry serve "$registry_dir/config.yml" > "$registry_dir/log" 2>&1 &
+    registry_pid=$!
+    trap end_registry EXIT
+    for _ in $(seq 100); do
+        registry=$(sed -n 's/.*listening on \([0-9.:]*\)".*/\1/p' "$registry_dir/log" 2> /dev/null || true)
+        [ -z "$registry" ] || return 0
+        sleep 0.1
+    done
+    echo "docker-registry does not start:" >&2
+    cat "$registry_dir/log" >&2
+    return 1
+}
+end_registry() {
+    kill "$registry_pid"
+    rm -rf "$registry_dir"
+}

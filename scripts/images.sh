@@ -8,6 +8,7 @@
 # They stay under $BRYO_TEST_IMAGES (default /var/cache/bryo-tests), readable by everyone: `registry` is the
 # storage directory, `*.tree` are podman's listings, `debs` is an apt repository. Delete the directory to start anew.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/host.sh"
 cache=${BRYO_TEST_IMAGES:-/var/cache/bryo-tests}
 work=$cache/work # root's own: buildah's and podman's storage, pristine tars
 export CONTAINERS_STORAGE_CONF=$work/storage.conf
@@ -16,33 +17,9 @@ debian_mirror=${BRYO_DEBIAN_MIRROR:-http://deb.debian.org/debian}
 
 say() { echo "images: $*" >&2; }
 
-# The registry, writable, while this script runs.
-start_registry() {
-    [ -z "$registry" ] || return 0
-    cat > "$work/registry.yml" <<YML
-version: 0.1
-log: {level: info, accesslog: {disabled: true}}
-storage:
-  filesystem: {rootdirectory: $cache/registry}
-  delete: {enabled: true}
-  maintenance: {uploadpurging: {enabled: false}}
-http: {addr: "127.0.0.1:0"}
-YML
-    rm -f "$work/registry.log" # a reader must not find the last one's port
-    docker-registry serve "$work/registry.yml" > "$work/registry.log" 2>&1 &
-    registry_pid=$!
-    trap 'kill $registry_pid' EXIT
-    for _ in $(seq 100); do
-        registry=$(sed -n 's/.*listening on \([0-9.:]*\)".*/\1/p' "$work/registry.log" 2> /dev/null || true)
-        [ -z "$registry" ] || return 0
-        sleep 0.1
-    done
-    say "docker-registry does not start:"; cat "$work/registry.log" >&2; exit 1
-}
-
 # push LOCAL-IMAGE NAME:TAG FORMAT COMPRESSION
 push() {
-    start_registry
+    [ -n "$registry" ] || serve_registry "$cache/registry" writable
     skopeo copy --quiet --format "$3" --dest-compress-format "$4" --dest-tls-verify=false \
         "containers-storage:localhost/$1" "docker://$registry/$2"
 }

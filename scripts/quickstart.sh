@@ -34,22 +34,8 @@ chmod 755 "$stage"
 install -m 755 "$binary" "$stage/bryo"
 install -m 755 scripts/as-user "$stage/as-user"
 
-cat > "$stage/registry.yml" <<YML
-version: 0.1
-log: {level: info, accesslog: {disabled: true}}
-storage:
-  filesystem: {rootdirectory: $images/registry}
-  maintenance: {uploadpurging: {enabled: false}, readonly: {enabled: true}}
-http: {addr: "127.0.0.1:0"}
-YML
-docker-registry serve "$stage/registry.yml" > "$stage/registry.log" 2>&1 &
-registry_pid=$!
-trap 'kill $registry_pid; rm -rf "$stage"' EXIT
-for _ in $(seq 100); do
-    registry=$(sed -n 's/.*listening on \([0-9.:]*\)".*/\1/p' "$stage/registry.log")
-    [ -z "$registry" ] || break
-    sleep 0.1
-done
+serve_registry "$images/registry" readonly
+trap 'end_registry; rm -rf "$stage"' EXIT
 
 cat > "$stage/tour" <<'TOUR'
 # What an ordinary user types. $1: an image; $2: where bryo is.

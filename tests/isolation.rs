@@ -144,12 +144,21 @@ fn sixteen_starts_at_once_leave_the_image_store_alone() {
     let (bryo, image) = Bryo::with_image("busybox");
     let state = || {
         let mut find = Command::new("find");
-        Done::of(find.arg(bryo.root()).args(["-type", "f", "-printf", "%p %s %T@ %C@\n"])).stdout
+        Done::of(
+            find.arg(bryo.root())
+                .args(["-type", "f", "-printf", "%p %s %T@ %C@\n"]),
+        )
+        .stdout
     };
     bryo.sh(&image, "true");
     let before = state();
-    let started: Vec<_> =
-        (0..16).map(|n| bryo.command(["run", "--rm", &image, "sh", "-c", &format!("exit {n}")]).spawn().unwrap()).collect();
+    let started: Vec<_> = (0..16)
+        .map(|n| {
+            bryo.command(["run", "--rm", &image, "sh", "-c", &format!("exit {n}")])
+                .spawn()
+                .unwrap()
+        })
+        .collect();
     for (n, mut child) in started.into_iter().enumerate() {
         assert_eq!(child.wait().unwrap().code(), Some(i32::try_from(n).unwrap()));
     }
