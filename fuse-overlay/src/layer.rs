@@ -1,6 +1,7 @@
 //! One pass over a layer's tar stream: bytes → stored tar, index, diff id, checksums.
 
 mod tree;
+mod walk;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};

@@ -13,7 +13,10 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(view) = View::from_bytes(bytes) else { return };
     let sound = view.check().is_ok();
     let walked = walk(&view);
-    assert!(!sound || walked.is_ok(), "check accepts what cannot be read: {walked:?}");
+    assert!(
+        !sound || walked.is_ok(),
+        "check accepts what cannot be read: {walked:?}"
+    );
 });
 
 /// Asks everything of every node. A node's failure does not end the walk.
@@ -65,10 +68,15 @@ fn ask(view: &View, node: NodeId) -> fuse_overlay::error::Result<()> {
 
 /// Puts the checksums right, which no fuzzer finds by chance.
 fn reseal(file: &mut [u8]) {
-    let Ok((mut header, _)) = Header::read_from_prefix(file) else { return };
+    let Ok((mut header, _)) = Header::read_from_prefix(file) else {
+        return;
+    };
     let sums_at = usize::try_from(header.block_sums.offset.get()).unwrap_or(usize::MAX);
     if let Some((covered, sums)) = file.split_at_mut_checked(sums_at) {
-        let blocks = covered.get(HEADER_SIZE as usize..).unwrap_or_default().chunks(BLOCK as usize);
+        let blocks = covered
+            .get(HEADER_SIZE as usize..)
+            .unwrap_or_default()
+            .chunks(BLOCK as usize);
         for (block, sum) in blocks.zip(sums.chunks_exact_mut(4)) {
             sum.copy_from_slice(&crc32c::crc32c(block).to_le_bytes());
         }

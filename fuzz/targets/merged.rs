@@ -8,8 +8,22 @@ use libfuzzer_sys::fuzz_target;
 
 /// Parts of paths: colliding names and all that the rules treat apart.
 const PARTS: [&[u8]; 16] = [
-    b"a", b"b", b"c", b".wh.a", b".wh.b", b".wh..wh..opq", b".wh..wh.x", b"..", b".", b"", b"a/b", b"b/c", b"a/b/c", b"/a",
-    b"c/a", b".wh.",
+    b"a",
+    b"b",
+    b"c",
+    b".wh.a",
+    b".wh.b",
+    b".wh..wh..opq",
+    b".wh..wh.x",
+    b"..",
+    b".",
+    b"",
+    b"a/b",
+    b"b/c",
+    b"a/b/c",
+    b"/a",
+    b"c/a",
+    b".wh.",
 ];
 
 fuzz_target!(|bytes: &[u8]| {
@@ -24,7 +38,10 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let mut merged = Vec::new();
     match merge(&views, [1; 32], &mut merged) {
-        Ok(()) => View::from_bytes(merged).expect("a merged index").check().expect("a merged index"),
+        Ok(()) => View::from_bytes(merged)
+            .expect("a merged index")
+            .check()
+            .expect("a merged index"),
         Err(MergeError::Link { .. }) => {}
         Err(other) => panic!("{other}"),
     }

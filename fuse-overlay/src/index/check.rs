@@ -14,6 +14,7 @@ const fn damaged(what: &'static str) -> LoadError {
 /// Verifies the header and the places of all sections in a file of these bytes.
 pub(super) fn header(file: &[u8]) -> Result<Header, LoadError> {
     let (header, _) = Header::read_from_prefix(file).map_err(|_| damaged("shorter than its header"))?;
+    let rest = file.get(size_of::<Header>()..HEADER_SIZE as usize);
     if header.magic != format::MAGIC {
         return Err(damaged("not an index"));
     }
@@ -22,6 +23,9 @@ pub(super) fn header(file: &[u8]) -> Result<Header, LoadError> {
     }
     if header.header_crc.get() != header.own_crc() {
         return Err(damaged("checksum of the header"));
+    }
+    if !rest.is_some_and(|rest| rest.iter().all(|&byte| byte == 0)) {
+        return Err(damaged("bytes behind the header"));
     }
     if !matches!(header.kind.get(), format::KIND_LAYER | format::KIND_MERGED) {
         return Err(damaged("kind"));
@@ -70,7 +74,7 @@ fn counts(header: &Header) -> Result<(), LoadError> {
     let records = |section: Section, size: usize| {
         let size = size as u64;
         let length = section.length.get();
-        if length % size == 0 {
+        if length.is_multiple_of(size) {
             Ok(length / size)
         } else {
             Err(damaged("a section of broken records"))
@@ -152,7 +156,11 @@ fn leaf(view: &View, node: NodeId, kind: Kind) -> Result<(), LoadError> {
         end = extent.file_offset + extent.length;
     }
     if kind == Kind::Symlink {
-        view.target(node).map_err(|_| damaged("a symlink's target"))?;
+        let target = view.target(node).map_err(|_| damaged("a symlink's target"))?;
+        let size = view.node(node).map_err(|_| damaged("a node"))?.size.get();
+        if target.len() as u64 != size {
+            return Err(damaged("length of a symlink's target"));
+        }
     }
     view.link_below(node).map_err(|_| damaged("a link's target"))?;
     Ok(())

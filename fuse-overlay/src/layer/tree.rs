@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::walk::{Stop, Walk};
 use crate::attr::{Kind, Time};
 use crate::index::build::{BuildError, Builder, Content, Hides, Marks, NewNode};
 use crate::index::view::Extent;
@@ -16,8 +17,6 @@ const MAX_NODES: usize = 1 << 23;
 const MAX_EXTENTS: usize = 1 << 23;
 /// Most bytes of extended attributes and link targets of one layer.
 const MAX_BLOB: usize = 1 << 30;
-/// As many symlinks as Linux follows in one path (`MAXSYMLINKS`).
-const MAX_SYMLINKS: usize = 40;
 
 /// How the OCI image spec (layer.md, "Whiteouts") spells what hides.
 const WHITEOUT: &[u8] = b".wh.";
@@ -26,8 +25,8 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 const AUFS: &[u8] = b".wh..wh.";
 
 /// Place of a node in [`Tree::nodes`].
-type Index = usize;
-const ROOT: Index = 0;
+pub(super) type Index = usize;
+pub(super) const ROOT: Index = 0;
 
 /// The tree of one tar.
 #[derive(Debug)]
@@ -48,8 +47,9 @@ struct Node {
     what: What,
 }
 
+/// What a node is and holds.
 #[derive(Debug)]
-enum What {
+pub(super) enum What {
     Directory {
         marks: Marks,
         entries: BTreeMap<Box<Name>, Child>,
@@ -65,8 +65,8 @@ enum What {
 
 /// What a name stands for; at least one of the two.
 #[derive(Debug, Default, Clone, Copy)]
-struct Child {
-    node: Option<Index>,
+pub(super) struct Child {
+    pub(super) node: Option<Index>,
     whiteout: bool,
 }
 
@@ -338,7 +338,8 @@ impl Tree {
         }
     }
 
-    fn child(&self, dir: Index, name: &Name) -> Result<Option<&Child>, Fault> {
+    /// What a name in a directory stands for.
+    pub(super) fn child(&self, dir: Index, name: &Name) -> Result<Option<&Child>, Fault> {
         match self.nodes.get(dir) {
             Some(Node {
                 what: What::Directory { entries, .. },
@@ -346,6 +347,11 @@ impl Tree {
             }) => Ok(entries.get(name)),
             _ => Err(NOT_A_DIRECTORY),
         }
+    }
+
+    /// What a node is.
+    pub(super) fn what(&self, node: Index) -> Option<&What> {
+        self.nodes.get(node).map(|node| &node.what)
     }
 
     /// Lays the tree out for an index, directory by directory.
@@ -391,7 +397,7 @@ impl Tree {
     }
 }
 
-const NOT_A_DIRECTORY: Fault = "its parent is not a directory";
+pub(super) const NOT_A_DIRECTORY: Fault = "its parent is not a directory";
 
 fn add_to(builder: &mut Builder, node: &Node) -> Result<NodeId, BuildError> {
     let xattrs: Vec<(&[u8], &[u8])> = node
@@ -449,7 +455,7 @@ fn components(path: &[u8]) -> Result<Vec<&Name>, Fault> {
     parts.map(|part| Name::new(part).map_err(name_fault)).collect()
 }
 
-fn name_fault(error: NameError) -> Fault {
+pub(super) fn name_fault(error: NameError) -> Fault {
     match error {
         NameError::Empty => "an empty name",
         NameError::TooLong => "a name of more than 255 bytes",
@@ -475,87 +481,5 @@ fn last_of<'a>(path: &mut Vec<&'a Name>) -> Result<Last<'a>, Fault> {
         Some(hidden) => Ok(Last::Whiteout(
             Name::new(hidden).map_err(|_| "a whiteout of no name")?,
         )),
-    }
-}
-
-/// The way along a path, through the symlinks of the tree.
-struct Walk {
-    /// The directories from the root to here, with their names.
-    trail: Vec<(Index, Vec<u8>)>,
-    /// What is still to go, the next last. The lowest `own` are the path's own, the others come from symlinks.
-    todo: Vec<Vec<u8>>,
-    own: usize,
-    symlinks: usize,
-}
-
-/// Where a walk stops.
-enum Stop {
-    /// At its end.
-    Directory(Index),
-    /// At a name that is not there; `in_link` if a symlink's target asked for it.
-    Missing {
-        dir: Index,
-        name: Box<Name>,
-        in_link: bool,
-    },
-}
-
-impl Walk {
-    fn new(path: &[&Name]) -> Walk {
-        let todo = path.iter().rev().map(|name| name.as_bytes().to_vec()).collect();
-        Walk {
-            trail: vec![(ROOT, Vec::new())],
-            todo,
-            own: path.len(),
-            symlinks: 0,
-        }
-    }
-
-    fn enter(&mut self, dir: Index) {
-        self.trail.push((dir, Vec::new()));
-    }
-
-    fn go(&mut self, tree: &Tree) -> Result<Stop, Fault> {
-        while let Some(component) = self.todo.pop() {
-            let in_link = self.todo.len() >= self.own;
-            self.own = self.own.min(self.todo.len());
-            let dir = self.trail.last().map_or(ROOT, |&(dir, _)| dir);
-            let name = match component.as_slice() {
-                b"" | b"." => continue,
-                b".." => {
-                    if self.trail.len() > 1 {
-                        self.trail.pop();
-                    }
-                    continue;
-                }
-                name => Name::new(name).map_err(name_fault)?,
-            };
-            let Some(node) = tree.child(dir, name)?.and_then(|child| child.node) else {
-                return Ok(Stop::Missing {
-                    dir,
-                    name: name.to_boxed(),
-                    in_link,
-                });
-            };
-            match tree.nodes.get(node).map(|node| &node.what) {
-                Some(What::Directory { .. }) => self.trail.push((node, component)),
-                Some(What::Symlink(target)) => self.follow(target)?,
-                _ => return Err(NOT_A_DIRECTORY),
-            }
-        }
-        Ok(Stop::Directory(self.trail.last().map_or(ROOT, |&(dir, _)| dir)))
-    }
-
-    fn follow(&mut self, target: &[u8]) -> Result<(), Fault> {
-        self.symlinks += 1;
-        if self.symlinks > MAX_SYMLINKS {
-            return Err("too many symlinks on the way");
-        }
-        if target.starts_with(b"/") {
-            self.trail.truncate(1);
-        }
-        self.todo
-            .extend(target.split(|&byte| byte == b'/').rev().map(<[u8]>::to_vec));
-        Ok(())
     }
 }

@@ -106,21 +106,30 @@ fn install_handler() -> io::Result<()> {
     Ok(())
 }
 
-extern "C" fn on_sigbus(_signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-    // SAFETY: the kernel hands a valid siginfo, and for SIGBUS it holds the faulting address.
-    let address = unsafe { (*info).si_addr() }.addr();
+extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    // SAFETY: the kernel hands a valid siginfo, and for a fault it holds the address.
+    let (address, code) = unsafe { ((*info).si_addr().addr(), (*info).si_code) };
+    // Codes above 0 are the kernel's: a fault, not a signal that a process sent.
+    let is_fault = code > 0;
     let inside = |slot: &&Slot| {
         let start = slot.start.load(Ordering::Acquire);
         start != FREE && start <= address && address < slot.end.load(Ordering::Relaxed)
     };
-    match TABLE.iter().find(inside) {
-        Some(slot) if put_zero_page(address) => slot.lost.store(true, Ordering::Release),
-        // The instruction faults again, now into the action that was there before.
-        // SAFETY: the action was filled by the kernel, or is the default.
-        _ => unsafe {
-            let default: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(libc::SIGBUS, PREVIOUS.get().unwrap_or(&default), ptr::null_mut());
-        },
+    if let Some(slot) = TABLE.iter().find(inside).filter(|_| is_fault) {
+        // First, so that no thread reads the zeros and believes them.
+        slot.lost.store(true, Ordering::Release);
+        if put_zero_page(address) {
+            return;
+        }
+    }
+    // SAFETY: the action was filled by the kernel, or is the default. A fault is repeated when we return, and then meets
+    // that action; a signal that was sent must be sent again.
+    unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, PREVIOUS.get().unwrap_or(&default), ptr::null_mut());
+        if !is_fault {
+            libc::raise(signal);
+        }
     }
 }
 
@@ -134,4 +143,76 @@ fn put_zero_page(address: usize) -> bool {
     // be made in a signal handler.
     let mapped = unsafe { libc::mmap(page, PAGE, libc::PROT_READ, flags, -1, 0) };
     mapped != libc::MAP_FAILED
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use super::*;
+
+    /// Two pages of ones.
+    fn file() -> File {
+        let file = tempfile::tempfile().unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[1; 8192], 0).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_cut_file_reads_as_zeros_and_is_lost() {
+        let (cut, whole) = (file(), file());
+        let (cut_map, whole_map) = (Mapping::new(&cut).unwrap(), Mapping::new(&whole).unwrap());
+        assert_eq!(cut_map.bytes()[8191], 1);
+        cut.set_len(4096).unwrap();
+        assert_eq!((cut_map.bytes()[0], cut_map.is_lost()), (1, false));
+        assert_eq!((cut_map.bytes()[8191], cut_map.is_lost()), (0, true));
+        assert_eq!((whole_map.bytes()[8191], whole_map.is_lost()), (1, false));
+    }
+
+    #[test]
+    fn slots_are_used_again() {
+        let file = file();
+        for _ in 0..SLOTS + 10 {
+            Mapping::new(&file).unwrap();
+        }
+    }
+
+    /// Names the test that a child process runs to its death.
+    const DIE: &str = "BRYO_TEST_DIE_BY";
+
+    #[test]
+    fn other_faults_and_sent_signals_still_end_the_process() {
+        match std::env::var(DIE).as_deref() {
+            Ok("fault") => {
+                let (ours, other) = (file(), file());
+                let _ours = Mapping::new(&ours).unwrap();
+                // SAFETY: nobody but this thread knows the file.
+                let map = unsafe { Mmap::map(&other).unwrap() };
+                other.set_len(0).unwrap();
+                std::process::exit(map[0].into());
+            }
+            Ok("signal") => {
+                let ours = file();
+                let _ours = Mapping::new(&ours).unwrap();
+                // std's own handler lets a first one pass: it takes it for a fault that will come again.
+                for _ in 0..2 {
+                    nix::sys::signal::raise(nix::sys::signal::Signal::SIGBUS).unwrap();
+                }
+                std::process::exit(0);
+            }
+            _ => {}
+        }
+        for way in ["fault", "signal"] {
+            let name = "sys::mapping::tests::other_faults_and_sent_signals_still_end_the_process";
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            let status = child
+                .args(["--exact", name])
+                .env(DIE, way)
+                .output()
+                .unwrap()
+                .status;
+            assert_eq!(status.signal(), Some(libc::SIGBUS), "{way}: {status}");
+        }
+    }
 }

@@ -236,12 +236,12 @@ impl Stack {
 
     fn put(&mut self, layer: &mut Layer, at: Path, entry: &Entry) -> Result<(), Refused> {
         let old = layer.names.get(&at).copied();
-        if let (Kind::Directory, Some(old)) = (&entry.kind, old) {
-            if self.files[old].kind == Kind::Directory {
-                self.files[old].meta = entry.meta.clone();
-                layer.implied.remove(&at);
-                return Ok(());
-            }
+        if let (Kind::Directory, Some(old)) = (&entry.kind, old)
+            && self.files[old].kind == Kind::Directory
+        {
+            self.files[old].meta = entry.meta.clone();
+            layer.implied.remove(&at);
+            return Ok(());
         }
         let inode = match &entry.kind {
             Kind::HardLink(target) => self.link(layer, target, &entry.meta)?,
