@@ -6,13 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::errno::Errno;
 
-use super::ids::IdMap;
+use super::ids::{IdMap, SET_ID_BITS};
 use super::reply::{Added, Form, Listing, Reply};
 use super::request::{Operation, Request};
 use super::sync::Unsynced;
 use super::wire::{self, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, GetXattrOut, OpenOut, WriteOut};
 use crate::attr::{Attr, Ino, Kind};
-use crate::union::{SetAttr, Tree};
+use crate::union::{Caller, SetAttr, Tree};
 
 /// A tree as the kernel talks to it.
 pub(super) struct Adapter {
@@ -22,7 +22,8 @@ pub(super) struct Adapter {
 }
 
 /// How a request ends.
-enum End {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
     /// With the reply as it was filled.
     Answered,
     /// The kernel waits for no answer.
@@ -32,15 +33,18 @@ enum End {
 type Ended = Result<End, Errno>;
 
 impl Adapter {
-    /// Handles one message. Returns the bytes to send back, if any.
-    pub(super) fn handle<'r>(&self, message: &[u8], reply: &'r mut Reply) -> Option<&'r [u8]> {
+    /// Handles one message, and leaves the answer in `reply`.
+    pub(super) fn handle(&self, message: &[u8], reply: &mut Reply) -> End {
         reply.clear();
         let request = match Request::decode(message) {
             Ok(request) => request,
-            Err((Some(header), errno)) => return Some(reply.finish(header.unique, Err(errno))),
+            Err((Some(header), errno)) => {
+                reply.finish(header.unique, Err(errno));
+                return End::Answered;
+            }
             Err((None, _)) => {
                 tracing::error!(len = message.len(), "FUSE message without a header");
-                return None;
+                return End::Silent;
             }
         };
         let header = request.header;
@@ -62,11 +66,12 @@ impl Adapter {
             self.unsynced.mark();
         }
         tracing::trace!(error = ended.as_ref().err().map(|errno| errno.desc()));
-        match ended {
-            Ok(End::Answered) => Some(reply.finish(header.unique, Ok(()))),
-            Ok(End::Silent) => None,
-            Err(errno) => Some(reply.finish(header.unique, Err(errno))),
-        }
+        let (end, result) = match ended {
+            Ok(end) => (end, Ok(())),
+            Err(errno) => (End::Answered, Err(errno)),
+        };
+        reply.finish(header.unique, result);
+        end
     }
 
     fn answer(&self, request: &Request<'_>, reply: &mut Reply) -> Ended {
@@ -111,19 +116,22 @@ impl Adapter {
                 offset,
                 data,
                 kill_priv,
-            } => tree.write(caller, ino, *offset, data, *kill_priv).and_then(|()| {
-                Ok(reply.push_struct(&WriteOut {
-                    size: data.len() as u32,
-                    padding: 0,
-                })?)
-            }),
+            } => self
+                .minding_set_id(ino, reply, || tree.write(caller, ino, *offset, data, *kill_priv))
+                .and_then(|()| {
+                    Ok(reply.push_struct(&WriteOut {
+                        size: data.len() as u32,
+                        padding: 0,
+                    })?)
+                }),
             Operation::ReadDir { cookie, size } => self.list(ino, *cookie, *size, Form::Names, reply),
             Operation::ReadDirPlus { cookie, size } => {
                 self.list(ino, *cookie, *size, Form::Attributes, reply)
             }
-            Operation::Fallocate { how, offset, length } => {
-                tree.fallocate(caller, ino, *how, *offset, *length)
-            }
+            Operation::Fallocate { how, offset, length } => self.minding_set_id(ino, reply, || {
+                tree.fallocate(caller, ino, *how, *offset, *length)?;
+                self.take_set_id(caller, ino)
+            }),
             Operation::Fsync => tree.fsync(ino).map(|_durable| ()),
             Operation::Statfs => self.statfs(reply),
             Operation::Release => Ok(()),
@@ -220,6 +228,34 @@ impl Adapter {
             self.tree.looked_up(ino);
             Some(self.ids.shown(&attr))
         });
+        Ok(())
+    }
+
+    /// Runs an operation that may clear set-id bits. The kernel leaves that to us (HANDLE_KILLPRIV_V2) and then does not
+    /// ask for the mode again, so it is told; else a file could be run with the bits that it has lost.
+    fn minding_set_id(
+        &self,
+        ino: Ino,
+        reply: &mut Reply,
+        operation: impl FnOnce() -> crate::error::Result<()>,
+    ) -> crate::error::Result<()> {
+        let before = self.tree.getattr(ino)?.perm;
+        let done = operation();
+        if before & SET_ID_BITS != 0 {
+            reply.outdates(ino);
+        }
+        done
+    }
+
+    /// Clears set-id bits where the kernel does not say whether the caller may keep them: inside a user namespace none may.
+    fn take_set_id(&self, caller: &Caller, ino: Ino) -> crate::error::Result<()> {
+        if self.tree.getattr(ino)?.perm & SET_ID_BITS != 0 {
+            let set = SetAttr {
+                kill_priv: true,
+                ..SetAttr::default()
+            };
+            self.tree.setattr(caller, ino, &set)?;
+        }
         Ok(())
     }
 

@@ -9,7 +9,8 @@ use crate::attr::Attr;
 
 /// "nobody" of Linux, shown for an owner that is not mapped, if it is mapped itself.
 const OVERFLOW_ID: u32 = 65534;
-const SET_ID_BITS: u16 = 0o6000;
+/// Set-user-id and set-group-id.
+pub(super) const SET_ID_BITS: u16 = 0o6000;
 
 /// Which ids the mount's user namespace maps, as ranges inside it. The kernel refuses most work on an inode whose owner
 /// it cannot map, so it is told another owner then: 65534 if that is mapped, else 0, and no set-id bits.

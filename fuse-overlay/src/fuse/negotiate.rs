@@ -44,6 +44,11 @@ const WANTED: &[(&str, Flags, &str)] = &[
         1 << 18,
         "lookups in one directory do not queue up",
     ),
+    (
+        "POSIX_ACL",
+        1 << 20,
+        "access control lists, in an unprivileged mount too",
+    ),
     ("MAX_PAGES", 1 << 22, "messages of up to 1 MiB"),
     (
         "CACHE_SYMLINKS",
@@ -145,7 +150,7 @@ mod tests {
     #[test]
     fn asks_for_what_the_table_lists_and_never_for_what_loses_data() {
         let out = answer(&ALL).unwrap();
-        assert_eq!(out.flags, 0x73c7_e061, "{:#x}", out.flags);
+        assert_eq!(out.flags, 0x73d7_e061, "{:#x}", out.flags);
         assert_eq!(out.flags2, 0);
         for (never, why) in [
             (1 << 1, "POSIX_LOCKS: local locks survive a restart of the server"),

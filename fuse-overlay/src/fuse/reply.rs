@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use zerocopy::{Immutable, IntoBytes};
 
 use super::negotiate::MAX_WRITE;
-use super::wire::{self, AttrOut, Dirent, EntryOut, OutHeader};
+use super::wire::{self, AttrOut, Dirent, EntryOut, InvalInodeOut, NOTIFY_INVAL_INODE, OutHeader};
 use crate::attr::{Attr, Ino, Kind};
 
 const HEADER: usize = size_of::<OutHeader>();
@@ -20,6 +20,8 @@ pub(super) struct Reply {
     /// Room for the largest answer, touched only as far as it was ever used. The header's place comes first.
     bytes: Box<[u8]>,
     len: usize,
+    /// Whose attributes the kernel must forget before it hears the answer.
+    stale: Option<Ino>,
 }
 
 impl Reply {
@@ -28,12 +30,39 @@ impl Reply {
         Reply {
             bytes: vec![0; HEADER + MAX_WRITE as usize].into_boxed_slice(),
             len: HEADER,
+            stale: None,
         }
     }
 
     /// Starts anew.
     pub(super) fn clear(&mut self) {
         self.len = HEADER;
+        self.stale = None;
+    }
+
+    /// Says that the operation changed attributes of `ino` that the kernel believes to know: those which it never asks
+    /// for after such an operation.
+    pub(super) fn outdates(&mut self, ino: Ino) {
+        self.stale = Some(ino);
+    }
+
+    /// The notification that [`Reply::outdates`] asked for.
+    pub(super) fn notification(&self) -> Option<[u8; HEADER + size_of::<InvalInodeOut>()]> {
+        // An offset below 0 spares the pages; so the kernel takes no lock that the request might hold.
+        let out = InvalInodeOut {
+            ino: self.stale?.0,
+            off: -1,
+            len: 0,
+        };
+        let header = OutHeader {
+            len: 40,
+            error: NOTIFY_INVAL_INODE,
+            unique: 0,
+        };
+        let mut message = [0; HEADER + size_of::<InvalInodeOut>()];
+        message[..HEADER].copy_from_slice(header.as_bytes());
+        message[HEADER..].copy_from_slice(out.as_bytes());
+        Some(message)
     }
 
     /// Adds bytes. ERANGE if they do not fit, which only an extended attribute could bring about.
@@ -85,8 +114,8 @@ impl Reply {
         Ok(())
     }
 
-    /// The finished message.
-    pub(super) fn finish(&mut self, unique: u64, result: Result<(), Errno>) -> &[u8] {
+    /// Completes the message, which is then [`Reply::message`].
+    pub(super) fn finish(&mut self, unique: u64, result: Result<(), Errno>) {
         let error = match result {
             Ok(()) => 0,
             Err(errno) => {
@@ -106,6 +135,10 @@ impl Reply {
         if let Some(place) = self.bytes.get_mut(..HEADER) {
             place.copy_from_slice(header.as_bytes());
         }
+    }
+
+    /// The finished message.
+    pub(super) fn message(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 }
@@ -224,26 +257,25 @@ fn wire_attr(attr: &Attr) -> wire::Attr {
     }
 }
 
-/// Reads a finished message back.
-#[cfg(test)]
-pub(super) fn split(message: &[u8]) -> (OutHeader, &[u8]) {
-    zerocopy::FromBytes::read_from_prefix(message).unwrap()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use zerocopy::FromBytes;
 
+    fn finished(reply: &mut Reply, unique: u64, result: Result<(), Errno>) -> (OutHeader, &[u8]) {
+        reply.finish(unique, result);
+        OutHeader::read_from_prefix(reply.message()).unwrap()
+    }
+
     #[test]
     fn an_error_carries_nothing_and_always_an_errno_that_the_kernel_takes() {
         let mut reply = Reply::new();
         reply.push(b"half an answer").unwrap();
-        let (header, rest) = split(reply.finish(7, Err(Errno::ENOENT)));
+        let (header, rest) = finished(&mut reply, 7, Err(Errno::ENOENT));
         assert_eq!((header.len, header.error, header.unique), (16, -2, 7));
         assert!(rest.is_empty());
         reply.clear();
-        let (header, _) = split(reply.finish(8, Err(Errno::UnknownErrno)));
+        let (header, _) = finished(&mut reply, 8, Err(Errno::UnknownErrno));
         assert_eq!(header.error, -5);
     }
 
@@ -255,7 +287,7 @@ mod tests {
         assert!(listing.add(Ino(3), Kind::Regular, 2, b"a name of 24 bytes......") == Added::Yes);
         assert!(listing.add(Ino(4), Kind::Regular, 3, b"x") == Added::Full);
         listing.complete(|_| None);
-        let (header, rest) = split(reply.finish(1, Ok(())));
+        let (header, rest) = finished(&mut reply, 1, Ok(()));
         assert_eq!((header.len, rest.len()), (16 + 48 + 48, 96));
         assert_eq!(Dirent::read_from_prefix(&rest[48..]).unwrap().0.off, 2);
     }

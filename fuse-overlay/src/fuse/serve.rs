@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use parking_lot::Mutex;
 use zerocopy::FromBytes;
 
-use super::adapter::Adapter;
+use super::adapter::{Adapter, End};
 use super::ids::IdMap;
 use super::negotiate::{self, MAX_WRITE};
 use super::reply::Reply;
@@ -96,7 +96,8 @@ fn handshake(device: &mut File) -> io::Result<Connection> {
             Ok(out) => reply.push_struct(out),
             Err(_) => Err(Errno::EPROTO),
         };
-        send(device, reply.finish(header.unique, result));
+        reply.finish(header.unique, result);
+        send(device, reply.message());
         tracing::debug!(
             minor = init.minor,
             flags = init.flags,
@@ -210,8 +211,12 @@ impl Server {
             } else {
                 Some(seat)
             };
-            if let Some(answer) = self.adapter.handle(bytes, &mut reply) {
-                send(&device, answer);
+            let end = self.adapter.handle(bytes, &mut reply);
+            if let Some(notification) = reply.notification() {
+                send(&device, &notification);
+            }
+            if end == End::Answered {
+                send(&device, reply.message());
             }
             seat = kept.unwrap_or_else(|| self.seat.lock());
         }

@@ -64,6 +64,8 @@ pub(super) mod fattr {
 pub(super) const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 /// `fuse_setxattr_in.setxattr_flags`: setting this access ACL clears the set-group-id bit.
 pub(super) const SETXATTR_ACL_KILL_SGID: u32 = 1 << 0;
+/// `fuse_out_header.error` of a message that answers no request: forget an inode's attributes.
+pub(super) const NOTIFY_INVAL_INODE: i32 = 2;
 /// `fuse_open_out.open_flags`: keep the page cache of earlier opens.
 pub(super) const FOPEN_KEEP_CACHE: u32 = 1 << 1;
 /// `fuse_open_out.open_flags`: no FLUSH at close.
@@ -104,6 +106,7 @@ wire! {
         attr_valid_nsec: u32, attr: Attr,
     }
     AttrOut = 104 { attr_valid: u64, attr_valid_nsec: u32, dummy: u32, attr: Attr }
+    InvalInodeOut = 24 { ino: u64, off: i64, len: i64 }
     OpenOut = 16 { fh: u64, open_flags: u32, backing_id: u32 }
     ForgetIn = 8 { nlookup: u64 }
     BatchForgetIn = 8 { count: u32, dummy: u32 }

@@ -1,0 +1,277 @@
+//! A mount to test in: the test's body runs as root of a user namespace of its own, the server in another process
+//! outside it, as with a container.
+//!
+//! The test binary runs itself twice more for that, under the same test's name: as the *server* and, below `unshare`, as
+//! the *inside*, which mounts, hands the devices over a socket to the server, and runs the body. The first process, the
+//! *director*, waits for both. So a body is a plain closure, and its panic is the test's failure.
+// Each test file is a crate that uses a part of this.
+#![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
+#![allow(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod image;
+
+use std::fs;
+use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fuse_overlay::fuse::{IdMap, mount, open_devices, serve};
+use fuse_overlay::union::{Limits, Tree};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::unistd::{Gid, Uid};
+
+pub use image::{Layer, MTIME, Meta};
+
+/// What a process of a test does, told by this variable; the director has none.
+const ROLE: &str = "FUSE_OVERLAY_TEST_ROLE";
+/// Where the test's layers, upper and mount point lie.
+const DIR: &str = "FUSE_OVERLAY_TEST_DIR";
+/// No test may take longer: a hang is a failure.
+const PATIENCE: Duration = Duration::from_secs(120);
+const DEVICES: usize = 2;
+
+/// Which ids the test's user namespace maps.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Ids {
+    /// 0 alone, as a user without a range in /etc/subuid has it.
+    One,
+    /// 0 to 65535; only root can run such a test without helpers, another user's run says so and maps one.
+    Range,
+}
+
+/// What a body sees.
+pub struct Inside {
+    /// The mount.
+    pub root: PathBuf,
+    /// The server's pid.
+    pub server: i32,
+}
+
+impl Inside {
+    /// Runs a shell script in the mount's root. Panics if it fails; returns what it printed.
+    pub fn sh(&self, script: &str) -> String {
+        let mut command = Command::new("/bin/bash");
+        command
+            .args(["-euo", "pipefail", "-c", script])
+            .current_dir(&self.root)
+            .stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{script}\n{}\n{text}\n{errors}",
+            output.status
+        );
+        text
+    }
+
+    /// A path in the mount.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+}
+
+/// Mounts `layers`, lowest first, under an empty writable layer and runs `body` inside.
+pub fn in_mount<F: Fn(&Inside)>(ids: Ids, layers: &[Layer], body: F) {
+    in_mounts(ids, layers, &[&body]);
+}
+
+/// The same with several bodies, the mount taken down and made again between them.
+///
+/// To be called as the last thing of a test, from the test's own function.
+pub fn in_mounts<'a>(ids: Ids, layers: &[Layer], bodies: &[&'a (dyn Fn(&Inside) + 'a)]) {
+    let role = std::env::var(ROLE).unwrap_or_default();
+    match role.split_once(' ') {
+        Some(("inside", number)) => run_inside(bodies[number.parse::<usize>().unwrap()]),
+        Some(("server", _)) => run_server(),
+        _ => {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir(dir.path().join("mnt")).unwrap();
+            fs::create_dir(dir.path().join("upper")).unwrap();
+            image::store(layers, dir.path());
+            for number in 0..bodies.len() {
+                direct(ids, number, dir.path());
+            }
+        }
+    }
+}
+
+fn direct(ids: Ids, number: usize, dir: &Path) {
+    let (inside_end, server_end) = UnixStream::pair().unwrap();
+    let server = spawn(myself(&format!("server {number}"), dir, &[]), server_end);
+    let wide = ids == Ids::Range && Uid::effective().is_root();
+    if ids == Ids::Range && !wide {
+        eprintln!("note: not root, so this test maps one id only");
+    }
+    // With a range the maps are written from here, and its first exec would lose the capabilities of an unmapped user.
+    let map: &[&str] = if wide {
+        &["--keep-caps"]
+    } else {
+        &["--map-root-user"]
+    };
+    let inside = myself(
+        &format!("inside {number}"),
+        dir,
+        &[&["unshare", "--user", "--mount"], map].concat(),
+    );
+    let inside = spawn(inside, inside_end);
+    if wide {
+        write_maps(inside.id());
+    }
+    finish("inside", inside);
+    finish("server", server);
+}
+
+/// This very test again, in another role, with `before` before its command line.
+fn myself(role: &str, dir: &Path, before: &[&str]) -> Command {
+    let thread = std::thread::current();
+    let test = thread
+        .name()
+        .expect("a test's thread has its name; --test-threads=1 takes it away")
+        .to_owned();
+    let exe = std::env::current_exe().unwrap();
+    let line: Vec<&str> = before
+        .iter()
+        .copied()
+        .chain([exe.to_str().unwrap(), &test])
+        .collect();
+    let mut command = Command::new(line[0]);
+    command
+        .args(&line[1..])
+        .args(["--exact", "--nocapture", "--include-ignored"]);
+    command.env(ROLE, role).env(DIR, dir);
+    command
+}
+
+fn spawn(mut command: Command, stdin: UnixStream) -> Child {
+    command
+        .stdin(OwnedFd::from(stdin))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn write_maps(pid: u32) {
+    let own = fs::read_link("/proc/self/ns/user").unwrap();
+    let theirs = || fs::read_link(format!("/proc/{pid}/ns/user")).unwrap();
+    wait_until("a new user namespace", || theirs() != own);
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{pid}/{map}"), "0 0 65536").unwrap();
+    }
+}
+
+fn finish(who: &str, mut child: Child) {
+    let deadline = Instant::now() + PATIENCE;
+    // Both outputs are read side by side, else a full pipe would stop the child.
+    let read = |mut pipe: Box<dyn Read + Send>| {
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            pipe.read_to_string(&mut text).map(|_| text)
+        })
+    };
+    let output = [
+        read(Box::new(child.stdout.take().unwrap())),
+        read(Box::new(child.stderr.take().unwrap())),
+    ];
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None if Instant::now() > deadline => {
+                child.kill().unwrap();
+                panic!("{who}: not finished after {PATIENCE:?}");
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let output = output.map(|thread| thread.join().unwrap().unwrap()).concat();
+    // A body that kills the server says so by this file.
+    let killed = who == "server" && status.code().is_none();
+    if killed {
+        use std::os::unix::process::ExitStatusExt;
+        assert_eq!(status.signal(), Some(9), "{who}: {status}\n{output}");
+    } else {
+        assert!(status.success(), "{who}: {status}\n{output}");
+    }
+}
+
+fn run_inside(body: &dyn Fn(&Inside)) {
+    wait_until("id maps", || {
+        !fs::read_to_string("/proc/self/uid_map")
+            .unwrap()
+            .trim()
+            .is_empty()
+    });
+    wait_until("gid map", || {
+        !fs::read_to_string("/proc/self/gid_map")
+            .unwrap()
+            .trim()
+            .is_empty()
+    });
+    nix::unistd::setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0)).unwrap();
+    nix::unistd::setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).unwrap();
+    let root = PathBuf::from(std::env::var_os(DIR).unwrap()).join("mnt");
+    let devices = open_devices(DEVICES).unwrap();
+    mount(devices[0].as_fd(), &root).unwrap();
+    let mut socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    let fds: Vec<_> = devices.iter().map(AsRawFd::as_raw_fd).collect();
+    let pid = std::process::id().to_ne_bytes();
+    let rights = [ControlMessage::ScmRights(&fds)];
+    sendmsg::<()>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(&pid)],
+        &rights,
+        MsgFlags::empty(),
+        None,
+    )
+    .unwrap();
+    // Only the server's descriptors keep the connection, so its end is seen here.
+    drop(devices);
+    let mut pid = [0; 4];
+    socket.read_exact(&mut pid).unwrap();
+    body(&Inside {
+        root,
+        server: i32::from_ne_bytes(pid),
+    });
+}
+
+fn run_server() {
+    let mut socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    let mut space = nix::cmsg_space!([i32; DEVICES]);
+    let mut pid = [0; 4];
+    let mut buffer = [IoSliceMut::new(&mut pid)];
+    let message = recvmsg::<()>(
+        socket.as_raw_fd(),
+        &mut buffer,
+        Some(&mut space),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    );
+    let message = message.unwrap();
+    let Some(ControlMessageOwned::ScmRights(fds)) = message.cmsgs().unwrap().next() else {
+        panic!("no devices came");
+    };
+    // SAFETY: the kernel has just made these descriptors for this process, and nobody else knows them.
+    let devices: Vec<OwnedFd> = fds
+        .into_iter()
+        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+        .collect();
+    let dir = PathBuf::from(std::env::var_os(DIR).unwrap());
+    let ids = IdMap::of_process(u32::from_ne_bytes(pid)).unwrap();
+    let tree = Tree::open(image::load(&dir), &dir.join("upper"), Limits::default()).unwrap();
+    socket.write_all(&std::process::id().to_ne_bytes()).unwrap();
+    drop(socket);
+    serve(tree, ids, devices).unwrap();
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "no {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
