@@ -7,9 +7,11 @@ use clap::Parser;
 
 mod containers;
 mod images;
+mod inspect;
 mod output;
 mod pull;
 mod report;
+mod system;
 mod template;
 
 use report::Failure;
@@ -23,11 +25,18 @@ struct Cli {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[allow(clippy::large_enum_variant)] // One value, once.
 enum Command {
     #[command(flatten)]
     Images(images::Command),
     #[command(flatten)]
     Containers(containers::Command),
+    /// Show all that is known of containers or images
+    Inspect(inspect::Inspect),
+    /// Show which program this is
+    Version(system::Format),
+    /// Show what there is, and where
+    Info(system::Format),
 }
 
 /// Runs the command line of this process.
@@ -35,18 +44,25 @@ pub fn main() -> ExitCode {
     start_log();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) if error.exit_code() == 0 => {
-            // Help or version; a closed pipe (`| head`) is the reader's wish.
-            let _ = error.print();
-            return ExitCode::SUCCESS;
+        Err(error) if is_answer(&error) => {
+            let shown = output::put(&error.render().to_string());
+            return shown.map_or_else(Failure::report, |()| ExitCode::SUCCESS);
         }
         Err(error) => return Failure::from(error).report(),
     };
     let done = match cli.command {
         Command::Images(command) => command.run(),
         Command::Containers(command) => command.run(),
+        Command::Inspect(command) => command.run(),
+        Command::Version(format) => system::version(&format),
+        Command::Info(format) => system::info(&format),
     };
     done.unwrap_or_else(Failure::report)
+}
+
+/// Help or version was asked for; a family of commands alone (`bryo image`) asks for its help.
+fn is_answer(error: &clap::Error) -> bool {
+    error.exit_code() == 0 || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
 }
 
 /// `BRYO_LOG=debug` or `BRYO_LOG=bryo::images=trace` writes a log to stderr. Without it nothing is set up.

@@ -81,10 +81,11 @@ pub fn add(store: &Store, claim: Claim, new: &New) -> Result<Image, Error> {
     }
     let record = record(store, id, &config, &claim.layers, new)?;
     layers::open(store, &claim.layers)?;
+    // From here on no prune looks: documents are not claimed.
+    let mut change = Change::begin(store)?;
     for (digest, bytes) in [(record.manifest, new.manifest), (id, new.config)] {
         store_blob(store, &digest, bytes)?;
     }
-    let mut change = Change::begin(store)?;
     change.put(record);
     change.save()?;
     let record = change

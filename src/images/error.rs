@@ -34,10 +34,10 @@ pub enum Error {
     #[error("{0} is the beginning of more than one image id")]
     Ambiguous(String),
     /// A removal that would take away what is used.
-    #[error("unable to remove {name} ({must}) - {reason}")]
+    #[error("conflict: unable to {action} ({must}) - {reason}")]
     Conflict {
-        /// As the user typed it.
-        name: String,
+        /// What was to be done, on what.
+        action: String,
         /// "must be forced", or "cannot be forced".
         must: &'static str,
         /// Who uses it.

@@ -2,13 +2,20 @@
 
 pub mod archive;
 mod arrive;
+pub mod check;
 mod error;
+mod glob;
+pub mod inspect;
 pub mod layers;
+pub mod list;
 pub mod manifest;
 pub mod names;
+pub mod prune;
 pub mod pull;
 pub mod reference;
 pub mod registry;
+pub mod remove;
+mod sweep;
 
 use std::fs;
 use std::io::ErrorKind;

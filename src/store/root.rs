@@ -96,6 +96,10 @@ impl Store {
     pub fn claims(&self) -> PathBuf {
         self.root.join("claims")
     }
+    /// Where the locks of the root's objects lie.
+    pub fn locks(&self) -> PathBuf {
+        self.root.join("locks")
+    }
     /// Where stored layers lie.
     pub fn layers(&self) -> PathBuf {
         self.root.join("layers")
@@ -139,7 +143,7 @@ impl Store {
 
     /// Locks an object of the root (`references`, `content`, `layer-<hex>`, …), waiting for others to let go.
     pub fn lock(&self, object: &str, mode: Mode) -> Result<Lock, Error> {
-        Lock::acquire(&self.root.join("locks").join(object), mode)
+        Lock::acquire(&self.locks().join(object), mode)
     }
 
     /// A new file that a rename will bring into the root.

@@ -8,10 +8,13 @@ use serde_json::Value;
 use super::printf::printf;
 use super::value::{Term, is_true, plain, type_name};
 
+/// Answers a field that is called with arguments; `None` if there is no such method.
+pub(crate) type Method<'a> = &'a dyn Fn(&str, &[Option<Value>]) -> Option<Value>;
+
 /// What a template can call besides the functions that all have.
 pub(crate) struct Functions<'a> {
     /// A field that is called with arguments: Docker's contexts have `.Label "name"`.
-    pub(crate) method: &'a dyn Fn(&str, &[Option<Value>]) -> Option<Value>,
+    pub(crate) method: Method<'a>,
     /// The line of column titles: functions that would change a title leave it.
     pub(crate) is_header: bool,
 }

@@ -88,7 +88,7 @@ pub(super) fn parse(text: &str, is_function: &dyn Fn(&str) -> bool) -> Result<Tr
             nodes,
             defined: parser.defined,
         }),
-        End::End => Err(parser.error("unexpected {{end}}")),
+        End::Closed => Err(parser.error("unexpected {{end}}")),
         End::Else(_) => Err(parser.error("unexpected {{else}}")),
     }
 }
@@ -96,7 +96,7 @@ pub(super) fn parse(text: &str, is_function: &dyn Fn(&str) -> bool) -> Result<Tr
 /// What ended a list of nodes.
 enum End {
     Text,
-    End,
+    Closed,
     /// The word after `else`, if any: `if` or `with`.
     Else(Option<String>),
 }
@@ -181,7 +181,7 @@ impl Parser<'_> {
             "end" => {
                 self.next();
                 self.close("end")?;
-                Ok(Some(End::End))
+                Ok(Some(End::Closed))
             }
             "else" => {
                 self.next();
@@ -289,12 +289,12 @@ impl Parser<'_> {
         };
         let (body, end) = self.nodes(inside)?;
         let otherwise = match end {
-            End::End => Vec::new(),
+            End::Closed => Vec::new(),
             End::Text => return Err(self.error("unexpected EOF")),
             // `else if` shares the `end` of its `if`.
             End::Else(Some(keyword)) => vec![self.deeper(|parser| parser.conditional(&keyword, outside))?],
             End::Else(None) => match self.nodes(outside)? {
-                (nodes, End::End) => nodes,
+                (nodes, End::Closed) => nodes,
                 (_, End::Text) => return Err(self.error("unexpected EOF")),
                 (_, End::Else(_)) => return Err(self.error("expected end; found {{else}}")),
             },
@@ -322,7 +322,7 @@ impl Parser<'_> {
             }
         };
         let (nodes, end) = self.deeper(|parser| parser.nodes(Within::Block))?;
-        if !matches!(end, End::End) {
+        if !matches!(end, End::Closed) {
             return Err(self.error(format!("unexpected {{{{else}}}} or EOF in {keyword} clause")));
         }
         self.defined.insert(name.clone(), nodes);

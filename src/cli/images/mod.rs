@@ -1,0 +1,86 @@
+//! Commands on images.
+
+mod history;
+mod inspect;
+mod list;
+mod prune;
+mod remove;
+mod store;
+mod tag;
+
+use std::process::ExitCode;
+
+use super::report::Failure;
+use crate::images::remove::Use;
+use crate::store::Store;
+
+pub(super) use inspect::found as inspect_image;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Download an image from a registry or an archive
+    Pull(super::pull::Pull),
+    /// List images
+    Images(list::List),
+    /// Remove one or more images
+    Rmi(remove::Remove),
+    /// Create a tag that refers to an image
+    Tag(tag::Tag),
+    /// Show how an image was made
+    History(history::History),
+    /// Work on images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Work on the store
+    #[command(subcommand)]
+    Store(store::StoreCommand),
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Download an image from a registry or an archive
+    Pull(super::pull::Pull),
+    /// List images
+    #[command(name = "ls", alias = "list")]
+    List(list::List),
+    /// Remove one or more images
+    #[command(name = "rm", alias = "remove")]
+    Remove(remove::Remove),
+    /// Create a tag that refers to an image
+    Tag(tag::Tag),
+    /// Show how an image was made
+    History(history::History),
+    /// Show all that is known of one or more images
+    Inspect(inspect::Inspect),
+    /// Remove images that nothing uses
+    Prune(prune::Prune),
+}
+
+impl Command {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        let store = Store::open()?;
+        match self {
+            Command::Pull(pull) | Command::Image(ImageCommand::Pull(pull)) => return pull.run(&store),
+            Command::Images(list) | Command::Image(ImageCommand::List(list)) => list.run(&store)?,
+            Command::Rmi(remove) | Command::Image(ImageCommand::Remove(remove)) => return remove.run(&store),
+            Command::Tag(tag) | Command::Image(ImageCommand::Tag(tag)) => tag.run(&store)?,
+            Command::History(history) | Command::Image(ImageCommand::History(history)) => {
+                history.run(&store)?
+            }
+            Command::Image(ImageCommand::Inspect(inspect)) => return inspect.run(&store),
+            Command::Image(ImageCommand::Prune(prune)) => prune.run(&store)?,
+            Command::Store(command) => return command.run(&store),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The images that containers were made from: what a removal must leave.
+fn uses(_store: &Store) -> Result<Vec<Use>, Failure> {
+    Ok(Vec::new())
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}

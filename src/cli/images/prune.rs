@@ -1,0 +1,80 @@
+//! `image prune`: frees what nothing uses, after a question.
+
+use std::io::{BufRead, Write};
+
+use super::remove::familiar;
+use super::{now, uses};
+use crate::cli::output::{human_size, put};
+use crate::cli::report::Failure;
+use crate::images::list::Filters;
+use crate::images::names::References;
+use crate::images::prune::{Which, prune};
+use crate::images::remove::Removed;
+use crate::store::Store;
+
+/// Flags of `image prune`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Prune {
+    /// Remove all images that no container was made from, not only those without a tag
+    #[arg(short, long)]
+    all: bool,
+    /// Remove only images for which this holds (until, label, label!)
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Prune {
+    pub(crate) fn run(self, store: &Store) -> Result<(), Failure> {
+        if let Some(other) = self.filter.iter().find(|filter| !is_prune_filter(filter)) {
+            return Err(Failure::new(format!("invalid filter '{other}'"))
+                .hint(Some("until, label and label! work here")));
+        }
+        let (which, what) = match self.all {
+            true => (
+                Which::Unused,
+                "all images without at least one container associated to them",
+            ),
+            false => (Which::Dangling, "all dangling images"),
+        };
+        if !self.force && !confirmed(what)? {
+            return Err(Failure::new("image prune has been cancelled"));
+        }
+        let filters = Filters::parse(&self.filter, &References::load(store)?, now())?;
+        let pruned = prune(store, which, &filters, &uses(store)?)?;
+        let mut text = String::new();
+        if !pruned.removed.is_empty() {
+            text.push_str("Deleted Images:\n");
+            for removed in &pruned.removed {
+                text.push_str(&match removed {
+                    Removed::Untagged(name) => format!("untagged: {}\n", familiar(name)),
+                    Removed::Deleted(digest) => format!("deleted: {digest}\n"),
+                });
+            }
+            text.push('\n');
+        }
+        text.push_str(&format!("Total reclaimed space: {}\n", human_size(pruned.bytes)));
+        put(&text)
+    }
+}
+
+/// Those of Docker's `image prune`; the others choose by what `images` shows.
+fn is_prune_filter(filter: &str) -> bool {
+    matches!(filter.split('=').next(), Some("until" | "label" | "label!"))
+}
+
+fn confirmed(what: &str) -> Result<bool, Failure> {
+    let unread = |error| Failure::new(format!("cannot ask: {error}")).hint(Some("-f does not ask"));
+    let mut out = std::io::stderr().lock();
+    write!(
+        out,
+        "WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] "
+    )
+    .map_err(unread)?;
+    out.flush().map_err(unread)?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).map_err(unread)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

@@ -1,0 +1,64 @@
+//! `inspect`: all that is known of something, whatever it is.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::images::inspect_image;
+use super::output::{inspected, put};
+use super::report::Failure;
+use crate::store::Store;
+
+/// Flags of `inspect`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Inspect {
+    /// json, or a Go template
+    #[arg(short, long)]
+    format: Option<String>,
+    /// Look only for things of this kind
+    #[arg(long = "type")]
+    kind: Option<Kind>,
+    /// Names, ids or beginnings of ids
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    Image,
+}
+
+impl Inspect {
+    /// Prints what was found, then what was not.
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        let store = Store::open()?;
+        let mut objects = Vec::new();
+        let mut missing = Vec::new();
+        for name in &self.names {
+            match self.find(&store, name)? {
+                Some(object) => objects.push(object),
+                None => missing.push(name),
+            }
+        }
+        if !objects.is_empty() || self.format.is_none() {
+            put(&inspected(&objects, self.format.as_deref())?)?;
+        }
+        let kind = match self.kind {
+            Some(Kind::Image) => "image",
+            None => "object",
+        };
+        for name in &missing {
+            // Docker's words to the letter: scripts look for them.
+            eprintln!("Error: No such {kind}: {name}");
+        }
+        Ok(if missing.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    fn find(&self, store: &Store, name: &str) -> Result<Option<Value>, Failure> {
+        Ok(inspect_image(store, name, self.format.as_deref())?)
+    }
+}

@@ -1,0 +1,303 @@
+//! `images`, `rmi`, `tag`, `inspect`, `image prune`, `store check` as a user types them, and killed at every step.
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+
+use common::Bryo;
+use serde_json::Value;
+
+/// A store with busybox of an archive, as `busybox:oci`.
+fn with_busybox() -> Bryo {
+    let bryo = Bryo::new();
+    bryo.ok(["pull", "-q", &archive()]);
+    bryo
+}
+
+fn archive() -> String {
+    format!(
+        "oci-archive:{}",
+        common::images().join("busybox.oci.tar").display()
+    )
+}
+
+fn id(bryo: &Bryo) -> String {
+    bryo.ok(["images", "-q", "--no-trunc"])
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// All files of the image store but lists and locks, sorted.
+fn objects(bryo: &Bryo) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for directory in ["layers", "merged", "blobs/sha256", "tmp", "claims"] {
+        let entries = fs::read_dir(bryo.root().join(directory)).unwrap();
+        found.extend(entries.map(|entry| entry.unwrap().path()));
+    }
+    found.sort();
+    found
+}
+
+fn tar(bryo: &Bryo) -> PathBuf {
+    let is_tar = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "tar");
+    objects(bryo).into_iter().find(is_tar).expect("a layer")
+}
+
+#[test]
+fn images_lists_as_docker_does() {
+    let bryo = with_busybox();
+    bryo.ok(["tag", "busybox:oci", "quay.io/a/b"]);
+    let table = bryo.ok(["images"]);
+    let mut lines = table.lines();
+    let title = lines.next().unwrap_or_default();
+    assert_eq!(
+        title.split_whitespace().collect::<Vec<_>>().join(" "),
+        "REPOSITORY TAG IMAGE ID CREATED SIZE"
+    );
+    assert!(
+        table.contains("\nbusybox") && table.contains("\nquay.io/a/b"),
+        "{table}"
+    );
+    let format = "{{.Repository}}:{{.Tag}}";
+    assert_eq!(
+        bryo.ok(["images", "--format", format]),
+        "busybox:oci\nquay.io/a/b:latest\n"
+    );
+    assert_eq!(
+        bryo.ok(["images", "busybox", "--format", format]),
+        "busybox:oci\n"
+    );
+    assert_eq!(
+        bryo.ok(["image", "ls", "--filter", "reference=*/*/b", "--format", format]),
+        "quay.io/a/b:latest\n"
+    );
+    assert_eq!(bryo.ok(["images", "-q", "--filter", "label=nothing"]), "");
+    assert_eq!(bryo.ok(["images", "-q", "--filter", "dangling=true"]), "");
+    assert!(bryo.ok(["images", "--digests"]).contains("DIGEST"));
+    let json: Value =
+        serde_json::from_str(bryo.ok(["images", "busybox", "--format", "json"]).trim()).unwrap();
+    assert_eq!(json["Tag"], "oci");
+    assert!(
+        bryo.ok(["images", "--format", "table {{.ID}}\\t{{.Size}}"])
+            .starts_with("IMAGE ID       SIZE\n")
+    );
+    assert!(
+        bryo.fails(1, ["images", "--filter", "colour=red"])
+            .contains("invalid filter 'colour=red'")
+    );
+    assert!(
+        bryo.fails(1, ["images", "--format", "{{.Nope}}"])
+            .contains("Nope")
+    );
+    assert!(
+        bryo.fails(125, ["images", "--nope"])
+            .contains("unknown flag: --nope")
+    );
+}
+
+#[test]
+fn a_name_goes_first_and_the_image_with_its_last() {
+    let bryo = with_busybox();
+    bryo.ok(["tag", "busybox:oci", "other:1"]);
+    assert_eq!(bryo.ok(["rmi", "other:1"]), "Untagged: other:1\n");
+    bryo.ok(["tag", "busybox:oci", "other:1"]);
+    let id = id(&bryo);
+    let short = id
+        .trim_start_matches("sha256:")
+        .get(..12)
+        .unwrap_or_default()
+        .to_owned();
+    let conflict = bryo.fails(1, ["rmi", &short]);
+    let wanted =
+        format!("conflict: unable to delete {short} (must be forced) - image is referenced in multiple");
+    assert!(conflict.contains(&wanted), "{conflict}");
+    let removed = bryo.ok(["rmi", "-f", &short]);
+    assert!(
+        removed.starts_with("Untagged: busybox:oci\nUntagged: other:1\n"),
+        "{removed}"
+    );
+    assert!(removed.contains(&format!("Deleted: {id}\n")), "{removed}");
+    assert_eq!(objects(&bryo), Vec::<PathBuf>::new());
+    assert_eq!(
+        bryo.fails(1, ["rmi", "other:1"]),
+        "bryo: No such image: other:1\n"
+    );
+    bryo.ok(["rmi", "-f", "other:1"]);
+}
+
+#[test]
+fn what_fails_does_not_keep_the_others() {
+    let bryo = with_busybox();
+    let done = bryo.run(["rmi", "nothing", "busybox:oci"]);
+    assert_eq!(done.status.code(), Some(1), "{done}");
+    assert!(done.stdout.contains("Untagged: busybox:oci"), "{done}");
+    assert!(done.stderr.contains("No such image: nothing"), "{done}");
+}
+
+#[test]
+fn inspect_has_dockers_shape() {
+    let bryo = with_busybox();
+    let objects: Value = serde_json::from_str(&bryo.ok(["image", "inspect", "busybox:oci"])).unwrap();
+    let object = &objects[0];
+    assert_eq!(object["Id"], Value::from(id(&bryo)));
+    assert_eq!(object["RepoTags"][0], "busybox:oci");
+    assert_eq!(object["Os"], "linux");
+    assert_eq!(object["RootFS"]["Type"], "layers");
+    assert!(
+        object["RootFS"]["Layers"][0]
+            .as_str()
+            .is_some_and(|layer| layer.starts_with("sha256:"))
+    );
+    assert!(
+        object["Config"]["Env"][0]
+            .as_str()
+            .is_some_and(|variable| variable.starts_with("PATH="))
+    );
+    let format = "{{index .RepoTags 0}} {{json .Config.Cmd}} {{with .Config.Healthcheck}}x{{end}}{{.Config.Labels.no}}";
+    let shown = bryo.ok(["inspect", "--type", "image", "--format", format, "busybox:oci"]);
+    assert_eq!(shown, "busybox:oci [\"/bin/sh\"] <no value>\n");
+    let done = bryo.run(["image", "inspect", "nothing"]);
+    assert_eq!(
+        (done.status.code(), done.stdout.as_str()),
+        (Some(1), "[]\n"),
+        "{done}"
+    );
+    assert_eq!(done.stderr, "Error: No such image: nothing\n");
+}
+
+#[test]
+fn prune_takes_what_nobody_names_and_what_the_dead_left() {
+    let bryo = with_busybox();
+    fs::write(bryo.root().join("tmp/1-0"), [0; 1000]).unwrap();
+    fs::write(
+        bryo.root()
+            .join("layers")
+            .join(format!("{}.tar", "ab".repeat(32))),
+        [0; 500],
+    )
+    .unwrap();
+    let kept = objects(&bryo).len() - 2;
+    assert_eq!(
+        bryo.ok(["image", "prune", "-f"]),
+        "Total reclaimed space: 1.5kB\n"
+    );
+    assert_eq!(objects(&bryo).len(), kept);
+    assert!(bryo.fails(1, ["image", "prune"]).contains("cancelled"));
+    assert_eq!(
+        bryo.ok(["image", "prune", "-af", "--filter", "label=nothing"]),
+        "Total reclaimed space: 0B\n"
+    );
+    let pruned = bryo.ok(["image", "prune", "-af"]);
+    assert!(
+        pruned.starts_with("Deleted Images:\nuntagged: busybox:oci\ndeleted: sha256:"),
+        "{pruned}"
+    );
+    assert_eq!(objects(&bryo), Vec::<PathBuf>::new());
+    assert_eq!(bryo.ok(["images", "-q"]), "");
+}
+
+#[test]
+fn check_makes_indexes_again_and_names_what_is_lost() {
+    let bryo = with_busybox();
+    assert!(bryo.ok(["store", "check"]).ends_with(": all whole\n"));
+    for (ending, byte) in [("index", 5000), ("index", 20)] {
+        for path in objects(&bryo)
+            .iter()
+            .filter(|path| path.extension().is_some_and(|found| found == ending))
+        {
+            let mut bytes = fs::read(path).unwrap();
+            bytes[byte] ^= 1;
+            fs::write(path, bytes).unwrap();
+        }
+        let repaired = bryo.ok(["store", "check"]);
+        assert!(repaired.ends_with(": 2 repaired\n"), "{repaired}");
+        assert!(bryo.ok(["store", "check"]).ends_with(": all whole\n"));
+    }
+    let tar = tar(&bryo);
+    let mut bytes = fs::read(&tar).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&tar, bytes).unwrap();
+    let done = bryo.run(["store", "check"]);
+    assert_eq!(done.status.code(), Some(1), "{done}");
+    assert!(
+        done.stdout.contains("lost; what helps: bryo pull busybox:oci"),
+        "{done}"
+    );
+    bryo.ok(["pull", "-q", &archive()]);
+    assert!(bryo.ok(["store", "check"]).ends_with(": all whole\n"));
+    assert!(bryo.ok(["image", "prune", "-f"]).contains("MB"));
+}
+
+#[test]
+fn a_prune_beside_pulls_takes_nothing_from_them() {
+    let bryo = Bryo::new();
+    std::thread::scope(|scope| {
+        let pulling = scope.spawn(|| {
+            for _ in 0..10 {
+                bryo.ok(["pull", "-q", &archive()]);
+                bryo.run(["rmi", "busybox:oci"]);
+            }
+            bryo.ok(["pull", "-q", &archive()]);
+        });
+        while !pulling.is_finished() {
+            bryo.ok(["image", "prune", "-f"]);
+        }
+    });
+    assert!(bryo.ok(["store", "check"]).ends_with(": all whole\n"));
+}
+
+/// Kills `args` before each of its steps in turn, until it gets through. After each kill the store must be whole, and
+/// `again` makes it as it was before.
+fn killed_at_every_step(bryo: &Bryo, args: &[&str], again: &dyn Fn(&Bryo)) {
+    for step in 1.. {
+        let done = common::Done::of(bryo.command(args).env("BRYO_FAILPOINT", step.to_string()));
+        let check = bryo.run(["store", "check"]);
+        assert!(check.status.success(), "{args:?} killed at step {step}: {check}");
+        assert!(
+            !check.stdout.contains("lost"),
+            "{args:?} killed at step {step}: {check}"
+        );
+        if done.status.success() {
+            assert!(
+                step > 3,
+                "{args:?} has only {step} steps: are there no failpoints in this build?"
+            );
+            return;
+        }
+        assert!(done.status.code().is_none(), "{done}");
+        again(bryo);
+    }
+}
+
+#[test]
+fn killed_anywhere_the_store_stays_whole_and_work_goes_on() {
+    let bryo = Bryo::new();
+    let pull = ["pull", "-q", &archive()];
+    killed_at_every_step(&bryo, &pull, &|bryo| {
+        bryo.run(["rmi", "-f", "busybox:oci"]);
+    });
+    let present = |bryo: &Bryo| {
+        bryo.ok(["pull", "-q", &archive()]);
+    };
+    killed_at_every_step(&bryo, &["tag", "busybox:oci", "other:1"], &|bryo| {
+        bryo.run(["rmi", "other:1"]);
+    });
+    bryo.ok(["rmi", "other:1"]);
+    killed_at_every_step(&bryo, &["rmi", "busybox:oci"], &present);
+    present(&bryo);
+    killed_at_every_step(&bryo, &["image", "prune", "-af"], &present);
+    assert_eq!(objects(&bryo), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn version_and_info_answer_templates() {
+    let bryo = Bryo::new();
+    let version = bryo.ok(["version", "--format", "{{.Client.Version}}"]);
+    assert_eq!(version.trim(), env!("CARGO_PKG_VERSION"));
+    let root = bryo.ok(["info", "-f", "{{.DockerRootDir}}"]);
+    assert_eq!(root.trim(), bryo.root().display().to_string());
+    assert!(bryo.ok(["image"]).contains("prune"));
+}
