@@ -138,6 +138,23 @@ fn what_fails_does_not_keep_the_others() {
 }
 
 #[test]
+fn what_a_container_was_made_from_stays() {
+    let bryo = with_busybox();
+    let container = bryo.ok(["create", "--name", "web", "busybox:oci", "true"]);
+    let short = container.get(..12).unwrap_or_default();
+    let conflict = bryo.fails(1, ["rmi", "busybox:oci"]);
+    let wanted = "conflict: unable to remove repository reference \"busybox:oci\" (must force) - container";
+    assert!(conflict.contains(&format!("{wanted} {short} is using")), "{conflict}");
+    bryo.ok(["image", "prune", "-af"]);
+    assert_eq!(bryo.ok(["rmi", "-f", "busybox:oci"]), "Untagged: busybox:oci\n");
+    assert!(bryo.ok(["store", "check"]).starts_with("1 images"));
+    assert_eq!(bryo.ok(["inspect", "--format", "{{.Name}}", "web"]), "/web\n");
+    bryo.ok(["rm", "web"]);
+    bryo.ok(["image", "prune", "-f"]);
+    assert_eq!(objects(&bryo), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn inspect_has_dockers_shape() {
     let bryo = with_busybox();
     let objects: Value = serde_json::from_str(&bryo.ok(["image", "inspect", "busybox:oci"])).unwrap();

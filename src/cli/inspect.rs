@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
+use super::containers::inspect_container;
 use super::images::inspect_image;
 use super::output::{inspected, put};
 use super::report::Failure;
@@ -25,6 +26,7 @@ pub(crate) struct Inspect {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Kind {
+    Container,
     Image,
 }
 
@@ -44,6 +46,7 @@ impl Inspect {
             put(&inspected(&objects, self.format.as_deref())?)?;
         }
         let kind = match self.kind {
+            Some(Kind::Container) => "container",
             Some(Kind::Image) => "image",
             None => "object",
         };
@@ -58,7 +61,16 @@ impl Inspect {
         })
     }
 
+    /// A container wins over an image of the same name.
     fn find(&self, store: &Store, name: &str) -> Result<Option<Value>, Failure> {
-        Ok(inspect_image(store, name, self.format.as_deref())?)
+        if self.kind != Some(Kind::Image)
+            && let Some(object) = inspect_container(store, name)?
+        {
+            return Ok(Some(object));
+        }
+        match self.kind {
+            Some(Kind::Container) => Ok(None),
+            _ => Ok(inspect_image(store, name, self.format.as_deref())?),
+        }
     }
 }

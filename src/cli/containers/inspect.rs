@@ -1,46 +1,21 @@
 //! `inspect`: everything about a container, in Docker's shape.
 
-use std::process::ExitCode;
-
 use oci_spec::runtime::{Mount, Spec};
 use serde_json::{Value, json};
 
-use super::super::output::{inspected, put};
-use super::super::report::Failure;
 use super::ps::state;
 use crate::containers::Error;
 use crate::containers::record::{self, Life, Record};
 use crate::store::Store;
 
-/// Flags of `inspect`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Inspect {
-    /// A Go template, or "json"
-    #[arg(short, long, value_name = "TEMPLATE")]
-    format: Option<String>,
-    /// Names or ids
-    #[arg(value_name = "NAME", required = true)]
-    names: Vec<String>,
-}
-
 /// Docker's way to write that it never happened.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-impl Inspect {
-    pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        let (mut objects, mut missing) = (Vec::new(), Vec::new());
-        for name in &self.names {
-            match object(store, name) {
-                Ok(object) => objects.push(object),
-                Err(Error::NoSuchContainer(_)) => missing.push(name),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        put(&inspected(&objects, self.format.as_deref())?)?;
-        for name in &missing {
-            eprintln!("bryo: No such object: {name}");
-        }
-        Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+/// The container's JSON; `None` if there is no such container.
+pub(in crate::cli) fn found(store: &Store, name: &str) -> Result<Option<Value>, Error> {
+    match object(store, name) {
+        Err(Error::NoSuchContainer(_)) => Ok(None),
+        other => other.map(Some),
     }
 }
 
@@ -80,10 +55,20 @@ fn life(record: &Record) -> Value {
     let (mut started_at, mut finished_at) = (NEVER, NEVER);
     match &record.life {
         Life::Created => {}
-        Life::Running { init, server: process, started, .. } => {
+        Life::Running {
+            init,
+            server: process,
+            started,
+            ..
+        } => {
             (pid, server, started_at) = (init.pid, process.pid, started.as_str());
         }
-        Life::Exited { code: exit, error: why, started, finished } => {
+        Life::Exited {
+            code: exit,
+            error: why,
+            started,
+            finished,
+        } => {
             (code, error) = (*exit, why.as_str());
             if !started.is_empty() {
                 (started_at, finished_at) = (started, finished);
@@ -110,7 +95,9 @@ fn life(record: &Record) -> Value {
 fn config(record: &Record, spec: &Spec) -> Value {
     let settings = &record.settings;
     let process = spec.process().as_ref();
-    let terminal = process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
+    let terminal = process
+        .and_then(oci_spec::runtime::Process::terminal)
+        .unwrap_or(false);
     json!({
         "Hostname": settings.hostname,
         "Domainname": "",
@@ -134,7 +121,11 @@ fn config(record: &Record, spec: &Spec) -> Value {
 fn host_config(record: &Record, spec: &Spec) -> Value {
     let settings = &record.settings;
     let (added, dropped) = &settings.capabilities;
-    let read_only = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
+    let read_only = spec
+        .root()
+        .as_ref()
+        .and_then(|root| root.readonly())
+        .unwrap_or(false);
     let linux = spec.linux().as_ref();
     json!({
         "Binds": settings.binds,
@@ -154,7 +145,11 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
 fn mounts(record: &Record, spec: &Spec) -> Vec<Value> {
     let asked = |mount: &&Mount| {
         let place = mount.destination().to_str();
-        record.settings.mount_points.iter().any(|point| Some(point.as_str()) == place)
+        record
+            .settings
+            .mount_points
+            .iter()
+            .any(|point| Some(point.as_str()) == place)
     };
     let shown = |mount: &Mount| {
         let options = mount.options().clone().unwrap_or_default();

@@ -12,6 +12,8 @@ mod ps;
 mod run;
 mod start;
 
+pub(super) use inspect::found as inspect_container;
+
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Create and run a new container from an image
@@ -22,8 +24,6 @@ pub(crate) enum Command {
     Start(start::Start),
     /// List containers
     Ps(ps::Ps),
-    /// Show everything about containers, as JSON
-    Inspect(inspect::Inspect),
     /// Remove containers
     Rm(end::Rm),
     /// Send a signal to running containers
@@ -38,14 +38,17 @@ impl Command {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let store = Store::open().map_err(|error| {
             let failure = Failure::from(error);
-            if matches!(self, Command::Run(_) | Command::Create(_)) { failure.code(125) } else { failure }
+            if matches!(self, Command::Run(_) | Command::Create(_)) {
+                failure.code(125)
+            } else {
+                failure
+            }
         })?;
         match self {
             Command::Run(run) => run.run(&store),
             Command::Create(create) => create.run(&store),
             Command::Start(start) => start.run(&store),
             Command::Ps(ps) => ps.run(&store),
-            Command::Inspect(inspect) => inspect.run(&store),
             Command::Rm(rm) => rm.run(&store),
             Command::Kill(kill) => kill.run(&store),
             Command::Stop(stop) => stop.run(&store),

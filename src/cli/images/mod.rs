@@ -11,6 +11,7 @@ mod tag;
 use std::process::ExitCode;
 
 use super::report::Failure;
+use crate::containers::record::{self, Life, Record};
 use crate::images::remove::Use;
 use crate::store::Store;
 
@@ -76,8 +77,13 @@ impl Command {
 }
 
 /// The images that containers were made from: what a removal must leave.
-fn uses(_store: &Store) -> Result<Vec<Use>, Failure> {
-    Ok(Vec::new())
+fn uses(store: &Store) -> Result<Vec<Use>, Failure> {
+    let used = |record: Record| Use {
+        container: record.id,
+        image: record.image,
+        is_running: matches!(record.life, Life::Running { .. }),
+    };
+    Ok(record::all(store)?.into_iter().map(used).collect())
 }
 
 /// Seconds since 1970.
