@@ -117,9 +117,8 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Error::Store(error) => error.hint(),
-            Error::Blob { .. } | Error::LayerMissing(_) | Error::LayerDamaged(_) => {
-                Some("pull the image again")
-            }
+            Error::Blob { .. } | Error::LayerMissing(_) => Some("pull the image again"),
+            Error::LayerDamaged(_) => Some("`bryo store check` sets it aside; then pull the image again"),
             Error::Layer { .. } => Some("`bryo store check` looks at every layer"),
             Error::References { .. } => {
                 Some("move the file away: names are lost then, and a pull finds the layers that are there")

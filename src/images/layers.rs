@@ -59,7 +59,11 @@ pub(super) fn open_tar(store: &Store, layer: &DiffId) -> Result<File, Error> {
 /// The layer's index, made again from the tar if it cannot be used.
 fn layer_index(store: &Store, medium: Medium, layer: &DiffId, tar: &File) -> Result<View, Error> {
     let path = store.layer_index(layer);
-    let usable = |view: &View| view.source() == layer.0;
+    let size = tar
+        .metadata()
+        .map_err(store::Error::io("look at", &store.layer_tar(layer)))?
+        .len();
+    let usable = |view: &View| view.source() == layer.0 && view.tar_size() == size;
     if let Some(view) = load(&path, medium, usable)? {
         return Ok(view);
     }
@@ -142,5 +146,98 @@ fn unusable(path: &Path) -> Error {
     Error::Index {
         path: path.to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::arrive::{Claim, New, add};
+    use crate::images::{Image, find};
+    use crate::store::scratch;
+
+    /// An image of one layer with one file, listed as `a:1`.
+    fn image(store: &Store) -> Image {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(5);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, "greeting", &b"hello"[..]).unwrap();
+        let bytes = tar.into_inner().unwrap();
+        let layer = DiffId::from(store::Digest::of(&bytes));
+        let claim = Claim::new(store, &[layer]).unwrap();
+        let (tar, index) = (store.aside().unwrap(), store.aside().unwrap());
+        layer::store(&mut &bytes[..], tar.file(), index.file()).unwrap();
+        index
+            .commit(&store.layer_index(&layer), Durability::Volatile)
+            .unwrap();
+        tar.commit(&store.layer_tar(&layer), Durability::Durable).unwrap();
+        let config = format!(
+            r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{layer:?}"]}}}}"#
+        );
+        let names = ["a:1".parse().unwrap()];
+        let new = New {
+            manifest: b"{}",
+            config: config.as_bytes(),
+            names: &names,
+        };
+        add(store, claim, &new).unwrap()
+    }
+
+    #[test]
+    fn what_is_derived_is_made_again() {
+        let (_dir, store) = scratch();
+        let image = image(&store);
+        let derived = [
+            store.layer_index(&image.layers[0]),
+            store.merged_index(&image.chain),
+        ];
+        for path in &derived {
+            for spoiled in [None, Some(&b"not an index"[..]), Some(&[0; 8192][..])] {
+                match spoiled {
+                    None => fs::remove_file(path).unwrap(),
+                    Some(bytes) => fs::write(path, bytes).unwrap(),
+                }
+                let lower = image.lower(&store).unwrap();
+                assert_eq!((lower.view.node_count(), lower.layers.len()), (2, 1));
+                lower.view.check().unwrap();
+            }
+        }
+        assert_eq!(find(&store, "a:1").unwrap().map(|found| found.id), Some(image.id));
+    }
+
+    #[test]
+    fn a_lost_or_cut_tar_is_said() {
+        let (_dir, store) = scratch();
+        let image = image(&store);
+        let path = store.layer_tar(&image.layers[0]);
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(1024)
+            .unwrap();
+        assert!(matches!(
+            image.lower(&store),
+            Err(Error::LayerDamaged(_) | Error::Layer { .. })
+        ));
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(image.lower(&store), Err(Error::LayerMissing(_))));
+    }
+
+    #[test]
+    fn layers_that_are_not_the_configs_are_refused() {
+        let (_dir, store) = scratch();
+        let image = image(&store);
+        let claim = Claim::new(&store, &[DiffId([9; 32])]).unwrap();
+        let new = New {
+            manifest: b"{}",
+            config: &image.raw_config,
+            names: &[],
+        };
+        assert!(matches!(add(&store, claim, &new), Err(Error::Layers { .. })));
+        let new = New { config: b"[]", ..new };
+        let claim = Claim::new(&store, &[]).unwrap();
+        assert!(matches!(add(&store, claim, &new), Err(Error::Config { .. })));
     }
 }
