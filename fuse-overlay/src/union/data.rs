@@ -284,6 +284,7 @@ impl Tree {
         placed: &mut Placed,
     ) -> Result<()> {
         let state = held(locked.get_mut(ino))?;
+        state.content()?;
         let grows = matches!(how, Allocate::Grow | Allocate::ZeroGrow);
         let size = if grows {
             range.end.max(state.size)

@@ -101,6 +101,20 @@ impl State {
         }
     }
 
+    /// Is this a change for an inode of this kind? Asked before a record is written: a wrong one could not be replayed.
+    pub(crate) fn fits(&self, change: &Change<'_>) -> bool {
+        match change {
+            Change::Wrote { .. } | Change::Resize { .. } | Change::Map { .. } | Change::Hole { .. } => {
+                matches!(self.body, Body::Regular(_))
+            }
+            Change::Enter { .. } | Change::Leave { .. } | Change::Parent { .. } => {
+                matches!(self.body, Body::Directory(_))
+            }
+            Change::Make { .. } => false,
+            _ => true,
+        }
+    }
+
     /// Applies a change to this inode, live and on replay. Pages that it frees go to `freed`. False if the change does
     /// not fit the inode's kind, which no journal of ours says.
     pub(crate) fn apply(&mut self, change: &Change<'_>, freed: &mut Vec<Run>) -> bool {

@@ -211,6 +211,11 @@ impl Upper {
         if room == Room::Ordinary && self.over_limit() {
             return Err(Error(Errno::ENOSPC));
         }
+        let misfit = |change: &&Change<'_>| locked.get(change.ino()).is_some_and(|state| !state.fits(change));
+        if let Some(change) = changes.iter().find(misfit) {
+            tracing::error!(?change, "a change that does not fit its inode");
+            return Err(Error(Errno::EIO));
+        }
         let sequence = self.log.append(operation, unique, changes, room)?;
         let mut freed = Vec::new();
         for change in changes {

@@ -1,0 +1,39 @@
+//! Random operations with remounts, on the tree and on a plain reference filesystem, compared after each step.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, unreachable_pub, missing_docs)]
+
+mod harness;
+mod ops;
+mod reference;
+#[path = "../stack/mod.rs"]
+mod stack;
+
+use harness::{Both, Image};
+use proptest::prelude::*;
+
+/// 400 cases, or more as `PROPTEST_CASES` asks.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig {
+        cases: default.cases.max(400),
+        max_shrink_iters: 3000,
+        failure_persistence: None,
+        ..default
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn tree_and_reference_agree(layers in ops::layers(), steps in prop::collection::vec(ops::op(), 1..60)) {
+        let Some(image) = Image::new(&layers) else { return Ok(()) };
+        let mut both = Both::new(&image);
+        both.compare();
+        for step in &steps {
+            both.step(step);
+            both.compare();
+        }
+        both.step(&ops::Op::Remount);
+        both.compare();
+    }
+}
