@@ -11,6 +11,7 @@ use fuse_overlay::name::Name;
 use fuse_overlay::union::{Limits, Lower, LowerLayer, SetAttr, SetTime, Tree};
 use nix::errno::Errno;
 
+use super::disk::MemoryDisk;
 use super::ops::{CALLER, File, LayerEntry, Op, Path};
 use super::reference::{Body, Id, Node, ROOT, Reference, Res};
 use super::stack::Tar;
@@ -176,6 +177,7 @@ pub fn name(bytes: &str) -> &Name {
 /// Both filesystems and what is open in them.
 pub struct Both<'a> {
     image: &'a Image,
+    disk: Option<MemoryDisk>,
     dir: tempfile::TempDir,
     pub tree: Option<Tree>,
     pub reference: Reference,
@@ -184,9 +186,18 @@ pub struct Both<'a> {
 }
 
 impl<'a> Both<'a> {
+    /// On the host's filesystem.
     pub fn new(image: &'a Image) -> Both<'a> {
+        Both::open(image, None)
+    }
+
+    /// On a disk that can fail.
+    pub fn on(image: &'a Image, disk: MemoryDisk) -> Both<'a> {
+        Both::open(image, Some(disk))
+    }
+
+    fn open(image: &'a Image, disk: Option<MemoryDisk>) -> Both<'a> {
         let dir = tempfile::tempdir().unwrap();
-        let tree = Tree::open(image.lower(), dir.path(), Limits::default()).unwrap();
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap();
@@ -194,35 +205,79 @@ impl<'a> Both<'a> {
             sec: now.as_secs() as i64 - 1,
             nsec: 0,
         };
-        Both {
+        let reference = image.reference();
+        let mut both = Both {
             image,
+            disk,
             dir,
-            tree: Some(tree),
-            reference: image.reference(),
+            tree: None,
+            reference,
             open: Vec::new(),
             started,
+        };
+        both.mount();
+        both
+    }
+
+    /// Closes the tree, if one is open, and opens it again.
+    fn mount(&mut self) {
+        self.tree = None;
+        self.open.clear();
+        let limits = Limits::default();
+        let tree = match &self.disk {
+            None => Tree::open(self.image.lower(), self.dir.path(), limits),
+            Some(disk) => {
+                let faults = std::mem::take(&mut disk.plan.lock().faults);
+                disk.plan.lock().flush_failed = false;
+                let tree = Tree::open_on(self.image.lower(), disk.storage(), limits);
+                disk.plan.lock().faults = faults;
+                tree
+            }
+        };
+        self.tree = Some(tree.unwrap());
+    }
+
+    pub fn tree(&self) -> &Tree {
+        self.tree.as_ref().unwrap()
+    }
+
+    /// Runs an operation on the tree until no failing disk spoils it: one that failed did not happen, so it can be
+    /// tried again.
+    fn persistently(&self, op: &Op) -> Res<Option<Ino>> {
+        let fired = || self.disk.as_ref().map_or(0, |disk| disk.plan.lock().fired);
+        loop {
+            let before = fired();
+            match self.on_tree(op) {
+                Err(Errno::EIO | Errno::ENOSPC) if fired() > before => {}
+                outcome => return outcome,
+            }
         }
     }
 
-    fn tree(&self) -> &Tree {
-        self.tree.as_ref().unwrap()
+    fn sync(&self) {
+        let failed = || {
+            self.disk
+                .as_ref()
+                .is_some_and(|disk| disk.plan.lock().flush_failed)
+        };
+        match self.tree().sync() {
+            Ok(_durable) => assert!(!failed(), "a sync that cannot be true"),
+            Err(error) => assert!(failed(), "{error}"),
+        }
     }
 
     /// Runs one operation on both; the outcomes must be the same.
     pub fn step(&mut self, op: &Op) {
         let (tree, reference) = match op {
             Op::Remount => {
-                self.open.clear();
-                self.tree = None;
-                let tree = Tree::open(self.image.lower(), self.dir.path(), Limits::default()).unwrap();
-                self.tree = Some(tree);
+                self.mount();
                 return;
             }
             Op::Sync => {
-                let _durable = self.tree().sync().unwrap();
+                self.sync();
                 return;
             }
-            _ => (self.on_tree(op), self.on_reference(op)),
+            _ => (self.persistently(op), self.on_reference(op)),
         };
         match (tree, reference) {
             (Ok(ino), Ok(id)) => {

@@ -1,6 +1,10 @@
 //! Random operations with remounts, on the tree and on a plain reference filesystem, compared after each step.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, unreachable_pub, missing_docs)]
 
+mod crash;
+mod disk;
+mod dump;
+mod faults;
 mod harness;
 mod ops;
 mod reference;
@@ -10,11 +14,15 @@ mod stack;
 use harness::{Both, Image};
 use proptest::prelude::*;
 
-/// 400 cases, or more as `PROPTEST_CASES` asks.
-fn config() -> ProptestConfig {
+/// So many cases, or more as `PROPTEST_CASES` asks.
+fn config(cases: u32) -> ProptestConfig {
     let default = ProptestConfig::default();
     ProptestConfig {
-        cases: default.cases.max(400),
+        cases: if std::env::var_os("PROPTEST_CASES").is_some() {
+            default.cases
+        } else {
+            cases
+        },
         max_shrink_iters: 3000,
         failure_persistence: None,
         ..default
@@ -22,7 +30,7 @@ fn config() -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(config(400))]
 
     #[test]
     fn tree_and_reference_agree(layers in ops::layers(), steps in prop::collection::vec(ops::op(), 1..60)) {

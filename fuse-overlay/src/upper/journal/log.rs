@@ -4,7 +4,7 @@
 //! disk after the next flush. The file is written out with zeros ahead of the tail, so that a flush has no metadata of
 //! the host's filesystem to write, and so that operations that free space still find room on a full disk.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use parking_lot::Mutex;
@@ -39,10 +39,13 @@ pub(crate) struct Log {
     disk: Box<dyn Disk>,
     salt: u32,
     tail: Mutex<Tail>,
-    /// Sequence of the last record known to be on the disk.
+    /// How much is known to be on the disk: 0 nothing, 1 the header, `n + 1` all up to the record `n`.
     durable: AtomicU64,
     /// Held by the one who flushes; others that wait here mostly find their record flushed.
     flushing: Mutex<()>,
+    /// A flush failed. The kernel then takes the unwritten pages for written, so a later flush that succeeds proves
+    /// nothing: until the journal is opened again, no fsync is answered with success.
+    lost: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -73,6 +76,7 @@ impl Log {
             tail: Mutex::new(tail),
             durable: AtomicU64::new(0),
             flushing: Mutex::new(()),
+            lost: AtomicBool::new(false),
         }
     }
 
@@ -88,7 +92,7 @@ impl Log {
         let mut guard = self.tail.lock();
         let tail = &mut *guard;
         let sequence = tail.sequence + 1;
-        let pending = tail.sequence - self.durable.load(Ordering::Relaxed).min(tail.sequence);
+        let pending = tail.sequence - self.durable().min(tail.sequence);
         let stamp = Stamp {
             sequence,
             unique,
@@ -130,21 +134,33 @@ impl Log {
 
     /// Returns when every record appended before the call is on the disk.
     pub(crate) fn flush(&self) -> Result<Durable> {
-        let wanted = self.tail.lock().sequence;
-        if self.durable() < wanted {
+        let wanted = self.tail.lock().sequence + 1;
+        if self.durable.load(Ordering::Acquire) < wanted {
             let _one_at_a_time = self.flushing.lock();
-            if self.durable() < wanted {
-                let reached = self.tail.lock().sequence;
-                self.disk.flush()?;
-                self.durable.store(reached, Ordering::Release);
+            if self.durable.load(Ordering::Acquire) < wanted {
+                self.flush_now()?;
             }
         }
         Ok(Durable(()))
     }
 
+    fn flush_now(&self) -> Result<()> {
+        if self.lost.load(Ordering::Relaxed) {
+            return Err(Error(Errno::EIO));
+        }
+        let reached = self.tail.lock().sequence;
+        if let Err(error) = self.disk.flush() {
+            self.lost.store(true, Ordering::Relaxed);
+            tracing::error!(%error, "writing the journal to disk");
+            return Err(error.into());
+        }
+        self.durable.store(reached + 1, Ordering::Release);
+        Ok(())
+    }
+
     /// Sequence of the last record known to be on the disk.
     pub(crate) fn durable(&self) -> u64 {
-        self.durable.load(Ordering::Acquire)
+        self.durable.load(Ordering::Acquire).saturating_sub(1)
     }
 
     /// Sequence of the last record.

@@ -76,7 +76,7 @@ pub(crate) fn replay(
 
 /// Checks the header; `None` if there is none yet. Gives the salt.
 fn read_header(reader: &mut Reader<'_>, image: Image) -> Result<Option<u32>, ReplayError> {
-    if !reader.any_data(0)? {
+    if reader.next_data(0)?.is_none() {
         return Ok(None);
     }
     let bytes = reader.bytes(0, size_of::<Header>())?;
@@ -114,19 +114,18 @@ fn start(disk: Box<dyn Disk>, image: Image) -> Result<Log, ReplayError> {
 /// damage. A tail is zeroed at once, and durably, because its records could otherwise be taken for followers of new
 /// ones that happen to be as long as the lost.
 fn cut(reader: &mut Reader<'_>, salt: u32, offset: u64, sequence: u64) -> Result<(), ReplayError> {
-    if !reader.any_data(offset)? {
+    let Some(mut at) = reader.next_data(offset)? else {
         return Ok(());
-    }
-    let mut at = offset;
-    while at + RECORD_HEADER as u64 <= reader.size {
-        if let Some(later) = reader.record(at, salt)? {
+    };
+    while let Some(next) = reader.next_data(at)? {
+        if let Some(later) = reader.record(next, salt)? {
             // The record knew how far the disk had got when it was written.
             let promised = later.sequence.saturating_sub(1 + u64::from(later.pending));
             if later.pending != u32::MAX && promised > sequence {
                 return Err(ReplayError::Damaged(offset));
             }
         }
-        at += ALIGN as u64;
+        at = next + ALIGN as u64;
     }
     tracing::warn!(offset, sequence, "journal: cutting a torn tail");
     write_zeros(reader.disk, offset, reader.size - offset)?;
@@ -192,15 +191,21 @@ impl Reader<'_> {
         }))
     }
 
-    /// Is there a byte other than zero from `offset` on?
-    fn any_data(&mut self, mut offset: u64) -> io::Result<bool> {
+    /// The first word of [`ALIGN`] bytes from `offset` on that is not all zeros.
+    fn next_data(&mut self, mut offset: u64) -> io::Result<Option<u64>> {
         while offset < self.size {
-            let part = self.bytes(offset, WINDOW)?;
-            if part.iter().any(|byte| *byte != 0) {
-                return Ok(true);
+            let part = self.bytes(offset, ZEROS.len())?;
+            if Some(part) != ZEROS.get(..part.len()) {
+                let word = part
+                    .chunks(ALIGN)
+                    .position(|word| word.iter().any(|byte| *byte != 0));
+                return Ok(word.map(|word| offset + (word * ALIGN) as u64));
             }
             offset += part.len() as u64;
         }
-        Ok(false)
+        Ok(None)
     }
 }
+
+/// What much of a journal is: compared in one go.
+const ZEROS: &[u8] = &[0; 4096];

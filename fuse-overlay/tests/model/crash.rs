@@ -1,0 +1,219 @@
+//! The journal after the server was killed, after the power was lost, and after bits have flipped.
+
+use fuse_overlay::union::{Limits, OpenError, Tree};
+use proptest::prelude::*;
+
+use super::disk::MemoryDisk;
+use super::dump::{Dump, dump, without_content};
+use super::harness::{Both, Image};
+use super::ops::{self, Op};
+
+/// The state after a step: the bytes of records, the data file, and what can be seen.
+struct Moment {
+    journal_end: usize,
+    data: Vec<u8>,
+    seen: Dump,
+}
+
+/// Where the last record ends: all behind it is zero, and no record ends in zeros longer than its padding.
+fn journal_end(disk: &MemoryDisk) -> usize {
+    let bytes = disk.journal.bytes.lock();
+    bytes
+        .cache
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| (last + 1).next_multiple_of(8))
+}
+
+fn history(image: &Image, disk: &MemoryDisk, steps: &[Op]) -> Vec<Moment> {
+    let mut both = Both::on(image, disk.clone());
+    let moment = |both: &Both<'_>| {
+        let data = disk.data.bytes.lock().cache.clone();
+        Moment {
+            journal_end: journal_end(disk),
+            data,
+            seen: dump(both.tree()),
+        }
+    };
+    let mut moments = vec![moment(&both)];
+    for step in steps
+        .iter()
+        .filter(|step| !matches!(step, Op::Sync | Op::Remount))
+    {
+        both.step(step);
+        moments.push(moment(&both));
+    }
+    moments
+}
+
+fn steps(most: usize) -> impl Strategy<Value = Vec<Op>> {
+    prop::collection::vec(ops::op(), 1..most)
+}
+
+proptest! {
+    #![proptest_config(super::config(64))]
+
+    #[test]
+    fn a_flipped_bit_is_refused_or_cut(layers in ops::layers(), steps in steps(12), bit in 0..8u8, places in prop::collection::vec(any::<prop::sample::Index>(), 6)) {
+        let Some(image) = Image::new(&layers) else { return Ok(()) };
+        let disk = MemoryDisk::new();
+        let moments = history(&image, &disk, &steps);
+        let whole = disk.journal.bytes.lock().cache.clone();
+        for place in places {
+            let at = place.index(moments.last().unwrap().journal_end);
+            let mut journal = whole.clone();
+            journal[at] ^= 1 << bit;
+            // All before the record, or, if nobody needs the bit (padding), everything.
+            let before = moments.iter().rfind(|moment| moment.journal_end <= at.max(4096));
+            let possible = before.iter().copied().chain(moments.last()).any(|moment| {
+                let disk = MemoryDisk::holding(journal.clone(), moment.data.clone());
+                match Tree::open_on(image.lower(), disk.storage(), Limits::default()) {
+                    Ok(tree) => dump(&tree) == moment.seen,
+                    Err(OpenError::Damaged { .. } | OpenError::Version { .. }) => true,
+                    Err(_) => false,
+                }
+            });
+            prop_assert!(possible, "bit {bit} of byte {at}");
+        }
+    }
+
+    #[test]
+    fn what_was_synced_survives_a_loss_of_power(
+        layers in ops::layers(),
+        steps in steps(40),
+        sync_at in any::<prop::sample::Index>(),
+        written in prop::collection::vec(any::<bool>(), 64),
+    ) {
+        let Some(image) = Image::new(&layers) else { return Ok(()) };
+        let disk = MemoryDisk::new();
+        let mut both = Both::on(&image, disk.clone());
+        let sync_at = sync_at.index(steps.len());
+        let mut since = vec![dump(both.tree())];
+        for (i, step) in steps.iter().enumerate() {
+            if matches!(step, Op::Remount) {
+                continue;
+            }
+            both.step(step);
+            if i == sync_at || matches!(step, Op::Sync) {
+                both.step(&Op::Sync);
+                since.clear();
+            }
+            since.push(dump(both.tree()));
+        }
+        let mut choices = written.iter().copied().cycle();
+        let mut choose = || choices.next().unwrap();
+        let after = MemoryDisk::holding(
+            disk.journal.after_power_loss(&mut choose),
+            disk.data.after_power_loss(&mut choose),
+        );
+        let tree = Tree::open_on(image.lower(), after.storage(), Limits::default());
+        let tree = tree.map_err(|error| TestCaseError::fail(format!("{error}")))?;
+        let seen = dump(&tree);
+        let reached = since.iter().rposition(|moment| without_content(moment) == without_content(&seen));
+        let Some(reached) = reached else {
+            return Err(TestCaseError::fail("a state that never was"));
+        };
+        // Contents that nobody has changed since the sync are whole.
+        for (path, file) in &since[0] {
+            if since.iter().all(|moment| moment.get(path).is_some_and(|now| now.content == file.content)) {
+                prop_assert_eq!(&seen[path].content, &file.content, "{} at {}", path, reached);
+            }
+        }
+    }
+}
+
+/// A bit of everything.
+fn chequered() -> Vec<Op> {
+    use fuse_overlay::union::{Allocate, Rename, SetXattr};
+    use ops::File::{At, Open};
+    let write = |name, offset, length| Op::Write {
+        file: At(vec![name]),
+        offset,
+        length,
+        byte: 5,
+        kill_priv: true,
+    };
+    vec![
+        Op::Create(vec!["a"], 0o4755),
+        write("a", 10, 5000),
+        Op::Mkdir(vec!["b"], 0o755),
+        Op::Rename(vec!["a"], vec!["b", "c"], Rename::Whiteout),
+        Op::Rename(vec!["b"], vec!["a"], Rename::Exchange),
+        Op::Link(At(vec!["a", "c"]), vec!["c"]),
+        write("c", 4000, 9000),
+        Op::Allocate(At(vec!["c"]), Allocate::PunchHole, 4096, 5000),
+        Op::Truncate(At(vec!["c"]), 100),
+        Op::SetXattr(At(vec!["c"]), "user.x", 40, SetXattr::Any),
+        Op::TmpFile(vec!["a"]),
+        Op::Link(Open(0), vec!["a", "b"]),
+        Op::Unlink(vec!["c"]),
+        Op::Close(0),
+        Op::Unlink(vec!["a", "c"]),
+    ]
+}
+
+#[test]
+fn a_journal_cut_at_any_byte_is_a_prefix_of_what_happened() {
+    let layers = [vec![ops::LayerEntry::File(vec!["d"], 5000)]];
+    let image = Image::new(&layers).unwrap();
+    let disk = MemoryDisk::new();
+    let moments = history(&image, &disk, &chequered());
+    let whole = disk.journal.bytes.lock().cache.clone();
+    let end = moments.last().unwrap().journal_end;
+    assert!(end > 4096 + 15 * 64);
+    for cut in 4096..end {
+        let mut journal = whole[..end + 64].to_vec();
+        journal[cut..].fill(0);
+        // A record that ends in zeros is whole without them.
+        let kept = journal.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        let original = whole[..end].iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        let reached = moments.iter().rposition(|moment| {
+            let record = &whole[..moment.journal_end];
+            let last = record.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+            last <= kept.min(original)
+        });
+        // The step after may be there without the record that its inode was forgotten, which nobody can see.
+        let reached = reached.unwrap();
+        let same = moments[reached..].iter().take(2).any(|moment| {
+            let disk = MemoryDisk::holding(journal.clone(), moment.data.clone());
+            dump(&Tree::open_on(image.lower(), disk.storage(), Limits::default()).unwrap()) == moment.seen
+        });
+        assert!(same, "cut at byte {cut}, after step {reached}");
+    }
+}
+
+#[test]
+fn damage_to_what_was_promised_is_said() {
+    let image = Image::new(&[]).unwrap();
+    let disk = MemoryDisk::new();
+    let mut both = Both::on(&image, disk.clone());
+    let create = |name| Op::Create(vec![name], 0o644);
+    both.step(&create("a"));
+    let middle = journal_end(&disk);
+    both.step(&create("b"));
+    both.step(&Op::Sync);
+    both.step(&create("c"));
+    let mut journal = disk.journal.bytes.lock().cache.clone();
+    journal[middle + 40] ^= 1;
+    let disk = MemoryDisk::holding(journal, Vec::new());
+    match Tree::open_on(image.lower(), disk.storage(), Limits::default()) {
+        Err(OpenError::Damaged { offset, .. }) => assert_eq!(offset, middle as u64),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_journal_of_another_image_or_version_is_refused() {
+    let image = Image::new(&[]).unwrap();
+    let disk = MemoryDisk::new();
+    drop(Both::on(&image, disk.clone()));
+    let other = Image::new(&[vec![ops::LayerEntry::Dir(vec!["a"])]]).unwrap();
+    let opened = Tree::open_on(other.lower(), disk.storage(), Limits::default());
+    assert!(matches!(opened, Err(OpenError::OtherImage { .. })), "{opened:?}");
+    disk.journal.bytes.lock().cache[8] = 9;
+    let opened = Tree::open_on(image.lower(), disk.storage(), Limits::default());
+    assert!(
+        matches!(opened, Err(OpenError::Version { version: 9, .. })),
+        "{opened:?}"
+    );
+}

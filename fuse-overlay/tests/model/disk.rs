@@ -1,0 +1,192 @@
+//! A disk in memory that loses power and fails on demand.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fuse_overlay::disk::Disk;
+use fuse_overlay::union::Storage;
+use parking_lot::Mutex;
+
+/// How a call fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Eio,
+    Enospc,
+    /// A write stops half way with ENOSPC.
+    Torn,
+}
+
+/// Shared by the two files: which of the next calls fail.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Calls that change something, so far.
+    pub calls: usize,
+    /// Those that fail.
+    pub faults: Vec<(usize, Fault)>,
+    /// How many have failed.
+    pub fired: usize,
+    /// Has a flush failed since the plan was reset?
+    pub flush_failed: bool,
+}
+
+impl Plan {
+    fn next(&mut self) -> Option<Fault> {
+        let call = self.calls;
+        self.calls += 1;
+        let fault = self.faults.iter().find(|(n, _)| *n == call)?.1;
+        self.fired += 1;
+        Some(fault)
+    }
+}
+
+/// What a file holds: as the page cache has it, and as the disk has it.
+#[derive(Clone, Debug, Default)]
+pub struct Bytes {
+    pub cache: Vec<u8>,
+    pub disk: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+pub struct MemoryFile {
+    pub bytes: Arc<Mutex<Bytes>>,
+    plan: Arc<Mutex<Plan>>,
+}
+
+/// The two files of a writable layer.
+#[derive(Clone, Debug)]
+pub struct MemoryDisk {
+    pub journal: MemoryFile,
+    pub data: MemoryFile,
+    pub plan: Arc<Mutex<Plan>>,
+}
+
+impl MemoryDisk {
+    pub fn new() -> MemoryDisk {
+        MemoryDisk::holding(Vec::new(), Vec::new())
+    }
+
+    /// Files that lie on the disk as given.
+    pub fn holding(journal: Vec<u8>, data: Vec<u8>) -> MemoryDisk {
+        let plan = Arc::new(Mutex::new(Plan::default()));
+        let file = |bytes: Vec<u8>| MemoryFile {
+            bytes: Arc::new(Mutex::new(Bytes {
+                cache: bytes.clone(),
+                disk: bytes,
+            })),
+            plan: Arc::clone(&plan),
+        };
+        MemoryDisk {
+            journal: file(journal),
+            data: file(data),
+            plan: Arc::clone(&plan),
+        }
+    }
+
+    pub fn storage(&self) -> Storage {
+        Storage {
+            journal: Box::new(self.journal.clone()),
+            data: Box::new(self.data.clone()),
+            path: PathBuf::from("memory"),
+        }
+    }
+}
+
+impl MemoryFile {
+    fn error(fault: Fault) -> io::Error {
+        io::Error::from_raw_os_error(match fault {
+            Fault::Eio => nix::libc::EIO,
+            Fault::Enospc | Fault::Torn => nix::libc::ENOSPC,
+        })
+    }
+
+    fn change(&self) -> io::Result<()> {
+        self.plan
+            .lock()
+            .next()
+            .map_or(Ok(()), |fault| Err(MemoryFile::error(fault)))
+    }
+
+    /// What a loss of power leaves: the disk, and those sectors of 512 bytes changed since that `written` picks.
+    pub fn after_power_loss(&self, mut written: impl FnMut() -> bool) -> Vec<u8> {
+        let bytes = self.bytes.lock();
+        let mut left = bytes.disk.clone();
+        left.resize(bytes.cache.len(), 0);
+        for (old, new) in left.chunks_mut(512).zip(bytes.cache.chunks(512)) {
+            if old != new && written() {
+                old.copy_from_slice(new);
+            }
+        }
+        left
+    }
+}
+
+impl Disk for MemoryFile {
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        let bytes = self.bytes.lock();
+        let rest = bytes.cache.get(offset as usize..).unwrap_or_default();
+        let n = rest.len().min(out.len());
+        out[..n].copy_from_slice(&rest[..n]);
+        Ok(n)
+    }
+
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize> {
+        let fault = self.plan.lock().next();
+        let n = match fault {
+            None => data.len(),
+            // The second half of a torn write fails too: the caller goes on where the first ended.
+            Some(Fault::Torn) if data.len() > 1 => {
+                let mut plan = self.plan.lock();
+                let call = plan.calls;
+                plan.faults.push((call, Fault::Enospc));
+                data.len() / 2
+            }
+            Some(fault) => return Err(MemoryFile::error(fault)),
+        };
+        let mut bytes = self.bytes.lock();
+        let end = offset as usize + n;
+        if bytes.cache.len() < end {
+            bytes.cache.resize(end, 0);
+        }
+        bytes.cache[offset as usize..end].copy_from_slice(&data[..n]);
+        Ok(n)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        if let Err(error) = self.change() {
+            self.plan.lock().flush_failed = true;
+            return Err(error);
+        }
+        let mut bytes = self.bytes.lock();
+        bytes.disk = bytes.cache.clone();
+        Ok(())
+    }
+
+    fn start_writeback(&self, _offset: u64, _length: u64) {}
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.bytes.lock().cache.len() as u64)
+    }
+
+    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.change()?;
+        let mut bytes = self.bytes.lock();
+        let end = (offset + length) as usize;
+        if bytes.cache.len() < end {
+            bytes.cache.resize(end, 0);
+        }
+        Ok(())
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.change()?;
+        let mut bytes = self.bytes.lock();
+        let size = bytes.cache.len();
+        bytes.cache[size.min(offset as usize)..size.min((offset + length) as usize)].fill(0);
+        Ok(())
+    }
+
+    fn space(&self) -> io::Result<[u64; 3]> {
+        Ok([1 << 20, 1 << 19, 1 << 19])
+    }
+}
