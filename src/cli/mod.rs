@@ -79,3 +79,14 @@ fn start_log() {
         Err(error) => eprintln!("bryo: BRYO_LOG is not understood, nothing is logged: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    /// Two flags of one letter or two commands of one name show only when the command is used, as a panic.
+    #[test]
+    fn commands_and_flags_do_not_collide() {
+        super::Cli::command().debug_assert();
+    }
+}

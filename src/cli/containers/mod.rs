@@ -17,8 +17,10 @@ pub(super) use inspect::found as inspect_container;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Create and run a new container from an image
+    #[command(disable_help_flag = true)]
     Run(Box<run::Run>),
     /// Create a new container
+    #[command(disable_help_flag = true)]
     Create(Box<run::Create>),
     /// Start stopped containers
     Start(start::Start),

@@ -85,6 +85,9 @@ struct Container {
     /// Join another group; keep-groups keeps the caller's
     #[arg(long, value_name = "GROUP")]
     group_add: Vec<String>,
+    /// Print help (`-h` is the hostname, as Docker has it)
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// Name of the host inside the container
     #[arg(short = 'h', long)]
     hostname: Option<String>,
