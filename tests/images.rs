@@ -144,7 +144,10 @@ fn what_a_container_was_made_from_stays() {
     let short = container.get(..12).unwrap_or_default();
     let conflict = bryo.fails(1, ["rmi", "busybox:oci"]);
     let wanted = "conflict: unable to remove repository reference \"busybox:oci\" (must force) - container";
-    assert!(conflict.contains(&format!("{wanted} {short} is using")), "{conflict}");
+    assert!(
+        conflict.contains(&format!("{wanted} {short} is using")),
+        "{conflict}"
+    );
     bryo.ok(["image", "prune", "-af"]);
     assert_eq!(bryo.ok(["rmi", "-f", "busybox:oci"]), "Untagged: busybox:oci\n");
     assert!(bryo.ok(["store", "check"]).starts_with("1 images"));

@@ -29,7 +29,10 @@ pub fn add_host(text: &str) -> Result<(String, IpAddr), String> {
     let (name, address) = text.split_once(['=', ':']).ok_or_else(|| text.to_string())?;
     let address = match address {
         "host-gateway" => "127.0.0.1",
-        address => address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address),
+        address => address
+            .strip_prefix('[')
+            .and_then(|a| a.strip_suffix(']'))
+            .unwrap_or(address),
     };
     let fits = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#');
     match address.parse() {
@@ -57,12 +60,20 @@ pub fn write(
     let files = [
         ("hosts", "/etc/hosts", hosts(&host_hosts, hostname, names)),
         ("hostname", "/etc/hostname", format!("{hostname}\n")),
-        ("resolv.conf", "/etc/resolv.conf", resolv_conf(&host_resolv, names)),
+        (
+            "resolv.conf",
+            "/etc/resolv.conf",
+            resolv_conf(&host_resolv, names),
+        ),
     ];
     let mut written = Vec::with_capacity(files.len());
     for (name, place, text) in files {
         let path = directory.join(name);
-        fs::write(&path, text).map_err(|source| Error::Io { action: "write", path: path.clone(), source })?;
+        fs::write(&path, text).map_err(|source| Error::Io {
+            action: "write",
+            path: path.clone(),
+            source,
+        })?;
         written.push((path, place));
     }
     Ok(written)
@@ -80,7 +91,11 @@ fn hosts(host: &str, hostname: &str, names: &HostNames) -> String {
     for (name, address) in &names.hosts {
         text.push_str(&format!("{address}\t{name}\n"));
     }
-    let known = |line: &str| line.split('#').next().is_some_and(|l| l.split_whitespace().skip(1).any(|n| n == hostname));
+    let known = |line: &str| {
+        line.split('#')
+            .next()
+            .is_some_and(|l| l.split_whitespace().skip(1).any(|n| n == hostname))
+    };
     if !text.lines().any(known) {
         text.push_str(&format!("127.0.1.1\t{hostname}\n"));
     }
@@ -94,13 +109,20 @@ fn resolv_conf(host: &str, names: &HostNames) -> String {
         "options" => !names.options.is_empty(),
         _ => false,
     };
-    let kept = host.lines().filter(|line| !asked(line.split_whitespace().next().unwrap_or("")));
+    let kept = host
+        .lines()
+        .filter(|line| !asked(line.split_whitespace().next().unwrap_or("")));
     let mut text: String = kept.flat_map(|line| [line, "\n"]).collect();
     for server in &names.servers {
         text.push_str(&format!("nameserver {server}\n"));
     }
     // Docker: `--dns-search .` means no search domain.
-    let search: Vec<&str> = names.search.iter().map(String::as_str).filter(|domain| *domain != ".").collect();
+    let search: Vec<&str> = names
+        .search
+        .iter()
+        .map(String::as_str)
+        .filter(|domain| *domain != ".")
+        .collect();
     if !search.is_empty() {
         text.push_str(&format!("search {}\n", search.join(" ")));
     }
@@ -116,7 +138,10 @@ mod tests {
 
     #[test]
     fn extra_hosts_and_the_own_name() {
-        let names = HostNames { hosts: add_host("db:10.0.0.5").into_iter().collect(), ..Default::default() };
+        let names = HostNames {
+            hosts: add_host("db:10.0.0.5").into_iter().collect(),
+            ..Default::default()
+        };
         let text = hosts("127.0.0.1 localhost", "abc", &names);
         assert_eq!(text, "127.0.0.1 localhost\n10.0.0.5\tdb\n127.0.1.1\tabc\n");
         assert!(!hosts("127.0.0.1 abc # me\n", "abc", &names).contains("127.0.1.1"));
@@ -126,8 +151,14 @@ mod tests {
     #[test]
     fn add_host_spellings() {
         assert_eq!(add_host("a=::1").map(|(_, ip)| ip.to_string()), Ok("::1".into()));
-        assert_eq!(add_host("a:[fe80::1]").map(|(_, ip)| ip.to_string()), Ok("fe80::1".into()));
-        assert_eq!(add_host("a:host-gateway").map(|(_, ip)| ip.to_string()), Ok("127.0.0.1".into()));
+        assert_eq!(
+            add_host("a:[fe80::1]").map(|(_, ip)| ip.to_string()),
+            Ok("fe80::1".into())
+        );
+        assert_eq!(
+            add_host("a:host-gateway").map(|(_, ip)| ip.to_string()),
+            Ok("127.0.0.1".into())
+        );
         for bad in ["", "a", "a:", ":1.2.3.4", "a b:1.2.3.4", "a:1.2.3", "a\n:1.2.3.4"] {
             assert!(add_host(bad).is_err(), "{bad}");
         }

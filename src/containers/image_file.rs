@@ -29,7 +29,12 @@ pub(super) fn read(lower: &Lower, path: &str) -> Result<Option<Vec<u8>>> {
 
 fn find(lower: &Lower, path: &[u8]) -> Result<Option<NodeId>> {
     let view = &lower.view;
-    let split = |path: &[u8]| path.split(|b| *b == b'/').rev().map(Vec::from).collect::<Vec<_>>();
+    let split = |path: &[u8]| {
+        path.split(|b| *b == b'/')
+            .rev()
+            .map(Vec::from)
+            .collect::<Vec<_>>()
+    };
     let mut directory = NodeId::ROOT;
     let mut rest = split(path);
     let mut links = 0;
@@ -44,7 +49,9 @@ fn find(lower: &Lower, path: &[u8]) -> Result<Option<NodeId>> {
             }
             _ => {}
         }
-        let Ok(name) = Name::new(&part) else { return Ok(None) };
+        let Ok(name) = Name::new(&part) else {
+            return Ok(None);
+        };
         let entry = match view.lookup(directory, name) {
             Ok(Some(entry)) => entry,
             Ok(None) | Err(Error(Errno::ENOTDIR)) => return Ok(None),
@@ -88,7 +95,10 @@ fn content(lower: &Lower, node: NodeId) -> Result<Option<Vec<u8>>> {
         let length = usize::try_from(extent.length).map_err(|_| io())?;
         let end = start.checked_add(length).ok_or_else(io)?;
         let part = bytes.get_mut(start..end).ok_or_else(io)?;
-        let layer = usize::try_from(extent.layer).ok().and_then(|layer| lower.layers.get(layer)).ok_or_else(io)?;
+        let layer = usize::try_from(extent.layer)
+            .ok()
+            .and_then(|layer| lower.layers.get(layer))
+            .ok_or_else(io)?;
         layer.tar.read_exact_at(part, extent.tar_offset)?;
     }
     Ok(Some(bytes))

@@ -74,7 +74,11 @@ pub struct Made {
 impl Made {
     /// Does its command get a terminal?
     pub fn has_terminal(&self) -> bool {
-        self.spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false)
+        self.spec
+            .process()
+            .as_ref()
+            .and_then(oci_spec::runtime::Process::terminal)
+            .unwrap_or(false)
     }
 }
 
@@ -118,7 +122,13 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
             // A name that was drawn may be drawn again.
             (Err(Error::NameTaken { .. }), _) if wanted.name.is_none() && attempt < 16 => {}
             (Ok(held), Some(spec)) => return Ok(Made { held, spec, lower }),
-            (Ok(held), None) => return Ok(Made { spec: held.spec()?, held, lower }),
+            (Ok(held), None) => {
+                return Ok(Made {
+                    spec: held.spec()?,
+                    held,
+                    lower,
+                });
+            }
             (Err(error), _) => return Err(error),
         }
     }
@@ -132,14 +142,20 @@ fn text_file(lower: &Lower, image: Digest, path: &'static str) -> Result<String,
         source: error.0.into(),
     };
     let bytes = image_file::read(lower, path).map_err(io)?;
-    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
+    Ok(bytes
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default())
 }
 
 /// `-v` makes a missing directory, as Docker does; `--mount` refuses.
 fn prepare_sources(request: &Request) -> Result<(), Error> {
     for asked in &request.mounts {
         let Asked::Bind(bind) = asked else { continue };
-        let io = |source| Error::Io { action: "look at", path: bind.source.clone(), source };
+        let io = |source| Error::Io {
+            action: "look at",
+            path: bind.source.clone(),
+            source,
+        };
         match fs::metadata(&bind.source) {
             Ok(_) => {}
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
@@ -155,13 +171,24 @@ fn prepare_sources(request: &Request) -> Result<(), Error> {
 }
 
 fn seccomp(request: &Request) -> Result<Option<LinuxSeccomp>, Error> {
-    let Seccomp::Profile(path) = &request.confine.seccomp else { return Ok(None) };
+    let Seccomp::Profile(path) = &request.confine.seccomp else {
+        return Ok(None);
+    };
     let text = read_file(path)?;
-    serde_json::from_str(&text).map(Some).map_err(|source| Error::Json { path: path.clone(), source })
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|source| Error::Json {
+            path: path.clone(),
+            source,
+        })
 }
 
 fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
-    let random = |source| Error::Io { action: "read", path: "/dev/urandom".into(), source };
+    let random = |source| Error::Io {
+        action: "read",
+        path: "/dev/urandom".into(),
+        source,
+    };
     let id = names::new_id().map_err(random)?;
     let name = match &wanted.name {
         Some(name) => name.clone(),
@@ -187,7 +214,11 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
     let skip = entrypoint.as_ref().map_or(0, Vec::len);
     let settings = Settings {
         hostname,
-        user: request.user.clone().or_else(|| config.and_then(|c| c.user().clone())).unwrap_or_default(),
+        user: request
+            .user
+            .clone()
+            .or_else(|| config.and_then(|c| c.user().clone()))
+            .unwrap_or_default(),
         open_stdin: wanted.open_stdin,
         command: spec::arguments(request, &image.config)?.split_off(skip),
         entrypoint,
@@ -197,19 +228,36 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
             .clone()
             .or_else(|| config.and_then(|c| c.stop_signal().clone()))
             .unwrap_or_else(|| "SIGTERM".into()),
-        network: if request.network == Network::None { "none" } else { "host" }.into(),
+        network: if request.network == Network::None {
+            "none"
+        } else {
+            "host"
+        }
+        .into(),
         binds: wanted.given.binds.clone(),
-        mount_points: request.mounts.iter().map(|asked| asked.target().to_string()).collect(),
+        mount_points: request
+            .mounts
+            .iter()
+            .map(|asked| asked.target().to_string())
+            .collect(),
         capabilities: (request.confine.cap_add.clone(), request.confine.cap_drop.clone()),
         privileged: request.confine.privileged,
         security_opts: wanted.given.security_opts.clone(),
         init: request.init,
     };
-    Ok(Record::new(id, name, (image.id, image_name.clone()), wanted.afterwards, settings))
+    Ok(Record::new(
+        id,
+        name,
+        (image.id, image_name.clone()),
+        wanted.afterwards,
+        settings,
+    ))
 }
 
 fn host_name() -> String {
-    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_else(|_| "localhost".into())
+    nix::unistd::gethostname()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_else(|_| "localhost".into())
 }
 
 /// Takes a container that does not run, to start it again. `None`: it runs already.
@@ -222,12 +270,18 @@ pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
     if matches!(record.life, Life::Running { .. }) {
         return Ok(None);
     }
-    let Some(held) = record::hold(store, id)? else { return Ok(None) };
+    let Some(held) = record::hold(store, id)? else {
+        return Ok(None);
+    };
     let image = images::find(store, &held.record.image.to_string())?.ok_or_else(|| Error::NoImage {
         name: held.record.name.clone(),
         image: held.record.image.to_string(),
     })?;
-    Ok(Some(Made { spec: held.spec()?, held, lower: image.lower(store)? }))
+    Ok(Some(Made {
+        spec: held.spec()?,
+        held,
+        lower: image.lower(store)?,
+    }))
 }
 
 /// Starts a container: forks its supervisor. To be called while the process has one thread.
@@ -236,12 +290,22 @@ pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
 /// The Spec cannot be carried out here, or no process made; a container of `--rm` is removed again.
 pub fn start(store: &Store, made: Made, attach: Attach) -> Result<Supervisor, Error> {
     let terminal = made.has_terminal();
-    let Made { held, mut spec, lower } = made;
+    let Made {
+        held,
+        mut spec,
+        lower,
+    } = made;
     if terminal {
         set_size(&mut spec);
     }
     let host = Probe::now();
-    let plan = match runtime::plan(&spec, RootSource::Fuse { devices: SERVER_THREADS }, &host) {
+    let plan = match runtime::plan(
+        &spec,
+        RootSource::Fuse {
+            devices: SERVER_THREADS,
+        },
+        &host,
+    ) {
         Ok(plan) => plan,
         Err(error) => {
             if held.record.afterwards == Afterwards::Remove {
@@ -250,7 +314,15 @@ pub fn start(store: &Store, made: Made, attach: Attach) -> Result<Supervisor, Er
             return Err(error.into());
         }
     };
-    let start = Start { held, lower, plan, host, terminal, attach, run: store.run().to_owned() };
+    let start = Start {
+        held,
+        lower,
+        plan,
+        host,
+        terminal,
+        attach,
+        run: store.run().to_owned(),
+    };
     supervisor::start(start).map_err(|source| Error::Io {
         action: "start a process beside",
         path: "the container".into(),
@@ -259,7 +331,9 @@ pub fn start(store: &Store, made: Made, attach: Attach) -> Result<Supervisor, Er
 }
 
 fn set_size(spec: &mut Spec) {
-    let Some(size) = supervisor::terminal_size() else { return };
+    let Some(size) = supervisor::terminal_size() else {
+        return;
+    };
     let console = oci_spec::runtime::BoxBuilder::default()
         .height(u64::from(size.rows))
         .width(u64::from(size.columns))
@@ -275,7 +349,9 @@ fn set_size(spec: &mut Spec) {
 /// [`Error::NotRunning`].
 pub fn kill(record: &Record, signal: i32) -> Result<(), Error> {
     let not_running = || Error::NotRunning(record.name.clone());
-    let Life::Running { init, .. } = record.life else { return Err(not_running()) };
+    let Life::Running { init, .. } = record.life else {
+        return Err(not_running());
+    };
     let number = Signal::from_named_raw(signal).ok_or_else(not_running)?;
     send(init, number).map_err(|_| not_running())
 }
@@ -297,9 +373,17 @@ fn send(process: Process, signal: Signal) -> io::Result<()> {
 /// # Errors
 /// The kernel refuses to wait.
 pub fn wait(record: &Record, limit: Option<Duration>) -> Result<bool, Error> {
-    let Life::Running { supervisor, .. } = record.life else { return Ok(true) };
-    let io = |source: io::Error| Error::Io { action: "wait for", path: record.name.clone().into(), source };
-    let Some(pid) = Pid::from_raw(supervisor.pid) else { return Ok(true) };
+    let Life::Running { supervisor, .. } = record.life else {
+        return Ok(true);
+    };
+    let io = |source: io::Error| Error::Io {
+        action: "wait for",
+        path: record.name.clone().into(),
+        source,
+    };
+    let Some(pid) = Pid::from_raw(supervisor.pid) else {
+        return Ok(true);
+    };
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         Err(rustix::io::Errno::SRCH) => return Ok(true),
@@ -337,7 +421,9 @@ pub enum Force {
 pub fn remove(store: &Store, id: &str, force: Force) -> Result<(), Error> {
     // Each round ends a run; somebody may start it again in between.
     for _ in 0..8 {
-        let Some(record) = record::read(store, id)? else { return Ok(()) };
+        let Some(record) = record::read(store, id)? else {
+            return Ok(());
+        };
         if matches!(record.life, Life::Running { .. }) {
             if force == Force::No {
                 return Err(Error::Running(record.name));
@@ -372,7 +458,9 @@ pub fn stop(record: &Record, signal: i32, limit: Option<Duration>) -> Result<(),
 
 /// Kills a running container, and its supervisor if that does not see it end.
 fn end(record: &Record) -> Result<(), Error> {
-    let Life::Running { supervisor, init, .. } = record.life else { return Ok(()) };
+    let Life::Running { supervisor, init, .. } = record.life else {
+        return Ok(());
+    };
     // Either may have ended just now.
     let _ = send(init, Signal::KILL);
     if !wait(record, Some(PATIENCE))? {
@@ -395,7 +483,11 @@ pub fn exit_code(record: &Record) -> Option<i32> {
 /// # Errors
 /// It cannot be read.
 pub fn read_file(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|source| Error::Io { action: "read", path: path.into(), source })
+    fs::read_to_string(path).map_err(|source| Error::Io {
+        action: "read",
+        path: path.into(),
+        source,
+    })
 }
 
 /// A signal by name (`TERM`, `SIGTERM`) or number.
@@ -405,10 +497,17 @@ pub fn read_file(path: &Path) -> Result<String, Error> {
 pub fn signal(text: &str) -> Result<i32, SpecError> {
     let unknown = || SpecError::Signal(text.into());
     let upper = text.to_ascii_uppercase();
-    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    let name = if upper.starts_with("SIG") {
+        upper
+    } else {
+        format!("SIG{upper}")
+    };
     match text.parse::<i32>() {
         Ok(number @ 1..=64) => Ok(number),
         Ok(_) => Err(unknown()),
-        Err(_) => name.parse::<nix::sys::signal::Signal>().map(|signal| signal as i32).map_err(|_| unknown()),
+        Err(_) => name
+            .parse::<nix::sys::signal::Signal>()
+            .map(|signal| signal as i32)
+            .map_err(|_| unknown()),
     }
 }

@@ -37,7 +37,13 @@ impl Process {
     pub fn of(pid: i32) -> Option<Process> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The second field, the program's name, may hold blanks and parentheses.
-        let start = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+        let start = stat
+            .rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .nth(19)?
+            .parse()
+            .ok()?;
         Some(Process { pid, start })
     }
 
@@ -144,10 +150,26 @@ pub struct Record {
 
 impl Record {
     /// A container that is about to be made.
-    pub fn new(id: String, name: String, image: (Digest, String), afterwards: Afterwards, settings: Settings) -> Record {
+    pub fn new(
+        id: String,
+        name: String,
+        image: (Digest, String),
+        afterwards: Afterwards,
+        settings: Settings,
+    ) -> Record {
         let (image, image_name) = image;
         let (created, life) = (now(), Life::Created);
-        Record { version: VERSION, id, name, created, image, image_name, afterwards, settings, life }
+        Record {
+            version: VERSION,
+            id,
+            name,
+            created,
+            image,
+            image_name,
+            afterwards,
+            settings,
+            life,
+        }
     }
 
     /// Nobody wants `--rm` containers after a power cut, so nothing waits for the disk on their behalf.
@@ -161,7 +183,9 @@ impl Record {
 
 /// The present as RFC 3339 in UTC, with Docker's nanoseconds.
 pub fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
+    jiff::Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%S.%9fZ")
+        .to_string()
 }
 
 /// A container whose lock is held: only its holder may change it.
@@ -185,10 +209,23 @@ impl Held {
         spec: impl FnOnce(&Path) -> Result<Spec, Error>,
     ) -> Result<Held, Error> {
         let directory = store.container(&record.id);
-        let io = |source| Error::Io { action: "create", path: directory.clone(), source };
-        fs::DirBuilder::new().mode(0o700).recursive(true).create(directory.join("upper")).map_err(io)?;
+        let io = |source| Error::Io {
+            action: "create",
+            path: directory.clone(),
+            source,
+        };
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(directory.join("upper"))
+            .map_err(io)?;
         let lock = Lock::acquire(&directory.join("lock"), Mode::Exclusive)?;
-        let held = Held { record, names: names_dir(store), directory, lock };
+        let held = Held {
+            record,
+            names: names_dir(store),
+            directory,
+            lock,
+        };
         match held.fill(spec) {
             Ok(()) => Ok(held),
             Err(error) => {
@@ -200,19 +237,33 @@ impl Held {
     }
 
     fn fill(&self, spec: impl FnOnce(&Path) -> Result<Spec, Error>) -> Result<(), Error> {
-        let spec = serde_json::to_vec(&spec(&self.directory)?).map_err(|source| self.bad("config.json", source))?;
-        replace(&self.directory, &self.directory.join("config.json"), &spec, Durability::Volatile)?;
+        let spec =
+            serde_json::to_vec(&spec(&self.directory)?).map_err(|source| self.bad("config.json", source))?;
+        replace(
+            &self.directory,
+            &self.directory.join("config.json"),
+            &spec,
+            Durability::Volatile,
+        )?;
         self.write()?;
         claim(&self.names, &self.record.name, &self.record.id)
     }
 
     fn bad(&self, file: &str, source: serde_json::Error) -> Error {
-        Error::Json { path: self.directory.join(file), source }
+        Error::Json {
+            path: self.directory.join(file),
+            source,
+        }
     }
 
     fn write(&self) -> Result<(), Error> {
         let text = serde_json::to_vec(&self.record).map_err(|source| self.bad("record.json", source))?;
-        Ok(replace(&self.directory, &self.directory.join("record.json"), &text, self.record.durability())?)
+        Ok(replace(
+            &self.directory,
+            &self.directory.join("record.json"),
+            &text,
+            self.record.durability(),
+        )?)
     }
 
     /// Where the container's files lie.
@@ -244,10 +295,16 @@ impl Held {
     pub fn remove(self) -> Result<(), Error> {
         let io = |path: &Path| {
             let path = path.to_owned();
-            move |source| Error::Io { action: "remove", path, source }
+            move |source| Error::Io {
+                action: "remove",
+                path,
+                source,
+            }
         };
         let record = self.directory.join("record.json");
-        fs::remove_file(&record).or_else(ignore_missing).map_err(io(&record))?;
+        fs::remove_file(&record)
+            .or_else(ignore_missing)
+            .map_err(io(&record))?;
         release(&self.names, &self.record.name, &self.record.id)?;
         fs::remove_dir_all(&self.directory).map_err(io(&self.directory))?;
         drop(self.lock);
@@ -269,7 +326,11 @@ impl Held {
 }
 
 fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
-    if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }
+    if error.kind() == ErrorKind::NotFound {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }
 
 /// The Spec of a container's directory.
@@ -278,7 +339,11 @@ fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
 /// `config.json` is gone or damaged.
 pub fn read_spec(directory: &Path) -> Result<Spec, Error> {
     let path = directory.join("config.json");
-    let text = fs::read(&path).map_err(|source| Error::Io { action: "read", path: path.clone(), source })?;
+    let text = fs::read(&path).map_err(|source| Error::Io {
+        action: "read",
+        path: path.clone(),
+        source,
+    })?;
     serde_json::from_slice(&text).map_err(|source| Error::Json { path, source })
 }
 
@@ -289,7 +354,11 @@ fn names_dir(store: &Store) -> PathBuf {
 /// A name is a symlink to an id: made and read in one call each, so no start waits for another's lock.
 fn claim(names: &Path, name: &str, id: &str) -> Result<(), Error> {
     let path = names.join(name);
-    let io = |source| Error::Io { action: "create", path: path.clone(), source };
+    let io = |source| Error::Io {
+        action: "create",
+        path: path.clone(),
+        source,
+    };
     for _ in 0..16 {
         match std::os::unix::fs::symlink(id, &path) {
             Ok(()) => return Ok(()),
@@ -298,17 +367,25 @@ fn claim(names: &Path, name: &str, id: &str) -> Result<(), Error> {
             Err(error) => return Err(io(error)),
         }
     }
-    Err(Error::NameTaken { name: name.into(), id: resolve_name(names, name).unwrap_or_default() })
+    Err(Error::NameTaken {
+        name: name.into(),
+        id: resolve_name(names, name).unwrap_or_default(),
+    })
 }
 
 /// Removes a name whose container is gone; refuses if it is there. Under a lock: of two who find one name stale, the
 /// second must not remove what the first has just claimed.
 fn drop_stale(names: &Path, name: &str) -> Result<(), Error> {
     let _lock = Lock::acquire(&names.join("..").join("names.lock"), Mode::Exclusive)?;
-    let Some(id) = resolve_name(names, name) else { return Ok(()) };
+    let Some(id) = resolve_name(names, name) else {
+        return Ok(());
+    };
     let record = names.join("../containers").join(&id).join("record.json");
     if record.exists() {
-        return Err(Error::NameTaken { name: name.into(), id });
+        return Err(Error::NameTaken {
+            name: name.into(),
+            id,
+        });
     }
     release(names, name, &id)
 }
@@ -318,11 +395,21 @@ fn release(names: &Path, name: &str, id: &str) -> Result<(), Error> {
     if resolve_name(names, name).as_deref() != Some(id) {
         return Ok(());
     }
-    fs::remove_file(&path).or_else(ignore_missing).map_err(|source| Error::Io { action: "remove", path, source })
+    fs::remove_file(&path)
+        .or_else(ignore_missing)
+        .map_err(|source| Error::Io {
+            action: "remove",
+            path,
+            source,
+        })
 }
 
 fn resolve_name(names: &Path, name: &str) -> Option<String> {
-    let id = fs::read_link(names.join(name)).ok()?.into_os_string().into_string().ok()?;
+    let id = fs::read_link(names.join(name))
+        .ok()?
+        .into_os_string()
+        .into_string()
+        .ok()?;
     names::is_id_prefix(&id).then_some(id)
 }
 
@@ -331,7 +418,12 @@ fn resolve_name(names: &Path, name: &str) -> Option<String> {
 /// # Errors
 /// No random numbers.
 pub fn free_name(store: &Store, attempt: usize) -> Result<String, Error> {
-    names::new_name(attempt).map_err(|source| Error::Io { action: "read", path: "/dev/urandom".into(), source })
+    names::new_name(attempt)
+        .map_err(|source| Error::Io {
+            action: "read",
+            path: "/dev/urandom".into(),
+            source,
+        })
         .inspect(|name| debug_assert!(names::is_name(name), "{}", store.state().display()))
 }
 
@@ -361,7 +453,11 @@ pub fn find(store: &Store, text: &str) -> Result<String, Error> {
 
 fn ids(store: &Store) -> Result<Vec<String>, Error> {
     let directory = store.state().join("containers");
-    let io = |source| Error::Io { action: "list", path: directory.clone(), source };
+    let io = |source| Error::Io {
+        action: "list",
+        path: directory.clone(),
+        source,
+    };
     let entries = match fs::read_dir(&directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(io)?,
@@ -369,7 +465,10 @@ fn ids(store: &Store) -> Result<Vec<String>, Error> {
     let mut ids = Vec::new();
     for entry in entries {
         let name = entry.map_err(io)?.file_name().into_string();
-        ids.extend(name.ok().filter(|name| name.len() == 64 && names::is_id_prefix(name)));
+        ids.extend(
+            name.ok()
+                .filter(|name| name.len() == 64 && names::is_id_prefix(name)),
+        );
     }
     Ok(ids)
 }
@@ -379,7 +478,9 @@ fn ids(store: &Store) -> Result<Vec<String>, Error> {
 /// # Errors
 /// The record is damaged or of a newer version.
 pub fn read(store: &Store, id: &str) -> Result<Option<Record>, Error> {
-    let Some(record) = load(store, id)? else { return Ok(None) };
+    let Some(record) = load(store, id)? else {
+        return Ok(None);
+    };
     let unsettled = matches!(record.life, Life::Running { .. }) || record.afterwards == Afterwards::Remove;
     if !unsettled {
         return Ok(Some(record));
@@ -393,15 +494,27 @@ pub fn read(store: &Store, id: &str) -> Result<Option<Record>, Error> {
 
 /// The record under the lock: nobody is beside the container, so it does not run.
 fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> {
-    let Some(record) = load(store, id)? else { return Ok(None) };
-    let mut held = Held { record, directory: store.container(id), names: names_dir(store), lock };
+    let Some(record) = load(store, id)? else {
+        return Ok(None);
+    };
+    let mut held = Held {
+        record,
+        directory: store.container(id),
+        names: names_dir(store),
+        lock,
+    };
     if held.record.afterwards == Afterwards::Remove {
         held.remove()?;
         return Ok(None);
     }
     if let Life::Running { started, .. } = &held.record.life {
         let (started, error) = (started.clone(), "the supervisor was killed".into());
-        held.set_life(Life::Exited { code: KILLED, error, started, finished: now() })?;
+        held.set_life(Life::Exited {
+            code: KILLED,
+            error,
+            started,
+            finished: now(),
+        })?;
     }
     Ok(Some(held.record))
 }
@@ -411,11 +524,23 @@ fn load(store: &Store, id: &str) -> Result<Option<Record>, Error> {
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Error::Io { action: "read", path, source }),
+        Err(source) => {
+            return Err(Error::Io {
+                action: "read",
+                path,
+                source,
+            });
+        }
     };
-    let record: Record = serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.clone(), source })?;
+    let record: Record = serde_json::from_slice(&text).map_err(|source| Error::Json {
+        path: path.clone(),
+        source,
+    })?;
     if record.version > VERSION {
-        return Err(Error::Newer { path, found: record.version });
+        return Err(Error::Newer {
+            path,
+            found: record.version,
+        });
     }
     Ok(Some(record))
 }
@@ -444,7 +569,12 @@ pub fn hold(store: &Store, id: &str) -> Result<Option<Held>, Error> {
         Attempt::Gone => Err(gone()),
         Attempt::Taken(lock) => {
             let record = load(store, id)?.ok_or_else(gone)?;
-            Ok(Some(Held { record, directory: store.container(id), names: names_dir(store), lock }))
+            Ok(Some(Held {
+                record,
+                directory: store.container(id),
+                names: names_dir(store),
+                lock,
+            }))
         }
     }
 }

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::super::report::Failure;
+use crate::containers::Error;
 use crate::containers::life::{self, Force};
 use crate::containers::record::{self, Life, Record};
-use crate::containers::Error;
 use crate::store::Store;
 
 /// Flags of `rm`.
@@ -41,7 +41,14 @@ pub(crate) struct Stop {
     #[arg(short, long, value_name = "SIGNAL")]
     signal: Option<String>,
     /// Seconds until SIGKILL; -1 waits for ever
-    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS", default_value_t = 10, allow_negative_numbers = true)]
+    #[arg(
+        short,
+        long,
+        visible_alias = "timeout",
+        value_name = "SECONDS",
+        default_value_t = 10,
+        allow_negative_numbers = true
+    )]
     time: i64,
     /// Names or ids
     #[arg(value_name = "CONTAINER", required = true)]
@@ -114,7 +121,9 @@ impl Wait {
             match (code, ended) {
                 (Some(code), _) => Ok(Some(code.to_string())),
                 (None, Some(_)) => Ok(Some("0".into())),
-                (None, None) => Err(Failure::new(format!("container {name} was removed when it ended (--rm)"))),
+                (None, None) => Err(Failure::new(format!(
+                    "container {name} was removed when it ended (--rm)"
+                ))),
             }
         })
     }

@@ -65,7 +65,11 @@ impl Ps {
             return Err(Failure::new("--size is not supported yet").code(125));
         }
         let all = record::all(store)?;
-        let filters = self.filter.iter().map(|text| Filter::parse(text, &all)).collect::<Result<Vec<_>, _>>()?;
+        let filters = self
+            .filter
+            .iter()
+            .map(|text| Filter::parse(text, &all))
+            .collect::<Result<Vec<_>, _>>()?;
         let last = if self.latest { 1 } else { self.last };
         let last = usize::try_from(last).ok();
         // Docker: a status asked for, or a number of the last, means those that do not run as well.
@@ -87,7 +91,11 @@ impl Ps {
     }
 
     fn id<'a>(&self, record: &'a Record) -> &'a str {
-        if self.no_trunc { &record.id } else { short_id(&record.id) }
+        if self.no_trunc {
+            &record.id
+        } else {
+            short_id(&record.id)
+        }
     }
 
     fn row(&self, record: &Record) -> Row {
@@ -97,10 +105,17 @@ impl Ps {
         if !self.no_trunc && command.chars().count() > 20 {
             command = command.chars().take(19).chain(['…']).collect();
         }
-        let labels: Map<String, Value> =
-            settings.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+        let labels: Map<String, Value> = settings
+            .labels
+            .iter()
+            .map(|(key, value)| (key.clone(), value.as_str().into()))
+            .collect();
         let created = seconds(&record.created);
-        let pairs: Vec<String> = settings.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let pairs: Vec<String> = settings
+            .labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         let fields = [
             ("ID", self.id(record).to_string()),
             ("Image", record.image_name.clone()),
@@ -117,13 +132,18 @@ impl Ps {
             ("Networks", settings.network.clone()),
             ("LocalVolumes", "0".into()),
         ];
-        let fields = fields.into_iter().map(|(key, value)| (key.to_string(), value.into())).collect();
+        let fields = fields
+            .into_iter()
+            .map(|(key, value)| (key.to_string(), value.into()))
+            .collect();
         Row { fields, labels }
     }
 }
 
 fn seconds(time: &str) -> i64 {
-    time.parse::<Timestamp>().map(Timestamp::as_second).unwrap_or_default()
+    time.parse::<Timestamp>()
+        .map(Timestamp::as_second)
+        .unwrap_or_default()
 }
 
 fn age(since: i64) -> i64 {
@@ -144,7 +164,12 @@ pub(super) fn state(record: &Record) -> &'static str {
 fn status(record: &Record) -> String {
     match &record.life {
         Life::Running { started, .. } => format!("Up {}", human_duration(age(seconds(started)))),
-        Life::Exited { code, finished, started, .. } if !started.is_empty() => {
+        Life::Exited {
+            code,
+            finished,
+            started,
+            ..
+        } if !started.is_empty() => {
             format!("Exited ({code}) {} ago", human_duration(age(seconds(finished))))
         }
         Life::Created | Life::Exited { .. } => "Created".into(),
@@ -166,11 +191,16 @@ enum Filter {
 impl Filter {
     fn parse(text: &str, all: &[Record]) -> Result<Filter, Failure> {
         let bad = |what: String| Failure::new(what).code(125);
-        let (key, value) =
-            text.split_once('=').ok_or_else(|| bad(format!("invalid filter '{text}': expected KEY=VALUE")))?;
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| bad(format!("invalid filter '{text}': expected KEY=VALUE")))?;
         let created = || {
-            let named = all.iter().find(|r| r.name == value || (!value.is_empty() && r.id.starts_with(value)));
-            named.map(|r| r.created.clone()).ok_or_else(|| Failure::new(format!("No such container: {value}")))
+            let named = all
+                .iter()
+                .find(|r| r.name == value || (!value.is_empty() && r.id.starts_with(value)));
+            named
+                .map(|r| r.created.clone())
+                .ok_or_else(|| Failure::new(format!("No such container: {value}")))
         };
         Ok(match key {
             "id" => Filter::Id(value.into()),
@@ -181,8 +211,14 @@ impl Filter {
             }
             "status" if ["created", "running", "exited"].contains(&value) => Filter::Status(value.into()),
             // States that containers here are never in.
-            "status" if ["paused", "restarting", "removing", "dead"].contains(&value) => Filter::Status(value.into()),
-            "exited" => Filter::Exited(value.parse().map_err(|_| bad(format!("invalid filter 'exited={value}'")))?),
+            "status" if ["paused", "restarting", "removing", "dead"].contains(&value) => {
+                Filter::Status(value.into())
+            }
+            "exited" => Filter::Exited(
+                value
+                    .parse()
+                    .map_err(|_| bad(format!("invalid filter 'exited={value}'")))?,
+            ),
             "ancestor" => Filter::Ancestor(value.into()),
             "before" => Filter::Before(created()?),
             "since" => Filter::Since(created()?),
@@ -196,11 +232,15 @@ impl Filter {
 
     fn all_match(filters: &[Filter], record: &Record) -> bool {
         filters.iter().all(|filter| {
-            let same_kind = |other: &&Filter| std::mem::discriminant(*other) == std::mem::discriminant(filter);
+            let same_kind =
+                |other: &&Filter| std::mem::discriminant(*other) == std::mem::discriminant(filter);
             // Labels narrow down; everything else widens.
             match filter {
                 Filter::Label(..) => filter.matches(record),
-                _ => filters.iter().filter(same_kind).any(|other| other.matches(record)),
+                _ => filters
+                    .iter()
+                    .filter(same_kind)
+                    .any(|other| other.matches(record)),
             }
         })
     }
@@ -214,12 +254,15 @@ impl Filter {
                 (None, Some(end)) => record.name.ends_with(end),
                 (None, None) => record.name.contains(part.as_str()),
             },
-            Filter::Label(label, value) => {
-                record.settings.labels.get(label).is_some_and(|found| value.as_ref().is_none_or(|v| v == found))
-            }
+            Filter::Label(label, value) => record
+                .settings
+                .labels
+                .get(label)
+                .is_some_and(|found| value.as_ref().is_none_or(|v| v == found)),
             Filter::Status(wanted) => state(record) == wanted,
             Filter::Exited(wanted) => {
-                state(record) == "exited" && matches!(&record.life, Life::Exited { code, .. } if code == wanted)
+                state(record) == "exited"
+                    && matches!(&record.life, Life::Exited { code, .. } if code == wanted)
             }
             Filter::Ancestor(image) => {
                 let hex = image.trim_start_matches("sha256:");

@@ -183,7 +183,11 @@ impl Run {
             (false, false) => Attach::Output,
         };
         require_terminal(attach, self.container.tty)?;
-        let afterwards = if self.rm { Afterwards::Remove } else { Afterwards::Keep };
+        let afterwards = if self.rm {
+            Afterwards::Remove
+        } else {
+            Afterwards::Keep
+        };
         let made = self.container.make(store, afterwards).map_err(own_code)?;
         let id = made.held.record.id.clone();
         let supervisor = life::start(store, made, attach).map_err(|error| own_code(error.into()))?;
@@ -200,7 +204,11 @@ impl Run {
 
 impl Create {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        let afterwards = if self.rm { Afterwards::Remove } else { Afterwards::Keep };
+        let afterwards = if self.rm {
+            Afterwards::Remove
+        } else {
+            Afterwards::Keep
+        };
         let made = self.container.make(store, afterwards)?;
         put(&format!("{}\n", made.held.record.id))?;
         Ok(ExitCode::SUCCESS)
@@ -215,8 +223,11 @@ fn own_code(failure: Failure) -> Failure {
 impl Container {
     fn make(self, store: &Store, afterwards: Afterwards) -> Result<life::Made, Failure> {
         if !self.publish.is_empty() || self.publish_all {
-            return Err(Failure::new("ports cannot be published yet: containers share the host's network")
-                .hint(Some("leave -p out: a port that the command opens is open on the host")));
+            return Err(
+                Failure::new("ports cannot be published yet: containers share the host's network").hint(
+                    Some("leave -p out: a port that the command opens is open on the host"),
+                ),
+            );
         }
         let cidfile = self.cidfile.as_deref().map(new_cidfile).transpose()?;
         let image = self.find_image(store)?;
@@ -266,8 +277,12 @@ impl Container {
                     eprintln!("Unable to find image '{}' locally", self.image);
                 }
                 let shown = if self.quiet { Shown::Nothing } else { Shown::Stderr };
-                let order =
-                    Order { image: &self.image, platform: self.platform.as_ref(), insecure: false, shown };
+                let order = Order {
+                    image: &self.image,
+                    platform: self.platform.as_ref(),
+                    insecure: false,
+                    shown,
+                };
                 Ok(order.carry_out(store)?.image)
             }
         }
@@ -280,7 +295,9 @@ impl Container {
         if let Some(variant) = config.variant() {
             found.push_str(&format!("/{variant}"));
         }
-        found.parse::<Platform>().is_ok_and(|found| wanted.accepts(&found))
+        found
+            .parse::<Platform>()
+            .is_ok_and(|found| wanted.accepts(&found))
     }
 
     fn request(&self, cwd: &Path) -> Result<Request, crate::containers::Error> {
@@ -318,7 +335,12 @@ impl Container {
         if let Some(signal) = &self.stop_signal {
             life::signal(signal)?;
         }
-        let terminal = || terminal_size().unwrap_or(TerminalSize { rows: 24, columns: 80 });
+        let terminal = || {
+            terminal_size().unwrap_or(TerminalSize {
+                rows: 24,
+                columns: 80,
+            })
+        };
         Ok(Request {
             command: self.command.clone(),
             entrypoint: self.entrypoint.clone(),
@@ -336,7 +358,11 @@ impl Container {
                 Some(NetworkFlag::Host) => Network::Host,
                 Some(NetworkFlag::None) => Network::None,
             },
-            ulimits: self.ulimit.iter().map(|text| spec::confine::ulimit(text)).collect::<Result<_, _>>()?,
+            ulimits: self
+                .ulimit
+                .iter()
+                .map(|text| spec::confine::ulimit(text))
+                .collect::<Result<_, _>>()?,
             shm_size: self.shm_size.as_ref().map(size).transpose()?,
             init: self.init,
         })

@@ -27,7 +27,9 @@ impl Start {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
         if self.attach || self.interactive {
             let [name] = &self.containers[..] else {
-                return Err(Failure::new("you cannot start and attach multiple containers at once"));
+                return Err(Failure::new(
+                    "you cannot start and attach multiple containers at once",
+                ));
             };
             return self.attached(store, name);
         }
@@ -43,10 +45,16 @@ impl Start {
     fn attached(&self, store: &Store, name: &str) -> Result<ExitCode, Failure> {
         let id = record::find(store, name)?;
         let made = life::reopen(store, &id)?.ok_or_else(|| {
-            Failure::new(format!("container {name} runs already, and attaching to it is not supported yet"))
+            Failure::new(format!(
+                "container {name} runs already, and attaching to it is not supported yet"
+            ))
         })?;
         let open = self.interactive && made.held.record.settings.open_stdin;
-        let attach = if open { Attach::InputAndOutput } else { Attach::Output };
+        let attach = if open {
+            Attach::InputAndOutput
+        } else {
+            Attach::Output
+        };
         require_terminal(attach, made.has_terminal())?;
         let supervisor = life::start(store, made, attach)?;
         attached(store, &id, supervisor, true)
@@ -82,8 +90,15 @@ pub(super) fn attached(
     supervisor: Supervisor,
     sig_proxy: bool,
 ) -> Result<ExitCode, Failure> {
-    let proxy = if sig_proxy { SignalProxy::Pass } else { SignalProxy::Drop };
-    match supervisor.ended(proxy, &mut warn).map_err(|error| unheard(&error))? {
+    let proxy = if sig_proxy {
+        SignalProxy::Pass
+    } else {
+        SignalProxy::Drop
+    };
+    match supervisor
+        .ended(proxy, &mut warn)
+        .map_err(|error| unheard(&error))?
+    {
         Ending::Started => Ok(ExitCode::SUCCESS),
         Ending::Exited { code, trouble } => {
             if let Some(trouble) = trouble {

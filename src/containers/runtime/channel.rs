@@ -79,7 +79,11 @@ impl Channel {
     }
 
     /// Sends a message with descriptors.
-    pub(in crate::containers) fn send<M: Serialize>(&self, message: &M, descriptors: &[impl AsFd]) -> nix::Result<()> {
+    pub(in crate::containers) fn send<M: Serialize>(
+        &self,
+        message: &M,
+        descriptors: &[impl AsFd],
+    ) -> nix::Result<()> {
         let bytes = serde_json::to_vec(message).map_err(|_| Errno::EINVAL)?;
         if bytes.len() > LONGEST || descriptors.len() > MOST_DESCRIPTORS {
             return Err(Errno::EMSGSIZE);
@@ -101,14 +105,17 @@ impl Channel {
     }
 
     /// Waits for a message; none when the other side is gone.
-    pub(in crate::containers) fn receive<M: DeserializeOwned>(&self) -> nix::Result<Option<(M, Vec<OwnedFd>)>> {
+    pub(in crate::containers) fn receive<M: DeserializeOwned>(
+        &self,
+    ) -> nix::Result<Option<(M, Vec<OwnedFd>)>> {
         let mut bytes = [0; LONGEST];
         let mut space = nix::cmsg_space!([RawFd; MOST_DESCRIPTORS]);
         let (length, descriptors) = loop {
             let mut slices = [IoSliceMut::new(&mut bytes)];
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
             match recvmsg::<()>(self.0.as_raw_fd(), &mut slices, Some(&mut space), flags) {
-                Err(Errno::EINTR) => {}
+                // ECONNRESET comes once, before what is still to be read, if the other side ended with unread orders.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(error) => return Err(error),
                 Ok(message) => {
                     break (

@@ -1,6 +1,11 @@
 //! How does init become the command, or stay beside it as `--init` wants?
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -14,18 +19,40 @@ use crate::sys;
 /// The search path of a container whose environment names none.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Executes the command; returns only why it could not.
-pub(super) fn execute(command: &Command) -> Failure {
+/// A file, whatever its paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    /// The file that this process executes.
+    pub(super) fn of_this_program() -> std::io::Result<Identity> {
+        Ok(Identity::of(&fs::metadata("/proc/self/exe")?))
+    }
+
+    fn of(metadata: &fs::Metadata) -> Identity {
+        Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+/// Executes the command; returns only why it could not. `own` is what must not be executed inside: /proc/self/exe as the
+/// command, or as a script's interpreter, is this program, which would show its file to the container (CVE-2019-5736).
+pub(super) fn execute(command: &Command, own: Identity) -> Failure {
     let Some(name) = command.arguments.first() else {
         return Failure::new("start", "no command was given");
     };
     if name.as_bytes().contains(&b'/') {
-        let error = try_execute(name, command);
+        let error = try_execute(name, command, own);
         return failure(name, error);
     }
     let mut refusal = Errno::ENOENT;
     for candidate in candidates(name, &command.environment) {
-        match try_execute(&candidate, command) {
+        match try_execute(&candidate, command, own) {
             Errno::ENOENT | Errno::ENOTDIR => {}
             // As execvp(3): a file that may not be executed does not end the search.
             Errno::EACCES => refusal = Errno::EACCES,
@@ -35,11 +62,43 @@ pub(super) fn execute(command: &Command) -> Failure {
     failure(name, refusal)
 }
 
-fn try_execute(path: &CStr, command: &Command) -> Errno {
+fn try_execute(path: &CStr, command: &Command, own: Identity) -> Errno {
+    if leads_to(own, Path::new(OsStr::from_bytes(path.to_bytes())), 0) {
+        return Errno::EACCES;
+    }
     match execve(path, &command.arguments, &command.environment) {
         Err(error) => error,
         Ok(never) => match never {},
     }
+}
+
+/// Whether executing `path` would execute `own`, itself or as interpreter. What cannot be opened or read is for execve
+/// to judge: without a readable script a container's user other than root could not write our file either.
+fn leads_to(own: Identity, path: &Path, depth: usize) -> bool {
+    /// As deep as the kernel follows interpreters (execve(2)).
+    const DEEPEST: usize = 5;
+    let mut start = [0; 256];
+    let Ok(metadata) = fs::metadata(path) else {
+        return false;
+    };
+    if Identity::of(&metadata) == own {
+        return true;
+    }
+    if depth >= DEEPEST || !metadata.is_file() {
+        return false;
+    }
+    let Ok(length) = fs::File::open(path).and_then(|mut file| file.read(&mut start)) else {
+        return false;
+    };
+    interpreter(start.get(..length).unwrap_or_default())
+        .is_some_and(|interpreter| leads_to(own, Path::new(OsStr::from_bytes(interpreter)), depth + 1))
+}
+
+/// What the first line of a script names.
+fn interpreter(start: &[u8]) -> Option<&[u8]> {
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    line.split(|byte| matches!(byte, b' ' | b'\t' | 0))
+        .find(|word| !word.is_empty())
 }
 
 fn candidates(name: &CStr, environment: &[CString]) -> Vec<CString> {
@@ -79,7 +138,7 @@ fn failure(path: &CStr, error: Errno) -> Failure {
 ///
 /// Pid 1 is then this program, not the container's. It is not dumpable and its memory belongs to the host's user
 /// namespace, so /proc/1/exe, /proc/1/fd and the like are closed to the container, root included (ptrace(2)).
-pub(super) fn reap_around(command: &Command, report: impl FnOnce(Failure)) -> Failure {
+pub(super) fn reap_around(command: &Command, own: Identity, report: impl FnOnce(Failure)) -> Failure {
     if let Err(error) = SigSet::all().thread_block() {
         return Failure::new("block signals", error.desc());
     }
@@ -93,7 +152,7 @@ pub(super) fn reap_around(command: &Command, report: impl FnOnce(Failure)) -> Fa
         // ENOTTY is the ordinary case; without the foreground a shell says so itself.
         let _ = tcsetpgrp(std::io::stdin(), nix::unistd::getpid());
         sys::default_signals();
-        report(execute(command));
+        report(execute(command, own));
         125
     });
     match child {
@@ -154,6 +213,16 @@ mod tests {
             [c"/bin/sh".to_owned(), c"./sh".to_owned(), c"/x/sh".to_owned()]
         );
         assert!(found(&[]).contains(&c"/usr/bin/sh".to_owned()));
+    }
+
+    #[test]
+    fn a_scripts_interpreter_is_its_first_word() {
+        assert_eq!(
+            interpreter(b"#! /proc/self/exe -x\nrest"),
+            Some(&b"/proc/self/exe"[..])
+        );
+        assert_eq!(interpreter(b"\x7fELF"), None);
+        assert_eq!(interpreter(b"#!\n/bin/sh"), None);
     }
 
     #[test]

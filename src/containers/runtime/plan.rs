@@ -148,10 +148,10 @@ impl Plan {
         };
         for step in &mut plan.steps {
             match step {
-                Step::Identity { uid, gid, groups } => {
-                    if !ids::maps(&maps.uids, *uid) || !ids::maps(&maps.gids, *gid) || groups.is_some() {
-                        return None;
-                    }
+                Step::Identity { uid, gid, groups }
+                    if !ids::maps(&maps.uids, *uid) || !ids::maps(&maps.gids, *gid) || groups.is_some() =>
+                {
+                    return None;
                 }
                 Step::Make { source, .. } => mounts::drop_foreign_groups(source, &maps),
                 _ => {}

@@ -346,6 +346,8 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
 
 /// Init: from there to the command. Returns only if it fails.
 fn run_init(plan: &Plan, root: OwnedFd, stdio: Option<&Stdio>, channel: &Channel) -> Result<(), Failure> {
+    // While the host's /proc is there: the container's, if it has one, may be anything.
+    let own = exec::Identity::of_this_program().map_err(|error| Failure::new("/proc/self/exe", error))?;
     hide()?;
     die_with_parent()?;
     setsid().map_err(|error| Failure::new("make a session", error.desc()))?;
@@ -358,9 +360,9 @@ fn run_init(plan: &Plan, root: OwnedFd, stdio: Option<&Stdio>, channel: &Channel
     match plan.command.reaper {
         Reaper::Command => {
             sys::default_signals();
-            Err(exec::execute(&plan.command))
+            Err(exec::execute(&plan.command, own))
         }
-        Reaper::Ours => Err(exec::reap_around(&plan.command, |failure| {
+        Reaper::Ours => Err(exec::reap_around(&plan.command, own, |failure| {
             report(channel, Err(failure));
         })),
     }

@@ -4,8 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, PosixRlimit, PosixRlimitBuilder,
-    PosixRlimitType,
+    Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
 };
 
 use super::SpecError;
@@ -44,7 +43,13 @@ const MASKED: [&str; 11] = [
 ];
 
 /// What Docker shows read-only.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// Which system calls are refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,14 +109,21 @@ impl Confine {
         if self.privileged || self.unconfined_paths {
             return (Vec::new(), Vec::new());
         }
-        (MASKED.map(String::from).into(), READ_ONLY.map(String::from).into())
+        (
+            MASKED.map(String::from).into(),
+            READ_ONLY.map(String::from).into(),
+        )
     }
 
     /// The sets of a command that runs as `uid`. Inheritable and ambient stay empty (CVE-2022-24769 and its kin); a
     /// user other than root holds none and may gain, by set-uid programs, what is in the bounding set.
     pub(super) fn capabilities(&self, uid: u32) -> Result<LinuxCapabilities, SpecError> {
         let bounding = self.bounding()?;
-        let held = if uid == 0 { bounding.clone() } else { HashSet::new() };
+        let held = if uid == 0 {
+            bounding.clone()
+        } else {
+            HashSet::new()
+        };
         Ok(LinuxCapabilitiesBuilder::default()
             .bounding(bounding)
             .effective(held.clone())
@@ -140,7 +152,10 @@ impl Confine {
 }
 
 fn every() -> HashSet<Capability> {
-    caps::all().into_iter().filter_map(|cap| parse(&cap.to_string())).collect()
+    caps::all()
+        .into_iter()
+        .filter_map(|cap| parse(&cap.to_string()))
+        .collect()
 }
 
 fn parse(name: &str) -> Option<Capability> {
@@ -162,8 +177,9 @@ fn named(list: &[String]) -> Result<HashSet<Capability>, SpecError> {
 pub fn ulimit(text: &str) -> Result<PosixRlimit, SpecError> {
     let refuse = || SpecError::Ulimit(text.into());
     let (name, values) = text.split_once('=').ok_or_else(refuse)?;
-    let kind: PosixRlimitType =
-        format!("RLIMIT_{}", name.to_ascii_uppercase()).parse().map_err(|_| refuse())?;
+    let kind: PosixRlimitType = format!("RLIMIT_{}", name.to_ascii_uppercase())
+        .parse()
+        .map_err(|_| refuse())?;
     let value = |text: &str| match text.parse::<i64>() {
         Ok(-1) => Ok(u64::MAX),
         Ok(number) => u64::try_from(number).map_err(|_| refuse()),
@@ -174,7 +190,11 @@ pub fn ulimit(text: &str) -> Result<PosixRlimit, SpecError> {
     if soft > hard {
         return Err(refuse());
     }
-    Ok(PosixRlimitBuilder::default().typ(kind).soft(soft).hard(hard).build()?)
+    Ok(PosixRlimitBuilder::default()
+        .typ(kind)
+        .soft(soft)
+        .hard(hard)
+        .build()?)
 }
 
 #[cfg(test)]
@@ -185,7 +205,11 @@ mod tests {
         list.iter().map(|s| s.to_string()).collect()
     }
     fn bounding(add: &[&str], drop: &[&str]) -> HashSet<Capability> {
-        let confine = Confine { cap_add: strings(add), cap_drop: strings(drop), ..Default::default() };
+        let confine = Confine {
+            cap_add: strings(add),
+            cap_drop: strings(drop),
+            ..Default::default()
+        };
         confine.bounding().unwrap_or_default()
     }
 
@@ -197,7 +221,10 @@ mod tests {
         assert_eq!(bounding(&["CHOWN"], &["all"]), HashSet::from([Capability::Chown]));
         let almost = bounding(&["ALL"], &["net_raw"]);
         assert!(almost.len() > 35 && !almost.contains(&Capability::NetRaw));
-        let bad = Confine { cap_add: strings(&["FLY"]), ..Default::default() };
+        let bad = Confine {
+            cap_add: strings(&["FLY"]),
+            ..Default::default()
+        };
         assert!(matches!(bad.bounding(), Err(SpecError::Capability(_))));
     }
 
@@ -205,7 +232,10 @@ mod tests {
     #[test]
     fn nothing_is_ever_inheritable() {
         for (uid, privileged) in [(0, false), (1000, false), (0, true), (1000, true)] {
-            let confine = Confine { privileged, ..Default::default() };
+            let confine = Confine {
+                privileged,
+                ..Default::default()
+            };
             let sets = confine.capabilities(uid).unwrap_or_default();
             assert_eq!(sets.inheritable().as_ref().map(HashSet::len), Some(0));
             assert_eq!(sets.ambient().as_ref().map(HashSet::len), Some(0));
@@ -217,14 +247,23 @@ mod tests {
     fn security_options() {
         let read = |texts: &[&str]| {
             let mut confine = Confine::default();
-            texts.iter().try_for_each(|text| confine.security_opt(text)).map(|()| confine)
+            texts
+                .iter()
+                .try_for_each(|text| confine.security_opt(text))
+                .map(|()| confine)
         };
         assert!(read(&["no-new-privileges"]).is_ok_and(|c| c.no_new_privileges));
         assert!(read(&["no-new-privileges:true"]).is_ok_and(|c| c.no_new_privileges));
         assert!(read(&["seccomp=unconfined"]).is_ok_and(|c| c.seccomp == Seccomp::Unconfined));
         assert!(read(&["seccomp=/p.json"]).is_ok_and(|c| c.seccomp == Seccomp::Profile("/p.json".into())));
         assert!(read(&["label=disable", "apparmor=unconfined"]).is_ok());
-        for bad in ["apparmor=mine", "label=type:t", "bogus", "seccomp2=x", "no-new-privileges=maybe"] {
+        for bad in [
+            "apparmor=mine",
+            "label=type:t",
+            "bogus",
+            "seccomp2=x",
+            "no-new-privileges=maybe",
+        ] {
             assert!(matches!(read(&[bad]), Err(SpecError::SecurityOpt(_))), "{bad}");
         }
     }

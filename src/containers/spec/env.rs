@@ -5,8 +5,7 @@ use std::ffi::OsStr;
 use super::SpecError;
 
 /// Docker's search path for images that set none.
-pub(super) const DEFAULT_PATH: &str =
-    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The name in `NAME=value` or `NAME`.
 fn name(assignment: &str) -> &str {
@@ -60,10 +59,7 @@ pub fn argument<V: AsRef<OsStr>>(
 ///
 /// # Errors
 /// Refuses names with blanks in them and lines without a name, as Docker does.
-pub fn file<V: AsRef<OsStr>>(
-    text: &str,
-    host: impl Fn(&str) -> Option<V>,
-) -> Result<Vec<String>, SpecError> {
+pub fn file<V: AsRef<OsStr>>(text: &str, host: impl Fn(&str) -> Option<V>) -> Result<Vec<String>, SpecError> {
     let mut entries = Vec::new();
     for line in text.strip_prefix('\u{feff}').unwrap_or(text).lines() {
         let line = line.trim_start();
@@ -100,12 +96,19 @@ mod tests {
             &strings(&["PATH=/image", "A=image", "B=image"]),
             &strings(&["A=asked", "C=asked"]),
         );
-        assert_eq!(merged, ["PATH=/image", "HOSTNAME=h", "A=asked", "C=asked", "B=image"]);
+        assert_eq!(
+            merged,
+            ["PATH=/image", "HOSTNAME=h", "A=asked", "C=asked", "B=image"]
+        );
     }
 
     #[test]
     fn a_name_alone_unsets() {
-        let merged = merge(&strings(&["PATH=/bin"]), &strings(&["A=1"]), &strings(&["PATH", "A"]));
+        let merged = merge(
+            &strings(&["PATH=/bin"]),
+            &strings(&["A=1"]),
+            &strings(&["PATH", "A"]),
+        );
         assert!(merged.is_empty(), "{merged:?}");
     }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::{
-    LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxSeccomp, Mount, PosixRlimit,
-    Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxSeccomp, Mount,
+    PosixRlimit, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
 use super::runtime::plan::INIT;
@@ -168,7 +168,9 @@ pub enum SpecError {
     #[error("named volumes are not supported yet ({0:?}); give a directory of the host: ./{0}:/PATH")]
     NamedVolume(String),
     /// A volume without a name.
-    #[error("volumes without a host path are not supported yet ({0:?}); use --tmpfs or a directory of the host")]
+    #[error(
+        "volumes without a host path are not supported yet ({0:?}); use --tmpfs or a directory of the host"
+    )]
     AnonymousVolume(String),
     /// The Spec's own rules.
     #[error("container configuration: {0}")]
@@ -197,7 +199,10 @@ pub fn build(request: &Request, context: &Context<'_>) -> Result<Spec, SpecError
         .readonly_paths(read_only)
         .build()?;
     linux.set_seccomp(context.seccomp.clone());
-    let root = RootBuilder::default().path(context.root).readonly(request.read_only).build()?;
+    let root = RootBuilder::default()
+        .path(context.root)
+        .readonly(request.read_only)
+        .build()?;
     let mut spec = SpecBuilder::default()
         .version("1.2.0")
         .root(root)
@@ -227,14 +232,23 @@ fn process(request: &Request, context: &Context<'_>) -> Result<Process, SpecErro
     let image_user = config.and_then(|c| c.user().as_deref()).unwrap_or("");
     let user = request.user.as_deref().unwrap_or(image_user);
     // `keep-groups`, podman's: the caller's own groups stay, for project directories and devices of the host.
-    let (kept, added): (Vec<_>, Vec<_>) = request.group_add.iter().cloned().partition(|g| g == "keep-groups");
+    let (kept, added): (Vec<_>, Vec<_>) = request
+        .group_add
+        .iter()
+        .cloned()
+        .partition(|g| g == "keep-groups");
     let identity = user::resolve(user, &added, context.passwd, context.group)?;
     let capabilities = request.confine.capabilities(identity.uid)?;
     let mut process = ProcessBuilder::default()
         .args(arguments(request, context.image)?)
         .env(environment(request, context, &identity.home))
         .cwd(workdir(request, context.image)?)
-        .user(UserBuilder::default().uid(identity.uid).gid(identity.gid).build()?)
+        .user(
+            UserBuilder::default()
+                .uid(identity.uid)
+                .gid(identity.gid)
+                .build()?,
+        )
         .capabilities(capabilities)
         .no_new_privileges(request.confine.no_new_privileges)
         .terminal(request.terminal.is_some())
@@ -264,7 +278,11 @@ pub fn arguments(request: &Request, image: &ImageConfiguration) -> Result<Vec<St
         Some(entrypoint) => (vec![entrypoint.clone()], Vec::new()),
         None => (image_entrypoint, image_command),
     };
-    arguments.extend(if request.command.is_empty() { command } else { request.command.clone() });
+    arguments.extend(if request.command.is_empty() {
+        command
+    } else {
+        request.command.clone()
+    });
     if arguments.first().is_none_or(String::is_empty) {
         return Err(SpecError::NoCommand);
     }
@@ -272,7 +290,10 @@ pub fn arguments(request: &Request, image: &ImageConfiguration) -> Result<Vec<St
 }
 
 fn environment(request: &Request, context: &Context<'_>, home: &str) -> Vec<String> {
-    let mut own = vec![env::DEFAULT_PATH.to_string(), format!("HOSTNAME={}", context.hostname)];
+    let mut own = vec![
+        env::DEFAULT_PATH.to_string(),
+        format!("HOSTNAME={}", context.hostname),
+    ];
     if request.terminal.is_some() {
         own.push("TERM=xterm".into());
     }
@@ -287,7 +308,12 @@ fn environment(request: &Request, context: &Context<'_>, home: &str) -> Vec<Stri
 
 fn workdir(request: &Request, image: &ImageConfiguration) -> Result<String, SpecError> {
     let of_image = image.config().as_ref().and_then(|c| c.working_dir().as_deref());
-    let directory = request.workdir.as_deref().or(of_image).filter(|d| !d.is_empty()).unwrap_or("/");
+    let directory = request
+        .workdir
+        .as_deref()
+        .or(of_image)
+        .filter(|d| !d.is_empty())
+        .unwrap_or("/");
     if !directory.starts_with('/') {
         return Err(SpecError::Workdir(directory.into()));
     }
@@ -298,14 +324,19 @@ fn namespaces(own_network: bool) -> Result<Vec<LinuxNamespace>, SpecError> {
     use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, User, Uts};
     let kinds = [User, Mount, Pid, Uts, Ipc, Cgroup];
     let kinds = kinds.into_iter().chain(own_network.then_some(Network));
-    kinds.map(|kind| Ok(LinuxNamespaceBuilder::default().typ(kind).build()?)).collect()
+    kinds
+        .map(|kind| Ok(LinuxNamespaceBuilder::default().typ(kind).build()?))
+        .collect()
 }
 
 /// The mounts that the user asked for, as `inspect` shows them.
 pub fn asked_mounts<'a>(spec: &'a Spec, request: &'a Request) -> impl Iterator<Item = &'a Mount> {
     let mounts = spec.mounts().as_deref().unwrap_or(&[]);
     mounts.iter().filter(|mount| {
-        request.mounts.iter().any(|asked| Path::new(asked.target()) == mount.destination().as_path())
+        request
+            .mounts
+            .iter()
+            .any(|asked| Path::new(asked.target()) == mount.destination().as_path())
     })
 }
 

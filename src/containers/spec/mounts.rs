@@ -54,7 +54,12 @@ impl Asked {
 
 /// An absolute path without `.`, `..` and doubled slashes; `/` itself cannot be mounted over.
 fn target(text: &str) -> Result<String, SpecError> {
-    let refuse = |why| Err(SpecError::Mount { text: text.into(), why });
+    let refuse = |why| {
+        Err(SpecError::Mount {
+            text: text.into(),
+            why,
+        })
+    };
     if !text.starts_with('/') {
         return refuse("the path in the container must be absolute");
     }
@@ -96,7 +101,12 @@ fn host_path(text: &str, cwd: &Path) -> Result<PathBuf, SpecError> {
 /// # Errors
 /// Refuses volumes without a host path (they come with a later version), bad paths and unknown options.
 pub fn volume(text: &str, cwd: &Path) -> Result<Asked, SpecError> {
-    let refuse = |why| Err(SpecError::Mount { text: text.into(), why });
+    let refuse = |why| {
+        Err(SpecError::Mount {
+            text: text.into(),
+            why,
+        })
+    };
     let mut parts = text.split(':');
     let (source, place, flags) = match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some(only), None, ..) => {
@@ -121,7 +131,9 @@ pub fn volume(text: &str, cwd: &Path) -> Result<Asked, SpecError> {
             "U" => return refuse("option U (change of owner) is not supported"),
             "O" => return refuse("option O (overlay) is not supported"),
             "shared" | "rshared" => {
-                return refuse("shared propagation needs rights on the host's mounts that an ordinary user lacks");
+                return refuse(
+                    "shared propagation needs rights on the host's mounts that an ordinary user lacks",
+                );
             }
             _ => return refuse("unknown option"),
         }
@@ -139,7 +151,12 @@ pub fn volume(text: &str, cwd: &Path) -> Result<Asked, SpecError> {
 /// # Errors
 /// Refuses other types, unknown keys and missing paths.
 pub fn mount(text: &str, cwd: &Path) -> Result<Asked, SpecError> {
-    let refuse = |why| Err(SpecError::Mount { text: text.into(), why });
+    let refuse = |why| {
+        Err(SpecError::Mount {
+            text: text.into(),
+            why,
+        })
+    };
     let (mut kind, mut source, mut place) = ("volume", None, None);
     let (mut access, mut recursion, mut propagation) = ("rw", "rbind", "rprivate");
     let (mut size, mut mode) = (None, None);
@@ -166,13 +183,17 @@ pub fn mount(text: &str, cwd: &Path) -> Result<Asked, SpecError> {
             _ => return refuse("unknown key"),
         }
     }
-    let Some(place) = place else { return refuse("target is required") };
+    let Some(place) = place else {
+        return refuse("target is required");
+    };
     match kind {
         "bind" => {
             if size.is_some() || mode.is_some() {
                 return refuse("tmpfs options on a bind mount");
             }
-            let Some(source) = source.filter(|s| !s.is_empty()) else { return refuse("source is required") };
+            let Some(source) = source.filter(|s| !s.is_empty()) else {
+                return refuse("source is required");
+            };
             Ok(Asked::Bind(Bind {
                 source: cwd.join(source),
                 target: place,
@@ -186,7 +207,10 @@ pub fn mount(text: &str, cwd: &Path) -> Result<Asked, SpecError> {
             options.push(access.into());
             options.extend(size.map(|size| format!("size={size}")));
             options.push(format!("mode={:o}", mode.unwrap_or(0o1777)));
-            Ok(Asked::Tmpfs { target: place, options })
+            Ok(Asked::Tmpfs {
+                target: place,
+                options,
+            })
         }
         "volume" => Err(SpecError::NamedVolume(source.unwrap_or("").into())),
         _ => refuse("unknown type"),
@@ -203,21 +227,28 @@ pub fn tmpfs(text: &str) -> Result<Asked, SpecError> {
     for option in given.split(',').filter(|option| !option.is_empty()) {
         let (key, value) = option.split_once('=').unwrap_or((option, ""));
         let known = match key {
-            "ro" | "rw" | "exec" | "noexec" | "suid" | "nosuid" | "dev" | "nodev" | "noatime" | "relatime" => true,
+            "ro" | "rw" | "exec" | "noexec" | "suid" | "nosuid" | "dev" | "nodev" | "noatime"
+            | "relatime" => true,
             "size" => value.trim_end_matches('%').parse::<u64>().is_ok() || bytes(value).is_some(),
             "mode" => u32::from_str_radix(value, 8).is_ok_and(|mode| mode <= 0o7777),
             "uid" | "gid" | "nr_inodes" | "nr_blocks" => value.parse::<u64>().is_ok(),
             _ => false,
         };
         if !known {
-            return Err(SpecError::Mount { text: text.into(), why: "unknown tmpfs option" });
+            return Err(SpecError::Mount {
+                text: text.into(),
+                why: "unknown tmpfs option",
+            });
         }
         // The last one wins, so that `exec` undoes the default `noexec`.
         let base = key.trim_start_matches("no");
         options.retain(|o| o.split('=').next().unwrap_or(o).trim_start_matches("no") != base);
         options.push(option.into());
     }
-    Ok(Asked::Tmpfs { target: target(place)?, options })
+    Ok(Asked::Tmpfs {
+        target: target(place)?,
+        options,
+    })
 }
 
 fn default_tmpfs() -> Vec<String> {
@@ -229,7 +260,12 @@ fn default_tmpfs() -> Vec<String> {
 /// # Errors
 /// Refuses bad paths and permissions.
 pub fn device(text: &str) -> Result<Asked, SpecError> {
-    let refuse = |why| Err(SpecError::Device { text: text.into(), why });
+    let refuse = |why| {
+        Err(SpecError::Device {
+            text: text.into(),
+            why,
+        })
+    };
     let parts: Vec<&str> = text.split(':').collect();
     let is_permission = |p: &str| !p.is_empty() && p.bytes().all(|b| matches!(b, b'r' | b'w' | b'm'));
     let (host, place, permission) = match parts[..] {
@@ -246,7 +282,9 @@ pub fn device(text: &str) -> Result<Asked, SpecError> {
     Ok(Asked::Bind(Bind {
         source: host.into(),
         target: target(place)?,
-        options: ["bind", "rprivate", "nosuid", "noexec", access].map(String::from).into(),
+        options: ["bind", "rprivate", "nosuid", "noexec", access]
+            .map(String::from)
+            .into(),
         missing: Missing::Refuse,
     }))
 }
@@ -287,16 +325,48 @@ pub(super) fn defaults(shm_size: u64, own_network: bool, sys: &'static str) -> R
     let sysfs = if own_network {
         entry("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", sys])?
     } else {
-        entry("bind", "/sys", "/sys", &["rbind", "rprivate", "nosuid", "noexec", "nodev", sys])?
+        entry(
+            "bind",
+            "/sys",
+            "/sys",
+            &["rbind", "rprivate", "nosuid", "noexec", "nodev", sys],
+        )?
     };
     Ok(vec![
         entry("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"])?,
-        entry("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
-        entry("devpts", "devpts", "/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"])?,
+        entry(
+            "tmpfs",
+            "tmpfs",
+            "/dev",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        )?,
+        entry(
+            "devpts",
+            "devpts",
+            "/dev/pts",
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
+        )?,
         sysfs,
-        entry("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"])?,
+        entry(
+            "cgroup",
+            "cgroup",
+            "/sys/fs/cgroup",
+            &["nosuid", "noexec", "nodev", "relatime", "ro"],
+        )?,
         entry("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"])?,
-        entry("tmpfs", "shm", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm])?,
+        entry(
+            "tmpfs",
+            "shm",
+            "/dev/shm",
+            &["nosuid", "noexec", "nodev", "mode=1777", &shm],
+        )?,
     ])
 }
 
@@ -310,7 +380,10 @@ pub(super) fn add(mounts: &mut Vec<Mount>, asked: &[Asked]) -> Result<(), SpecEr
         // The runtime mounts over these; allowing others there would let an image's or a volume's content pass for the
         // kernel's (CVE-2019-16884, CVE-2023-27561).
         if place.starts_with("/proc") {
-            return Err(SpecError::Mount { text: one.target().into(), why: "nothing can be mounted below /proc" });
+            return Err(SpecError::Mount {
+                text: one.target().into(),
+                why: "nothing can be mounted below /proc",
+            });
         }
         mounts.retain(|mount| mount.destination() != place);
         mounts.push(match one {
@@ -342,9 +415,7 @@ mod tests {
     }
     fn bind(asked: Result<Asked, SpecError>) -> Option<(String, String, String)> {
         match asked.ok()? {
-            Asked::Bind(b) => {
-                Some((b.source.display().to_string(), b.target, b.options.join(",")))
-            }
+            Asked::Bind(b) => Some((b.source.display().to_string(), b.target, b.options.join(","))),
             Asked::Tmpfs { .. } => None,
         }
     }
@@ -355,11 +426,26 @@ mod tests {
     #[test]
     fn volumes_with_host_paths() {
         assert_eq!(bind(volume("/a:/b", cwd())), is("/a", "/b", "rbind,rprivate,rw"));
-        assert_eq!(bind(volume("/a:/b:ro", cwd())), is("/a", "/b", "rbind,rprivate,ro"));
-        assert_eq!(bind(volume("/a:/b:ro,Z", cwd())), is("/a", "/b", "rbind,rprivate,ro"));
-        assert_eq!(bind(volume("./x:/b//c/./d/", cwd())), is("/home/me/x", "/b/c/d", "rbind,rprivate,rw"));
-        assert_eq!(bind(volume(".:/b", cwd())), is("/home/me", "/b", "rbind,rprivate,rw"));
-        assert_eq!(bind(volume("/a:/b/../../c:z,rslave", cwd())), is("/a", "/c", "rbind,rslave,rw"));
+        assert_eq!(
+            bind(volume("/a:/b:ro", cwd())),
+            is("/a", "/b", "rbind,rprivate,ro")
+        );
+        assert_eq!(
+            bind(volume("/a:/b:ro,Z", cwd())),
+            is("/a", "/b", "rbind,rprivate,ro")
+        );
+        assert_eq!(
+            bind(volume("./x:/b//c/./d/", cwd())),
+            is("/home/me/x", "/b/c/d", "rbind,rprivate,rw")
+        );
+        assert_eq!(
+            bind(volume(".:/b", cwd())),
+            is("/home/me", "/b", "rbind,rprivate,rw")
+        );
+        assert_eq!(
+            bind(volume("/a:/b/../../c:z,rslave", cwd())),
+            is("/a", "/c", "rbind,rslave,rw")
+        );
     }
 
     #[test]
@@ -367,8 +453,21 @@ mod tests {
         assert!(matches!(volume("data:/b", cwd()), Err(SpecError::NamedVolume(_))));
         assert!(matches!(volume("/b", cwd()), Err(SpecError::AnonymousVolume(_))));
         assert!(matches!(volume("a/b:/c", cwd()), Err(SpecError::VolumeName(_))));
-        for bad in ["", ":/b", "/a:b", "/a:/", "/a:/b/..", "/a:/b:ro:rw", "/a:/b:bogus", "/a:/b:U", "/a:/b:shared"] {
-            assert!(matches!(volume(bad, cwd()), Err(SpecError::Mount { .. })), "{bad}");
+        for bad in [
+            "",
+            ":/b",
+            "/a:b",
+            "/a:/",
+            "/a:/b/..",
+            "/a:/b:ro:rw",
+            "/a:/b:bogus",
+            "/a:/b:U",
+            "/a:/b:shared",
+        ] {
+            assert!(
+                matches!(volume(bad, cwd()), Err(SpecError::Mount { .. })),
+                "{bad}"
+            );
         }
     }
 
@@ -377,15 +476,30 @@ mod tests {
         let made = mount("type=bind,src=sub,dst=/b,readonly", cwd());
         assert_eq!(bind(made), is("/home/me/sub", "/b", "rbind,rprivate,ro"));
         let made = mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700", cwd()).ok();
-        let options = ["noexec", "nosuid", "nodev", "rw", "size=1048576", "mode=700"].map(String::from).into();
-        assert_eq!(made, Some(Asked::Tmpfs { target: "/t".into(), options }));
+        let options = ["noexec", "nosuid", "nodev", "rw", "size=1048576", "mode=700"]
+            .map(String::from)
+            .into();
+        assert_eq!(
+            made,
+            Some(Asked::Tmpfs {
+                target: "/t".into(),
+                options
+            })
+        );
         for bad in [
-            "type=bind,dst=/b", "type=bind,src=/a", "type=npipe,src=/a,dst=/b", "type=bind,src=/a,dst=/b,bogus=1",
-            "type=tmpfs,src=/a,dst=/b", "type=bind,src=/a,dst=/b,tmpfs-size=1",
+            "type=bind,dst=/b",
+            "type=bind,src=/a",
+            "type=npipe,src=/a,dst=/b",
+            "type=bind,src=/a,dst=/b,bogus=1",
+            "type=tmpfs,src=/a,dst=/b",
+            "type=bind,src=/a,dst=/b,tmpfs-size=1",
         ] {
             assert!(matches!(mount(bad, cwd()), Err(SpecError::Mount { .. })), "{bad}");
         }
-        assert!(matches!(mount("src=v,dst=/b", cwd()), Err(SpecError::NamedVolume(_))));
+        assert!(matches!(
+            mount("src=v,dst=/b", cwd()),
+            Err(SpecError::NamedVolume(_))
+        ));
     }
 
     #[test]
@@ -395,14 +509,23 @@ mod tests {
             other => format!("{other:?}"),
         };
         assert_eq!(options("/t"), "noexec,nosuid,nodev");
-        assert_eq!(options("/t:exec,size=64m,mode=1770"), "nosuid,nodev,exec,size=64m,mode=1770");
+        assert_eq!(
+            options("/t:exec,size=64m,mode=1770"),
+            "nosuid,nodev,exec,size=64m,mode=1770"
+        );
         assert!(tmpfs("t").is_err() && tmpfs("/t:bogus").is_err() && tmpfs("/t:mode=9").is_err());
     }
 
     #[test]
     fn devices_are_binds() {
-        assert_eq!(bind(device("/dev/fuse")), is("/dev/fuse", "/dev/fuse", "bind,rprivate,nosuid,noexec,rw"));
-        assert_eq!(bind(device("/dev/a:/dev/b:r")), is("/dev/a", "/dev/b", "bind,rprivate,nosuid,noexec,ro"));
+        assert_eq!(
+            bind(device("/dev/fuse")),
+            is("/dev/fuse", "/dev/fuse", "bind,rprivate,nosuid,noexec,rw")
+        );
+        assert_eq!(
+            bind(device("/dev/a:/dev/b:r")),
+            is("/dev/a", "/dev/b", "bind,rprivate,nosuid,noexec,ro")
+        );
         assert!(device("fuse").is_err() && device("/a:/b:x").is_err() && device("/a:/b:r:w").is_err());
     }
 
@@ -422,7 +545,10 @@ mod tests {
         let asked = ["/a/b", "/a", "/dev/shm"].map(|t| volume(&format!("/x:{t}"), cwd()));
         let asked: Vec<Asked> = asked.into_iter().flatten().collect();
         assert!(add(&mut mounts, &asked).is_ok());
-        let order: Vec<String> = mounts.iter().map(|m| m.destination().display().to_string()).collect();
+        let order: Vec<String> = mounts
+            .iter()
+            .map(|m| m.destination().display().to_string())
+            .collect();
         let at = |path: &str| order.iter().position(|p| p == path);
         assert!(at("/a") < at("/a/b") && at("/dev") < at("/dev/shm"), "{order:?}");
         assert_eq!(order.iter().filter(|p| *p == "/dev/shm").count(), 1);
@@ -431,7 +557,10 @@ mod tests {
     #[test]
     fn twice_the_same_and_proc_are_refused() {
         let asked = |list: &[&str]| -> Vec<Asked> { list.iter().flat_map(|t| volume(t, cwd())).collect() };
-        assert!(matches!(add(&mut vec![], &asked(&["/x:/a", "/y:/a/"])), Err(SpecError::DuplicateMount(_))));
+        assert!(matches!(
+            add(&mut vec![], &asked(&["/x:/a", "/y:/a/"])),
+            Err(SpecError::DuplicateMount(_))
+        ));
         assert!(add(&mut vec![], &asked(&["/x:/proc"])).is_err());
         assert!(add(&mut vec![], &asked(&["/x:/proc/self"])).is_err());
     }

@@ -25,7 +25,10 @@ fn spec(request: &Request, config: &str) -> Result<Spec, SpecError> {
 }
 
 fn process_of(request: &Request, config: &str) -> Process {
-    spec(request, config).ok().and_then(|s| s.process().clone()).unwrap_or_default()
+    spec(request, config)
+        .ok()
+        .and_then(|s| s.process().clone())
+        .unwrap_or_default()
 }
 
 fn args(entrypoint: Option<&str>, command: &[&str], config: &str) -> String {
@@ -55,30 +58,57 @@ fn entrypoint_and_command() {
 
 #[test]
 fn environment_home_and_term() {
-    let plain = process_of(&Request { command: vec!["x".into()], ..Default::default() }, "{}");
+    let plain = process_of(
+        &Request {
+            command: vec!["x".into()],
+            ..Default::default()
+        },
+        "{}",
+    );
     let path = env::DEFAULT_PATH.to_string();
-    assert_eq!(plain.env().clone(), Some(vec![path, "HOSTNAME=abc".into(), "HOME=/root".into()]));
+    assert_eq!(
+        plain.env().clone(),
+        Some(vec![path, "HOSTNAME=abc".into(), "HOME=/root".into()])
+    );
     let request = Request {
         command: vec!["x".into()],
         env: vec!["HOME=/mine".into()],
-        terminal: Some(TerminalSize { rows: 24, columns: 80 }),
+        terminal: Some(TerminalSize {
+            rows: 24,
+            columns: 80,
+        }),
         user: Some("web".into()),
         ..Default::default()
     };
-    let env = process_of(&request, r#"{"Env":["PATH=/p","A=b"]}"#).env().clone().unwrap_or_default();
-    assert_eq!(env, ["PATH=/p", "HOSTNAME=abc", "TERM=xterm", "HOME=/mine", "A=b"]);
+    let env = process_of(&request, r#"{"Env":["PATH=/p","A=b"]}"#)
+        .env()
+        .clone()
+        .unwrap_or_default();
+    assert_eq!(
+        env,
+        ["PATH=/p", "HOSTNAME=abc", "TERM=xterm", "HOME=/mine", "A=b"]
+    );
 }
 
 #[test]
 fn user_groups_and_capabilities_belong_together() {
-    let request = Request { command: vec!["x".into()], ..Default::default() };
+    let request = Request {
+        command: vec!["x".into()],
+        ..Default::default()
+    };
     let web = process_of(&request, r#"{"User":"web"}"#);
     assert_eq!((web.user().uid(), web.user().gid()), (33, 33));
     assert_eq!(web.user().additional_gids().clone(), Some(vec![33, 4]));
     let held = web.capabilities().clone().and_then(|c| c.effective().clone());
     assert_eq!(held.map(|h| h.len()), Some(0));
-    let root = Request { user: Some("0".into()), ..request };
-    let held = process_of(&root, r#"{"User":"web"}"#).capabilities().clone().and_then(|c| c.effective().clone());
+    let root = Request {
+        user: Some("0".into()),
+        ..request
+    };
+    let held = process_of(&root, r#"{"User":"web"}"#)
+        .capabilities()
+        .clone()
+        .and_then(|c| c.effective().clone());
     assert_eq!(held.map(|h| h.len()), Some(14));
 }
 
@@ -89,20 +119,44 @@ fn workdir_must_be_absolute() {
         workdir: Some(dir.into()),
         ..Default::default()
     };
-    assert_eq!(process_of(&request("/w"), r#"{"WorkingDir":"/i"}"#).cwd(), Path::new("/w"));
-    assert_eq!(process_of(&Request { workdir: None, ..request("") }, r#"{"WorkingDir":"/i"}"#).cwd(), Path::new("/i"));
+    assert_eq!(
+        process_of(&request("/w"), r#"{"WorkingDir":"/i"}"#).cwd(),
+        Path::new("/w")
+    );
+    assert_eq!(
+        process_of(
+            &Request {
+                workdir: None,
+                ..request("")
+            },
+            r#"{"WorkingDir":"/i"}"#
+        )
+        .cwd(),
+        Path::new("/i")
+    );
     assert!(matches!(spec(&request("w"), "{}"), Err(SpecError::Workdir(_))));
 }
 
 #[test]
 fn network_decides_namespace_and_sysfs() {
     let of = |network| {
-        let request = Request { command: vec!["x".into()], network, ..Default::default() };
+        let request = Request {
+            command: vec!["x".into()],
+            network,
+            ..Default::default()
+        };
         let spec = spec(&request, "{}").unwrap_or_default();
         let linux = spec.linux().clone().unwrap_or_default();
-        let has = linux.namespaces().iter().flatten().any(|n| n.typ() == LinuxNamespaceType::Network);
+        let has = linux
+            .namespaces()
+            .iter()
+            .flatten()
+            .any(|n| n.typ() == LinuxNamespaceType::Network);
         let mounts = spec.mounts().clone().unwrap_or_default();
-        let sys = mounts.iter().find(|m| m.destination() == Path::new("/sys")).and_then(|m| m.typ().clone());
+        let sys = mounts
+            .iter()
+            .find(|m| m.destination() == Path::new("/sys"))
+            .and_then(|m| m.typ().clone());
         (has, sys.unwrap_or_default())
     };
     assert_eq!(of(Network::Unasked), (false, "bind".into()));
@@ -113,10 +167,23 @@ fn network_decides_namespace_and_sysfs() {
 #[test]
 fn privileged_hides_nothing() {
     let of = |privileged| {
-        let confine = Confine { privileged, ..Default::default() };
-        let request = Request { command: vec!["x".into()], confine, ..Default::default() };
-        let linux = spec(&request, "{}").ok().and_then(|s| s.linux().clone()).unwrap_or_default();
-        (linux.masked_paths().iter().flatten().count(), linux.readonly_paths().iter().flatten().count())
+        let confine = Confine {
+            privileged,
+            ..Default::default()
+        };
+        let request = Request {
+            command: vec!["x".into()],
+            confine,
+            ..Default::default()
+        };
+        let linux = spec(&request, "{}")
+            .ok()
+            .and_then(|s| s.linux().clone())
+            .unwrap_or_default();
+        (
+            linux.masked_paths().iter().flatten().count(),
+            linux.readonly_paths().iter().flatten().count(),
+        )
     };
     assert_eq!(of(false), (11, 5));
     assert_eq!(of(true), (0, 0));
@@ -131,7 +198,12 @@ fn a_volume_replaces_our_own_file() {
         ..Default::default()
     };
     let spec = spec(&request, "{}").unwrap_or_default();
-    let hosts: Vec<_> = spec.mounts().iter().flatten().filter(|m| m.destination() == Path::new("/etc/hosts")).collect();
+    let hosts: Vec<_> = spec
+        .mounts()
+        .iter()
+        .flatten()
+        .filter(|m| m.destination() == Path::new("/etc/hosts"))
+        .collect();
     assert_eq!(hosts.len(), 1);
     assert_eq!(hosts[0].source().as_deref(), Some(Path::new("/mine")));
     assert_eq!(asked_mounts(&spec, &request).count(), 1);

@@ -46,7 +46,11 @@ fn groups(text: &str) -> impl Iterator<Item = Group<'_>> {
         let mut fields = line.trim().split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
         let gid = fields.nth(1)?.parse().ok()?;
-        Some(Group { name, gid, members: fields.next().unwrap_or("") })
+        Some(Group {
+            name,
+            gid,
+            members: fields.next().unwrap_or(""),
+        })
     })
 }
 
@@ -81,7 +85,12 @@ pub(super) fn resolve(
         None if user.is_empty() => entry.uid == 0,
         None => entry.name == user,
     });
-    let mut identity = Identity { uid: 0, gid: 0, groups: Vec::new(), home: "/".into() };
+    let mut identity = Identity {
+        uid: 0,
+        gid: 0,
+        groups: Vec::new(),
+        home: "/".into(),
+    };
     match (&found, wanted) {
         (Some(entry), _) => {
             identity.uid = in_range(entry.uid.into(), user)?;
@@ -154,7 +163,10 @@ mod tests {
     #[test]
     fn a_group_replaces_the_users_groups() {
         assert_eq!(ids("web:adm"), Some((33, 4, vec![4], "/var/www".into())));
-        assert_eq!(ids("web:12345"), Some((33, 12345, vec![12345], "/var/www".into())));
+        assert_eq!(
+            ids("web:12345"),
+            Some((33, 12345, vec![12345], "/var/www".into()))
+        );
         assert_eq!(ids(":adm"), Some((0, 4, vec![4], "/root".into())));
     }
 
@@ -175,7 +187,13 @@ mod tests {
     fn unknown_names_and_ids_out_of_range_are_refused() {
         assert!(matches!(identity("nobody"), Err(SpecError::NoSuchUser(_))));
         assert!(matches!(identity("web:nogroup"), Err(SpecError::NoSuchGroup(_))));
-        for bad in ["2147483648", "4294967296", "99999999999999999999999", "0:2147483648", "big"] {
+        for bad in [
+            "2147483648",
+            "4294967296",
+            "99999999999999999999999",
+            "0:2147483648",
+            "big",
+        ] {
             assert!(matches!(identity(bad), Err(SpecError::IdRange(_))), "{bad}");
         }
         assert!(matches!(identity("-1"), Err(SpecError::NoSuchUser(_))));

@@ -9,12 +9,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{WaitStatus, waitpid};
 use rustix::process::{Signal, pidfd_send_signal};
 
+use super::Start;
 use super::protocol::{Notice, Order};
 use super::server::Server;
 use super::stdio::{self, Attach, Relay};
-use super::Start;
-use crate::containers::runtime::channel::Channel;
 use crate::containers::record::{self, Afterwards, Held, Life, Process};
+use crate::containers::runtime::channel::Channel;
 use crate::containers::runtime::{self, Init, StartError};
 use crate::host::Probe;
 use crate::sys;
@@ -27,7 +27,10 @@ struct Failure {
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Failure {
-        Failure { code: error.code(), message: error.to_string() }
+        Failure {
+            code: error.code(),
+            message: error.to_string(),
+        }
     }
 }
 
@@ -39,7 +42,10 @@ impl From<String> for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
-        Failure { code: 125, message: format!("supervisor: {error}") }
+        Failure {
+            code: 125,
+            message: format!("supervisor: {error}"),
+        }
     }
 }
 
@@ -57,7 +63,15 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     // command. Both calls fail only for a session leader, which a forked child is not.
     let _ = nix::unistd::setsid();
     let _ = nix::sys::prctl::set_name(c"bryo-supervisor");
-    let Start { mut held, lower, plan, host, terminal, attach, run } = start;
+    let Start {
+        mut held,
+        lower,
+        plan,
+        host,
+        terminal,
+        attach,
+        run,
+    } = start;
     if attach == Attach::Detached {
         stdio::forget_streams();
     }
@@ -74,19 +88,39 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         })
     });
     let Some((mut held, tool)) = mine else { return 125 };
-    let container = Container { plan, host, terminal, attach, open_stdin, run };
-    let begun = server.map_err(Failure::from).and_then(|server| begin(server, container, &tool));
+    let container = Container {
+        plan,
+        host,
+        terminal,
+        attach,
+        open_stdin,
+        run,
+    };
+    let begun = server
+        .map_err(Failure::from)
+        .and_then(|server| begin(server, container, &tool));
     let (life, notice) = match begun {
         Ok(running) => stay(&mut held, running, &tool),
         Err(Failure { code, message }) => {
             let (started, finished) = (String::new(), record::now());
-            let life = Life::Exited { code: code.into(), error: message.clone(), started, finished };
+            let life = Life::Exited {
+                code: code.into(),
+                error: message.clone(),
+                started,
+                finished,
+            };
             (life, Notice::Failed { code, message })
         }
     };
     let notice = match (settle(held, life), notice) {
-        (Err(error), Notice::Ended { code, .. }) => Notice::Ended { code, error: Some(error.to_string()) },
-        (Err(error), Notice::Failed { code, message }) => Notice::Failed { code, message: format!("{message}; {error}") },
+        (Err(error), Notice::Ended { code, .. }) => Notice::Ended {
+            code,
+            error: Some(error.to_string()),
+        },
+        (Err(error), Notice::Failed { code, message }) => Notice::Failed {
+            code,
+            message: format!("{message}; {error}"),
+        },
         (_, notice) => notice,
     };
     // The tool may be gone; then nobody waits for this.
@@ -119,7 +153,12 @@ struct Container {
 /// Starts the container. The server opens image and writable layer while the child makes its namespaces.
 fn begin(server: Server, container: Container, tool: &Channel) -> Result<Running, Failure> {
     match launch(&server, container, tool) {
-        Ok((init, relay)) => Ok(Running { server, init, relay, started: record::now() }),
+        Ok((init, relay)) => Ok(Running {
+            server,
+            init,
+            relay,
+            started: record::now(),
+        }),
         Err(failure) => {
             server.kill();
             Err(failure)
@@ -128,14 +167,23 @@ fn begin(server: Server, container: Container, tool: &Channel) -> Result<Running
 }
 
 fn launch(server: &Server, container: Container, tool: &Channel) -> Result<(Init, Relay), Failure> {
-    let Container { plan, host, terminal, attach, open_stdin, run } = container;
+    let Container {
+        plan,
+        host,
+        terminal,
+        attach,
+        open_stdin,
+        run,
+    } = container;
     let (inside, outside) = match terminal {
         true => stdio::terminal(attach),
         false => stdio::pipes(attach, open_stdin)?,
     };
     let mut launch = runtime::spawn(plan, host, inside, &run)?;
     let devices = launch.devices()?;
-    let ids = launch.id_maps().ok_or_else(|| "the user namespace has no known id maps".to_string())?;
+    let ids = launch
+        .id_maps()
+        .ok_or_else(|| "the user namespace has no known id maps".to_string())?;
     server.serve(ids, devices)?;
     server.opened()?;
     server.watch()?;
@@ -151,7 +199,12 @@ fn launch(server: &Server, container: Container, tool: &Channel) -> Result<(Init
 
 /// Stays until the command has ended and all it wrote was passed on.
 fn stay(held: &mut Held, running: Running, tool: &Channel) -> (Life, Notice) {
-    let Running { server, init, relay, started } = running;
+    let Running {
+        server,
+        init,
+        relay,
+        started,
+    } = running;
     let mut trouble = record_running(held, &server, &init, &started).err();
     // A tool that is gone is noticed below.
     let _ = tell(tool, &Notice::Started);
@@ -168,7 +221,12 @@ fn stay(held: &mut Held, running: Running, tool: &Channel) -> (Life, Notice) {
         Afterwards::Remove => server.kill(),
     }
     code = code.clamp(0, 255);
-    let life = Life::Exited { code, error, started, finished: record::now() };
+    let life = Life::Exited {
+        code,
+        error,
+        started,
+        finished: record::now(),
+    };
     (life, Notice::Ended { code, error: trouble })
 }
 

@@ -13,8 +13,8 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::protocol::{Answer, Task};
 use super::stdio;
-use crate::containers::runtime::channel::Channel;
 use crate::containers::record::Process;
+use crate::containers::runtime::channel::Channel;
 use crate::host::IdMaps;
 use crate::sys;
 
@@ -46,25 +46,40 @@ impl Server {
         let mut ends = Some((ours, theirs));
         let mut closed = Some((close, lower));
         let pid = sys::fork(|| {
-            let (Some((ours, theirs)), Some((close, lower))) = (ends.take(), closed.take()) else { return 125 };
+            let (Some((ours, theirs)), Some((close, lower))) = (ends.take(), closed.take()) else {
+                return 125;
+            };
             drop(ours);
             close();
             run(lower, upper, theirs)
         });
         let pid = pid.map_err(|error| failed(&error))?;
-        let Some((channel, _)) = ends else { return Err(failed(&"no channel")) };
+        let Some((channel, _)) = ends else {
+            return Err(failed(&"no channel"));
+        };
         let raw = rustix::process::Pid::from_raw(pid.as_raw());
-        let pidfd = raw.ok_or(rustix::io::Errno::SRCH).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        let pidfd = raw
+            .ok_or(rustix::io::Errno::SRCH)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
         let pidfd = pidfd.map_err(|error| failed(&error))?;
         let process = Process::of(pid.as_raw()).ok_or_else(|| failed(&"it died at once"))?;
-        Ok(Server { process, pidfd, channel, shared: Arc::default() })
+        Ok(Server {
+            process,
+            pidfd,
+            channel,
+            shared: Arc::default(),
+        })
     }
 
     /// Hands it the connection. From now on its death ends the container.
     pub(super) fn serve(&self, ids: &IdMaps, devices: Vec<OwnedFd>) -> Result<(), Failure> {
         let (uids, gids) = ids.inside();
-        let pairs = |ranges: Vec<std::ops::Range<u32>>| ranges.into_iter().map(|r| (r.start, r.end)).collect();
-        let task = Task::Serve { uids: pairs(uids), gids: pairs(gids) };
+        let pairs =
+            |ranges: Vec<std::ops::Range<u32>>| ranges.into_iter().map(|r| (r.start, r.end)).collect();
+        let task = Task::Serve {
+            uids: pairs(uids),
+            gids: pairs(gids),
+        };
         let sent = self.channel.send(&task, &devices);
         self.shared.lock().devices = devices;
         sent.map_err(|error| format!("filesystem server: {error}"))
@@ -137,10 +152,17 @@ fn run(lower: Lower, upper: &Path, channel: Channel) -> u8 {
     if channel.send(&Answer::Open, &NO_DESCRIPTORS).is_err() {
         return 1;
     }
-    let Ok(Some((Task::Serve { uids, gids }, devices))) = channel.receive() else { return 1 };
+    let Ok(Some((Task::Serve { uids, gids }, devices))) = channel.receive() else {
+        return 1;
+    };
     let ranges = |pairs: Vec<(u32, u32)>| pairs.into_iter().map(|(start, end)| start..end).collect();
-    let ids = IdMap { uids: ranges(uids), gids: ranges(gids) };
-    let guard = std::thread::Builder::new().name("guard".into()).spawn(move || guard(&channel));
+    let ids = IdMap {
+        uids: ranges(uids),
+        gids: ranges(gids),
+    };
+    let guard = std::thread::Builder::new()
+        .name("guard".into())
+        .spawn(move || guard(&channel));
     match (guard, serve(tree, ids, devices)) {
         (Ok(_), Ok(())) => 0,
         _ => 1,

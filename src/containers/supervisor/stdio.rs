@@ -57,8 +57,18 @@ pub(super) fn pipes(attach: Attach, open_stdin: bool) -> io::Result<(Stdio, Outs
     } else {
         (File::open("/dev/null")?.into(), None)
     };
-    let pipes = Pipes { stdin, stdout: out, stderr: err };
-    Ok((Stdio::Fds([inside, to_out, to_err]), Outside { attach, pipes: Some(pipes) }))
+    let pipes = Pipes {
+        stdin,
+        stdout: out,
+        stderr: err,
+    };
+    Ok((
+        Stdio::Fds([inside, to_out, to_err]),
+        Outside {
+            attach,
+            pipes: Some(pipes),
+        },
+    ))
 }
 
 /// The container makes its own pty; see [`Outside::start`].
@@ -70,21 +80,32 @@ impl Outside {
     /// Starts the threads. `master` is the pty's, if there is one.
     pub(super) fn start(self, master: Option<&OwnedFd>) -> io::Result<Relay> {
         let show = self.attach != Attach::Detached;
-        let mut relay = Relay { outputs: Vec::new(), _held: None };
+        let mut relay = Relay {
+            outputs: Vec::new(),
+            _held: None,
+        };
         let (input, outputs) = match (self.pipes, master) {
-            (Some(pipes), _) => (pipes.stdin, vec![(pipes.stdout, User::Stdout), (pipes.stderr, User::Stderr)]),
-            (None, Some(master)) => {
-                (Some(master.try_clone()?), vec![(master.try_clone()?, User::Stdout)])
-            }
+            (Some(pipes), _) => (
+                pipes.stdin,
+                vec![(pipes.stdout, User::Stdout), (pipes.stderr, User::Stderr)],
+            ),
+            (None, Some(master)) => (
+                Some(master.try_clone()?),
+                vec![(master.try_clone()?, User::Stdout)],
+            ),
             (None, None) => return Err(io::Error::other("the container's terminal is missing")),
         };
         for (from, user) in outputs {
             let to = if show { user } else { User::Nobody };
-            relay.outputs.push(std::thread::Builder::new().spawn(move || output(&from, to))?);
+            relay
+                .outputs
+                .push(std::thread::Builder::new().spawn(move || output(&from, to))?);
         }
         match (input, self.attach) {
             // Never joined: it ends with the process, or when either side closes.
-            (Some(to), Attach::InputAndOutput) => drop(std::thread::Builder::new().spawn(move || input_to(&to))?),
+            (Some(to), Attach::InputAndOutput) => {
+                drop(std::thread::Builder::new().spawn(move || input_to(&to))?)
+            }
             (input, _) => relay._held = input,
         }
         Ok(relay)

@@ -34,6 +34,11 @@ impl Drop for Raw {
 /// The size of the user's terminal, on whichever of its streams there is one.
 pub fn size() -> Option<TerminalSize> {
     let of = |stream: std::os::fd::BorrowedFd<'_>| rustix::termios::tcgetwinsize(stream).ok();
-    let size = of(std::io::stdout().as_fd()).or_else(|| of(stdin().as_fd())).or_else(|| of(std::io::stderr().as_fd()))?;
-    Some(TerminalSize { rows: size.ws_row, columns: size.ws_col })
+    let size = of(std::io::stdout().as_fd())
+        .or_else(|| of(stdin().as_fd()))
+        .or_else(|| of(std::io::stderr().as_fd()))?;
+    Some(TerminalSize {
+        rows: size.ws_row,
+        columns: size.ws_col,
+    })
 }

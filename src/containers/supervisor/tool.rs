@@ -74,16 +74,27 @@ pub fn start(start: Start) -> io::Result<Supervisor> {
     let signals = SignalFd::with_flags(&passed, SfdFlags::SFD_CLOEXEC)?;
     let mut parts = Some((start, ours, theirs, signals));
     let pid = sys::fork(|| {
-        let Some((start, ours, theirs, signals)) = parts.take() else { return 125 };
+        let Some((start, ours, theirs, signals)) = parts.take() else {
+            return 125;
+        };
         drop((ours, signals));
         // Cannot fail with a valid set.
         let _ = SigSet::all().thread_unblock();
         beside::main(start, theirs)
     })?;
-    let Some((start, channel, theirs, signals)) = parts else { return Err(io::Error::other("forked twice")) };
+    let Some((start, channel, theirs, signals)) = parts else {
+        return Err(io::Error::other("forked twice"));
+    };
     drop(theirs);
     start.held.leave();
-    Ok(Supervisor { channel, pid, signals, terminal, attach, proxy: SignalProxy::Pass })
+    Ok(Supervisor {
+        channel,
+        pid,
+        signals,
+        terminal,
+        attach,
+        proxy: SignalProxy::Pass,
+    })
 }
 
 /// What a user or another program may send to the tool and means for the command. Not those that a fault in the tool
@@ -127,7 +138,9 @@ impl Supervisor {
     /// The supervisor cannot be heard.
     pub fn ended(mut self, proxy: SignalProxy, warn: &mut dyn FnMut(&str)) -> io::Result<Ending> {
         self.proxy = proxy;
-        let raw = (self.terminal && self.attach == Attach::InputAndOutput).then(Raw::enter).flatten();
+        let raw = (self.terminal && self.attach == Attach::InputAndOutput)
+            .then(Raw::enter)
+            .flatten();
         let ending = self.next(warn, Until::Ended);
         drop(raw);
         ending
@@ -154,8 +167,12 @@ impl Supervisor {
                         started = true;
                         self.resize();
                     }
-                    Some((Notice::Failed { code, message }, _)) => return Ok(Ending::Failed { code, message }),
-                    Some((Notice::Ended { code, error }, _)) => return Ok(Ending::Exited { code, trouble: error }),
+                    Some((Notice::Failed { code, message }, _)) => {
+                        return Ok(Ending::Failed { code, message });
+                    }
+                    Some((Notice::Ended { code, error }, _)) => {
+                        return Ok(Ending::Exited { code, trouble: error });
+                    }
                     None => return Ok(self.lost()),
                 }
             } else if signalled
@@ -187,7 +204,10 @@ impl Supervisor {
         if self.terminal
             && let Some(size) = terminal::size()
         {
-            self.order(Order::Resize { rows: size.rows, columns: size.columns });
+            self.order(Order::Resize {
+                rows: size.rows,
+                columns: size.columns,
+            });
         }
     }
 
