@@ -7,11 +7,13 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use fuse_overlay::index::format::{self, HEADER_SIZE};
 use fuse_overlay::index::view::{Access, LoadError};
 use fuse_overlay::index::{NodeId, View, merge};
 use fuse_overlay::layer::{self, VerifyError};
 use nix::errno::Errno;
 use stack::{Tar, path};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// Every kind of node and mark, in two layers.
 fn layers() -> [Vec<u8>; 2] {
@@ -91,6 +93,26 @@ fn a_damaged_block_is_eio_at_first_touch() {
     bytes[4096 + 8] ^= 1;
     let view = View::from_bytes(bytes).unwrap();
     assert_eq!(view.attr(NodeId::ROOT).map_err(|error| error.0), Err(Errno::EIO));
+}
+
+/// Found by the fuzz target `index`: what `check` accepts must be readable whole, whatever the checksums say.
+#[test]
+fn a_wrong_parent_of_a_file_is_found_behind_right_checksums() {
+    let [_, mut bytes] = indexes();
+    let file = path(&View::from_bytes(bytes.clone()).unwrap(), "etc/a").unwrap();
+    let node = HEADER_SIZE as usize + file.0 as usize * size_of::<format::Node>();
+    bytes[node + std::mem::offset_of!(format::Node, parent)] = 99;
+    let (mut header, _) = format::Header::read_from_prefix(&bytes).unwrap();
+    let (covered, sums) = bytes.split_at_mut(header.block_sums.offset.get() as usize);
+    sums.copy_from_slice(&crc32c::crc32c(&covered[HEADER_SIZE as usize..]).to_le_bytes());
+    header.sums_crc = crc32c::crc32c(sums).into();
+    header.header_crc = header.own_crc().into();
+    header.write_to_prefix(&mut bytes).unwrap();
+    let view = View::from_bytes(bytes).unwrap();
+    assert!(matches!(
+        view.check(),
+        Err(LoadError::Damaged("parent of a node"))
+    ));
 }
 
 #[test]

@@ -103,12 +103,15 @@ fn counts(header: &Header) -> Result<(), LoadError> {
 /// Verifies every block, then that the nodes and entries are one tree from the root, as the builder lays it out.
 pub(super) fn whole(view: &View) -> Result<(), LoadError> {
     view.verify_all().map_err(|_| damaged("checksum of a block"))?;
-    let nodes = view.node_count();
-    let mut names = vec![0u32; nodes as usize];
-    let mut subdirectories = vec![0u32; nodes as usize];
+    let mut seen = vec![Seen::default(); view.node_count() as usize];
+    let mut entries_left = view.header().entries.length.get() / size_of::<format::Entry>() as u64;
     let mut todo = vec![NodeId::ROOT];
     while let Some(dir) = todo.pop() {
         let entries = view.entries(dir).map_err(|_| damaged("entries of a directory"))?;
+        // Runs that overlap could make a small file take for ever.
+        entries_left = entries_left
+            .checked_sub(entries.len().into())
+            .ok_or(damaged("entries that stand in two directories"))?;
         let mut last = None;
         for i in 0..entries.len() {
             let entry = entries.get(i).map_err(|_| damaged("an entry"))?;
@@ -119,28 +122,46 @@ pub(super) fn whole(view: &View) -> Result<(), LoadError> {
                 continue;
             };
             let attr = view.attr(node).map_err(|_| damaged("a node"))?;
-            let count = names.get_mut(node.0 as usize).ok_or(damaged("a node number"))?;
-            *count += 1;
-            let first_name = *count == 1;
             if attr.kind != kind {
                 return Err(damaged("kind of an entry"));
             }
+            let is_first = note(&mut seen, node, dir)?;
             if kind == Kind::Directory {
-                let parent = view.parent(node).map_err(|_| damaged("a parent"))?;
-                if !first_name || node == NodeId::ROOT || parent != dir {
+                if !is_first || node == NodeId::ROOT {
                     return Err(damaged("a directory with two names"));
                 }
-                if let Some(count) = subdirectories.get_mut(dir.0 as usize) {
-                    *count += 1;
+                if let Some(holder) = seen.get_mut(dir.0 as usize) {
+                    holder.subdirectories += 1;
                 }
                 todo.push(node);
-            } else if first_name {
-                leaf(view, node, kind)?;
             }
-            view.xattrs(node).map_err(|_| damaged("extended attributes"))?;
         }
     }
-    links(view, &names, &subdirectories)
+    let no_entry_left = (entries_left == 0)
+        .then_some(())
+        .ok_or(damaged("entries of no directory"));
+    no_entry_left.and_then(|()| nodes(view, &seen))
+}
+
+/// What the walk from the root saw of a node.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    names: u32,
+    /// The lowest of the directories that name it.
+    first_dir: NodeId,
+    subdirectories: u32,
+}
+
+/// Notes a name of `node` in `dir`; is it the first one seen?
+fn note(seen: &mut [Seen], node: NodeId, dir: NodeId) -> Result<bool, LoadError> {
+    let seen = seen.get_mut(node.0 as usize).ok_or(damaged("a node number"))?;
+    let is_first = seen.names == 0;
+    seen.names = seen
+        .names
+        .checked_add(1)
+        .ok_or(damaged("number of names of a node"))?;
+    seen.first_dir = if is_first { dir } else { seen.first_dir.min(dir) };
+    Ok(is_first)
 }
 
 /// A file's extents or a link's target.
@@ -166,19 +187,24 @@ fn leaf(view: &View, node: NodeId, kind: Kind) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Every node has as many names as it says.
-fn links(view: &View, names: &[u32], subdirectories: &[u32]) -> Result<(), LoadError> {
+/// Every node says what the walk saw, and can be read whole.
+fn nodes(view: &View, seen: &[Seen]) -> Result<(), LoadError> {
     let mut content_size = 0u64;
-    for (node, (&names, &subdirectories)) in (0..).map(NodeId).zip(names.iter().zip(subdirectories)) {
+    for (node, seen) in (0..).map(NodeId).zip(seen) {
         let attr = view.attr(node).map_err(|_| damaged("a node"))?;
-        let expected = match attr.kind {
-            Kind::Directory => subdirectories.checked_add(2),
-            _ => Some(names),
+        let names = match attr.kind {
+            Kind::Directory => seen.subdirectories.checked_add(2),
+            _ => Some(seen.names),
         };
-        let reached = names > 0 || node == NodeId::ROOT;
-        if !reached || expected != Some(attr.nlink) {
+        let reached = seen.names > 0 || node == NodeId::ROOT;
+        if !reached || names != Some(attr.nlink) {
             return Err(damaged("number of names of a node"));
         }
+        if view.parent(node).ok() != Some(seen.first_dir) {
+            return Err(damaged("parent of a node"));
+        }
+        view.xattrs(node).map_err(|_| damaged("extended attributes"))?;
+        leaf(view, node, attr.kind)?;
         if attr.kind == Kind::Regular {
             content_size = content_size.saturating_add(attr.size);
         }

@@ -12,7 +12,7 @@ pub use build::Builder;
 pub use view::View;
 
 /// A node's place in an index's node table. Node 0 is the root directory.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
 pub struct NodeId(pub u32);
 
 impl NodeId {
