@@ -72,8 +72,8 @@ fn lower(tars: &[PathBuf], work: &Path) -> Result<Lower, Box<dyn Error>> {
     for (number, path) in tars.iter().enumerate() {
         let tar = File::open(path)?;
         let index = work.join(format!("{number}.index"));
-        if !index.exists() {
-            layer::reindex(&tar, &File::create_new(&index)?)?;
+        if !is_younger(&index, path) {
+            layer::reindex(&tar, &File::create(&index)?)?;
         }
         views.push(View::open(File::open(&index)?, &index, Access::Map)?);
         layers.push(LowerLayer {
@@ -82,11 +82,16 @@ fn lower(tars: &[PathBuf], work: &Path) -> Result<Lower, Box<dyn Error>> {
         });
     }
     let merged = work.join("merged.index");
-    if !merged.exists() {
-        merge::merge(&views, [0; 32], &mut File::create_new(&merged)?)?;
-    }
+    // Quick beside the indexes, and so it never belongs to other layers.
+    merge::merge(&views, [0; 32], &mut File::create(&merged)?)?;
     Ok(Lower {
         view: View::open(File::open(&merged)?, &merged, Access::Map)?,
         layers,
     })
+}
+
+/// Was `file` made after `source` was written last?
+fn is_younger(file: &Path, source: &Path) -> bool {
+    let time = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    time(file).is_some_and(|made| time(source).is_some_and(|written| made > written))
 }
