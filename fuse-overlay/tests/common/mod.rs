@@ -49,6 +49,7 @@ pub struct Inside {
     pub root: PathBuf,
     /// The server's pid.
     pub server: i32,
+    questions: UnixStream,
 }
 
 impl Inside {
@@ -68,6 +69,20 @@ impl Inside {
             output.status
         );
         text
+    }
+
+    /// How many replies `work` cost the server.
+    pub fn replies(&self, work: impl FnOnce()) -> u64 {
+        let before = self.writes();
+        work();
+        self.writes() - before
+    }
+
+    fn writes(&self) -> u64 {
+        let mut count = [0; 8];
+        (&self.questions).write_all(b"?").unwrap();
+        (&self.questions).read_exact(&mut count).unwrap();
+        u64::from_ne_bytes(count)
     }
 
     /// A path in the mount.
@@ -237,6 +252,7 @@ fn run_inside(body: &dyn Fn(&Inside)) {
     body(&Inside {
         root,
         server: i32::from_ne_bytes(pid),
+        questions: socket,
     });
 }
 
@@ -264,8 +280,21 @@ fn run_server() {
     let ids = IdMap::of_process(u32::from_ne_bytes(pid)).unwrap();
     let tree = Tree::open(image::load(&dir), &dir.join("upper"), Limits::default()).unwrap();
     socket.write_all(&std::process::id().to_ne_bytes()).unwrap();
-    drop(socket);
+    std::thread::spawn(move || answer_questions(socket));
     serve(tree, ids, devices).unwrap();
+}
+
+/// Tells how many writes this process has made: a reply to the kernel is one, an answer here is none (it is a send).
+fn answer_questions(mut socket: UnixStream) {
+    let mut byte = [0];
+    while socket.read_exact(&mut byte).is_ok() {
+        let io = fs::read_to_string("/proc/self/io").unwrap();
+        let line = io.lines().find_map(|line| line.strip_prefix("syscw: ")).unwrap();
+        let count: u64 = line.parse().unwrap();
+        if socket.write_all(&count.to_ne_bytes()).is_err() {
+            return;
+        }
+    }
 }
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {

@@ -1,0 +1,133 @@
+//! Which messages does the kernel send, and which does it save? What it has been told once it believes for ever.
+
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+mod common;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+
+use common::{Ids, Layer, in_mount};
+
+fn image() -> [Layer; 1] {
+    let mut layer = Layer::new().dir("d").symlink("link", "d");
+    for number in 0..50 {
+        layer = layer.file(&format!("d/{number}"), vec![7; 5000]);
+    }
+    [layer]
+}
+
+#[test]
+fn what_is_known_is_not_asked_again() {
+    in_mount(Ids::One, &image(), |inside| {
+        let list = || {
+            for entry in fs::read_dir(inside.path("d")).unwrap() {
+                assert_eq!(fs::metadata(entry.unwrap().path()).unwrap().len(), 5000);
+            }
+            assert!(fs::metadata(inside.path("d/absent")).is_err());
+            assert_eq!(fs::read_link(inside.path("link")).unwrap().to_str(), Some("d"));
+        };
+        let read = || {
+            for number in 0..50 {
+                let mut data = [0; 5000];
+                let file = File::open(inside.path(&format!("d/{number}"))).unwrap();
+                file.read_exact_at(&mut data, 0).unwrap();
+                assert_eq!(data, [7; 5000]);
+            }
+        };
+        let first = inside.replies(list);
+        assert!(
+            (5..20).contains(&first),
+            "{first}: READDIRPLUS should bring all attributes"
+        );
+        assert!(inside.replies(read) >= 50);
+        assert_eq!(inside.replies(read), 0);
+        // Reading outdates the access times and closing the block counts (the kernel's `fuse_flush` under writeback), so
+        // each file is asked once more.
+        assert!(inside.replies(list) <= 55);
+        assert_eq!(inside.replies(list), 0);
+    });
+}
+
+#[test]
+fn opening_and_closing_sends_nothing() {
+    in_mount(Ids::One, &image(), |inside| {
+        let work = || {
+            drop(File::open(inside.path("d/1")).unwrap());
+            drop(fs::read_dir(inside.path("d")).unwrap());
+        };
+        work();
+        assert_eq!(inside.replies(|| (0..100).for_each(|_| work())), 0);
+    });
+}
+
+#[test]
+fn small_writes_gather() {
+    in_mount(Ids::One, &image(), |inside| {
+        let mut file = OpenOptions::new().append(true).open(inside.path("d/1")).unwrap();
+        file.write_all(b"x").unwrap();
+        let replies = inside.replies(|| (0..1000).for_each(|_| file.write_all(b"line\n").unwrap()));
+        assert!(replies < 20, "{replies} for 1000 writes");
+    });
+}
+
+#[test]
+fn large_writes_travel_in_pieces_of_a_mebibyte() {
+    in_mount(Ids::One, &image(), |inside| {
+        use std::os::unix::fs::OpenOptionsExt;
+        let path = inside.path("d/direct");
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .custom_flags(libc::O_DIRECT)
+            .open(path)
+            .unwrap();
+        let data = vec![1; 9 << 20];
+        // Memory that is aligned as O_DIRECT wants it.
+        let start = data.as_ptr().align_offset(4096);
+        let replies = inside.replies(|| file.write_all_at(&data[start..start + (8 << 20)], 0).unwrap());
+        // Each piece costs a write of its data, too; pieces of 128 KiB would be 64.
+        assert!((8..60).contains(&replies), "{replies}");
+    });
+}
+
+#[test]
+fn a_name_made_after_it_was_missed_is_found() {
+    in_mount(Ids::One, &image(), |inside| {
+        let path = inside.path("d/late");
+        assert!(fs::metadata(&path).is_err());
+        assert_eq!(inside.replies(|| assert!(fs::metadata(&path).is_err())), 0);
+        fs::hard_link(inside.path("d/1"), &path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 5000);
+        fs::rename(&path, inside.path("d/later")).unwrap();
+        assert!(fs::metadata(&path).is_err());
+        assert!(fs::metadata(inside.path("d/later")).is_ok());
+    });
+}
+
+#[test]
+fn an_idle_server_sleeps() {
+    in_mount(Ids::One, &image(), |inside| {
+        for number in 0..200 {
+            fs::write(inside.path(&format!("d/new{number}")), "x").unwrap();
+        }
+        // utime and stime of all its threads, in ticks. The sync that follows the writes comes within five seconds.
+        let ticks = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", inside.server)).unwrap();
+            let fields: Vec<u64> = stat
+                .rsplit(')')
+                .next()
+                .unwrap()
+                .split_whitespace()
+                .filter_map(|field| field.parse().ok())
+                .collect();
+            // After the name come the state, which is no number, and ten fields before utime.
+            fields[10] + fields[11]
+        };
+        std::thread::sleep(std::time::Duration::from_secs(7));
+        let before = ticks();
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        assert_eq!(ticks(), before);
+    });
+}
