@@ -184,7 +184,7 @@ odd_layer_4() {
 # A small apt repository, so that tests install packages without a network.
 make_debs() {
     rm -rf "$cache/debs"; mkdir -p "$cache/debs"
-    (cd "$cache/debs" && apt-get -q -o APT::Sandbox::User=root download hello sl cowsay jq libjq1 libonig5 > /dev/null && dpkg-scanpackages -m . 2> /dev/null > Packages && gzip -k Packages)
+    (cd "$cache/debs" && apt-get -q -o APT::Sandbox::User=root download hello jq libjq1 libonig5 > /dev/null && dpkg-scanpackages -m . 2> /dev/null > Packages && gzip -k Packages)
 }
 
 # For the benches: 1,000 and 1,000,000 files over busybox.

@@ -55,7 +55,7 @@ fn git_commits_clones_and_finds_no_damage() {
         git init -q /origin && cd /origin && cp -r /usr/share/doc . && git add -A && git commit -qm one
         mv doc moved && git add -A && git commit -qm two
         git clone -q --no-local /origin /clone && cd /clone && git fsck --full --strict
-        git status --porcelain; git log --format=%s; diff -r /origin/moved /clone/moved"#;
+        git status --porcelain; git log --format=%s; diff -r --no-dereference /origin/moved /clone/moved"#;
     assert_eq!(sh(script), "two\none\n");
 }
 
@@ -74,7 +74,7 @@ fn sqlite_keeps_its_integrity() {
 
 #[test]
 fn dpkg_installs_and_removes_a_package() {
-    let script = "dpkg -i /debs/hello_*.deb > /dev/null; hello; dpkg -V hello; dpkg -r hello > /dev/null; ! command -v hello";
+    let script = "dpkg -i /debs/hello_*.deb > /dev/null; hello; dpkg -V hello; dpkg -r hello > /dev/null; test ! -e /usr/bin/hello";
     assert_eq!(sh_with_debs(script), "Hello, world!\n");
 }
 
@@ -89,10 +89,10 @@ fn apt_get_updates_and_installs() {
     let script = format!(
         "echo 'deb [trusted=yes] file:///debs ./' > /etc/apt/sources.list
          export DEBIAN_FRONTEND=noninteractive
-         apt-get {sandbox} -qq update && apt-get {sandbox} -qq install jq cowsay > /dev/null 2> /tmp/err || {{ cat /tmp/err >&2; exit 1; }}
-         echo '{{\"a\": [1, 2]}}' | jq -c .a; /usr/games/cowsay moo | grep -c moo; dpkg --audit"
+         apt-get {sandbox} -qq update && apt-get {sandbox} -qq install jq hello > /dev/null 2> /tmp/err || {{ cat /tmp/err >&2; exit 1; }}
+         echo '{{\"a\": [1, 2]}}' | jq -c .a; hello; dpkg --audit"
     );
-    assert_eq!(sh_with_debs(&script), "[1,2]\n1\n");
+    assert_eq!(sh_with_debs(&script), "[1,2]\nHello, world!\n");
 }
 
 #[test]

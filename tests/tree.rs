@@ -65,6 +65,10 @@ fn compare(image: &str, podman: &str) {
     let expected =
         std::fs::read_to_string(&expected).unwrap_or_else(|error| panic!("{}: {error}", expected.display()));
     let mut expected = parse(&expected);
+    // podman raises times before 1970 to 1970; the tar has the file's own, and so has Bryo.
+    if let Some(line) = expected.get_mut("/odd/times/before") {
+        *line = line.replace(" 0.000000000 ", " -157668955.000000000 ");
+    }
     if !has_id_range() {
         expected.values_mut().for_each(|line| *line = with_one_id(line));
     }
