@@ -185,8 +185,8 @@ fn seccomp(request: &Request) -> Result<Option<LinuxSeccomp>, Error> {
 
 fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
     let random = |source| Error::Io {
-        action: "read",
-        path: "/dev/urandom".into(),
+        action: "draw",
+        path: "random numbers".into(),
         source,
     };
     let id = names::new_id().map_err(random)?;

@@ -1,7 +1,8 @@
 //! What is a container called? Ids are 256 random bits; names are two words, as Docker's are.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+
+use rustix::rand::{GetRandomFlags, getrandom};
 
 /// A container's id: 64 lower-case hex digits.
 pub(crate) fn new_id() -> io::Result<String> {
@@ -39,8 +40,11 @@ pub(crate) fn is_id_prefix(text: &str) -> bool {
 
 fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes)
+    // Up to 256 bytes come whole (getrandom(2)).
+    match getrandom(&mut bytes, GetRandomFlags::empty())? {
+        length if length == N => Ok(bytes),
+        _ => Err(io::Error::other("too few random bytes")),
+    }
 }
 
 const LEFT: &[&str] = &[

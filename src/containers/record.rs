@@ -413,20 +413,6 @@ fn resolve_name(names: &Path, name: &str) -> Option<String> {
     names::is_id_prefix(&id).then_some(id)
 }
 
-/// A name that no container has yet.
-///
-/// # Errors
-/// No random numbers.
-pub fn free_name(store: &Store, attempt: usize) -> Result<String, Error> {
-    names::new_name(attempt)
-        .map_err(|source| Error::Io {
-            action: "read",
-            path: "/dev/urandom".into(),
-            source,
-        })
-        .inspect(|name| debug_assert!(names::is_name(name), "{}", store.state().display()))
-}
-
 /// Finds the container that `text` names: a name, an id, or the beginning of one.
 ///
 /// # Errors

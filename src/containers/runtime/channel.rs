@@ -4,6 +4,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
 };
@@ -102,6 +103,13 @@ impl Channel {
             None,
         )
         .map(drop)
+    }
+
+    /// Is the other side gone?
+    pub(in crate::containers) fn is_hung_up(&self) -> nix::Result<bool> {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
+        poll(&mut fds, PollTimeout::ZERO)?;
+        Ok(fds.iter().any(|fd| fd.any() == Some(true)))
     }
 
     /// Waits for a message; none when the other side is gone.

@@ -192,9 +192,16 @@ impl Launch {
         let (ours, theirs) = Channel::pair().map_err(|error| Failure::new("make a channel", error.desc()))?;
         let entry = self.entry()?;
         let (plan, stdio) = (&self.plan, self.stdio.as_ref());
-        let child = sys::fork(|| report(&theirs, run_child(plan, &entry, stdio, &theirs)));
+        let mut ours = Some(ours);
+        let child = sys::fork(|| {
+            // Held here too, the supervisor's end would outlive the supervisor, and nobody would notice its death.
+            drop(ours.take());
+            report(&theirs, run_child(plan, &entry, stdio, &theirs))
+        });
         self.child = Some(child.map_err(|error| Failure::new("fork", error))?);
-        self.channel = ours;
+        if let Some(ours) = ours {
+            self.channel = ours;
+        }
         Ok(())
     }
 
@@ -322,7 +329,7 @@ fn report(channel: &Channel, outcome: Result<(), Failure>) -> u8 {
 
 /// The child: from the host to where init is to be made.
 fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channel) -> Result<(), Failure> {
-    die_with_parent()?;
+    die_with_parent(channel)?;
     umask(Mode::empty());
     if let Some(score) = plan.oom_score {
         std::fs::write("/proc/self/oom_score_adj", score.to_string())
@@ -349,13 +356,13 @@ fn run_init(plan: &Plan, root: OwnedFd, stdio: Option<&Stdio>, channel: &Channel
     // While the host's /proc is there: the container's, if it has one, may be anything.
     let own = exec::Identity::of_this_program().map_err(|error| Failure::new("/proc/self/exe", error))?;
     hide()?;
-    die_with_parent()?;
+    die_with_parent(channel)?;
     setsid().map_err(|error| Failure::new("make a session", error.desc()))?;
     if let Some(Stdio::Fds([input, output, errors])) = stdio {
         connect([input, output, errors])?;
     }
     Container::new(channel, root).apply(&plan.steps)?;
-    die_with_parent()?; // the kernel forgot it when the user changed
+    die_with_parent(channel)?; // the kernel forgot it when the user changed
     sys::close_on_exec_from(3).map_err(|error| Failure::new("close descriptors", error))?;
     match plan.command.reaper {
         Reaper::Command => {
@@ -368,10 +375,14 @@ fn run_init(plan: &Plan, root: OwnedFd, stdio: Option<&Stdio>, channel: &Channel
     }
 }
 
-/// Between the fork and this call the parent may have died unseen; then the channel is closed and the gate does not open.
-fn die_with_parent() -> Result<(), Failure> {
+/// Before this call the supervisor may have died unseen; then its end of the channel is closed.
+fn die_with_parent(channel: &Channel) -> Result<(), Failure> {
     let failed = |error: Errno| Failure::new("bind to the supervisor's life", error.desc());
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
+    match channel.is_hung_up().map_err(failed)? {
+        true => Err(Failure::new("bind to the supervisor's life", "it has ended")),
+        false => Ok(()),
+    }
 }
 
 /// Makes this process's executable, memory and descriptors unreachable through /proc: not dumpable, it is open only to who

@@ -21,6 +21,7 @@ use crate::sys;
 pub struct Supervisor {
     channel: Channel,
     pid: Pid,
+    pidfd: OwnedFd,
     signals: SignalFd,
     terminal: bool,
     attach: Attach,
@@ -87,9 +88,13 @@ pub fn start(start: Start) -> io::Result<Supervisor> {
     };
     drop(theirs);
     start.held.leave();
+    let raw =
+        rustix::process::Pid::from_raw(pid.as_raw()).ok_or_else(|| io::Error::other("no supervisor"))?;
+    let pidfd = rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty())?;
     Ok(Supervisor {
         channel,
         pid,
+        pidfd,
         signals,
         terminal,
         attach,
@@ -152,13 +157,14 @@ impl Supervisor {
             let mut fds = [
                 PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN),
             ];
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
                 Ok(_) => {}
             }
-            let [heard, signalled] = fds.map(|fd| fd.any().unwrap_or(false));
+            let [heard, signalled, dead] = fds.map(|fd| fd.any().unwrap_or(false));
             if heard {
                 match self.channel.receive()? {
                     Some((Notice::Warning(text), _)) => warn(&text),
@@ -168,18 +174,27 @@ impl Supervisor {
                         self.resize();
                     }
                     Some((Notice::Failed { code, message }, _)) => {
+                        self.reap();
                         return Ok(Ending::Failed { code, message });
                     }
                     Some((Notice::Ended { code, error }, _)) => {
+                        self.reap();
                         return Ok(Ending::Exited { code, trouble: error });
                     }
-                    None => return Ok(self.lost()),
+                    None => {
+                        self.reap();
+                        return Ok(Ending::Lost);
+                    }
                 }
             } else if signalled
                 && let Some(signal) = self.signals.read_signal()?
                 && let Some(ending) = self.pass(signal.ssi_signo.cast_signed(), started)
             {
                 return Ok(ending);
+            } else if dead && !heard {
+                // Not by the channel alone: a child of the supervisor that has not yet seen its death holds that open.
+                self.reap();
+                return Ok(Ending::Lost);
             }
         }
     }
@@ -191,7 +206,7 @@ impl Supervisor {
             Ok(Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT) if !started => {
                 // It may have ended by itself.
                 let _ = kill(self.pid, Signal::SIGKILL);
-                self.lost();
+                self.reap();
                 return Some(Ending::Interrupted(number));
             }
             _ if self.proxy == SignalProxy::Pass => self.order(Order::Signal(number)),
@@ -216,10 +231,10 @@ impl Supervisor {
         let _ = self.channel.send(&order, &[] as &[OwnedFd]);
     }
 
-    fn lost(&self) -> Ending {
-        // It is dead or about to be; reaped here so that its lock is free for certain.
+    /// The supervisor is dead or about to be. Reaped, it is no zombie, and its lock is free for certain.
+    fn reap(&self) {
+        // Only fails if it was reaped before.
         let _ = waitpid(self.pid, None);
-        Ending::Lost
     }
 }
 

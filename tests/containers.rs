@@ -1,0 +1,241 @@
+//! What stays of a container, and what becomes of it: ps, inspect, start, rm, kill, stop, wait, and after kill -9.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A test fails by panicking.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Bryo, Done};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn busybox() -> (Bryo, String) {
+    Bryo::with_image("busybox")
+}
+
+fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !happened() {
+        assert!(Instant::now() < end, "{what} does not happen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn field(bryo: &Bryo, name: &str, template: &str) -> String {
+    bryo.ok(["inspect", "--format", template, name])
+        .trim_end()
+        .to_string()
+}
+
+fn process(bryo: &Bryo, name: &str, which: &str) -> Pid {
+    Pid::from_raw(
+        field(bryo, name, &format!("{{{{.State.{which}}}}}"))
+            .parse()
+            .unwrap(),
+    )
+}
+
+#[test]
+fn a_container_stays_and_goes_on_with_its_changes() {
+    let (bryo, image) = busybox();
+    let script = "echo line >> /kept; wc -l < /kept; exit 4";
+    let done = bryo.run(["run", "--name", "one", &image, "sh", "-c", script]);
+    assert_eq!(
+        (done.status.code(), done.stdout.as_str()),
+        (Some(4), "1\n"),
+        "{done}"
+    );
+    for round in 2..5 {
+        let done = bryo.run(["start", "-a", "one"]);
+        assert_eq!((done.status.code(), done.stdout), (Some(4), format!("{round}\n")));
+    }
+    assert_eq!(
+        bryo.sh(&image, "ls /kept 2>&1 || true").contains("No such file"),
+        true
+    );
+    assert_eq!(
+        field(&bryo, "one", "{{.State.Status}} {{.State.ExitCode}} {{.Name}}"),
+        "exited 4 /one"
+    );
+    assert_eq!(bryo.ok(["ps", "-q"]), "");
+    let line = bryo.ok(["ps", "-a", "--format", "{{.Names}} {{.State}} {{.Image}}"]);
+    assert_eq!(line, format!("one exited {image}\n"));
+    assert_eq!(bryo.ok(["rm", "one"]), "one\n");
+    assert!(bryo.fails(1, ["rm", "one"]).contains("No such container: one"));
+    assert_eq!(
+        std::fs::read_dir(bryo.state().join("containers"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn a_detached_container_runs_until_it_is_stopped() {
+    let (bryo, image) = busybox();
+    let id = bryo.ok(["run", "-d", "--name", "bg", "-l", "k=v", &image, "sleep", "1000"]);
+    let id = id.trim_end();
+    assert_eq!(id.len(), 64);
+    assert_eq!(
+        bryo.ok(["ps", "-q", "--no-trunc", "-f", "label=k=v"]).trim_end(),
+        id
+    );
+    assert_eq!(
+        field(&bryo, &id[..12], "{{.State.Running}} {{.Config.Hostname}}"),
+        format!("true {}", &id[..12])
+    );
+    assert!(process(&bryo, "bg", "Pid").as_raw() > 0);
+    assert!(bryo.fails(1, ["rm", "bg"]).contains("container is running"));
+    let taken = bryo.fails(125, ["run", "--rm", "--name", "bg", &image, "true"]);
+    assert!(
+        taken.contains("is already in use by container") && taken.contains(id),
+        "{taken}"
+    );
+    assert_eq!(bryo.ok(["kill", "bg"]), "bg\n");
+    assert_eq!(bryo.ok(["wait", "bg"]), "137\n");
+    assert_eq!(bryo.ok(["start", "bg"]), "bg\n");
+    assert_eq!(bryo.ok(["stop", "-t", "0", "bg"]), "bg\n");
+    assert_eq!(
+        field(&bryo, "bg", "{{.State.Status}} {{.State.ExitCode}}"),
+        "exited 137"
+    );
+    bryo.ok(["start", "bg"]);
+    assert_eq!(bryo.ok(["rm", "-f", "bg", "no-such"]), "bg\n");
+    assert_eq!(bryo.ok(["ps", "-aq"]), "");
+}
+
+#[test]
+fn create_then_start() {
+    let (bryo, image) = busybox();
+    let id = bryo.ok(["create", "--name", "later", &image, "echo", "now"]);
+    assert_eq!(
+        field(&bryo, "later", "{{.State.Status}} {{.Id}}"),
+        format!("created {}", id.trim_end())
+    );
+    assert_eq!(bryo.ok(["start", "-a", "later"]), "now\n");
+}
+
+#[test]
+fn a_command_that_never_ran_leaves_its_reason() {
+    let (bryo, image) = busybox();
+    bryo.fails(127, ["run", "--name", "none", &image, "no-such-command"]);
+    assert_eq!(
+        field(&bryo, "none", "{{.State.Status}} {{.State.ExitCode}}"),
+        "created 127"
+    );
+    assert!(field(&bryo, "none", "{{.State.Error}}").contains("no-such-command"));
+}
+
+#[test]
+fn a_killed_supervisor_takes_the_container_along_and_is_noticed() {
+    let (bryo, image) = busybox();
+    bryo.ok(["run", "-d", "--name", "orphan", &image, "sleep", "1000"]);
+    let [init, server] = ["Pid", "FilesystemPid"].map(|which| process(&bryo, "orphan", which));
+    let stat = std::fs::read_to_string(format!("/proc/{init}/stat")).unwrap();
+    let parent = stat
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    kill(Pid::from_raw(parent), Signal::SIGKILL).unwrap();
+    for process in [init, server] {
+        until("the end of init and server", || kill(process, None).is_err());
+    }
+    assert_eq!(
+        field(&bryo, "orphan", "{{.State.Status}} {{.State.ExitCode}}"),
+        "exited 137"
+    );
+    assert_eq!(Done::of(&mut bryo.command(["ps", "-q"])).stdout, "");
+    bryo.ok(["start", "orphan"]);
+    bryo.ok(["rm", "-f", "orphan"]);
+}
+
+#[test]
+fn a_killed_server_ends_the_container() {
+    let (bryo, image) = busybox();
+    bryo.ok([
+        "run",
+        "-d",
+        "--name",
+        "blind",
+        &image,
+        "sh",
+        "-c",
+        "while :; do ls -R / >/dev/null; touch /x; done",
+    ]);
+    kill(process(&bryo, "blind", "FilesystemPid"), Signal::SIGKILL).unwrap();
+    assert_eq!(bryo.ok(["wait", "blind"]), "137\n");
+    assert!(field(&bryo, "blind", "{{.State.Error}}").contains("filesystem server"));
+    bryo.ok(["rm", "blind"]);
+}
+
+/// kill -9 of tool, supervisor and server at whatever moment: the next command tells the truth and repairs.
+#[test]
+fn killed_at_any_moment_the_store_tells_the_truth() {
+    let (bryo, image) = busybox();
+    for round in 0..40u64 {
+        let name = format!("r{round}");
+        let mut words = vec!["run", "--name", &name];
+        words.extend((round % 2 == 0).then_some("--rm"));
+        words.extend([image.as_str(), "sh", "-c", "echo x > /x; sync; sleep 0.05"]);
+        let mut child = bryo.command(words).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(round * 3 % 90));
+        let tool = child.id();
+        let children =
+            std::fs::read_to_string(format!("/proc/{tool}/task/{tool}/children")).unwrap_or_default();
+        match (round % 3, children.split_whitespace().next()) {
+            (0, _) | (_, None) => child.kill().unwrap(),
+            (_, Some(supervisor)) => {
+                // It may have ended by itself.
+                let _ = kill(Pid::from_raw(supervisor.parse().unwrap()), Signal::SIGKILL);
+            }
+        }
+        child.wait().unwrap();
+        until("the end of every container", || bryo.ok(["ps", "-q"]).is_empty());
+        if round % 2 == 0 {
+            until("its removal", || {
+                !bryo.ok(["ps", "-a", "--format", "{{.Names}}"]).contains(&name)
+            });
+        }
+    }
+    // The last ones may still be on their way to or from running, which `rm` refuses.
+    until("the removal of all", || {
+        for id in bryo.ok(["ps", "-aq"]).split_whitespace() {
+            bryo.run(["rm", id]);
+        }
+        bryo.ok(["ps", "-aq"]).is_empty()
+    });
+    assert_eq!(bryo.sh(&image, "echo fine"), "fine\n");
+}
+
+#[test]
+fn names_ids_and_filters() {
+    let (bryo, image) = busybox();
+    let a = bryo.ok(["create", "--name", "alpha", &image, "true"]);
+    bryo.ok(["create", "--name", "beta", &image, "true"]);
+    assert_eq!(
+        bryo.ok(["ps", "-aq", "-f", "name=alp"]),
+        format!("{}\n", &a[..12])
+    );
+    assert_eq!(bryo.ok(["ps", "-a", "-l", "--format", "{{.Names}}"]), "beta\n");
+    assert_eq!(
+        bryo.ok(["ps", "-a", "-f", "status=created", "--format", "{{.Names}}"]),
+        "beta\nalpha\n"
+    );
+    assert_eq!(field(&bryo, &a[..8], "{{.Name}}"), "/alpha");
+    assert!(
+        bryo.fails(125, ["ps", "-f", "bogus=1"])
+            .contains("invalid filter")
+    );
+    assert!(
+        bryo.fails(1, ["create", "--name", "bad/name", &image, "true"])
+            .contains("Invalid container name")
+    );
+    let header = bryo.ok(["ps"]);
+    assert!(header.starts_with("CONTAINER ID   IMAGE"), "{header}");
+}

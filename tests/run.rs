@@ -1,0 +1,451 @@
+//! `run` as a user types it: exit codes, streams, signals, environment, users, mounts.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A test fails by panicking.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Bryo, Done, has_id_range};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sha2::{Digest, Sha256};
+
+fn busybox() -> (Bryo, String) {
+    Bryo::with_image("busybox")
+}
+
+/// Waits for what is about to happen; fails after half a minute.
+fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !happened() {
+        assert!(Instant::now() < end, "{what} does not happen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(child.id().cast_signed())
+}
+
+#[test]
+fn exit_codes_are_dockers() {
+    let (bryo, image) = busybox();
+    for code in [0, 1, 3, 125, 255] {
+        let done = bryo.run(["run", "--rm", &image, "sh", "-c", &format!("exit {code}")]);
+        assert_eq!(done.status.code(), Some(code), "{done}");
+    }
+    bryo.fails(127, ["run", "--rm", &image, "no-such-command"]);
+    bryo.fails(127, ["run", "--rm", &image, "/no/such/file"]);
+    bryo.fails(126, ["run", "--rm", &image, "/etc"]);
+    bryo.fails(125, ["run", "--rm", "--no-such-flag", &image]);
+    bryo.fails(125, ["run", "--rm", "--pull=never", "no-such-image"]);
+    bryo.fails(125, ["run", "--rm", "-p", "80:80", &image]);
+    let done = bryo.run(["run", "--rm", &image, "sh", "-c", "kill -TERM $$; sleep 9"]);
+    // As pid 1 without a handler it does not get its own signal; a child does.
+    assert_eq!(done.status.code(), Some(0), "{done}");
+    let done = bryo.run([
+        "run",
+        "--rm",
+        &image,
+        "sh",
+        "-c",
+        "sh -c 'kill -KILL $$'; exit $?",
+    ]);
+    assert_eq!(done.status.code(), Some(137), "{done}");
+    assert_eq!(bryo.ok(["ps", "-aq"]), "", "--rm leaves nothing");
+}
+
+#[test]
+fn the_streams_stay_apart_and_whole() {
+    let (bryo, image) = busybox();
+    let done = bryo.run([
+        "run",
+        "--rm",
+        &image,
+        "sh",
+        "-c",
+        "echo out; echo err >&2; printf tail",
+    ]);
+    assert_eq!(
+        (done.stdout.as_str(), done.stderr.as_str()),
+        ("out\ntail", "err\n"),
+        "{done}"
+    );
+    // Without -i the command reads nothing.
+    let mut child = bryo.command(["run", "--rm", &image, "cat"]);
+    let done = Done::of(child.stdin(Stdio::piped()));
+    assert_eq!((done.status.code(), done.stdout.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_hundred_megabytes_pass_both_ways() {
+    let (bryo, image) = busybox();
+    let mut child = bryo
+        .command(["run", "--rm", "-i", &image, "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || {
+        let (mut sum, mut state) = (Sha256::new(), 1u64);
+        for _ in 0..1600 {
+            let block: Vec<u8> = (0..8192)
+                .flat_map(|_| {
+                    state = state
+                        .wrapping_mul(6364136223846793005)
+                        .wrapping_add(1442695040888963407);
+                    state.to_le_bytes()
+                })
+                .collect();
+            sum.update(&block);
+            stdin.write_all(&block).unwrap();
+        }
+        sum.finalize()
+    });
+    let (mut sum, mut length, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 16]);
+    let mut stdout = child.stdout.take().unwrap();
+    loop {
+        match stdout.read(&mut buffer).unwrap() {
+            0 => break,
+            n => {
+                sum.update(&buffer[..n]);
+                length += n;
+            }
+        }
+    }
+    assert!(child.wait().unwrap().success());
+    assert_eq!(length, 1600 * 65536);
+    assert_eq!(writer.join().unwrap(), sum.finalize());
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_writer() {
+    let (bryo, image) = busybox();
+    let mut child = bryo
+        .command(["run", "--rm", &image, "yes"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 2];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    // Pid 1 gets no SIGPIPE of its own making, but EPIPE.
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn signals_reach_the_command() {
+    let (bryo, image) = busybox();
+    let script = "trap 'echo got; exit 42' TERM; echo ready; while :; do sleep 0.1; done";
+    let mut child = bryo
+        .command(["run", "--rm", &image, "sh", "-c", script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut ready = [0; 6];
+    stdout.read_exact(&mut ready).unwrap();
+    kill(pid_of(&child), Signal::SIGTERM).unwrap();
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!((rest.as_str(), child.wait().unwrap().code()), ("got\n", Some(42)));
+}
+
+#[test]
+fn a_terminal_is_a_terminal() {
+    let (bryo, image) = busybox();
+    let message = bryo.fails(1, ["run", "--rm", "-it", &image, "true"]);
+    assert!(message.contains("the input device is not a TTY"), "{message}");
+    // script(1) gives the tool a pty of 24 × 80, which is asked for by stty.
+    let tool = bryo.command(["run", "--rm", "-it", &image, "sh", "-c", "tty; stty size; exit 7"]);
+    let words: Vec<String> = std::iter::once(tool.get_program())
+        .chain(tool.get_args())
+        .map(|word| format!("'{}'", word.to_str().unwrap()))
+        .collect();
+    let line = format!(
+        "stty rows 31 cols 97; {}; echo code $?; stty -a | grep -o -- '-\\?icanon'",
+        words.join(" ")
+    );
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null());
+    for (name, value) in tool.get_envs() {
+        script.env(name, value.unwrap());
+    }
+    let done = Done::of(&mut script);
+    for expected in ["/dev/pts/0\r\n", "31 97\r\n", "code 7\r\n", "\nicanon"] {
+        assert!(done.stdout.contains(expected), "{expected:?} in {done}");
+    }
+}
+
+#[test]
+fn environment_directory_and_names() {
+    let (bryo, image) = busybox();
+    let run = |args: &[&str], script: &str| {
+        let mut words = vec!["run", "--rm"];
+        words.extend(args);
+        words.extend([image.as_str(), "sh", "-ec", script]);
+        bryo.ok(words)
+    };
+    assert_eq!(
+        run(&["-e", "A=1 2", "-e", "HOME=/h"], "echo \"$A\" $HOME"),
+        "1 2 /h\n"
+    );
+    assert_eq!(
+        run(&["-w", "/new/dir"], "pwd; stat -c %u .").lines().next(),
+        Some("/new/dir")
+    );
+    assert_eq!(
+        run(
+            &["--hostname", "box"],
+            "hostname; cat /etc/hostname; echo $HOSTNAME"
+        ),
+        "box\nbox\nbox\n"
+    );
+    assert_eq!(run(&[], "hostname | wc -c").trim(), "13");
+    let hosts = run(&["--add-host", "db:10.1.2.3"], "cat /etc/hosts");
+    assert!(hosts.contains("10.1.2.3\tdb"), "{hosts}");
+    let file = bryo.scratch("env");
+    std::fs::write(&file, "# c\nX=from file\n").unwrap();
+    assert_eq!(
+        run(&["--env-file", file.to_str().unwrap()], "echo $X"),
+        "from file\n"
+    );
+    assert_eq!(
+        bryo.ok(["run", "--rm", "--entrypoint", "echo", &image, "hi"]),
+        "hi\n"
+    );
+}
+
+#[test]
+fn users_are_those_of_the_image() {
+    let (bryo, image) = busybox();
+    assert_eq!(
+        bryo.sh(&image, "id -u; id -g; echo $HOME").lines().next(),
+        Some("0")
+    );
+    let message = bryo.fails(125, ["run", "--rm", "-u", "nosuchuser", &image, "true"]);
+    assert!(message.contains("unable to find user nosuchuser"), "{message}");
+    let done = bryo.run([
+        "run",
+        "--rm",
+        "-u",
+        "1234:5678",
+        &image,
+        "sh",
+        "-c",
+        "id -u; id -g; id -G",
+    ]);
+    if has_id_range() {
+        assert_eq!(done.stdout, "1234\n5678\n5678\n", "{done}");
+    } else {
+        assert_eq!(done.status.code(), Some(125), "{done}");
+        assert!(done.stderr.contains("/etc/subuid"), "{done}");
+    }
+}
+
+#[test]
+fn volumes_and_tmpfs() {
+    let (bryo, image) = busybox();
+    let host = bryo.scratch("data");
+    std::fs::create_dir(&host).unwrap();
+    std::fs::write(host.join("in"), "from the host").unwrap();
+    let volume = |options: &str| format!("{}:/data{options}", host.display());
+    assert_eq!(
+        bryo.ok([
+            "run",
+            "--rm",
+            "-v",
+            &volume(""),
+            &image,
+            "sh",
+            "-c",
+            "cat /data/in; echo back > /data/out"
+        ]),
+        "from the host"
+    );
+    assert_eq!(std::fs::read_to_string(host.join("out")).unwrap(), "back\n");
+    let done = bryo.run([
+        "run",
+        "--rm",
+        "-v",
+        &volume(":ro"),
+        &image,
+        "sh",
+        "-c",
+        "echo x > /data/in",
+    ]);
+    assert!(
+        !done.status.success() && done.stderr.contains("Read-only"),
+        "{done}"
+    );
+    let missing = bryo.scratch("made");
+    bryo.ok([
+        "run",
+        "--rm",
+        "-v",
+        &format!("{}:/m", missing.display()),
+        &image,
+        "touch",
+        "/m/x",
+    ]);
+    assert!(missing.join("x").exists(), "-v makes a missing directory");
+    let absent = format!("type=bind,src={},dst=/m", bryo.scratch("absent").display());
+    assert!(
+        bryo.fails(125, ["run", "--rm", "--mount", &absent, &image, "true"])
+            .contains("does not exist")
+    );
+    let out = bryo.ok([
+        "run",
+        "--rm",
+        "--tmpfs",
+        "/t:size=1m",
+        &image,
+        "sh",
+        "-c",
+        "df -k /t | tail -1",
+    ]);
+    assert!(out.contains(" 1024 "), "{out}");
+    assert!(
+        bryo.fails(125, ["run", "--rm", "-v", "named:/x", &image, "true"])
+            .contains("named volumes")
+    );
+}
+
+#[test]
+fn a_read_only_root_takes_no_writes() {
+    let (bryo, image) = busybox();
+    let script = "echo x > /x && exit 1; echo y > /dev/shm/y && echo fine";
+    let done = bryo.run(["run", "--rm", "--read-only", &image, "sh", "-c", script]);
+    assert_eq!(
+        (done.status.code(), done.stdout.as_str()),
+        (Some(0), "fine\n"),
+        "{done}"
+    );
+    assert!(done.stderr.contains("Read-only file system"), "{done}");
+}
+
+#[test]
+fn only_three_descriptors_and_no_capability_is_inherited() {
+    let (bryo, image) = busybox();
+    for more in [&[][..], &["-i"]] {
+        let mut words = vec!["run", "--rm"];
+        words.extend(more);
+        words.extend([
+            image.as_str(),
+            "sh",
+            "-c",
+            "ls /proc/self/fd; grep CapInh /proc/self/status",
+        ]);
+        let out = bryo.ok(words);
+        // 3 is what ls reads the directory with.
+        assert_eq!(out, "0\n1\n2\n3\nCapInh:\t0000000000000000\n");
+    }
+}
+
+#[test]
+fn the_network_is_the_hosts_or_none() {
+    let (bryo, image) = busybox();
+    let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+    assert_eq!(
+        bryo.sh(&image, "readlink /proc/self/ns/net").trim(),
+        own.to_str().unwrap()
+    );
+    let none = bryo.ok([
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        &image,
+        "sh",
+        "-c",
+        "ls /sys/class/net",
+    ]);
+    assert_eq!(none, "lo\n");
+}
+
+#[test]
+fn an_init_reaps_and_passes_on() {
+    let (bryo, image) = busybox();
+    let out = bryo.ok(["run", "--rm", "--init", &image, "sh", "-c", "echo $$"]);
+    assert_ne!(out, "1\n", "the command is not pid 1");
+    let done = bryo.run(["run", "--rm", "--init", &image, "sh", "-c", "exit 9"]);
+    assert_eq!(done.status.code(), Some(9), "{done}");
+}
+
+#[test]
+fn the_image_stays_as_it_was() {
+    let (bryo, image) = busybox();
+    bryo.sh(&image, "rm -rf /bin/vi /etc/passwd; echo changed > /etc/group");
+    assert!(bryo.sh(&image, "cat /etc/passwd /etc/group").contains("root"));
+    let index = bryo.ok([
+        "run",
+        "--rm",
+        &image,
+        "sh",
+        "-c",
+        "test ! -e /x && touch /x && ls /x",
+    ]);
+    assert_eq!(index, "/x\n");
+}
+
+#[test]
+fn sixteen_start_at_once() {
+    let (bryo, image) = busybox();
+    let children: Vec<Child> = (0..16)
+        .map(|i| {
+            let script = format!("exit {i}");
+            bryo.command(["run", "--rm", &image, "sh", "-c", &script])
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for (i, mut child) in children.into_iter().enumerate() {
+        assert_eq!(child.wait().unwrap().code(), Some(i32::try_from(i).unwrap()));
+    }
+    assert_eq!(bryo.ok(["ps", "-aq"]), "");
+    let left = std::fs::read_dir(bryo.state().join("containers"))
+        .unwrap()
+        .count();
+    assert_eq!(left, 0, "nothing is left of them");
+}
+
+#[test]
+fn a_killed_tool_leaves_a_container_that_cleans_up_after_itself() {
+    let (bryo, image) = busybox();
+    let mut child = bryo
+        .command(["run", "--rm", "--name", "lone", &image, "sleep", "1"])
+        .spawn()
+        .unwrap();
+    until("start", || bryo.ok(["ps", "-q"]).lines().count() == 1);
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    assert_eq!(bryo.ok(["ps", "--format", "{{.Names}}"]), "lone\n", "it goes on");
+    until("end", || bryo.ok(["ps", "-aq"]).is_empty());
+}
+
+#[test]
+fn without_fuse_there_is_one_clear_line() {
+    let (bryo, image) = busybox();
+    // A private /dev without the node, by a namespace of the test's own.
+    let tool = bryo.command(["run", "--rm", &image, "true"]);
+    let mut words = vec!["-Urm".to_string(), "sh".into(), "-c".into()];
+    words.push("mount -t tmpfs none /dev && touch /dev/null && \"$@\"".into());
+    words.push("sh".into());
+    words.push(tool.get_program().to_str().unwrap().into());
+    words.extend(tool.get_args().map(|word| word.to_str().unwrap().to_string()));
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(&words).stdin(Stdio::null());
+    for (name, value) in tool.get_envs() {
+        unshare.env(name, value.unwrap());
+    }
+    let done = Done::of(&mut unshare);
+    assert_eq!(done.status.code(), Some(125), "{done}");
+    assert!(
+        done.stderr.contains("/dev/fuse") && done.stderr.lines().count() == 1,
+        "{done}"
+    );
+}
