@@ -16,6 +16,9 @@ use crate::upper::inode::Inode;
 use crate::upper::journal::format::{Change, Meta, Operation};
 use crate::upper::journal::log::Room;
 
+/// Directories in one another, at most: so that no damaged layer makes a move walk for ever.
+const MAX_DEPTH: usize = 1 << 20;
+
 /// A name in a directory, and what stands there.
 struct Place<'a> {
     dir: Arc<Inode>,
@@ -95,13 +98,14 @@ impl Tree {
 
     /// Is `dir` `ancestor`, or somewhere below it?
     fn is_in(&self, mut dir: Ino, ancestor: Ino) -> Result<bool> {
-        while dir != ancestor {
-            if dir == Ino::ROOT {
-                return Ok(false);
+        for _ in 0..MAX_DEPTH {
+            match dir {
+                _ if dir == ancestor => return Ok(true),
+                Ino::ROOT => return Ok(false),
+                _ => dir = self.parent_of(dir)?,
             }
-            dir = self.parent_of(dir)?;
         }
-        Ok(true)
+        Err(Error(Errno::ELOOP))
     }
 
     /// Moves, unless one of the names has changed meanwhile (`None`).

@@ -10,6 +10,7 @@ mod ops;
 mod reference;
 #[path = "../stack/mod.rs"]
 mod stack;
+mod threads;
 
 use harness::{Both, Image};
 use proptest::prelude::*;

@@ -1,0 +1,162 @@
+//! Bytes as a journal: the layer opens or refuses, and what opens can be walked, written and opened again.
+#![no_main]
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use fuse_overlay::attr::{Ino, Kind};
+use fuse_overlay::disk::Disk;
+use fuse_overlay::index::{View, merge};
+use fuse_overlay::layer;
+use fuse_overlay::name::Name;
+use fuse_overlay::union::{Caller, Limits, Lower, Storage, Tree};
+use libfuzzer_sys::fuzz_target;
+
+const HEADER: usize = 4096;
+const SALT: u32 = 1;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some(lower) = lower() else { return };
+    let journal = Memory(Arc::new(Mutex::new(sealed(&lower.view, bytes))));
+    let data = Memory(Arc::default());
+    let storage = || Storage {
+        journal: Box::new(journal.clone()),
+        data: Box::new(data.clone()),
+        path: PathBuf::from("fuzz"),
+    };
+    let limits = Limits { bytes: Some(1 << 20), inodes: Some(1000) };
+    let Ok(tree) = Tree::open_on(lower, storage(), limits) else { return };
+    let mut budget = 2000;
+    walk(&tree, Ino::ROOT, &mut budget, 0);
+    let caller = Caller { uid: 0, gid: 0, umask: 0, unique: 0 };
+    if let Ok(name) = Name::new(b"new")
+        && let Ok(attr) = tree.mknod(&caller, Ino::ROOT, name, 0o100_644, 0)
+    {
+        let _full = tree.write(&caller, attr.ino, 5, b"hello", false);
+        let _lost = tree.sync();
+    }
+    drop(tree);
+    if let Some(lower) = self::lower() {
+        assert!(Tree::open_on(lower, storage(), limits).is_ok(), "opened once, refused the second time");
+    }
+});
+
+/// An image of nothing but a root.
+fn lower() -> Option<Lower> {
+    let mut index = Vec::new();
+    layer::index(&mut &[0u8; 1024][..], &mut index).ok()?;
+    let view = View::from_bytes(index).ok()?;
+    let mut merged = Vec::new();
+    merge::merge(std::slice::from_ref(&view), [7; 32], &mut merged).ok()?;
+    let tar = std::fs::File::open("/dev/null").ok()?;
+    let layers = vec![fuse_overlay::union::LowerLayer { tar, index: view }];
+    Some(Lower { view: View::from_bytes(merged).ok()?, layers })
+}
+
+/// The input as payloads with a length each, in records whose checksums hold: else no input would get past them.
+fn sealed(view: &View, mut input: &[u8]) -> Vec<u8> {
+    let mut journal = b"BRYOJNL1".to_vec();
+    journal.extend(1u32.to_le_bytes());
+    journal.extend(view.node_count().to_le_bytes());
+    journal.extend(view.source());
+    journal.extend(SALT.to_le_bytes());
+    journal.extend(crc32c::crc32c(&journal).to_le_bytes());
+    journal.resize(HEADER, 0);
+    for sequence in 1u64.. {
+        let Some((&length, rest)) = input.split_first() else { break };
+        let (payload, rest) = rest.split_at(rest.len().min(length.into()));
+        input = rest;
+        let length = (32 + payload.len() as u32).to_le_bytes();
+        // Length, sum, sequence, unique, operation, check, pending.
+        let fields = |check: u16| {
+            let mut fields = sequence.to_le_bytes().to_vec();
+            fields.extend(0u64.to_le_bytes());
+            fields.extend(1u16.to_le_bytes());
+            fields.extend(check.to_le_bytes());
+            fields.extend(0u32.to_le_bytes());
+            fields
+        };
+        let bare: Vec<u8> = [&length[..], &[0; 4], &fields(0)].concat();
+        let fields = fields(crc32c::crc32c_append(SALT, &bare) as u16);
+        let sum = crc32c::crc32c_append(crc32c::crc32c_append(SALT, &fields), payload);
+        journal.extend([&length[..], &sum.to_le_bytes(), &fields, payload].concat());
+        journal.resize(journal.len().next_multiple_of(8), 0);
+    }
+    journal
+}
+
+fn walk(tree: &Tree, dir: Ino, budget: &mut usize, depth: usize) {
+    let mut found = Vec::new();
+    let _damaged = tree.readdir(dir, 0, &mut |listed| {
+        *budget = budget.saturating_sub(1);
+        if let Ok(name) = Name::new(listed.name) {
+            found.push((name.to_boxed(), listed.ino, listed.kind));
+        }
+        if *budget == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    for (name, ino, kind) in found {
+        let _gone = tree.lookup(dir, &name);
+        let _gone = tree.listxattr(ino);
+        let _other = tree.readlink(ino);
+        let mut out = [0; 9000];
+        let _other = tree.read(ino, 0, &mut out);
+        if kind == Kind::Directory && *budget > 0 && depth < 50 {
+            walk(tree, ino, budget, depth + 1);
+        }
+    }
+}
+
+/// A file in memory, of at most 16 MiB.
+#[derive(Clone, Debug)]
+struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    fn with<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+}
+
+impl Disk for Memory {
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.with(|bytes| {
+            let rest = bytes.get(offset as usize..).unwrap_or_default();
+            let n = rest.len().min(out.len());
+            out[..n].copy_from_slice(&rest[..n]);
+            Ok(n)
+        })
+    }
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize> {
+        let end = offset as usize + data.len();
+        if end > 16 << 20 {
+            return Err(io::Error::from_raw_os_error(28));
+        }
+        self.with(|bytes| {
+            bytes.resize(bytes.len().max(end), 0);
+            bytes[offset as usize..end].copy_from_slice(data);
+        });
+        Ok(data.len())
+    }
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn start_writeback(&self, _offset: u64, _length: u64) {}
+    fn size(&self) -> io::Result<u64> {
+        self.with(|bytes| Ok(bytes.len() as u64))
+    }
+    fn allocate(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.with(|bytes| {
+            let size = bytes.len() as u64;
+            let range = offset.min(size) as usize..offset.saturating_add(length).min(size) as usize;
+            bytes[range].fill(0);
+        });
+        Ok(())
+    }
+    fn space(&self) -> io::Result<[u64; 3]> {
+        Ok([4096; 3])
+    }
+}
