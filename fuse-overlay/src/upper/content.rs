@@ -148,12 +148,6 @@ impl Content {
             .filter(|(_, end)| *end > 0);
     }
 
-    /// Everything in the data file, for freeing; the reserve too.
-    pub(crate) fn clear(&mut self, freed: &mut Vec<Run>) {
-        self.cut(0, freed);
-        freed.extend(self.reserve.take());
-    }
-
     /// All runs in the data file.
     pub(crate) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         self.map
@@ -240,7 +234,7 @@ mod tests {
         for page in 0..100 {
             content.map(page, 1, 7 + page, &mut freed);
         }
-        assert_eq!(content.runs().collect::<Vec<_>>(), [7..107]);
+        assert!(content.runs().eq(std::iter::once(7..107)));
         assert_eq!((content.pages(), freed.len()), (100, 0));
         assert_eq!(content.follows(100), Some(107));
     }
@@ -251,7 +245,7 @@ mod tests {
         let mut freed = Vec::new();
         content.map(0, 10, 100, &mut freed);
         content.map(4, 2, 500, &mut freed);
-        assert_eq!(freed, [104..106]);
+        assert_eq!((freed.len(), freed.first()), (1, Some(&(104..106))));
         assert_eq!(content.runs().collect::<Vec<_>>(), [100..104, 500..502, 106..110]);
         assert_eq!(at(&content, 5 * PAGE + 1), Source::Data(501 * PAGE + 1));
         assert_eq!(content.pages(), 10);

@@ -97,7 +97,11 @@ impl Data {
     ) -> Result<Run> {
         let mut space = self.space.lock();
         if let Some(kept) = reserve.as_mut().filter(|kept| Some(kept.start) == after) {
-            let taken = kept.start..kept.end.min(kept.start + want);
+            let taken = kept.start..kept.end.min(kept.start + want.min(space.allowed()));
+            if taken.is_empty() {
+                return Err(Error(Errno::ENOSPC));
+            }
+            space.used += taken.end - taken.start;
             kept.start = taken.end;
             if kept.is_empty() {
                 *reserve = None;
@@ -115,16 +119,18 @@ impl Data {
         };
         let taken = run.start..run.end.min(run.start + want);
         if taken.end < run.end {
+            // What is only set aside does not count as used.
+            space.used -= run.end - taken.end;
             if let Some(old) = reserve.replace(taken.end..run.end) {
-                space.give(old);
+                space.put_back(old);
             }
         }
         Ok(taken)
     }
 
-    /// Gives back pages that were never written.
-    pub(crate) fn give(&self, run: Run) {
-        self.space.lock().give(run);
+    /// Gives back pages that were set aside and never written.
+    pub(crate) fn put_back(&self, reserve: Run) {
+        self.space.lock().put_back(reserve);
     }
 
     /// Hands over pages that the record `sequence` freed; 0 for pages that no record ever named.
@@ -156,7 +162,7 @@ impl Data {
         });
         for run in ready {
             match self.disk.punch(run.start * PAGE, (run.end - run.start) * PAGE) {
-                Ok(()) => self.give(run),
+                Ok(()) => self.space.lock().give(run),
                 Err(error) => {
                     tracing::warn!(%error, "freeing space of the writable layer; trying again later");
                     self.free(durable, &mut vec![run]);
@@ -227,9 +233,7 @@ impl Data {
 impl Space {
     /// `want` pages in one run if possible, else the largest that is at least `least`, else what there is.
     fn take(&mut self, want: u64, least: u64) -> Option<Run> {
-        let allowed = self
-            .limit
-            .map_or(u64::MAX, |limit| limit.saturating_sub(self.used));
+        let allowed = self.allowed();
         if allowed < least {
             return None;
         }
@@ -259,12 +263,22 @@ impl Space {
         Some(run)
     }
 
+    /// How many more pages the limit leaves.
+    fn allowed(&self) -> u64 {
+        self.limit
+            .map_or(u64::MAX, |limit| limit.saturating_sub(self.used))
+    }
+
     fn give(&mut self, run: Run) {
+        self.used = self.used.saturating_sub(run.end - run.start);
+        self.put_back(run);
+    }
+
+    fn put_back(&mut self, run: Run) {
         let (mut first, mut count) = (run.start, run.end - run.start);
         if count == 0 {
             return;
         }
-        self.used = self.used.saturating_sub(count);
         if let Some((&left, &left_count)) = self.free.range(..first).next_back()
             && left + left_count == first
         {

@@ -187,7 +187,7 @@ impl State {
             }
             (Change::Forget { .. }, body) => {
                 if let Body::Regular(content) = body {
-                    content.clear(freed);
+                    content.cut(0, freed);
                 }
             }
             _ => return false,

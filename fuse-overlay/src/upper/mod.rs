@@ -295,8 +295,8 @@ impl Upper {
         let Some(inode) = self.table.get(ino).filter(|inode| !self.is_looked_up(inode)) else {
             return;
         };
+        self.give_reserve(&inode);
         if inode.state.read().meta.nlink > 0 {
-            self.give_reserve(&inode);
             return;
         }
         let mut locked = Locked::new(&[&inode]);
@@ -330,7 +330,7 @@ impl Upper {
             && let Body::Regular(content) = &mut inode.state.write().body
             && let Some(run) = content.reserve.take()
         {
-            self.data.give(run);
+            self.data.put_back(run);
         }
     }
 

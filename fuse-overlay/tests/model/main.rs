@@ -6,6 +6,7 @@ mod disk;
 mod dump;
 mod faults;
 mod harness;
+mod named;
 mod ops;
 mod reference;
 #[path = "../stack/mod.rs"]

@@ -1,0 +1,356 @@
+//! One rule, one test: what random operations hit seldom or cannot tell.
+
+use std::os::unix::fs::FileExt;
+
+use fuse_overlay::attr::{Attr, Ino};
+use fuse_overlay::error::Error;
+use fuse_overlay::union::{Allocate, Caller, Limits, SetAttr, SetXattr, Tree};
+use nix::errno::Errno;
+
+use super::disk::{Fault, MemoryDisk};
+use super::harness::{Image, list, name, pattern};
+use super::ops::{CALLER, LayerEntry};
+
+const REGULAR: u32 = 0o100_644;
+
+struct Mounted {
+    image: Image,
+    disk: MemoryDisk,
+    tree: Tree,
+}
+
+fn mounted_with(layer: Vec<LayerEntry>, limits: Limits) -> Mounted {
+    let image = Image::new(&[layer]).unwrap();
+    let disk = MemoryDisk::new();
+    let tree = Tree::open_on(image.lower(), disk.storage(), limits).unwrap();
+    Mounted { image, disk, tree }
+}
+
+fn mounted(layer: Vec<LayerEntry>) -> Mounted {
+    mounted_with(layer, Limits::default())
+}
+
+fn file(tree: &Tree, text: &str) -> Ino {
+    tree.mknod(&CALLER, Ino::ROOT, name(text), REGULAR, 0)
+        .unwrap()
+        .ino
+}
+
+fn fails<T: std::fmt::Debug>(result: fuse_overlay::error::Result<T>, errno: Errno) {
+    assert_eq!(result.unwrap_err(), Error(errno));
+}
+
+fn bytes(tree: &Tree, ino: Ino) -> Vec<u8> {
+    let mut out = vec![0; tree.getattr(ino).unwrap().size as usize];
+    assert_eq!(tree.read(ino, 0, &mut out).unwrap(), out.len());
+    out
+}
+
+#[test]
+fn an_unlinked_file_lives_until_it_is_forgotten() {
+    let Mounted { tree, .. } = mounted(vec![]);
+    let ino = file(&tree, "a");
+    tree.write(&CALLER, ino, 0, b"still here", false).unwrap();
+    tree.unlink(&CALLER, Ino::ROOT, name("a")).unwrap();
+    assert_eq!(tree.getattr(ino).unwrap().nlink, 0);
+    assert_eq!(bytes(&tree, ino), b"still here");
+    tree.forget(ino, 1);
+    fails(tree.getattr(ino), Errno::ESTALE);
+}
+
+#[test]
+fn freed_pages_are_used_again_only_after_a_sync() {
+    let Mounted { tree, disk, .. } = mounted(vec![]);
+    let fill = |text: &str| {
+        let ino = file(&tree, text);
+        tree.write(&CALLER, ino, 0, &[7; 40_960], false).unwrap();
+        tree.unlink(&CALLER, Ino::ROOT, name(text)).unwrap();
+        tree.forget(ino, 1);
+    };
+    let size = || disk.data.bytes.lock().cache.len();
+    fill("a");
+    let one = size();
+    fill("b");
+    assert_eq!(size(), 2 * one, "the pages of a may come back with the power");
+    drop(tree.sync().unwrap());
+    assert!(
+        disk.data.bytes.lock().cache.iter().all(|byte| *byte == 0),
+        "punched"
+    );
+    fill("c");
+    assert_eq!(size(), 2 * one);
+}
+
+#[test]
+fn the_byte_limit_is_enospc_and_removing_makes_room() {
+    let limits = Limits {
+        bytes: Some(256 << 10),
+        inodes: None,
+    };
+    let Mounted { tree, .. } = mounted_with(vec![], limits);
+    let ino = file(&tree, "a");
+    let block = [1; 4096];
+    let full = (0..1000)
+        .find(|i| tree.write(&CALLER, ino, i * 4096, &block, false).is_err())
+        .unwrap();
+    assert!((40..64).contains(&full), "{full}");
+    fails(
+        tree.write(&CALLER, ino, full * 4096, &block, false),
+        Errno::ENOSPC,
+    );
+    assert_eq!(tree.getattr(ino).unwrap().size, full * 4096);
+    tree.setattr(
+        &CALLER,
+        ino,
+        &SetAttr {
+            size: Some(0),
+            ..SetAttr::default()
+        },
+    )
+    .unwrap();
+    tree.write(&CALLER, ino, 0, &block, false).unwrap();
+}
+
+#[test]
+fn the_inode_limit_is_enospc_until_one_is_gone() {
+    let limits = Limits {
+        bytes: None,
+        inodes: Some(2),
+    };
+    let Mounted { tree, .. } = mounted_with(vec![], limits);
+    let ino = file(&tree, "a");
+    file(&tree, "b");
+    fails(
+        tree.mknod(&CALLER, Ino::ROOT, name("c"), REGULAR, 0),
+        Errno::ENOSPC,
+    );
+    tree.unlink(&CALLER, Ino::ROOT, name("a")).unwrap();
+    tree.forget(ino, 1);
+    file(&tree, "c");
+}
+
+#[test]
+fn a_full_disk_still_lets_files_be_removed() {
+    let Mounted { tree, disk, .. } = mounted(vec![]);
+    let ino = file(&tree, "a");
+    let calls = disk.plan.lock().calls;
+    disk.plan.lock().faults = (calls..calls + 1000).map(|call| (call, Fault::Enospc)).collect();
+    fails(
+        tree.write(&CALLER, ino, 0, &[1; 5000], false).map(|()| 0),
+        Errno::ENOSPC,
+    );
+    disk.plan.lock().faults.clear();
+    tree.unlink(&CALLER, Ino::ROOT, name("a")).unwrap();
+    assert_eq!(list(&tree, Ino::ROOT).len(), 2);
+}
+
+#[test]
+fn after_a_failed_flush_no_sync_claims_success() {
+    let Mounted { tree, disk, image } = mounted(vec![]);
+    file(&tree, "a");
+    let calls = disk.plan.lock().calls;
+    disk.plan.lock().faults = vec![(calls, Fault::Eio)];
+    fails(tree.sync(), Errno::EIO);
+    fails(tree.sync(), Errno::EIO);
+    drop(tree);
+    let tree = Tree::open_on(image.lower(), disk.storage(), Limits::default()).unwrap();
+    drop(tree.sync().unwrap());
+}
+
+#[test]
+fn a_file_of_eight_terabytes_costs_a_page() {
+    let Mounted { tree, disk, .. } = mounted(vec![]);
+    let ino = file(&tree, "a");
+    tree.write(&CALLER, ino, (8 << 40) - 1, b"x", false).unwrap();
+    let Attr { size, blocks, .. } = tree.getattr(ino).unwrap();
+    assert_eq!((size, blocks), (8 << 40, 8));
+    assert!(disk.data.bytes.lock().cache.len() <= 4096);
+    let mut out = [1; 10];
+    assert_eq!(tree.read(ino, 1 << 40, &mut out).unwrap(), 10);
+    assert_eq!(out, [0; 10]);
+    fails(tree.write(&CALLER, ino, u64::MAX - 1, b"xy", false), Errno::EFBIG);
+    fails(
+        tree.fallocate(&CALLER, ino, Allocate::Grow, u64::MAX, 2),
+        Errno::EFBIG,
+    );
+}
+
+#[test]
+fn only_the_written_page_of_an_image_file_is_copied() {
+    let Mounted { tree, disk, .. } = mounted(vec![LayerEntry::File(vec!["a"], 100_000)]);
+    let ino = tree.lookup(Ino::ROOT, name("a")).unwrap().ino;
+    let mut expected = bytes(&tree, ino);
+    tree.write(&CALLER, ino, 50_000, b"hello", false).unwrap();
+    expected[50_000..50_005].copy_from_slice(b"hello");
+    assert!(bytes(&tree, ino) == expected);
+    assert!(disk.data.bytes.lock().cache.len() <= 4096);
+}
+
+#[test]
+fn a_flipped_bit_in_a_tar_is_eio_and_the_rest_is_readable() {
+    let image = Image::new(&[vec![
+        LayerEntry::File(vec!["a"], 200_000),
+        LayerEntry::File(vec!["b"], 70_000),
+    ]])
+    .unwrap();
+    let lower = image.lower();
+    let mut byte = [0];
+    lower.layers[0].tar.read_exact_at(&mut byte, 100_000).unwrap();
+    lower.layers[0].tar.write_all_at(&[byte[0] ^ 4], 100_000).unwrap();
+    let tree = Tree::open_on(lower, MemoryDisk::new().storage(), Limits::default()).unwrap();
+    let a = tree.lookup(Ino::ROOT, name("a")).unwrap().ino;
+    let mut out = [0; 4096];
+    fails(tree.read(a, 90_000, &mut out), Errno::EIO);
+    fails(tree.read(a, 90_000, &mut out), Errno::EIO);
+    assert_eq!(tree.read(a, 0, &mut out).unwrap(), 4096);
+    assert_eq!(tree.read(a, 190_000, &mut out).unwrap(), 4096);
+    let b = tree.lookup(Ino::ROOT, name("b")).unwrap().ino;
+    assert_eq!(bytes(&tree, b), pattern(2, 70_000));
+}
+
+#[test]
+fn cookies_stay_while_names_come_and_go() {
+    let layer = ["a", "b", "c"].map(|n| LayerEntry::File(vec![n], 1)).to_vec();
+    let Mounted { tree, .. } = mounted(layer);
+    let cookies = || {
+        let mut seen = std::collections::BTreeMap::new();
+        tree.readdir(Ino::ROOT, 0, &mut |listed| {
+            seen.insert(listed.name.to_vec(), listed.cookie);
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+        seen
+    };
+    file(&tree, "x");
+    file(&tree, "y");
+    let before = cookies();
+    tree.unlink(&CALLER, Ino::ROOT, name("a")).unwrap();
+    tree.unlink(&CALLER, Ino::ROOT, name("x")).unwrap();
+    file(&tree, "z");
+    // An image's name that is replaced keeps its place.
+    tree.rename(
+        &CALLER,
+        (Ino::ROOT, name("z")),
+        (Ino::ROOT, name("b")),
+        fuse_overlay::union::Rename::Replace,
+    )
+    .unwrap();
+    let after = cookies();
+    for (entry, cookie) in &after {
+        assert_eq!(before.get(entry), Some(cookie), "{entry:?}");
+    }
+    assert_eq!(after.len(), 5);
+}
+
+#[test]
+fn devices_cannot_be_made_but_whiteouts_can() {
+    let Mounted { tree, .. } = mounted(vec![]);
+    let make = |text: &str, mode: u32, rdev: u32| tree.mknod(&CALLER, Ino::ROOT, name(text), mode, rdev);
+    fails(make("null", 0o020_666, 0x103), Errno::EPERM);
+    fails(make("disk", 0o060_660, 0x800), Errno::EPERM);
+    fails(make("dir", 0o040_755, 0), Errno::EPERM);
+    assert_eq!(make("whiteout", 0o020_000, 0).unwrap().rdev, 0);
+    make("fifo", 0o010_600, 0).unwrap();
+    make("socket", 0o140_755, 0).unwrap();
+}
+
+#[test]
+fn extended_attributes_keep_to_linux_limits() {
+    let Mounted { tree, .. } = mounted(vec![]);
+    let ino = file(&tree, "a");
+    let set =
+        |xattr: &[u8], length: usize| tree.setxattr(&CALLER, ino, xattr, &vec![1; length], SetXattr::Any);
+    fails(set(b"trusted.overlay.opaque", 1), Errno::EPERM);
+    fails(set(b"other.x", 1), Errno::EOPNOTSUPP);
+    fails(set(&[b"user.", &[b'x'; 251][..]].concat(), 1), Errno::ERANGE);
+    set(&[b"user.", &[b'x'; 250][..]].concat(), 1).unwrap();
+    fails(set(b"user.big", 65_537), Errno::E2BIG);
+    set(b"user.big", 65_536).unwrap();
+    let many = (0..100).find(|i| set(format!("user.{i}").as_bytes(), 65_536).is_err());
+    assert_eq!(many, Some(14), "a mebibyte for all");
+    fails(tree.removexattr(&CALLER, ino, b"user.none"), Errno::ENODATA);
+}
+
+#[test]
+fn access_control_lists_and_modes_follow_each_other() {
+    let Mounted { tree, .. } = mounted(vec![]);
+    let acl = |entries: &[(u16, u16, u32)]| {
+        let mut value = 2u32.to_le_bytes().to_vec();
+        for (tag, perm, id) in entries {
+            value.extend([tag.to_le_bytes(), perm.to_le_bytes()].concat());
+            value.extend(id.to_le_bytes());
+        }
+        value
+    };
+    let dir = tree.mkdir(&CALLER, Ino::ROOT, name("d"), 0o755).unwrap().ino;
+    let default = acl(&[(1, 7, 0), (2, 6, 42), (4, 5, 0), (0x10, 7, 0), (0x20, 0, 0)]);
+    tree.setxattr(&CALLER, dir, b"system.posix_acl_default", &default, SetXattr::Any)
+        .unwrap();
+    // The default list takes the umask's place.
+    let made = tree.mknod(&CALLER, dir, name("f"), 0o100_666, 0).unwrap();
+    assert_eq!(made.perm, 0o660);
+    let sub = tree.mkdir(&CALLER, dir, name("s"), 0o777).unwrap();
+    assert_eq!(
+        tree.getxattr(sub.ino, b"system.posix_acl_default").unwrap(),
+        default
+    );
+    let set = SetAttr {
+        perm: Some(0o600),
+        ..SetAttr::default()
+    };
+    assert_eq!(tree.setattr(&CALLER, made.ino, &set).unwrap().perm, 0o600);
+    let list = tree.getxattr(made.ino, b"system.posix_acl_access").unwrap();
+    assert_eq!(
+        list,
+        acl(&[(1, 6, 0), (2, 6, 42), (4, 5, 0), (0x10, 0, 0), (0x20, 0, 0)])
+    );
+    let plain = acl(&[(1, 7, 0), (4, 5, 0), (0x20, 1, 0)]);
+    tree.setxattr(
+        &CALLER,
+        made.ino,
+        b"system.posix_acl_access",
+        &plain,
+        SetXattr::Any,
+    )
+    .unwrap();
+    assert_eq!(tree.getattr(made.ino).unwrap().perm, 0o751);
+    fails(
+        tree.getxattr(made.ino, b"system.posix_acl_access"),
+        Errno::ENODATA,
+    );
+}
+
+#[test]
+fn a_set_gid_directory_hands_its_group_down() {
+    let Mounted { tree, .. } = mounted(vec![]);
+    let dir = tree.mkdir(&CALLER, Ino::ROOT, name("d"), 0o777).unwrap().ino;
+    let set = SetAttr {
+        perm: Some(0o2777),
+        gid: Some(77),
+        ..SetAttr::default()
+    };
+    tree.setattr(&CALLER, dir, &set).unwrap();
+    let other = Caller {
+        uid: 5,
+        gid: 6,
+        umask: 0o027,
+        unique: 0,
+    };
+    let made = tree.mknod(&other, dir, name("f"), REGULAR, 0).unwrap();
+    assert_eq!((made.uid, made.gid, made.perm), (5, 77, 0o640));
+    let sub = tree.mkdir(&other, dir, name("s"), 0o777).unwrap();
+    assert_eq!((sub.gid, sub.perm), (77, 0o2750));
+}
+
+#[test]
+fn a_directory_cannot_move_into_itself() {
+    let Mounted { tree, .. } = mounted(vec![LayerEntry::Dir(vec!["a", "b"])]);
+    let rename = |from, to| tree.rename(&CALLER, from, to, fuse_overlay::union::Rename::Replace);
+    let a = tree.lookup(Ino::ROOT, name("a")).unwrap().ino;
+    let b = tree.lookup(a, name("b")).unwrap().ino;
+    fails(rename((Ino::ROOT, name("a")), (b, name("c"))), Errno::EINVAL);
+    fails(rename((Ino::ROOT, name("a")), (a, name("c"))), Errno::EINVAL);
+    rename((a, name("b")), (Ino::ROOT, name("b"))).unwrap();
+    rename((Ino::ROOT, name("a")), (b, name("a"))).unwrap();
+    assert_eq!(list(&tree, a)[1].1, b, "the parent follows");
+}
