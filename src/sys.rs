@@ -67,9 +67,12 @@ pub(crate) fn fork_sibling(namespaces: CloneFlags, body: impl FnOnce() -> u8) ->
 
 fn require_one_thread() -> io::Result<()> {
     // SAFETY: `unshare` takes no pointers; of a process with several threads CLONE_THREAD is EINVAL, of others a no-op.
-    check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_THREAD) }))
-        .map(drop)
-        .map_err(|_| io::Error::other("a process with several threads cannot be forked"))
+    match check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_THREAD) })) {
+        Ok(_) => Ok(()),
+        // A container's seccomp filter refuses `unshare` altogether: init under it (`--init`) makes no threads.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(()),
+        Err(_) => Err(io::Error::other("a process with several threads cannot be forked")),
+    }
 }
 
 /// How mount_setattr(2) changes a mount.
