@@ -22,8 +22,11 @@ use crate::host::Probe;
 use crate::images::{self, Image};
 use crate::store::{Digest, Store};
 
-/// Threads of the filesystem server, each with its own descriptor of /dev/fuse.
-const SERVER_THREADS: usize = 2;
+/// Threads of the filesystem server, each with its own descriptor of /dev/fuse: one for each core that this process
+/// may use. Fewer than two would let one slow read hold up all; more than sixteen queue up for the same locks.
+fn server_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 16))
+}
 
 /// How long a container may take to be gone after SIGKILL before its supervisor is killed as well.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -302,7 +305,7 @@ pub fn start(store: &Store, made: Made, attach: Attach) -> Result<Supervisor, Er
     let plan = match runtime::plan(
         &spec,
         RootSource::Fuse {
-            devices: SERVER_THREADS,
+            devices: server_threads(),
         },
         &host,
     ) {
