@@ -71,7 +71,9 @@ fn require_one_thread() -> io::Result<()> {
         Ok(_) => Ok(()),
         // A container's seccomp filter refuses `unshare` altogether: init under it (`--init`) makes no threads.
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(()),
-        Err(_) => Err(io::Error::other("a process with several threads cannot be forked")),
+        Err(_) => Err(io::Error::other(
+            "a process with several threads cannot be forked",
+        )),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `images`, `rmi`, `tag`, `inspect`, `image prune`, `store check` as a user types them, and killed at every step.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A test fails by panicking.
+
 mod common;
 
 use std::fs;
