@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 use std::error::Error;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,21 +41,38 @@ fn run() -> Result<u8, Box<dyn Error>> {
     }
     let host = Probe::now();
     let plan = plan(&spec, RootSource::Path(root), &host)?;
-    let duplicate = |descriptor: &dyn AsFd| descriptor.as_fd().try_clone_to_owned();
-    let stdio: [OwnedFd; 3] = [
-        duplicate(&std::io::stdin())?,
-        duplicate(&std::io::stdout())?,
-        duplicate(&std::io::stderr())?,
-    ];
-    let mut launch = spawn(plan, host, Stdio::Fds(stdio), &run)?;
+    let terminal = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.terminal())
+        .unwrap_or(false);
+    let stdio = if terminal {
+        Stdio::Terminal
+    } else {
+        Stdio::Fds(own_descriptors()?)
+    };
+    let mut launch = spawn(plan, host, stdio, &run)?;
     launch.devices()?;
     let init = launch.go()?;
     for warning in &init.warnings {
         eprintln!("oci-run: {warning}");
+    }
+    if let Some(master) = init.terminal {
+        // EIO is how a pty says that its last user is gone.
+        let _ = std::io::copy(&mut File::from(master), &mut std::io::stdout());
     }
     match waitpid(init.pid, None)? {
         WaitStatus::Exited(_, code) => Ok(u8::try_from(code)?),
         WaitStatus::Signaled(_, signal, _) => Ok(128 + signal as u8),
         other => Err(format!("{other:?}").into()),
     }
+}
+
+fn own_descriptors() -> std::io::Result<[OwnedFd; 3]> {
+    let duplicate = |descriptor: &dyn AsFd| descriptor.as_fd().try_clone_to_owned();
+    Ok([
+        duplicate(&std::io::stdin())?,
+        duplicate(&std::io::stdout())?,
+        duplicate(&std::io::stderr())?,
+    ])
 }

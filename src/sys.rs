@@ -37,6 +37,16 @@ pub(crate) fn fork(body: impl FnOnce() -> u8) -> io::Result<Pid> {
     }
 }
 
+/// As [`fork`], for a process that [`fork`] or [`fork_sibling`] made and that has started no thread: under a system call
+/// filter the check, an unshare(2), is refused.
+pub(crate) fn fork_again(body: impl FnOnce() -> u8) -> io::Result<Pid> {
+    // SAFETY: as in `fork`; such a process begins with one thread, and init, the only caller, starts none.
+    match check(libc::c_long::from(unsafe { libc::fork() }))? {
+        0 => run_and_exit(body),
+        pid => Ok(Pid::from_raw(pid as i32)),
+    }
+}
+
 /// Forks a sibling: a process in new `namespaces` whose parent is the caller's parent. It runs `body` as in [`fork`].
 ///
 /// # Errors

@@ -142,7 +142,7 @@ pub(super) fn reap_around(command: &Command, own: Identity, report: impl FnOnce(
     if let Err(error) = SigSet::all().thread_block() {
         return Failure::new("block signals", error.desc());
     }
-    let child = sys::fork(|| {
+    let child = sys::fork_again(|| {
         // A group of its own, in the foreground of the terminal if there is one: keys reach the command once.
         let group = setpgid(Pid::from_raw(0), Pid::from_raw(0));
         if let Err(error) = group {
