@@ -52,6 +52,11 @@ reachable() {
 }
 as_plain() { setpriv --reuid bryo-plain --regid bryo-plain --clear-groups "$@"; }
 
+# The tests call the examples as programs, which `cargo test` builds only as tests of their own.
+build_tests() {
+    cargo test --quiet --no-run --workspace "$@" && cargo build --quiet --workspace --bins --examples
+}
+
 deny() {
     command -v cargo-deny > /dev/null || cargo install --quiet --locked cargo-deny || return
     cargo deny --log-level error check --hide-inclusion-graph licenses bans sources
@@ -108,7 +113,7 @@ elif [ $# -gt 0 ]; then
     for name in "$@"; do chosen+=(--test "$name"); done
     part "users and devices" users
     part "images" scripts/images.sh busybox configured debian odd debs software
-    part "build" cargo test --quiet --no-run --workspace "${chosen[@]}" --examples
+    part "build" build_tests "${chosen[@]}"
     part "podman's trees" scripts/images.sh trees "$PWD/target/x86_64-unknown-linux-gnu/debug/examples/list-tree"
     for user in bryo-range bryo-plain; do part "as $user: $*" cargo_as "$user" test -q --workspace "${chosen[@]}"; done
 else
@@ -119,8 +124,8 @@ else
     images=$!
     part "formatting" cargo fmt --all --check
     part "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
-    part "build" cargo test --quiet --no-run --workspace --all-targets
-    part "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
+    part "build" build_tests --all-targets
+    part "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --document-private-items
     part "images (beside the build)" wait $images
     cat "$logs/images"
     part "podman's trees" scripts/images.sh trees "$PWD/target/x86_64-unknown-linux-gnu/debug/examples/list-tree"

@@ -1,5 +1,5 @@
 //! What does this machine offer an ordinary user? Read once per command, from a few small files; what only use can
-//! tell (whether a user namespace may be made, /dev/fuse opened) is told by the call that fails, with [`remedy`].
+//! tell (whether a user namespace may be made, /dev/fuse opened) is told by the call that fails, with [`user_namespace_remedy`].
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -2,7 +2,7 @@
 //!
 //! The directories of all layers are walked together. A merged directory is the list of the layers' directories that
 //! make it up, top first ([`Parts`]); its names are merged, and for each name the layers' entries, top first, decide
-//! what is visible ([`visible`]). Time is that of sorting each directory's names, which come in sorted runs.
+//! what is visible ([`Stack::visible`]). Time is that of sorting each directory's names, which come in sorted runs.
 
 use std::io;
 

@@ -1,6 +1,6 @@
 //! The index of a layer or of a merged stack: which files are there, and where do their bytes lie?
 //!
-//! [`format`] is the bytes on disk, [`build`] writes them, [`view`] reads them safely, [`merge`] resolves a stack.
+//! [`mod@format`] is the bytes on disk, [`build`] writes them, [`view`] reads them safely, [`merge`] resolves a stack.
 
 pub mod build;
 mod check;
