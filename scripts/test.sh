@@ -125,7 +125,7 @@ else
     part "formatting" cargo fmt --all --check
     part "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
     part "build" build_tests --all-targets
-    part "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --document-private-items
+    part "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --quiet --workspace --no-deps
     part "images (beside the build)" wait $images
     cat "$logs/images"
     part "podman's trees" scripts/images.sh trees "$PWD/target/x86_64-unknown-linux-gnu/debug/examples/list-tree"
