@@ -130,8 +130,9 @@ else
     cat "$logs/images"
     part "podman's trees" scripts/images.sh trees "$PWD/target/x86_64-unknown-linux-gnu/debug/examples/list-tree"
     part "unit tests, as bryo-range" cargo_as bryo-range test -q --workspace --lib --bins
-    part "integration tests, as bryo-range" cargo_as bryo-range test -q --no-fail-fast --workspace --test '*'
-    part "integration tests, as bryo-plain" cargo_as bryo-plain test -q --no-fail-fast --workspace --test '*'
+    part "the filesystem's tests, as bryo-range" cargo_as bryo-range test -q --no-fail-fast -p fuse-overlay --test '*'
+    part "the tool's tests, as bryo-range" cargo_as bryo-range test -q --no-fail-fast -p bryo --test '*'
+    part "the tool's tests, as bryo-plain" cargo_as bryo-plain test -q --no-fail-fast -p bryo --test '*'
     part "no process is left" nothing_left
     part "fuzzing" fuzz
     part "release binary is static and small" static_and_small

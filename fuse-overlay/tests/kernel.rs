@@ -156,7 +156,7 @@ fn set_id_bits_go_as_on_any_filesystem() {
             chmod 6777 x; : > x; modes 'truncation by root'
             chmod 6777 x; as 33 truncate -s 5 x; modes 'truncate by the owner'
             chmod 6777 x; fallocate -l 10 x; modes fallocate
-            chown 0:33 d; chmod 2777 d; as 34 sh -c 'cd d; : > f; mkdir s'; stat -c '%g %a' d/f d/s >> modes
+            chown 0:33 d; chmod 2777 d; as 34 sh -c ': > d/f; mkdir d/s'; stat -c '%g %a' d/f d/s >> modes
             chown 33:33 x; as 33 chmod 2755 x; chown 33:0 x; as 33 chmod 2755 x; modes 'chmod in a foreign group'
             cat modes"#;
         inside.sh("mkdir ours tmpfs; chmod 777 . ours tmpfs; mount -t tmpfs none tmpfs; chmod 777 tmpfs");

@@ -39,7 +39,7 @@ const DEVICES: usize = 2;
 pub enum Ids {
     /// 0 alone, as a user without a range in /etc/subuid has it.
     One,
-    /// 0 to 65535; only root can run such a test without helpers, another user's run says so and maps one.
+    /// 0 to 65535: root's own, or those that newuidmap and newgidmap give another user, who needs a range.
     Range,
 }
 
@@ -119,10 +119,7 @@ pub fn in_mounts<'a>(ids: Ids, layers: &[Layer], bodies: &[&'a (dyn Fn(&Inside) 
 fn direct(ids: Ids, number: usize, dir: &Path) {
     let (inside_end, server_end) = UnixStream::pair().unwrap();
     let server = spawn(myself(&format!("server {number}"), dir, &[]), server_end);
-    let wide = ids == Ids::Range && Uid::effective().is_root();
-    if ids == Ids::Range && !wide {
-        eprintln!("note: not root, so this test maps one id only");
-    }
+    let wide = ids == Ids::Range;
     // With a range the maps are written from here, and its first exec would lose the capabilities of an unmapped user.
     let map: &[&str] = if wide {
         &["--keep-caps"]
@@ -176,9 +173,31 @@ fn write_maps(pid: u32) {
     let own = fs::read_link("/proc/self/ns/user").unwrap();
     let theirs = || fs::read_link(format!("/proc/{pid}/ns/user")).unwrap();
     wait_until("a new user namespace", || theirs() != own);
-    for map in ["uid_map", "gid_map"] {
-        fs::write(format!("/proc/{pid}/{map}"), "0 0 65536").unwrap();
+    for (map, tool) in [("uid_map", "newuidmap"), ("gid_map", "newgidmap")] {
+        if Uid::effective().is_root() {
+            fs::write(format!("/proc/{pid}/{map}"), "0 0 65536").unwrap();
+            continue;
+        }
+        let (own, first) = match map {
+            "uid_map" => (Uid::current().as_raw(), subordinate("/etc/subuid")),
+            _ => (Gid::current().as_raw(), subordinate("/etc/subgid")),
+        };
+        let numbers = [pid, 0, own, 1, 1, first, 65535].map(|number| number.to_string());
+        let done = Command::new(tool).args(numbers).status().unwrap();
+        assert!(done.success(), "{tool}: {done}");
     }
+}
+
+/// The first of this user's subordinate ids.
+fn subordinate(file: &str) -> u32 {
+    let name = Command::new("id").arg("-un").output().unwrap().stdout;
+    let name = String::from_utf8(name).unwrap();
+    let text = fs::read_to_string(file).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{}:", name.trim())));
+    let line = line.unwrap_or_else(|| panic!("{file} has no range for {name}, which this test needs"));
+    line.split(':').next().unwrap().parse().unwrap()
 }
 
 fn finish(who: &str, mut child: Child) {
