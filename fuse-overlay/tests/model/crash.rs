@@ -217,3 +217,29 @@ fn a_journal_of_another_image_or_version_is_refused() {
         "{opened:?}"
     );
 }
+
+#[test]
+fn a_header_lost_with_the_power_is_a_new_journal() {
+    let image = Image::new(&[]).unwrap();
+    let disk = MemoryDisk::new();
+    let mut both = Both::on(&image, disk.clone());
+    let empty = dump(both.tree());
+    both.step(&Op::Create(vec!["a"], 0o644));
+    let whole = disk.journal.bytes.lock().cache.clone();
+    let mut journal = whole.clone();
+    journal[..4096].fill(0);
+    let lost = MemoryDisk::holding(journal, Vec::new());
+    let tree = Tree::open_on(image.lower(), lost.storage(), Limits::default()).unwrap();
+    assert_eq!(dump(&tree), empty);
+    drop(tree);
+    assert_eq!(journal_end(&lost), 56);
+    // Other bytes than zeros are damage.
+    let mut journal = whole;
+    journal[..4096].fill(1);
+    let damaged = MemoryDisk::holding(journal, Vec::new());
+    let opened = Tree::open_on(image.lower(), damaged.storage(), Limits::default());
+    assert!(
+        matches!(opened, Err(OpenError::Damaged { offset: 0, .. })),
+        "{opened:?}"
+    );
+}

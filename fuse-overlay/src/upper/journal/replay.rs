@@ -38,7 +38,7 @@ impl From<io::Error> for ReplayError {
 }
 
 /// Gives each change of each record, in order, to `apply`, which says false if it cannot be; then opens the journal
-/// behind the last good record. A file of zeros, or of nothing, becomes a new journal.
+/// behind the last good record. A file without a header (of nothing, or zeros where it should be) becomes a new journal.
 pub(crate) fn replay(
     disk: Box<dyn Disk>,
     image: Image,
@@ -74,9 +74,14 @@ pub(crate) fn replay(
     Ok(Log::new(disk, salt, offset, sequence, size.max(offset)))
 }
 
-/// Checks the header; `None` if there is none yet. Gives the salt.
+/// Checks the header; `None` if there is none yet, or none any more: the first flush makes it durable, so where it is all
+/// zeros nothing was ever promised. Gives the salt.
 fn read_header(reader: &mut Reader<'_>, image: Image) -> Result<Option<u32>, ReplayError> {
-    if reader.next_data(0)?.is_none() {
+    let first = reader.next_data(0)?;
+    if first.is_none_or(|at| at >= HEADER_SIZE) {
+        if first.is_some() {
+            tracing::warn!("journal: the power was lost before its first sync; it starts anew");
+        }
         return Ok(None);
     }
     let bytes = reader.bytes(0, size_of::<Header>())?;
@@ -107,6 +112,8 @@ fn start(disk: Box<dyn Disk>, image: Image) -> Result<Log, ReplayError> {
     }
     write_full(&*disk, &block, 0)?;
     let size = disk.size()?;
+    // Records whose header was lost with the power. Their salt is another, so that none is taken for one of ours.
+    write_zeros(&*disk, HEADER_SIZE, size.saturating_sub(HEADER_SIZE))?;
     Ok(Log::new(disk, salt, HEADER_SIZE, 0, size.max(HEADER_SIZE)))
 }
 
