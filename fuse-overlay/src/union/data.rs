@@ -146,7 +146,7 @@ impl Tree {
         }
         self.upper
             .data
-            .free(0, &mut placed.runs.into_iter().map(|(_, run)| run).collect());
+            .discard(placed.runs.into_iter().map(|(_, run)| run));
         let state = held(locked.get(ino))?;
         if let Ok(content) = state.content() {
             let mut at = state.size.max(range.start);
@@ -344,6 +344,7 @@ impl Tree {
                 let whole = self.zero_edges(state, range, placed)?;
                 let mut page = whole.start;
                 while page < whole.end {
+                    self.expect_room(whole.end - page)?;
                     let run = self.place_pages(state, page, whole.end - page, placed)?;
                     self.upper.data.allocate(&run)?;
                     page += run.end - run.start;
@@ -363,11 +364,22 @@ impl Tree {
                 page += length / PAGE;
                 continue;
             }
+            self.expect_room(want)?;
             let run = self.place_pages(state, page, want, placed)?;
             self.upper.data.allocate(&run)?;
             let count = run.end - run.start;
             self.copy_below(state, page * PAGE, (page + count) * PAGE, run.start * PAGE)?;
             page += count;
+        }
+        Ok(())
+    }
+
+    /// ENOSPC if the disk has less room than `pages`: asked before so many are given out that the data file's end would
+    /// lie where the host knows no offsets.
+    fn expect_room(&self, pages: u64) -> Result<()> {
+        let [_, _, available] = self.upper.space()?;
+        if pages > available {
+            return Err(Error(Errno::ENOSPC));
         }
         Ok(())
     }

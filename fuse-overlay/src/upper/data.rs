@@ -161,12 +161,31 @@ impl Data {
             joined
         });
         for run in ready {
-            match self.disk.punch(run.start * PAGE, (run.end - run.start) * PAGE) {
-                Ok(()) => self.space.lock().give(run),
-                Err(error) => {
-                    tracing::warn!(%error, "freeing space of the writable layer; trying again later");
-                    self.free(durable, &mut vec![run]);
-                }
+            self.punch(run, durable);
+        }
+    }
+
+    /// Gives back pages that were taken for an operation which then failed: no record names them.
+    pub(crate) fn discard(&self, runs: impl Iterator<Item = Run>) {
+        runs.for_each(|run| self.punch(run, 0));
+    }
+
+    /// Makes pages zero and free; if that fails, they wait again, for the record `sequence`.
+    fn punch(&self, run: Run, sequence: u64) {
+        // What lies behind the file's end was never written: it is zero, and may be more than the host can address.
+        let punched = self.disk.size().and_then(|size| {
+            let end = run.end.min(size.div_ceil(PAGE));
+            if run.start < end {
+                self.disk.punch(run.start * PAGE, (end - run.start) * PAGE)
+            } else {
+                Ok(())
+            }
+        });
+        match punched {
+            Ok(()) => self.space.lock().give(run),
+            Err(error) => {
+                tracing::warn!(%error, "freeing space of the writable layer; trying again later");
+                self.free(sequence, &mut vec![run]);
             }
         }
     }

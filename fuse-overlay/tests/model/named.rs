@@ -354,3 +354,33 @@ fn a_directory_cannot_move_into_itself() {
     rename((Ino::ROOT, name("a")), (b, name("a"))).unwrap();
     assert_eq!(list(&tree, a)[1].1, b, "the parent follows");
 }
+
+#[test]
+fn space_that_no_disk_has_is_refused_and_costs_nothing() {
+    let Mounted { tree, disk, .. } = mounted(vec![]);
+    let ino = file(&tree, "a");
+    for how in [
+        Allocate::Grow,
+        Allocate::KeepSize,
+        Allocate::ZeroGrow,
+        Allocate::ZeroKeepSize,
+    ] {
+        fails(tree.fallocate(&CALLER, ino, how, 0, 17 << 40), Errno::ENOSPC);
+    }
+    tree.write(&CALLER, ino, 0, b"goes on", false).unwrap();
+    assert_eq!(disk.data.bytes.lock().cache.len(), 7);
+}
+
+#[test]
+fn pages_of_a_failed_operation_are_free_at_once() {
+    let Mounted { tree, disk, .. } = mounted(vec![]);
+    let ino = file(&tree, "a");
+    let calls = disk.plan.lock().calls;
+    disk.plan.lock().faults = vec![(calls, Fault::Eio)];
+    fails(
+        tree.fallocate(&CALLER, ino, Allocate::Grow, 0, 1 << 20),
+        Errno::EIO,
+    );
+    assert_eq!(tree.fallocate(&CALLER, ino, Allocate::Grow, 0, 4096), Ok(()));
+    assert_eq!(disk.data.bytes.lock().cache.len(), 4096);
+}
