@@ -118,6 +118,8 @@ impl Reference {
         match self.path.strip_prefix(OFFICIAL) {
             // `docker.io/library/a/b` would lose its first part.
             Some(short) if !short.contains('/') => short.into(),
+            // `docker.io/a.b/c` without its domain would be a name at the registry `a.b`.
+            _ if split_domain(&self.path) != (self.domain.clone(), self.path.clone()) => self.repository(),
             _ => self.path.clone(),
         }
     }
@@ -293,6 +295,8 @@ mod tests {
             ),
             ("grafana/loki", "docker.io/grafana/loki", "grafana/loki"),
             ("localhost/x", "localhost/x", "localhost/x"),
+            ("docker.io/a.b/c", "docker.io/a.b/c", "docker.io/a.b/c"),
+            ("docker.io/docker.io/c", "docker.io/docker.io/c", "docker.io/docker.io/c"),
             ("localhost:5000/x", "localhost:5000/x", "localhost:5000/x"),
             ("Registry/x", "Registry/x", "Registry/x"),
             ("quay.io/a/b:V1.0", "quay.io/a/b:V1.0", "quay.io/a/b:V1.0"),
