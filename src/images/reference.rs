@@ -296,7 +296,11 @@ mod tests {
             ("grafana/loki", "docker.io/grafana/loki", "grafana/loki"),
             ("localhost/x", "localhost/x", "localhost/x"),
             ("docker.io/a.b/c", "docker.io/a.b/c", "docker.io/a.b/c"),
-            ("docker.io/docker.io/c", "docker.io/docker.io/c", "docker.io/docker.io/c"),
+            (
+                "docker.io/docker.io/c",
+                "docker.io/docker.io/c",
+                "docker.io/docker.io/c",
+            ),
             ("localhost:5000/x", "localhost:5000/x", "localhost:5000/x"),
             ("Registry/x", "Registry/x", "Registry/x"),
             ("quay.io/a/b:V1.0", "quay.io/a/b:V1.0", "quay.io/a/b:V1.0"),
