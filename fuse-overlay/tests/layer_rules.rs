@@ -495,3 +495,18 @@ fn what_is_no_tar_is_refused() {
     let lone = [vec![0; 512], Tar::new().file("a", b"").bytes()].concat();
     assert!(refusal(&lone[..]).contains("zeros"));
 }
+
+#[test]
+fn a_file_larger_than_a_container_could_make_is_refused() {
+    let sparse = |size: &str| {
+        Tar::new()
+            .pax(&[("GNU.sparse.size", size.as_bytes()), ("GNU.sparse.map", b"0,0")])
+            .file("a", b"")
+    };
+    assert_eq!(
+        attr(&merged([sparse("9223372036854771712")]), "a").size,
+        9_223_372_036_854_771_712
+    );
+    assert!(refused(sparse("9223372036854771713")).contains("size"));
+    assert!(refused(sparse("9223372036854775807")).contains("size"));
+}

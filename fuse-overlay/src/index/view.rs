@@ -145,6 +145,11 @@ impl View {
         self.header.source
     }
 
+    /// The header's checksum, which pins the whole file: another numbering of nodes has another.
+    pub fn checksum(&self) -> u32 {
+        self.header.header_crc.get()
+    }
+
     /// Is this the index of one tar, with its whiteouts?
     pub fn is_layer(&self) -> bool {
         self.header.kind.get() == format::KIND_LAYER

@@ -7,7 +7,7 @@ use super::pax::{self, Pax, Xattr};
 use super::source::{self, Source, StreamError};
 use super::sparse::{self, Run};
 use super::{BLOCK, MAX_PATH, MAX_SPECIAL, number};
-use crate::attr::{Kind, Time};
+use crate::attr::{Kind, MAX_FILE, Time};
 
 /// The rule that an entry breaks.
 pub(crate) type Fault = &'static str;
@@ -223,7 +223,7 @@ impl<'a> Reader<'a> {
     /// Where the bytes of a regular file lie. Sparse maps that stand in the data are read here.
     fn layout(&mut self, header: &Header, pax: &Pax) -> Result<Result<Layout, Fault>, StreamError> {
         let stored = pax.size.or_else(|| number::unsigned(&header.as_old().size));
-        let Some(stored) = stored.filter(|&size| size <= sparse::MAX_FILE) else {
+        let Some(stored) = stored.filter(|&size| size <= MAX_FILE) else {
             return Ok(Err(BAD_SIZE));
         };
         let (map, size, taken) = if header.as_old().linkflag[0] == flag::GNU_SPARSE {
@@ -253,7 +253,7 @@ impl<'a> Reader<'a> {
                 left,
             }));
         };
-        let Some(size) = size.filter(|&size| size <= sparse::MAX_FILE) else {
+        let Some(size) = size.filter(|&size| size <= MAX_FILE) else {
             return Ok(Err(BAD_SIZE));
         };
         let stored = stored - taken;

@@ -16,9 +16,6 @@ pub(crate) struct Run {
     pub(crate) tar_offset: u64,
 }
 
-/// Largest file: offsets are signed in the kernel.
-pub(crate) const MAX_FILE: u64 = i64::MAX as u64;
-
 /// The runs of a file whose bytes all are in the tar, at `tar_offset`.
 pub(crate) fn whole(size: u64, tar_offset: u64) -> Vec<Run> {
     match size {

@@ -5,11 +5,11 @@ use nix::errno::Errno;
 use super::acl::{self, Acl};
 use super::dir::{SET_GID, SET_UID};
 use super::{Caller, SetAttr, SetTime, Tree, held, now};
-use crate::attr::{Attr, Ino, Kind, Time};
+use crate::attr::{Attr, Ino, Kind, MAX_FILE, Time};
 use crate::error::{Error, Result};
 use crate::upper::Locked;
 use crate::upper::inode::State;
-use crate::upper::journal::format::{Change, MAX_FILE, Meta, Operation};
+use crate::upper::journal::format::{Change, Meta, Operation};
 use crate::upper::journal::log::Room;
 
 /// The extended attribute with a file's capabilities, which goes whenever its set-id bits would.

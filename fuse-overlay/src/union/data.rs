@@ -10,12 +10,12 @@ use nix::errno::Errno;
 
 use super::attr::{CAPABILITY, without_set_id};
 use super::{Allocate, Caller, Durable, Space, Tree, held, now};
-use crate::attr::{Ino, Kind};
+use crate::attr::{Ino, Kind, MAX_FILE};
 use crate::error::{Error, Result};
 use crate::upper::Locked;
 use crate::upper::content::{Content, Run, Source};
 use crate::upper::inode::{Body, Inode, State};
-use crate::upper::journal::format::{Change, MAX_FILE, Meta, Operation, PAGE};
+use crate::upper::journal::format::{Change, Meta, Operation, PAGE};
 use crate::upper::journal::log::Room;
 
 /// Bytes copied at a time from below.

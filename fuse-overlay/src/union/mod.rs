@@ -28,7 +28,7 @@ use crate::upper::Upper;
 use crate::upper::content::Content;
 use crate::upper::directory::Directory;
 use crate::upper::inode::{Body, Inode, State};
-use crate::upper::journal::replay::Image;
+use crate::upper::journal::format::Image;
 
 pub use crate::upper::{Durable, Limits, OpenError, Storage};
 
@@ -185,6 +185,7 @@ impl Tree {
         let image = Image {
             chain_id: below.view().source(),
             node_count: below.view().node_count(),
+            index_sum: below.view().checksum(),
         };
         let upper = Upper::open(storage, image, limits, &|ino| below.copy_up(ino))?;
         Ok(Tree {

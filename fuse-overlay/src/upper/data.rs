@@ -11,7 +11,8 @@ use nix::errno::Errno;
 use parking_lot::Mutex;
 
 use super::content::Run;
-use super::journal::format::{MAX_FILE, PAGE};
+use super::journal::format::PAGE;
+use crate::attr::MAX_FILE;
 use crate::disk::{Disk, read_full, write_full, write_zeros};
 use crate::error::{Error, Result};
 

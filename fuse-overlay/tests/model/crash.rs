@@ -210,6 +210,14 @@ fn a_journal_of_another_image_or_version_is_refused() {
     let other = Image::new(&[vec![ops::LayerEntry::Dir(vec!["a"])]]).unwrap();
     let opened = Tree::open_on(other.lower(), disk.storage(), Limits::default());
     assert!(matches!(opened, Err(OpenError::OtherImage { .. })), "{opened:?}");
+    // The same image and as many nodes, numbered otherwise.
+    let entry = |name| ops::LayerEntry::Dir(vec![name]);
+    let one = Image::new(&[vec![entry("a"), ops::LayerEntry::File(vec!["b"], 1)]]).unwrap();
+    let two = Image::new(&[vec![ops::LayerEntry::File(vec!["a"], 1), entry("b")]]).unwrap();
+    let numbered = MemoryDisk::new();
+    drop(Both::on(&one, numbered.clone()));
+    let opened = Tree::open_on(two.lower(), numbered.storage(), Limits::default());
+    assert!(matches!(opened, Err(OpenError::OtherImage { .. })), "{opened:?}");
     disk.journal.bytes.lock().cache[8] = 9;
     let opened = Tree::open_on(image.lower(), disk.storage(), Limits::default());
     assert!(
@@ -232,7 +240,7 @@ fn a_header_lost_with_the_power_is_a_new_journal() {
     let tree = Tree::open_on(image.lower(), lost.storage(), Limits::default()).unwrap();
     assert_eq!(dump(&tree), empty);
     drop(tree);
-    assert_eq!(journal_end(&lost), 56);
+    assert_eq!(journal_end(&lost), 64);
     // Other bytes than zeros are damage.
     let mut journal = whole;
     journal[..4096].fill(1);

@@ -9,7 +9,7 @@ use std::mem::{offset_of, size_of};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::attr::{Ino, Kind, Time};
+use crate::attr::{Ino, Kind, MAX_FILE, Time};
 use crate::name::Name;
 
 /// First bytes of every journal.
@@ -24,8 +24,17 @@ pub(crate) const ALIGN: usize = 8;
 pub(crate) const MAX_RECORD: usize = 16 << 20;
 /// Unit of the data file and of extents, in bytes.
 pub(crate) const PAGE: u64 = 4096;
-/// The largest file in bytes: what `off_t` can say, in whole pages.
-pub(crate) const MAX_FILE: u64 = i64::MAX as u64 & !(PAGE - 1);
+
+/// The image that a journal is laid over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Image {
+    /// Chain id.
+    pub chain_id: [u8; 32],
+    /// Nodes of its merged index.
+    pub node_count: u32,
+    /// The merged index's checksum.
+    pub index_sum: u32,
+}
 
 /// The start of the journal; what follows it in its 4096 bytes is zero.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -39,6 +48,8 @@ pub(crate) struct Header {
     pub node_count: U32,
     /// The merged index's chain id.
     pub image: [u8; 32],
+    /// The merged index's own checksum: pins its numbering of nodes, which the records speak of.
+    pub index_sum: U32,
     /// Random: starts every record's CRC, so that bytes inside a record's payload, which a container may choose, are
     /// never taken for a record.
     pub salt: U32,
@@ -68,7 +79,7 @@ pub(crate) struct RecordHeader {
     pub pending: U32,
 }
 
-const _: () = assert!(size_of::<Header>() == 56);
+const _: () = assert!(size_of::<Header>() == 60);
 const _: () = assert!(offset_of!(Header, crc) == size_of::<Header>() - 4);
 const _: () = assert!(size_of::<RecordHeader>() == 32);
 
@@ -77,17 +88,24 @@ pub(crate) const RECORD_HEADER: usize = size_of::<RecordHeader>();
 
 impl Header {
     /// The header of a new journal.
-    pub(crate) fn new(image: [u8; 32], node_count: u32, salt: u32) -> Header {
+    pub(crate) fn new(image: &Image, salt: u32) -> Header {
         let mut header = Header {
             magic: MAGIC,
             version: VERSION.into(),
-            node_count: node_count.into(),
-            image,
+            node_count: image.node_count.into(),
+            image: image.chain_id,
+            index_sum: image.index_sum.into(),
             salt: salt.into(),
             crc: 0.into(),
         };
         header.crc = header.sum().into();
         header
+    }
+
+    /// Was the journal laid over this image?
+    pub(crate) fn is_over(&self, image: &Image) -> bool {
+        (self.image, self.node_count.get(), self.index_sum.get())
+            == (image.chain_id, image.node_count, image.index_sum)
     }
 
     /// What [`Header::crc`] should be.
@@ -432,8 +450,9 @@ impl<'a> Get<'_, 'a> {
     fn u64(&mut self) -> Option<u64> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
+    /// Up to what `off_t` can say: an image indexed by an earlier version may have a file that ends within a page there.
     fn size(&mut self) -> Option<u64> {
-        self.u64().filter(|size| *size <= MAX_FILE)
+        self.u64().filter(|size| i64::try_from(*size).is_ok())
     }
     /// A run of pages inside a file.
     fn run(&mut self) -> Option<(u64, u64)> {
@@ -496,6 +515,13 @@ pub(crate) fn encode_record(
     out.resize(out.len().next_multiple_of(ALIGN), 0);
 }
 
+/// Can the changes be read again as they were written? Asked in debug builds: a record that cannot be replayed would be
+/// noticed only when the layer is opened again.
+pub(crate) fn can_be_read(mut payload: &[u8], changes: &[Change<'_>]) -> bool {
+    let mut same = |change: &Change<'_>| Change::decode(&mut payload).as_ref() == Some(change);
+    changes.iter().all(&mut same)
+}
+
 /// What tells a record from all others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stamp {
@@ -518,4 +544,24 @@ pub(crate) fn header_check(salt: u32, header: &RecordHeader) -> u16 {
         ..*header
     };
     crc32c::crc32c_append(salt, bare.as_bytes()) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_that_the_kernel_knows_can_be_read_again() {
+        let change = |size| Change::Resize { ino: Ino(9), size };
+        for (size, good) in [
+            (0, true),
+            (MAX_FILE, true),
+            (i64::MAX as u64, true),
+            (1 << 63, false),
+        ] {
+            let mut bytes = Vec::new();
+            change(size).encode(&mut bytes);
+            assert_eq!(can_be_read(&bytes, &[change(size)]), good, "{size}");
+        }
+    }
 }

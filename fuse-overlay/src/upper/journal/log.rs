@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use nix::errno::Errno;
 use parking_lot::Mutex;
 
-use super::format::{Change, MAX_RECORD, Operation, Stamp, encode_record};
+use super::format::{Change, MAX_RECORD, Operation, RECORD_HEADER, Stamp, can_be_read, encode_record};
 use crate::disk::{Disk, write_full, write_zeros};
 use crate::error::{Error, Result};
 
@@ -100,6 +100,10 @@ impl Log {
         };
         tail.buffer.clear();
         encode_record(&mut tail.buffer, self.salt, stamp, operation, changes);
+        debug_assert!(can_be_read(
+            tail.buffer.get(RECORD_HEADER..).unwrap_or_default(),
+            changes
+        ));
         let length = tail.buffer.len();
         if length > MAX_RECORD {
             return Err(Error(Errno::ENOSPC));

@@ -6,20 +6,11 @@ use std::io;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::format::{
-    ALIGN, Change, HEADER_SIZE, Header, MAGIC, MAX_RECORD, RECORD_HEADER, RecordHeader, VERSION,
+    ALIGN, Change, HEADER_SIZE, Header, Image, MAGIC, MAX_RECORD, RECORD_HEADER, RecordHeader, VERSION,
     header_check, record_sum,
 };
 use super::log::Log;
 use crate::disk::{Disk, write_full, write_zeros};
-
-/// The image that a journal is laid over.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Image {
-    /// Chain id.
-    pub chain_id: [u8; 32],
-    /// Nodes of its merged index.
-    pub node_count: u32,
-}
 
 /// Why a journal cannot be replayed.
 #[derive(Debug)]
@@ -95,7 +86,7 @@ fn read_header(reader: &mut Reader<'_>, image: Image) -> Result<Option<u32>, Rep
     if header.crc.get() != header.sum() {
         return Err(ReplayError::Damaged(0));
     }
-    if header.image != image.chain_id || header.node_count.get() != image.node_count {
+    if !header.is_over(&image) {
         return Err(ReplayError::OtherImage);
     }
     Ok(Some(header.salt.get()))
@@ -106,7 +97,7 @@ fn start(disk: Box<dyn Disk>, image: Image) -> Result<Log, ReplayError> {
     // The hasher's keys are the standard library's own randomness: no further dependency for 32 bits.
     let salt = std::hash::RandomState::new().build_hasher().finish() as u32;
     let mut block = vec![0; HEADER_SIZE as usize];
-    let header = Header::new(image.chain_id, image.node_count, salt);
+    let header = Header::new(&image, salt);
     if let Some(place) = block.get_mut(..size_of::<Header>()) {
         place.copy_from_slice(header.as_bytes());
     }
