@@ -30,6 +30,17 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn space(&self) -> io::Result<[u64; 3]>;
 }
 
+/// Where Linux says which start of the host this is.
+pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Which start of the host this is: a UUID, in text with hyphens.
+pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
+    let text = std::fs::read_to_string(BOOT_ID)?;
+    u128::from_str_radix(&text.trim().replace('-', ""), 16)
+        .map(u128::to_be_bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 /// Reads until `out` is full or the file ends; what lies beyond its end reads as zeros.
 pub(crate) fn read_full(disk: &dyn Disk, out: &mut [u8], offset: u64) -> io::Result<()> {
     let mut done = 0;

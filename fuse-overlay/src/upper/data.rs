@@ -81,7 +81,8 @@ impl Data {
         Ok(Data {
             disk,
             space: Mutex::new(space),
-            writes: AtomicU64::new(0),
+            // What the last server wrote may not be on the disk either.
+            writes: AtomicU64::new(1),
             durable: Mutex::new(0),
             lost: AtomicBool::new(false),
         })

@@ -96,6 +96,8 @@ pub struct Storage {
     pub data: Box<dyn Disk>,
     /// Where they lie, for messages.
     pub path: PathBuf,
+    /// Which start of the host this is: what an earlier one wrote and did not sync may be lost in part.
+    pub boot: [u8; 16],
 }
 
 impl Storage {
@@ -117,7 +119,12 @@ impl Storage {
             });
         }
         let data = open("data")?;
+        let boot = crate::disk::boot_id().map_err(|source| OpenError::Io {
+            path: crate::disk::BOOT_ID.to_owned(),
+            source,
+        })?;
         Ok(Storage {
+            boot,
             journal: Box::new(journal),
             data: Box::new(data),
             path: dir.to_owned(),
@@ -147,15 +154,22 @@ impl Upper {
         limits: Limits,
         copy_up: &dyn Fn(Ino) -> Result<Inode>,
     ) -> std::result::Result<Upper, OpenError> {
-        let Storage { journal, data, path } = storage;
+        let Storage {
+            journal,
+            data,
+            path,
+            boot,
+        } = storage;
         let mut replayed = Replayed {
             table: Table::new(),
             image_end: image.node_count.into(),
             last: Ino(0),
         };
         replayed.last = Ino(replayed.image_end);
-        let log = replay::replay(journal, image, &mut |change| replayed.apply(&change, copy_up))
-            .map_err(|error| open_error(&path.join("journal"), error))?;
+        let log = replay::replay(journal, image, boot, &mut |change| {
+            replayed.apply(&change, copy_up)
+        })
+        .map_err(|error| open_error(&path.join("journal"), error))?;
         let Replayed {
             table,
             image_end,
@@ -334,15 +348,17 @@ impl Upper {
         }
     }
 
-    /// Makes everything acknowledged so far durable: data first, so that no durable record points to lost bytes.
+    /// Makes everything acknowledged so far durable. Records can reach the disk before their data, so those count after
+    /// a loss of power whose data a flush that began after them has covered.
     pub(crate) fn sync(&self) -> Result<Durable> {
+        let wanted = self.log.sequence();
         self.data.flush()?;
-        self.log.flush()
+        self.log.flush(wanted)
     }
 
     /// Gives freed space back to the disk, as far as the records that freed it are durable.
     pub(crate) fn reclaim(&self) {
-        self.data.reclaim(self.log.durable());
+        self.data.reclaim(self.log.promised());
     }
 
     /// Blocks of 4096 bytes on its filesystem (all, free, free for users), cut to the limit.

@@ -59,6 +59,8 @@ pub struct MemoryDisk {
     pub journal: MemoryFile,
     pub data: MemoryFile,
     pub plan: Arc<Mutex<Plan>>,
+    /// The host's boot.
+    pub boot: [u8; 16],
 }
 
 impl MemoryDisk {
@@ -80,6 +82,17 @@ impl MemoryDisk {
             journal: file(journal),
             data: file(data),
             plan: Arc::clone(&plan),
+            boot: [1; 16],
+        }
+    }
+
+    /// The same after the host lost power and was started again. `written` picks what reaches the disk of each file.
+    pub fn after_power_loss(&self, mut written: impl FnMut() -> bool) -> MemoryDisk {
+        let journal = self.journal.after_power_loss(&mut written);
+        let data = self.data.after_power_loss(&mut written);
+        MemoryDisk {
+            boot: self.boot.map(|byte| byte + 1),
+            ..MemoryDisk::holding(journal, data)
         }
     }
 
@@ -88,6 +101,7 @@ impl MemoryDisk {
             journal: Box::new(self.journal.clone()),
             data: Box::new(self.data.clone()),
             path: PathBuf::from("memory"),
+            boot: self.boot,
         }
     }
 }
@@ -108,7 +122,7 @@ impl MemoryFile {
     }
 
     /// What a loss of power leaves: the disk, and those sectors of 512 bytes changed since that `written` picks.
-    pub fn after_power_loss(&self, mut written: impl FnMut() -> bool) -> Vec<u8> {
+    fn after_power_loss(&self, mut written: impl FnMut() -> bool) -> Vec<u8> {
         let bytes = self.bytes.lock();
         let mut left = bytes.disk.clone();
         left.resize(bytes.cache.len(), 0);

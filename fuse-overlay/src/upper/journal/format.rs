@@ -134,6 +134,59 @@ pub(crate) enum Operation {
     SetXattr = 12,
     RemoveXattr = 13,
     Forget = 14,
+    /// No operation: [`Mark::Boot`].
+    Boot = 15,
+    /// No operation: [`Mark::Synced`].
+    Synced = 16,
+}
+
+/// One start of the host: what its page cache holds is what was written, until the next.
+pub(crate) type BootId = [u8; 16];
+
+/// What the journal says of itself, in a record of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mark {
+    /// What follows was written under this boot of the host, another than what stands before. The records between the
+    /// last [`Mark::Synced`]'s and here may have outlived their data: they count for nothing.
+    Boot(BootId),
+    /// All data that the records up to this sequence speak of was on the disk before this was written.
+    Synced(u64),
+}
+
+impl Mark {
+    fn operation(self) -> Operation {
+        match self {
+            Mark::Boot(_) => Operation::Boot,
+            Mark::Synced(_) => Operation::Synced,
+        }
+    }
+
+    /// Appends the whole record.
+    pub(crate) fn encode(self, out: &mut Vec<u8>, salt: u32, stamp: Stamp) {
+        encode(out, salt, stamp, self.operation(), |out| match self {
+            Mark::Boot(id) => out.extend_from_slice(&id),
+            Mark::Synced(upto) => out.extend_from_slice(&upto.to_le_bytes()),
+        });
+    }
+
+    /// Is the record of this operation a mark?
+    pub(crate) fn is(operation: u16) -> bool {
+        [Operation::Boot, Operation::Synced]
+            .iter()
+            .any(|mark| *mark as u16 == operation)
+    }
+
+    /// Reads a record's payload; `None` if it is none of a mark.
+    pub(crate) fn decode(operation: u16, payload: &[u8]) -> Option<Mark> {
+        if operation == Operation::Boot as u16 {
+            payload.try_into().ok().map(Mark::Boot)
+        } else if operation == Operation::Synced as u16 {
+            let upto = payload.try_into().ok()?;
+            Some(Mark::Synced(u64::from_le_bytes(upto)))
+        } else {
+            None
+        }
+    }
 }
 
 /// Attributes that an inode's record keeps beside its size.
@@ -494,9 +547,21 @@ pub(crate) fn encode_record(
     operation: Operation,
     changes: &[Change<'_>],
 ) {
+    encode(out, salt, stamp, operation, |out| {
+        changes.iter().for_each(|change| change.encode(out));
+    });
+}
+
+fn encode(
+    out: &mut Vec<u8>,
+    salt: u32,
+    stamp: Stamp,
+    operation: Operation,
+    payload: impl FnOnce(&mut Vec<u8>),
+) {
     let start = out.len();
     out.resize(start + RECORD_HEADER, 0);
-    changes.iter().for_each(|change| change.encode(out));
+    payload(out);
     let mut header = RecordHeader {
         length: ((out.len() - start) as u32).into(),
         crc: 0.into(),

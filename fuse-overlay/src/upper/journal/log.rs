@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use nix::errno::Errno;
 use parking_lot::Mutex;
 
-use super::format::{Change, MAX_RECORD, Operation, RECORD_HEADER, Stamp, can_be_read, encode_record};
+use super::format::{
+    BootId, Change, MAX_RECORD, Mark, Operation, RECORD_HEADER, Stamp, can_be_read, encode_record,
+};
+use super::replay::End;
 use crate::disk::{Disk, write_full, write_zeros};
 use crate::error::{Error, Result};
 
@@ -25,10 +28,14 @@ pub(crate) enum Room {
     Ordinary,
     /// It removes something, which is how a full disk gets room again.
     Reserve,
+    /// The mark of a sync, without which freed space cannot be given back: all of it.
+    Last,
 }
 
 /// Bytes kept written out ahead of the tail for [`Room::Reserve`].
 const RESERVE: u64 = 64 * 1024;
+/// Bytes of these that are kept for [`Room::Last`].
+const LAST: u64 = 4 * 1024;
 /// The journal grows by at least this, and by an eighth of its length, up to [`MOST_GROWTH`].
 const LEAST_GROWTH: u64 = 64 * 1024;
 const MOST_GROWTH: u64 = 4 << 20;
@@ -41,6 +48,12 @@ pub(crate) struct Log {
     tail: Mutex<Tail>,
     /// How much is known to be on the disk: 0 nothing, 1 the header, `n + 1` all up to the record `n`.
     durable: AtomicU64,
+    /// The data of all records up to this is on the disk, as far as is known to those who flush.
+    covered: AtomicU64,
+    /// All records up to this, and their data, survive a loss of power.
+    promised: AtomicU64,
+    /// The host's boot.
+    boot: BootId,
     /// Held by the one who flushes; others that wait here mostly find their record flushed.
     flushing: Mutex<()>,
     /// A flush failed. The kernel then takes the unwritten pages for written, so a later flush that succeeds proves
@@ -54,6 +67,12 @@ struct Tail {
     offset: u64,
     /// Sequence of the last record.
     sequence: u64,
+    /// Sequence of the last record that is an operation and counts.
+    changed: u64,
+    /// What the last [`Mark::Synced`] says.
+    marked: u64,
+    /// Is the last [`Mark::Boot`] this boot's?
+    booted: bool,
     /// The file is written up to here.
     ready: u64,
     /// Reused for encoding.
@@ -61,12 +80,16 @@ struct Tail {
 }
 
 impl Log {
-    /// Goes on behind the record `sequence`, which ends at `offset` of a file of `ready` bytes. Everything there may
-    /// still be only in the page cache.
-    pub(crate) fn new(disk: Box<dyn Disk>, salt: u32, offset: u64, sequence: u64, ready: u64) -> Log {
+    /// Goes on where `end` says, in a file written out to `ready` bytes, under the host's boot `boot`. Everything there
+    /// may still be only in the page cache.
+    pub(crate) fn new(disk: Box<dyn Disk>, salt: u32, end: &End, ready: u64, boot: BootId) -> Log {
+        let booted = end.boot == Some(boot);
         let tail = Tail {
-            offset,
-            sequence,
+            offset: end.offset,
+            sequence: end.sequence,
+            changed: if booted { end.changed } else { end.synced },
+            marked: end.synced,
+            booted,
             ready,
             buffer: Vec::new(),
         };
@@ -75,6 +98,9 @@ impl Log {
             salt,
             tail: Mutex::new(tail),
             durable: AtomicU64::new(0),
+            covered: AtomicU64::new(end.synced),
+            promised: AtomicU64::new(0),
+            boot,
             flushing: Mutex::new(()),
             lost: AtomicBool::new(false),
         }
@@ -91,31 +117,64 @@ impl Log {
     ) -> Result<u64> {
         let mut guard = self.tail.lock();
         let tail = &mut *guard;
-        let sequence = tail.sequence + 1;
-        let pending = tail.sequence - self.durable().min(tail.sequence);
-        let stamp = Stamp {
-            sequence,
-            unique,
-            pending: u32::try_from(pending).unwrap_or(u32::MAX),
-        };
         tail.buffer.clear();
+        let mut sequence = tail.sequence + 1;
+        if !tail.booted {
+            let stamp = self.stamp(tail, sequence, 0);
+            Mark::Boot(self.boot).encode(&mut tail.buffer, self.salt, stamp);
+            sequence += 1;
+        }
+        let stamp = self.stamp(tail, sequence, unique);
+        let start = tail.buffer.len();
         encode_record(&mut tail.buffer, self.salt, stamp, operation, changes);
         debug_assert!(can_be_read(
-            tail.buffer.get(RECORD_HEADER..).unwrap_or_default(),
+            tail.buffer.get(start + RECORD_HEADER..).unwrap_or_default(),
             changes
         ));
-        let length = tail.buffer.len();
-        if length > MAX_RECORD {
+        if tail.buffer.len() > MAX_RECORD {
             return Err(Error(Errno::ENOSPC));
         }
-        self.make_ready(tail, length as u64, room)?;
-        write_full(&*self.disk, &tail.buffer, tail.offset)?;
-        tail.offset += length as u64;
-        tail.sequence = sequence;
+        self.write_buffer(tail, sequence, room)?;
+        tail.booted = true;
+        tail.changed = sequence;
         if tail.buffer.capacity() > 1 << 20 {
             tail.buffer = Vec::new();
         }
         Ok(sequence)
+    }
+
+    fn stamp(&self, tail: &Tail, sequence: u64, unique: u64) -> Stamp {
+        let flushed = self.durable.load(Ordering::Acquire).saturating_sub(1);
+        let pending = sequence - 1 - flushed.min(tail.sequence);
+        Stamp {
+            sequence,
+            unique,
+            pending: u32::try_from(pending).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Writes the buffer's records, the last of which is `sequence`, at the tail.
+    fn write_buffer(&self, tail: &mut Tail, sequence: u64, room: Room) -> Result<()> {
+        let length = tail.buffer.len() as u64;
+        self.make_ready(tail, length, room)?;
+        write_full(&*self.disk, &tail.buffer, tail.offset)?;
+        tail.offset += length;
+        tail.sequence = sequence;
+        Ok(())
+    }
+
+    /// Says in the journal that the data of all records up to `upto` is on the disk, unless it says so already.
+    fn mark_synced(&self, tail: &mut Tail, upto: u64) -> Result<()> {
+        if tail.marked >= upto {
+            return Ok(());
+        }
+        let sequence = tail.sequence + 1;
+        let stamp = self.stamp(tail, sequence, 0);
+        tail.buffer.clear();
+        Mark::Synced(upto).encode(&mut tail.buffer, self.salt, stamp);
+        self.write_buffer(tail, sequence, Room::Last)?;
+        tail.marked = upto;
+        Ok(())
     }
 
     /// Sees to it that `length` bytes and the reserve are written out at the tail.
@@ -131,45 +190,56 @@ impl Log {
                 tail.ready = target;
                 Ok(())
             }
-            Err(_) if room == Room::Reserve && end <= tail.ready => Ok(()),
+            Err(_) if room == Room::Reserve && end + LAST <= tail.ready => Ok(()),
+            Err(_) if room == Room::Last && end <= tail.ready => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Returns when every record appended before the call is on the disk.
-    pub(crate) fn flush(&self) -> Result<Durable> {
-        let wanted = self.tail.lock().sequence + 1;
-        if self.durable.load(Ordering::Acquire) < wanted {
+    /// Returns when the records up to `wanted` would survive a loss of power. Their data must be on the disk already.
+    pub(crate) fn flush(&self, wanted: u64) -> Result<Durable> {
+        self.covered.fetch_max(wanted, Ordering::AcqRel);
+        if !self.is_promised(wanted) {
             let _one_at_a_time = self.flushing.lock();
-            if self.durable.load(Ordering::Acquire) < wanted {
+            if !self.is_promised(wanted) {
                 self.flush_now()?;
             }
         }
         Ok(Durable(()))
     }
 
+    fn is_promised(&self, wanted: u64) -> bool {
+        // The header, too, must be there.
+        self.durable.load(Ordering::Acquire) > 0 && self.promised() >= wanted
+    }
+
     fn flush_now(&self) -> Result<()> {
         if self.lost.load(Ordering::Relaxed) {
             return Err(Error(Errno::EIO));
         }
-        let reached = self.tail.lock().sequence;
+        let (reached, promised) = {
+            let mut tail = self.tail.lock();
+            self.mark_synced(&mut tail, self.covered.load(Ordering::Acquire))?;
+            (tail.sequence, tail.marked)
+        };
         if let Err(error) = self.disk.flush() {
             self.lost.store(true, Ordering::Relaxed);
             tracing::error!(%error, "writing the journal to disk");
             return Err(error.into());
         }
         self.durable.store(reached + 1, Ordering::Release);
+        self.promised.store(promised, Ordering::Release);
         Ok(())
     }
 
-    /// Sequence of the last record known to be on the disk.
-    pub(crate) fn durable(&self) -> u64 {
-        self.durable.load(Ordering::Acquire).saturating_sub(1)
+    /// All records up to this would survive a loss of power, with their data. Only what these freed may be used again.
+    pub(crate) fn promised(&self) -> u64 {
+        self.promised.load(Ordering::Acquire)
     }
 
-    /// Sequence of the last record.
+    /// Sequence of the last operation's record.
     pub(crate) fn sequence(&self) -> u64 {
-        self.tail.lock().sequence
+        self.tail.lock().changed
     }
 
     /// Bytes of records so far.

@@ -2,12 +2,14 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::io;
+use std::iter::Peekable;
+use std::ops::Range;
 
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::format::{
-    ALIGN, Change, HEADER_SIZE, Header, Image, MAGIC, MAX_RECORD, RECORD_HEADER, RecordHeader, VERSION,
-    header_check, record_sum,
+    ALIGN, BootId, Change, HEADER_SIZE, Header, Image, MAGIC, MAX_RECORD, Mark, RECORD_HEADER, RecordHeader,
+    VERSION, header_check, record_sum,
 };
 use super::log::Log;
 use crate::disk::{Disk, write_full, write_zeros};
@@ -33,6 +35,7 @@ impl From<io::Error> for ReplayError {
 pub(crate) fn replay(
     disk: Box<dyn Disk>,
     image: Image,
+    boot: BootId,
     apply: &mut dyn FnMut(Change<'_>) -> bool,
 ) -> Result<Log, ReplayError> {
     let size = disk.size()?;
@@ -43,26 +46,92 @@ pub(crate) fn replay(
         window: Vec::new(),
     };
     let Some(salt) = read_header(&mut reader, image)? else {
-        return start(disk, image);
+        return start(disk, image, boot);
     };
+    let end = survey(&mut reader, salt)?;
+    let mut voids = end.voids(boot);
     let mut offset = HEADER_SIZE;
-    let mut sequence = 0;
-    while let Some(record) = reader
-        .record(offset, salt)?
-        .filter(|record| record.sequence == sequence + 1)
-    {
-        let mut payload = reader.bytes(offset + RECORD_HEADER as u64, record.length - RECORD_HEADER)?;
+    while let Some(record) = reader.record(offset, salt)?.filter(|_| offset < end.offset) {
+        let at = offset;
+        offset += record.length.next_multiple_of(ALIGN) as u64;
+        while voids.next_if(|void| void.end <= record.sequence).is_some() {}
+        if Mark::is(record.operation) || voids.peek().is_some_and(|void| void.contains(&record.sequence)) {
+            continue;
+        }
+        let mut payload = reader.bytes(at + RECORD_HEADER as u64, record.length - RECORD_HEADER)?;
         while !payload.is_empty() {
-            let change = Change::decode(&mut payload).ok_or(ReplayError::Damaged(offset))?;
+            let change = Change::decode(&mut payload).ok_or(ReplayError::Damaged(at))?;
             if !apply(change) {
-                return Err(ReplayError::Damaged(offset));
+                return Err(ReplayError::Damaged(at));
             }
         }
-        sequence = record.sequence;
-        offset += record.length.next_multiple_of(ALIGN) as u64;
     }
-    cut(&mut reader, salt, offset, sequence)?;
-    Ok(Log::new(disk, salt, offset, sequence, size.max(offset)))
+    cut(&mut reader, salt, end.offset, end.sequence)?;
+    Ok(Log::new(disk, salt, &end, size.max(end.offset), boot))
+}
+
+/// Where the good records end, and what they say of themselves.
+#[derive(Debug, Default)]
+pub(crate) struct End {
+    /// Behind the last record, in bytes.
+    pub offset: u64,
+    /// Sequence of the last record.
+    pub sequence: u64,
+    /// Sequence of the last that is an operation.
+    pub changed: u64,
+    /// What the last [`Mark::Synced`] says.
+    pub synced: u64,
+    /// What the last [`Mark::Boot`] says.
+    pub boot: Option<BootId>,
+    /// Sequences of records that a loss of power made void, in order.
+    voids: Vec<Range<u64>>,
+}
+
+impl End {
+    /// Sequences of the records that do not count when read under `boot`: the host's page cache kept all that was written
+    /// under the same; of another only what was synced is known to have its data.
+    fn voids(&self, boot: BootId) -> Peekable<impl Iterator<Item = Range<u64>>> {
+        let last = (self.boot != Some(boot) && self.synced < self.changed).then(|| {
+            tracing::warn!(
+                synced = self.synced,
+                last = self.changed,
+                "journal: the host was started anew; what was not synced is left out"
+            );
+            self.synced + 1..u64::MAX
+        });
+        self.voids.clone().into_iter().chain(last).peekable()
+    }
+}
+
+/// Reads all records once, without applying any: which of them count is said by later ones.
+fn survey(reader: &mut Reader<'_>, salt: u32) -> Result<End, ReplayError> {
+    let mut end = End {
+        offset: HEADER_SIZE,
+        ..End::default()
+    };
+    while let Some(record) = reader
+        .record(end.offset, salt)?
+        .filter(|record| record.sequence == end.sequence + 1)
+    {
+        if Mark::is(record.operation) {
+            let payload = reader.bytes(end.offset + RECORD_HEADER as u64, record.length - RECORD_HEADER)?;
+            match Mark::decode(record.operation, payload) {
+                Some(Mark::Boot(boot)) => {
+                    end.voids.push(end.synced + 1..record.sequence);
+                    end.boot = Some(boot);
+                }
+                Some(Mark::Synced(upto)) if (end.synced..record.sequence).contains(&upto) => {
+                    end.synced = upto
+                }
+                _ => return Err(ReplayError::Damaged(end.offset)),
+            }
+        } else {
+            end.changed = record.sequence;
+        }
+        end.sequence = record.sequence;
+        end.offset += record.length.next_multiple_of(ALIGN) as u64;
+    }
+    Ok(end)
 }
 
 /// Checks the header; `None` if there is none yet, or none any more: the first flush makes it durable, so where it is all
@@ -93,7 +162,7 @@ fn read_header(reader: &mut Reader<'_>, image: Image) -> Result<Option<u32>, Rep
 }
 
 /// Writes a new journal's header.
-fn start(disk: Box<dyn Disk>, image: Image) -> Result<Log, ReplayError> {
+fn start(disk: Box<dyn Disk>, image: Image, boot: BootId) -> Result<Log, ReplayError> {
     // The hasher's keys are the standard library's own randomness: no further dependency for 32 bits.
     let salt = std::hash::RandomState::new().build_hasher().finish() as u32;
     let mut block = vec![0; HEADER_SIZE as usize];
@@ -105,7 +174,11 @@ fn start(disk: Box<dyn Disk>, image: Image) -> Result<Log, ReplayError> {
     let size = disk.size()?;
     // Records whose header was lost with the power. Their salt is another, so that none is taken for one of ours.
     write_zeros(&*disk, HEADER_SIZE, size.saturating_sub(HEADER_SIZE))?;
-    Ok(Log::new(disk, salt, HEADER_SIZE, 0, size.max(HEADER_SIZE)))
+    let end = End {
+        offset: HEADER_SIZE,
+        ..End::default()
+    };
+    Ok(Log::new(disk, salt, &end, size.max(HEADER_SIZE), boot))
 }
 
 /// Decides about what follows the last good record: nothing (the usual case), a tail that was never promised, or
@@ -134,6 +207,7 @@ fn cut(reader: &mut Reader<'_>, salt: u32, offset: u64, sequence: u64) -> Result
 /// A record that is whole.
 struct Found {
     sequence: u64,
+    operation: u16,
     pending: u32,
     /// Bytes with the header, without padding.
     length: usize,
@@ -184,6 +258,7 @@ impl Reader<'_> {
         }
         Ok(Some(Found {
             sequence: header.sequence.get(),
+            operation: header.operation.get(),
             pending: header.pending.get(),
             length,
         }))
