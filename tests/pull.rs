@@ -56,16 +56,14 @@ impl std::io::Write for Hasher<'_> {
 
 /// The diff ids that skopeo reads from an image's config.
 fn diff_ids(image: &str) -> BTreeSet<String> {
-    let output = Command::new("skopeo")
-        .args([
-            "inspect",
-            "--config",
-            "--tls-verify=false",
-            &format!("docker://{image}"),
-        ])
-        .output()
-        .unwrap();
-    let config: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let done = common::skopeo([
+        "inspect",
+        "--config",
+        "--tls-verify=false",
+        &format!("docker://{image}"),
+    ]);
+    assert!(done.status.success(), "{done}");
+    let config: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
     let ids = config["rootfs"]["diff_ids"].as_array().unwrap();
     ids.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
 }
@@ -102,7 +100,7 @@ fn skopeo(options: &[&str], from: &str, to: &str) {
         "--src-tls-verify=false",
         "--dest-tls-verify=false",
     ];
-    let done = Done::of(Command::new("skopeo").args(copy).args(options).args([from, to]));
+    let done = common::skopeo(copy.iter().chain(options).chain(&[from, to]));
     assert!(done.status.success(), "{done}");
 }
 

@@ -8,9 +8,11 @@
 mod bryo;
 pub mod hostile;
 mod registry;
+mod skopeo;
 
 pub use bryo::{Bryo, Done, has_id_range};
 pub use registry::{Mode, Registry};
+pub use skopeo::skopeo;
 
 use std::path::PathBuf;
 
