@@ -515,6 +515,29 @@ fn a_password_is_shown_to_its_registry_and_never_where_it_redirects() {
 }
 
 #[test]
+fn where_a_redirect_leads_cannot_ask_for_the_login() {
+    let blobs = Blobs::small(10);
+    let thief = Hostile::serve(|_| Answer::new(200, r#"{"token": "t"}"#));
+    let realm = thief.address().to_owned();
+    let elsewhere = Hostile::serve(move |_| {
+        let challenge = format!("Bearer realm=\"http://{realm}/token\",service=\"s\"");
+        Answer::new(401, "").header("WWW-Authenticate", challenge)
+    });
+    let target = elsewhere.address().to_owned();
+    let registry = Hostile::serve(move |request| match blobs.is_layer(request) {
+        true => Answer::new(307, "").header("Location", format!("http://{target}{}", request.path)),
+        false => blobs.answer(request),
+    });
+    let bryo = Bryo::new();
+    let image = format!("{}/image", registry.address());
+    let done = Done::of(&mut logged_in(&bryo, registry.address(), &image));
+    assert_eq!(done.status.code(), Some(1), "{done}");
+    assert!(done.stderr.contains("pull access denied"), "{done}");
+    assert!(!elsewhere.seen("").is_empty());
+    assert!(thief.seen("").is_empty(), "{:?}", thief.seen(""));
+}
+
+#[test]
 fn a_login_that_is_refused_again_and_again_ends() {
     let bryo = Bryo::new();
     let registry = Hostile::serve(|_| Answer::new(401, "").header("WWW-Authenticate", "Basic realm=\"x\""));

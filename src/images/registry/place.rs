@@ -48,6 +48,14 @@ enum Scheme {
     Http,
 }
 
+/// Who gave an answer? Only the registry itself may ask for its login: another's realm would be sent the password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Giver {
+    Registry,
+    /// Where a redirect led to.
+    Other,
+}
+
 impl Scheme {
     fn name(self) -> &'static str {
         match self {
@@ -74,14 +82,17 @@ impl Reached {
     /// Asks, logs in where that is wanted, follows redirects. The answer may have any status but 401 and 3xx.
     pub(super) fn get(&self, http: &Http, asked: &Asked) -> Result<Response<Body>, RegistryError> {
         let used = self.proof.lock().clone();
-        let response = self.follow(http, asked, used.as_deref())?;
+        let (giver, response) = self.follow(http, asked, used.as_deref())?;
         if response.status() != 401 {
             return Ok(response);
+        }
+        if giver == Giver::Other {
+            return Err(self.refusal(asked, response));
         }
         let renewed = self.log_in(http, &response, used)?;
         // The body is short; reading it lets the connection serve again.
         drain(response);
-        let response = self.follow(http, asked, Some(&renewed))?;
+        let (_, response) = self.follow(http, asked, Some(&renewed))?;
         if response.status() == 401 {
             *self.proof.lock() = None;
             return Err(self.refusal(asked, response));
@@ -243,20 +254,21 @@ impl Reached {
         http: &Http,
         asked: &Asked,
         proof: Option<&str>,
-    ) -> Result<Response<Body>, RegistryError> {
+    ) -> Result<(Giver, Response<Body>), RegistryError> {
         let (own, mut response) = self.send(http, asked, proof)?;
-        let mut at = own.clone();
+        let (mut at, mut giver) = (own.clone(), Giver::Registry);
         for _ in 0..MAX_REDIRECTS {
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(response);
+                return Ok((giver, response));
             }
             at = self.target(&at, &response)?;
             drain(response);
             let home = origin(&at) == origin(&own);
-            let certificates = if home {
-                self.certificates()
+            let certificates;
+            (giver, certificates) = if home {
+                (Giver::Registry, self.certificates())
             } else {
-                Certificates::Verified
+                (Giver::Other, Certificates::Verified)
             };
             response = self.exchange(http, &at, certificates, asked, proof.filter(|_| home))?;
         }
