@@ -538,6 +538,25 @@ fn where_a_redirect_leads_cannot_ask_for_the_login() {
 }
 
 #[test]
+fn an_image_whose_config_is_damaged_or_lost_is_repaired_by_a_pull() {
+    let registry = Registry::shared();
+    let (bryo, image) = (Bryo::new(), registry.image("busybox"));
+    bryo.ok(["pull", "-q", &image]);
+    let id = bryo
+        .ok(["images", "-q", "--no-trunc"])
+        .trim()
+        .replace("sha256:", "");
+    let config = bryo.root().join("blobs/sha256").join(&id);
+    let whole = fs::read(&config).unwrap();
+    fs::write(&config, "damaged").unwrap();
+    bryo.ok(["pull", "-q", &image]);
+    assert_eq!(fs::read(&config).unwrap(), whole);
+    fs::remove_file(&config).unwrap();
+    bryo.ok(["pull", "-q", &image]);
+    assert_eq!(fs::read(&config).unwrap(), whole);
+}
+
+#[test]
 fn a_login_that_is_refused_again_and_again_ends() {
     let bryo = Bryo::new();
     let registry = Hostile::serve(|_| Answer::new(401, "").header("WWW-Authenticate", "Basic realm=\"x\""));

@@ -19,6 +19,7 @@ pub use source::Source;
 
 use super::archive::ArchiveError;
 use super::manifest::{self, Descriptor, Document, MAX_CONFIG, Manifest, ManifestError, Platform};
+use super::names::References;
 use super::reference::{Reference, ReferenceError};
 use super::registry::RegistryError;
 use super::{Claim, Image, New};
@@ -209,11 +210,12 @@ pub fn pull(
     let documents = fetch_documents(source, platform)?;
     let names = source.names(&documents.digest);
     progress.begins(&source.heading());
+    // From the list alone: an image whose config is lost or damaged is repaired by its next pull.
+    let listed = References::load(store)?;
     let before = names
         .first()
-        .map(|name| super::find(store, &name.to_string()))
-        .transpose()?
-        .flatten();
+        .and_then(|name| listed.by_name(name))
+        .map(|record| (record.id, record.manifest));
     let claim = Claim::new(store, &documents.layers)?;
     fetch_layers(store, source, &documents, progress)?;
     let new = New {
@@ -222,7 +224,7 @@ pub fn pull(
         names: &names,
     };
     let image = super::add(store, claim, &new)?;
-    let known = before.is_some_and(|before| before.id == image.id && before.manifest == image.manifest);
+    let known = before == Some((image.id, image.manifest));
     let news = if known { News::UpToDate } else { News::Newer };
     Ok(Pulled {
         image,
