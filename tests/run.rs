@@ -449,3 +449,29 @@ fn without_fuse_there_is_one_clear_line() {
         "{done}"
     );
 }
+
+#[test]
+fn id_tools_that_fail_leave_one_id_and_a_warning() {
+    let (bryo, image) = busybox();
+    let tools = bryo.scratch("tools");
+    std::fs::create_dir(&tools).unwrap();
+    for tool in ["newuidmap", "newgidmap"] {
+        let path = tools.join(tool);
+        std::fs::write(&path, "#!/bin/sh\necho not today >&2; exit 1\n").unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let command = ["run", "--rm", "--group-add", "7", &image, "id", "-u"];
+    let done = Done::of(bryo.command(command).env("PATH", path));
+    assert_eq!(
+        (done.status.code(), done.stdout.as_str()),
+        (Some(0), "0\n"),
+        "{done}"
+    );
+    let why = if has_id_range() {
+        "not today"
+    } else {
+        "--group-add 7"
+    };
+    assert!(done.stderr.contains(why), "{done}");
+}

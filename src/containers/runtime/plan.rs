@@ -18,6 +18,10 @@ use crate::host::{IdMaps, IdRange, Probe, ids};
 /// The Spec's annotation that asks for an init of ours as pid 1 (`--init`); its value is `true`.
 pub const INIT: &str = "bryo.init";
 
+/// The Spec's annotation that says which of the groups the user asked for (`--group-add`): a list for people, told when
+/// they cannot be had.
+pub const GROUPS_ASKED: &str = "bryo.groups-asked";
+
 /// Where the container's root comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootSource {
@@ -42,6 +46,8 @@ pub struct Plan {
     pub(super) place: PathBuf,
     pub(super) steps: Vec<Step>,
     pub(super) command: Command,
+    /// What cannot be done as asked, one line each, for the user.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Why a Spec cannot be carried out here.
@@ -127,6 +133,11 @@ pub fn plan(spec: &Spec, rootfs: RootSource, host: &Probe) -> Result<Plan, PlanE
     steps.push(Step::Gate);
     confinement(&mut steps, spec, linux, process, &ids)?;
 
+    let warnings = ids
+        .maps
+        .and_then(|maps| groups_missed(spec, maps))
+        .into_iter()
+        .collect();
     Ok(Plan {
         user_namespace,
         namespaces,
@@ -136,7 +147,14 @@ pub fn plan(spec: &Spec, rootfs: RootSource, host: &Probe) -> Result<Plan, PlanE
         place: root.path().clone(),
         steps,
         command: command(spec, process)?,
+        warnings,
     })
+}
+
+fn groups_missed(spec: &Spec, maps: &IdMaps) -> Option<String> {
+    let asked = spec.annotations().as_ref()?.get(GROUPS_ASKED)?;
+    maps.is_single()
+        .then(|| format!("--group-add {asked} has no effect: with one id only, groups cannot be set"))
 }
 
 impl Plan {
@@ -148,8 +166,15 @@ impl Plan {
         };
         for step in &mut plan.steps {
             match step {
-                Step::Identity { uid, gid, groups }
-                    if !ids::maps(&maps.uids, *uid) || !ids::maps(&maps.gids, *gid) || groups.is_some() =>
+                Step::Identity { uid, gid, .. }
+                    if !ids::maps(&maps.uids, *uid) || !ids::maps(&maps.gids, *gid) =>
+                {
+                    return None;
+                }
+                // setgroups(2) is shut then; see `confinement`.
+                Step::Identity { groups, .. } if maps.is_single() => *groups = None,
+                Step::Identity { groups, .. }
+                    if groups.iter().flatten().any(|gid| !ids::maps(&maps.gids, *gid)) =>
                 {
                     return None;
                 }
@@ -398,10 +423,11 @@ fn confinement(
         ));
     }
     let user = process.user();
+    // With one id only, the kernel keeps setgroups(2) shut, and the caller's groups stay: no reason to refuse an image
+    // whose /etc/group puts root into others.
     let groups = user.additional_gids().clone();
-    ids.require(user.uid(), user.gid(), groups.as_deref().unwrap_or_default())?;
-    // With one id only, the kernel keeps setgroups(2) shut, and the caller's groups stay.
     let groups = groups.filter(|_| ids.maps.is_none_or(|maps| !maps.is_single()));
+    ids.require(user.uid(), user.gid(), groups.as_deref().unwrap_or_default())?;
 
     let (bounding, sets) = limits::capabilities(process.capabilities().as_ref());
     let filter = seccomp::programs(spec, linux.seccomp().as_ref(), &bounding)?;
@@ -608,6 +634,26 @@ mod tests {
         assert!(grouped(&ranged) && !grouped(&planned(spec(&host(false)), &host(false)).unwrap()));
         let fallen = ranged.with_maps(IdMaps::single(1000, 1000)).unwrap();
         assert!(!grouped(&fallen));
+        let shut = |plan: &Plan| {
+            plan.steps
+                .iter()
+                .any(|step| matches!(step, Step::Identity { groups: None, .. }))
+        };
+        let member = json!({"uid": 0, "gid": 0, "additionalGids": [0, 1]});
+        let in_groups = with("/process/user", member.clone()).unwrap();
+        assert!(!shut(&in_groups) && shut(&in_groups.with_maps(IdMaps::single(1000, 1000)).unwrap()));
+        let mut one = spec(&host(false));
+        one["process"]["user"] = member;
+        assert!(shut(&planned(one.clone(), &host(false)).unwrap()));
+        assert!(planned(one.clone(), &host(false)).unwrap().warnings.is_empty());
+        one["annotations"]["bryo.groups-asked"] = json!("audio");
+        assert!(
+            planned(one, &host(false))
+                .unwrap()
+                .warnings
+                .iter()
+                .any(|line| line.contains("audio"))
+        );
         let other = with("/process/user", json!({"uid": 33, "gid": 33})).unwrap();
         assert!(other.with_maps(IdMaps::single(1000, 1000)).is_none());
     }

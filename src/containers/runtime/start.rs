@@ -115,6 +115,7 @@ impl From<Failure> for StartError {
 pub fn spawn(plan: Plan, host: Probe, stdio: Stdio, run: &Path) -> Result<Launch, StartError> {
     let (channel, _) = Channel::pair().map_err(|error| Failure::new("make a channel", error.desc()))?;
     let mut launch = Launch {
+        warnings: plan.warnings.clone(),
         plan,
         host,
         run: run.to_owned(),
@@ -125,7 +126,6 @@ pub fn spawn(plan: Plan, host: Probe, stdio: Stdio, run: &Path) -> Result<Launch
         holder: None,
         search: Search::Needless,
         terminal: None,
-        warnings: Vec::new(),
     };
     launch.fork_child()?;
     Ok(launch)

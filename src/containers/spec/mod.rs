@@ -10,7 +10,7 @@ use oci_spec::runtime::{
     PosixRlimit, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
-use super::runtime::plan::INIT;
+use super::runtime::plan::{GROUPS_ASKED, INIT};
 use super::runtime::seccomp::SECCOMP;
 use crate::host::IdMaps;
 
@@ -220,6 +220,15 @@ fn annotations(request: &Request) -> HashMap<String, String> {
     let mut notes = HashMap::new();
     if request.init {
         notes.insert(INIT.into(), "true".into());
+    }
+    let groups: Vec<&str> = request
+        .group_add
+        .iter()
+        .map(String::as_str)
+        .filter(|g| *g != "keep-groups")
+        .collect();
+    if !groups.is_empty() {
+        notes.insert(GROUPS_ASKED.into(), groups.join(","));
     }
     if request.confine.seccomp == Seccomp::Default && !request.confine.privileged {
         notes.insert(SECCOMP.into(), "default".into());
