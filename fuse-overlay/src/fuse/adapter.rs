@@ -12,7 +12,7 @@ use super::request::{Operation, Request};
 use super::sync::Unsynced;
 use super::wire::{self, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, GetXattrOut, OpenOut, WriteOut};
 use crate::attr::{Attr, Ino, Kind};
-use crate::union::{Caller, SetAttr, Tree};
+use crate::union::{Caller, Released, SetAttr, Tree};
 
 /// A tree as the kernel talks to it.
 pub(super) struct Adapter {
@@ -176,11 +176,11 @@ impl Adapter {
                 Ok(End::Answered)
             }
             Operation::Forget { count } => {
-                tree.forget(ino, *count);
+                self.forget(ino, *count);
                 Ok(End::Silent)
             }
             Operation::ForgetMany { inodes } => {
-                inodes.iter().for_each(|&(ino, count)| tree.forget(ino, count));
+                inodes.iter().for_each(|&(ino, count)| self.forget(ino, count));
                 Ok(End::Silent)
             }
             Operation::Destroy => Ok(End::Answered),
@@ -196,6 +196,13 @@ impl Adapter {
             Err(error) => return Err(error.0),
         }
         Ok(End::Answered)
+    }
+
+    /// Takes lookups back. A file that goes with the last frees its space at the next sync.
+    fn forget(&self, ino: Ino, count: u64) {
+        if self.tree.forget(ino, count) == Released::Gone {
+            self.unsynced.mark();
+        }
     }
 
     fn attr(&self, attr: crate::error::Result<Attr>, reply: &mut Reply) -> Ended {

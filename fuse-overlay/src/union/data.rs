@@ -234,17 +234,16 @@ impl Tree {
         Ok(())
     }
 
-    /// Zeroes what lies in the data file between the file's end and `upto`, at most to the end of the last page: the
-    /// file grows over it.
+    /// Zeroes what lies in the data file between the file's end and `upto`: the file grows over it. Besides the rest of
+    /// its last page that is what was reserved behind its end, where a write may have begun that was never recorded.
     pub(super) fn zero_tail(&self, content: &Content, size: u64, upto: u64) -> Result<()> {
-        let end = size.next_multiple_of(PAGE).min(upto);
-        if size < end
-            && let (Source::Data(at), length) = content.locate(size, end)
-        {
-            let zeros = [0; PAGE as usize];
-            self.upper
-                .data
-                .write(zeros.get(..length as usize).unwrap_or_default(), at)?;
+        let mut at = size;
+        while at < upto {
+            let (source, length) = content.locate(at, upto);
+            if let Source::Data(place) = source {
+                self.upper.data.write_zeros(place, length)?;
+            }
+            at += length;
         }
         Ok(())
     }

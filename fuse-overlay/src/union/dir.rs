@@ -110,6 +110,10 @@ impl Tree {
     }
 
     fn make(&self, caller: &Caller, parent: Ino, name: &Name, new: New<'_>) -> Result<Attr> {
+        self.with_space(|| self.try_make(caller, parent, name, &new))
+    }
+
+    fn try_make(&self, caller: &Caller, parent: Ino, name: &Name, new: &New<'_>) -> Result<Attr> {
         let dir = self.inode(parent)?;
         let mut locked = Locked::new(&[&dir]);
         let state = held(locked.get(parent))?;
@@ -121,7 +125,7 @@ impl Tree {
         let ino = self.upper.new_ino()?;
         let time = now();
         let is_dir = new.kind == Kind::Directory;
-        let inherited = inherit(state, caller, &new);
+        let inherited = inherit(state, caller, new);
         let meta = Meta {
             perm: inherited.perm,
             uid: caller.uid,
@@ -169,6 +173,10 @@ impl Tree {
 
     /// Makes an unnamed regular file in `parent`'s filesystem (O_TMPFILE); `link` can name it.
     pub fn tmpfile(&self, caller: &Caller, parent: Ino, perm: u16) -> Result<Attr> {
+        self.with_space(|| self.try_tmpfile(caller, parent, perm))
+    }
+
+    fn try_tmpfile(&self, caller: &Caller, parent: Ino, perm: u16) -> Result<Attr> {
         let dir = self.inode(parent)?;
         let (operation, kind) = (Operation::TmpFile, Kind::Regular);
         let inherited = {
@@ -219,6 +227,10 @@ impl Tree {
 
     /// Adds a name to a file.
     pub fn link(&self, caller: &Caller, ino: Ino, parent: Ino, name: &Name) -> Result<Attr> {
+        self.with_space(|| self.try_link(caller, ino, parent, name))
+    }
+
+    fn try_link(&self, caller: &Caller, ino: Ino, parent: Ino, name: &Name) -> Result<Attr> {
         let (dir, inode) = (self.inode(parent)?, self.inode(ino)?);
         if inode.kind == Kind::Directory {
             return Err(Error(Errno::EPERM));
@@ -276,8 +288,15 @@ impl Tree {
     }
 
     fn remove(&self, caller: &Caller, parent: Ino, name: &Name, operation: Operation) -> Result<()> {
+        let ino = self.with_space(|| self.try_remove(caller, parent, name, operation))?;
+        self.upper.release(ino);
+        Ok(())
+    }
+
+    /// Gives the inode that lost the name.
+    fn try_remove(&self, caller: &Caller, parent: Ino, name: &Name, operation: Operation) -> Result<Ino> {
         let dir = self.inode(parent)?;
-        let ino = loop {
+        loop {
             let found = self.find_name(dir.state.read().directory()?, name)?;
             let (ino, kind) = found.target.ok_or(Error(Errno::ENOENT))?;
             let is_dir = kind == Kind::Directory;
@@ -321,10 +340,8 @@ impl Tree {
             ];
             self.upper
                 .commit(operation, caller.unique, &changes, Room::Reserve, &mut locked)?;
-            break ino;
-        };
-        self.upper.release(ino);
-        Ok(())
+            return Ok(ino);
+        }
     }
 }
 

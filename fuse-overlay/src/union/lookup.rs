@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use nix::errno::Errno;
 
 use super::below::ino;
-use super::{Listed, Tree};
+use super::{Listed, Released, Tree};
 use crate::attr::{Attr, Ino, Kind};
 use crate::error::{Error, Result};
 use crate::index::NodeId;
@@ -94,8 +94,8 @@ impl Tree {
     }
 
     /// Takes back `count` lookups.
-    pub fn forget(&self, ino: Ino, count: u64) {
-        self.upper.forget(ino, count);
+    pub fn forget(&self, ino: Ino, count: u64) -> Released {
+        self.upper.forget(ino, count)
     }
 
     /// Attributes.

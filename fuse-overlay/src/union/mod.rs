@@ -30,7 +30,7 @@ use crate::upper::directory::Directory;
 use crate::upper::inode::{Body, Inode, State};
 use crate::upper::journal::format::Image;
 
-pub use crate::upper::{Durable, Limits, OpenError, Storage};
+pub use crate::upper::{Durable, Limits, OpenError, Released, Storage};
 
 /// Who asks: ids in the container's user namespace, as FUSE requests carry them.
 #[derive(Clone, Copy, Debug)]
@@ -201,16 +201,8 @@ impl Tree {
     }
 
     /// Runs an operation; if there is no space, once more after freed space was given back.
-    fn with_space<T>(&self, mut operation: impl FnMut() -> Result<T>) -> Result<T> {
-        match operation() {
-            Err(Error(Errno::ENOSPC | Errno::EDQUOT)) => {
-                // Freed pages can be used again once the records that freed them are on the disk.
-                let Durable { .. } = self.upper.sync()?;
-                self.upper.reclaim();
-                operation()
-            }
-            other => other,
-        }
+    fn with_space<T>(&self, operation: impl FnMut() -> Result<T>) -> Result<T> {
+        self.upper.with_space(operation)
     }
 }
 

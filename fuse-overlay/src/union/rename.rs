@@ -59,7 +59,7 @@ impl Tree {
                 _ => {}
             }
             self.refuse_loop(&step)?;
-            if let Some(replaced) = self.try_move(caller, &step)? {
+            if let Some(replaced) = self.with_space(|| self.try_move(caller, &step))? {
                 if let (Some((target, _)), true) = (step.target, replaced == Replaced::Gone) {
                     self.upper.release(target);
                 }

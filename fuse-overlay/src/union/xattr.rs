@@ -75,6 +75,17 @@ impl Tree {
         if value.len() > MAX_VALUE {
             return Err(Error(Errno::E2BIG));
         }
+        self.with_space(|| self.try_setxattr(caller, ino, name, value, how))
+    }
+
+    fn try_setxattr(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        name: &[u8],
+        value: &[u8],
+        how: SetXattr,
+    ) -> Result<()> {
         let inode = self.inode(ino)?;
         let mut locked = Locked::new(&[&inode]);
         let state = held(locked.get(ino))?;

@@ -132,6 +132,15 @@ impl Storage {
     }
 }
 
+/// What became of an inode whose lookups were taken back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Released {
+    /// It is still there.
+    Kept,
+    /// It had no name: it is gone, and its space free after the next sync.
+    Gone,
+}
+
 /// The open writable layer.
 #[derive(Debug)]
 pub(crate) struct Upper {
@@ -279,11 +288,13 @@ impl Upper {
     }
 
     /// Takes back lookups; an inode without names and lookups goes.
-    pub(crate) fn forget(&self, ino: Ino, count: u64) {
+    pub(crate) fn forget(&self, ino: Ino, count: u64) -> Released {
         let left = match self.lookups.take(ino, count) {
             Some(left) => left,
             None => {
-                let Some(inode) = self.table.get(ino) else { return };
+                let Some(inode) = self.table.get(ino) else {
+                    return Released::Kept;
+                };
                 let before = inode
                     .lookups
                     .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| {
@@ -293,7 +304,9 @@ impl Upper {
             }
         };
         if left == 0 {
-            self.release(ino);
+            self.release(ino)
+        } else {
+            Released::Kept
         }
     }
 
@@ -305,28 +318,26 @@ impl Upper {
     }
 
     /// Lets go of an inode that has neither names nor lookups. Not to be called with locks held.
-    pub(crate) fn release(&self, ino: Ino) {
+    pub(crate) fn release(&self, ino: Ino) -> Released {
         let Some(inode) = self.table.get(ino).filter(|inode| !self.is_looked_up(inode)) else {
-            return;
+            return Released::Kept;
         };
         self.give_reserve(&inode);
         if inode.state.read().meta.nlink > 0 {
-            return;
+            return Released::Kept;
         }
+        let mut released = Released::Kept;
         let mut locked = Locked::new(&[&inode]);
         // Under the lock once more: another thread may have released it, or given it a name.
         let unused = self.table.get(ino).is_some()
             && !self.is_looked_up(&inode)
             && locked.get_mut(ino).is_some_and(|state| state.meta.nlink == 0);
         if unused {
-            match self.commit(
-                Operation::Forget,
-                0,
-                &[Change::Forget { ino }],
-                Room::Reserve,
-                &mut locked,
-            ) {
+            let changes = [Change::Forget { ino }];
+            match self.with_space(|| self.commit(Operation::Forget, 0, &changes, Room::Reserve, &mut locked))
+            {
                 Ok(()) => {
+                    released = Released::Gone;
                     self.table.remove(ino);
                     if !self.lookups.counts(ino) {
                         self.made.fetch_sub(1, Ordering::Relaxed);
@@ -336,6 +347,7 @@ impl Upper {
                 Err(error) => tracing::warn!(?ino, %error, "cannot record that a removed file was closed"),
             }
         }
+        released
     }
 
     /// Gives back what was set aside for the growth of a file that nobody uses now.
@@ -345,6 +357,19 @@ impl Upper {
             && let Some(run) = content.reserve.take()
         {
             self.data.put_back(run);
+        }
+    }
+
+    /// Runs an operation; if there is no space, once more after freed space was given back.
+    pub(crate) fn with_space<T>(&self, mut operation: impl FnMut() -> Result<T>) -> Result<T> {
+        match operation() {
+            Err(Error(Errno::ENOSPC | Errno::EDQUOT)) => {
+                // Freed pages can be used again once the records that freed them are on the disk.
+                let Durable { .. } = self.sync()?;
+                self.reclaim();
+                operation()
+            }
+            other => other,
         }
     }
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use fuse_overlay::attr::{Attr, Ino};
 use fuse_overlay::error::Error;
-use fuse_overlay::union::{Allocate, Caller, Limits, SetAttr, SetXattr, Tree};
+use fuse_overlay::union::{Allocate, Caller, Limits, Released, SetAttr, SetXattr, Tree};
 use nix::errno::Errno;
 
 use super::disk::{Fault, MemoryDisk};
@@ -383,4 +383,55 @@ fn pages_of_a_failed_operation_are_free_at_once() {
     );
     assert_eq!(tree.fallocate(&CALLER, ino, Allocate::Grow, 0, 4096), Ok(()));
     assert_eq!(disk.data.bytes.lock().cache.len(), 4096);
+}
+
+#[test]
+fn a_file_grows_over_zeros_whatever_a_lost_write_left_there() {
+    let grow: [fn(&Tree, Ino); 3] = [
+        |tree, ino| {
+            let size = Some(1 << 16);
+            tree.setattr(
+                &CALLER,
+                ino,
+                &SetAttr {
+                    size,
+                    ..SetAttr::default()
+                },
+            )
+            .unwrap();
+        },
+        |tree, ino| tree.write(&CALLER, ino, (1 << 16) - 1, &[0], false).unwrap(),
+        |tree, ino| tree.fallocate(&CALLER, ino, Allocate::Grow, 0, 1 << 16).unwrap(),
+    ];
+    for grow in grow {
+        let Mounted { tree, disk, .. } = mounted(vec![]);
+        let ino = file(&tree, "a");
+        tree.fallocate(&CALLER, ino, Allocate::KeepSize, 0, 1 << 16)
+            .unwrap();
+        // What writes in place left there, whose records the server did not live to append.
+        disk.data.bytes.lock().cache.fill(7);
+        grow(&tree, ino);
+        assert_eq!(bytes(&tree, ino), vec![0; 1 << 16]);
+    }
+}
+
+#[test]
+fn a_name_finds_room_that_a_removed_file_left() {
+    // Room for the data of one file, and for a little of the journal.
+    let limits = Limits {
+        bytes: Some(128 * 1024),
+        inodes: None,
+    };
+    let Mounted { tree, .. } = mounted_with(vec![], limits);
+    let ino = file(&tree, "a");
+    let full = (0..).find(|n| tree.write(&CALLER, ino, n * 4096, &[1; 4096], false).is_err());
+    assert!(full.is_some_and(|pages| pages > 20));
+    let refused = (0..1000).find_map(|n| {
+        let made = tree.symlink(&CALLER, Ino::ROOT, name(&format!("s{n}")), b"x");
+        made.err()
+    });
+    assert_eq!(refused, Some(Error(Errno::ENOSPC)));
+    tree.unlink(&CALLER, Ino::ROOT, name("a")).unwrap();
+    assert_eq!(tree.forget(ino, 1), Released::Gone);
+    assert!(tree.symlink(&CALLER, Ino::ROOT, name("s"), b"x").is_ok());
 }
