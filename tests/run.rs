@@ -138,6 +138,19 @@ fn a_reader_that_goes_away_ends_the_writer() {
 }
 
 #[test]
+fn a_reader_that_goes_away_hangs_up_the_terminal() {
+    let (bryo, image) = busybox();
+    let mut child = bryo
+        .command(["run", "--rm", "-t", &image, "yes"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 2];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    until("the end", || child.try_wait().unwrap().is_some());
+}
+
+#[test]
 fn signals_reach_the_command() {
     let (bryo, image) = busybox();
     let script = "trap 'echo got; exit 42' TERM; echo ready; while :; do sleep 0.1; done";

@@ -17,7 +17,6 @@ use crate::containers::record::{self, Afterwards, Held, Life, Process};
 use crate::containers::runtime::channel::Channel;
 use crate::containers::runtime::{self, Init, StartError};
 use crate::host::Probe;
-use crate::sys;
 
 /// Why the container never ran.
 struct Failure {
@@ -187,13 +186,13 @@ fn launch(server: &Server, container: Container, tool: &Channel) -> Result<(Init
     server.serve(ids, devices)?;
     server.opened()?;
     server.watch()?;
-    let init = launch.go()?;
+    let mut init = launch.go()?;
     for warning in &init.warnings {
         // Nobody to be warned is no reason to stop.
         let _ = tell(tool, &Notice::Warning(warning.clone()));
     }
     server.guard(&init.pidfd)?;
-    let relay = outside.start(init.terminal.as_ref())?;
+    let relay = outside.start(init.terminal.take())?;
     Ok((init, relay))
 }
 
@@ -208,7 +207,7 @@ fn stay(held: &mut Held, running: Running, tool: &Channel) -> (Life, Notice) {
     let mut trouble = record_running(held, &server, &init, &started).err();
     // A tool that is gone is noticed below.
     let _ = tell(tool, &Notice::Started);
-    carry(&init, tool);
+    carry(&init, &relay, tool);
     let mut code = reap(&init);
     relay.drain();
     let mut error = String::new();
@@ -243,7 +242,7 @@ fn record_running(held: &mut Held, server: &Server, init: &Init, started: &str) 
 }
 
 /// Passes the tool's orders on until init ends. A tool that was killed takes the user's streams with it.
-fn carry(init: &Init, tool: &Channel) {
+fn carry(init: &Init, relay: &Relay, tool: &Channel) {
     let mut listening = true;
     loop {
         let mut fds = vec![PollFd::new(init.pidfd.as_fd(), PollFlags::POLLIN)];
@@ -261,7 +260,7 @@ fn carry(init: &Init, tool: &Channel) {
         }
         if ready(1) {
             match tool.receive() {
-                Ok(Some((order, _))) => obey(order, init),
+                Ok(Some((order, _))) => obey(order, init, relay),
                 Ok(None) | Err(_) => {
                     listening = false;
                     stdio::forget_streams();
@@ -271,7 +270,7 @@ fn carry(init: &Init, tool: &Channel) {
     }
 }
 
-fn obey(order: Order, init: &Init) {
+fn obey(order: Order, init: &Init, relay: &Relay) {
     match order {
         Order::Signal(number) => {
             if let Some(signal) = Signal::from_named_raw(number) {
@@ -279,12 +278,7 @@ fn obey(order: Order, init: &Init) {
                 let _ = pidfd_send_signal(&init.pidfd, signal);
             }
         }
-        Order::Resize { rows, columns } => {
-            if let Some(master) = &init.terminal {
-                // A pty that is gone has no size.
-                let _ = sys::set_terminal_size(master.as_fd(), rows, columns);
-            }
-        }
+        Order::Resize { rows, columns } => relay.resize(rows, columns),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, stderr, stdin, stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use nix::errno::Errno;
@@ -12,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, pipe2, read, write};
 
 use crate::containers::runtime::Stdio;
+use crate::sys;
 
 /// Bytes moved at once.
 const CHUNK: usize = 64 << 10;
@@ -45,6 +47,8 @@ pub(super) struct Relay {
     outputs: Vec<JoinHandle<()>>,
     /// A detached container's `-i` waits for somebody who attaches.
     _held: Option<OwnedFd>,
+    /// The pty's master belongs to the thread that reads it: when that ends, the terminal is hung up.
+    terminal: Weak<OwnedFd>,
 }
 
 /// Pipes between the container and us. `open_stdin`: `-i`, also of a detached container.
@@ -78,21 +82,27 @@ pub(super) fn terminal(attach: Attach) -> (Stdio, Outside) {
 
 impl Outside {
     /// Starts the threads. `master` is the pty's, if there is one.
-    pub(super) fn start(self, master: Option<&OwnedFd>) -> io::Result<Relay> {
+    pub(super) fn start(self, master: Option<OwnedFd>) -> io::Result<Relay> {
         let show = self.attach != Attach::Detached;
         let mut relay = Relay {
             outputs: Vec::new(),
             _held: None,
+            terminal: Weak::new(),
         };
         let (input, outputs) = match (self.pipes, master) {
             (Some(pipes), _) => (
-                pipes.stdin,
-                vec![(pipes.stdout, User::Stdout), (pipes.stderr, User::Stderr)],
+                pipes.stdin.map(Input::Pipe),
+                vec![
+                    (Arc::new(pipes.stdout), User::Stdout),
+                    (Arc::new(pipes.stderr), User::Stderr),
+                ],
             ),
-            (None, Some(master)) => (
-                Some(master.try_clone()?),
-                vec![(master.try_clone()?, User::Stdout)],
-            ),
+            (None, Some(master)) => {
+                let master = Arc::new(master);
+                relay.terminal = Arc::downgrade(&master);
+                let input = Input::Terminal(Arc::downgrade(&master));
+                (Some(input), vec![(master, User::Stdout)])
+            }
             (None, None) => return Err(io::Error::other("the container's terminal is missing")),
         };
         for (from, user) in outputs {
@@ -106,13 +116,40 @@ impl Outside {
             (Some(to), Attach::InputAndOutput) => {
                 drop(std::thread::Builder::new().spawn(move || input_to(&to))?)
             }
-            (input, _) => relay._held = input,
+            (Some(Input::Pipe(held)), _) => relay._held = Some(held),
+            (Some(Input::Terminal(_)) | None, _) => {}
         }
         Ok(relay)
     }
 }
 
+/// Where the user's input goes.
+enum Input {
+    Pipe(OwnedFd),
+    Terminal(Weak<OwnedFd>),
+}
+
+impl Input {
+    fn write(&self, bytes: &[u8]) -> nix::Result<()> {
+        match self {
+            Input::Pipe(pipe) => write_all(pipe.as_fd(), bytes),
+            Input::Terminal(master) => {
+                let master = master.upgrade().ok_or(Errno::EIO)?;
+                write_all(master.as_fd(), bytes)
+            }
+        }
+    }
+}
+
 impl Relay {
+    /// Gives the container's terminal the size of the user's.
+    pub(super) fn resize(&self, rows: u16, columns: u16) {
+        if let Some(master) = self.terminal.upgrade() {
+            // A pty that is gone has no size.
+            let _ = sys::set_terminal_size(master.as_fd(), rows, columns);
+        }
+    }
+
     /// Waits until everything that the container wrote has been passed on. To be called when no process of it is left.
     pub(super) fn drain(self) {
         for thread in self.outputs {
@@ -130,7 +167,7 @@ enum User {
 }
 
 /// Moves bytes until the container closes its side. When the user's side is closed, so is ours: the container's next
-/// write gets SIGPIPE, as it would without a container between.
+/// write gets SIGPIPE, as it would without a container between, or SIGHUP and EIO from a terminal.
 fn output(from: &OwnedFd, to: User) {
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -152,7 +189,7 @@ fn output(from: &OwnedFd, to: User) {
     }
 }
 
-fn input_to(to: &OwnedFd) {
+fn input_to(to: &Input) {
     let mut buffer = vec![0; CHUNK];
     loop {
         match read(stdin(), &mut buffer) {
@@ -160,7 +197,7 @@ fn input_to(to: &OwnedFd) {
             Err(Errno::EAGAIN) => wait_readable(stdin().as_fd()),
             Ok(0) | Err(_) => return,
             Ok(length) => {
-                if write_all(to.as_fd(), buffer.get(..length).unwrap_or_default()).is_err() {
+                if to.write(buffer.get(..length).unwrap_or_default()).is_err() {
                     return;
                 }
             }
