@@ -3,8 +3,8 @@
 
 use std::net::IpAddr;
 
-use ureq::Proxy;
 use ureq::http::Uri;
+use ureq::{Proxy, ProxyProtocol};
 
 /// The proxies that the environment names.
 #[derive(Debug, Default)]
@@ -26,9 +26,15 @@ impl Proxies {
             found.filter(|value| !value.is_empty())
         };
         let proxy = |name: &str| match either(name) {
-            Some(text) => Proxy::new(&text)
-                .map(Some)
-                .map_err(|error| format!("{name} is not a proxy: {error}")),
+            Some(text) => {
+                let proxy = Proxy::new(&text).map_err(|error| format!("{name} is not a proxy: {error}"))?;
+                match proxy.protocol() {
+                    ProxyProtocol::Http | ProxyProtocol::Https => Ok(Some(proxy)),
+                    _ => Err(format!(
+                        "{name} is a SOCKS proxy; only HTTP and HTTPS proxies work"
+                    )),
+                }
+            }
             None => Ok(None),
         };
         let excluded = either("NO_PROXY").unwrap_or_default();
@@ -144,5 +150,13 @@ mod tests {
             assert_eq!(host(direct), None, "{direct}");
         }
         assert!(Proxies::from(|_| Some("::not a proxy::".into())).is_err());
+        for socks in [
+            "socks4://p:1080",
+            "socks4a://p:1080",
+            "socks5://p:1080",
+            "socks://p:1080",
+        ] {
+            assert!(Proxies::from(|_| Some(socks.into())).is_err(), "{socks}");
+        }
     }
 }
