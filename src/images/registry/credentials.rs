@@ -237,7 +237,17 @@ fn ask(helper: &str, registry: &str) -> Result<Option<Credentials>, CredentialsE
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    let mut child = child.map_err(|error| failed(error.to_string()))?;
+    let mut child = match child {
+        Ok(child) => child,
+        // A config.json that came from another machine must not keep from public images.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            tracing::warn!(
+                "docker-credential-{helper} is not installed: going on without a login for {registry}"
+            );
+            return Ok(None);
+        }
+        Err(error) => return Err(failed(error.to_string())),
+    };
     if let Some(mut input) = child.stdin.take() {
         input
             .write_all(registry.as_bytes())
