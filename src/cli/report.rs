@@ -145,6 +145,7 @@ fn command_of(error: &clap::Error) -> String {
 }
 
 /// An error and its causes, outermost first. Some crates' messages end with their cause: it is not said twice.
+/// What others wrote into it cannot steer the terminal.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
@@ -156,7 +157,12 @@ fn chain(error: &(dyn Error + 'static)) -> String {
         }
         cause = error.source();
     }
-    line.replace('\n', " ")
+    let shown = |c: char| match c {
+        '\n' => ' ',
+        c if c.is_control() => '?',
+        c => c,
+    };
+    line.chars().map(shown).collect()
 }
 
 #[cfg(test)]
@@ -167,6 +173,12 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+
+    #[test]
+    fn what_others_wrote_cannot_steer_the_terminal() {
+        let error = io::Error::other("a\u{1b}[2Jb\rc\nd\u{9b}e\u{7f}");
+        assert_eq!(chain(&error), "a?[2Jb?c d?e?");
+    }
 
     #[test]
     fn a_failure_is_one_line_with_its_cause_and_what_helps() {

@@ -353,10 +353,12 @@ pub fn choose<'a>(entries: &'a [Descriptor], wanted: &Platform) -> Result<&'a De
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
+        // A config's fields are any text.
+        let (os, architecture) = (self.os.to_string(), self.architecture.to_string());
+        write!(f, "{}/{}", printable(&os), printable(&architecture))?;
         self.variant
             .iter()
-            .try_for_each(|variant| write!(f, "/{variant}"))
+            .try_for_each(|variant| write!(f, "/{}", printable(variant)))
     }
 }
 
