@@ -74,7 +74,15 @@ impl Filters {
         if self.labels.is_empty() && self.not_labels.is_empty() {
             return Ok(true);
         }
-        let image = Image::load(store, record)?;
+        let image = match Image::load(store, record) {
+            Ok(image) => image,
+            // One damaged image neither hides the others nor is taken for what it may not be.
+            Err(error @ (Error::Blob { .. } | Error::Config { .. } | Error::Layers { .. })) => {
+                tracing::warn!(%error, id = %record.id, "passed over: its labels cannot be read");
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
         let labels = image
             .config
             .config()
