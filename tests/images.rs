@@ -160,6 +160,31 @@ fn what_a_container_was_made_from_stays() {
 }
 
 #[test]
+fn inspect_prints_what_it_found_before_what_is_no_name() {
+    let bryo = with_busybox();
+    for command in [&["inspect"][..], &["image", "inspect"]] {
+        let names = ["-f", "{{.Id}}", "busybox:oci", "B"];
+        let done = bryo.run(command.iter().chain(&names));
+        assert_eq!(done.status.code(), Some(1), "{done}");
+        assert!(
+            done.stdout.starts_with("sha256:") && done.stderr.contains("\"B\""),
+            "{done}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_config_does_not_keep_labels_from_being_listed() {
+    let bryo = with_busybox();
+    let config = bryo
+        .root()
+        .join("blobs/sha256")
+        .join(id(&bryo).trim_start_matches("sha256:"));
+    fs::write(config, "damaged").unwrap();
+    bryo.ok(["images", "--filter", "label=a"]);
+}
+
+#[test]
 fn inspect_has_dockers_shape() {
     let bryo = with_busybox();
     let objects: Value = serde_json::from_str(&bryo.ok(["image", "inspect", "busybox:oci"])).unwrap();

@@ -36,10 +36,12 @@ impl Inspect {
         let store = Store::open()?;
         let mut objects = Vec::new();
         let mut missing = Vec::new();
+        let mut failures = Vec::new();
         for name in &self.names {
-            match self.find(&store, name)? {
-                Some(object) => objects.push(object),
-                None => missing.push(name),
+            match self.find(&store, name) {
+                Ok(Some(object)) => objects.push(object),
+                Ok(None) => missing.push(name),
+                Err(failure) => failures.push(failure),
             }
         }
         if !objects.is_empty() || self.format.is_none() {
@@ -54,11 +56,15 @@ impl Inspect {
             // Docker's words to the letter: scripts look for them.
             eprintln!("Error: No such {kind}: {name}");
         }
-        Ok(if missing.is_empty() {
+        let mut code = if missing.is_empty() {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
-        })
+        };
+        for failure in failures {
+            code = failure.report();
+        }
+        Ok(code)
     }
 
     /// A container wins over an image of the same name.

@@ -27,10 +27,12 @@ impl Inspect {
         let mut objects = Vec::new();
         let mut code = ExitCode::SUCCESS;
         let mut missing = String::new();
+        let mut failures = Vec::new();
         for name in &self.images {
-            match found(store, name, self.format.as_deref())? {
-                Some(object) => objects.push(object),
-                None => missing.push_str(&format!("Error: No such image: {name}\n")),
+            match found(store, name, self.format.as_deref()) {
+                Ok(Some(object)) => objects.push(object),
+                Err(error) => failures.push(Failure::from(error)),
+                Ok(None) => missing.push_str(&format!("Error: No such image: {name}\n")),
             }
         }
         if !objects.is_empty() || self.format.is_none() {
@@ -40,6 +42,9 @@ impl Inspect {
             // Docker's words to the letter: scripts look for them.
             eprint!("{missing}");
             code = ExitCode::FAILURE;
+        }
+        for failure in failures {
+            code = failure.report();
         }
         Ok(code)
     }
