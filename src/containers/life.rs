@@ -19,6 +19,7 @@ use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
 use super::supervisor::{self, Attach, Start, Supervisor};
 use super::{Error, image_file, names};
 use crate::host::Probe;
+use crate::images::names::Listed;
 use crate::images::{self, Image};
 use crate::store::{Digest, Store};
 
@@ -103,6 +104,8 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
         let record = record_of(&wanted, attempt)?;
         let hostname = record.settings.hostname.clone();
         let mut made = None;
+        // Until the record is written: a removal of images beside this sees the image in use, or comes first.
+        let _listed = Listed::hold(store, &image.id)?;
         let held = Held::create(store, record, |directory| {
             let network = wanted.request.network;
             let own_files = files::write(directory, &hostname, network, &wanted.host_names)?;

@@ -107,6 +107,9 @@ pub enum Error {
         /// Where.
         source: serde_json::Error,
     },
+    /// It cannot be known which images containers were made from.
+    #[error("looking for the containers of images")]
+    Uses(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A filter, or a filter's value, that means nothing.
     #[error("invalid filter '{0}'")]
     Filter(String),

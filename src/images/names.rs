@@ -127,6 +127,26 @@ impl References {
     }
 }
 
+/// An image that stays listed while this lives.
+#[derive(Debug)]
+pub struct Listed {
+    _lock: Lock,
+}
+
+impl Listed {
+    /// Waits for the lock, shared with others who only need their image to stay.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`] if it was removed.
+    pub fn hold(store: &Store, id: &Digest) -> Result<Listed, Error> {
+        let lock = store.lock("references", Mode::Shared)?;
+        match References::load(store)?.by_id(id) {
+            Some(_) => Ok(Listed { _lock: lock }),
+            None => Err(Error::NoSuchImage(id.to_string())),
+        }
+    }
+}
+
 /// The references, locked for a change. What is not [`Change::save`]d is as if it had not been.
 #[derive(Debug)]
 pub struct Change<'a> {

@@ -29,9 +29,16 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
-/// Removes images and all files that no image needs.
-pub fn prune(store: &Store, which: Which, filters: &Filters, uses: &[Use]) -> Result<Pruned, Error> {
+/// Removes images and all files that no image needs. `uses` is asked under the references' lock, as in
+/// [`super::remove::remove`].
+pub fn prune(
+    store: &Store,
+    which: Which,
+    filters: &Filters,
+    uses: &dyn Fn() -> Result<Vec<Use>, Error>,
+) -> Result<Pruned, Error> {
     let mut change = Change::begin(store)?;
+    let uses = uses()?;
     let mut gone: Vec<Record> = Vec::new();
     for image in change.references().images() {
         let is_used = uses.iter().any(|used| used.image == image.id);

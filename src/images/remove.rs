@@ -35,9 +35,16 @@ pub enum Removed {
     Deleted(Digest),
 }
 
-/// Removes one name, or an image by id, and the image with its last name.
-pub fn remove(store: &Store, name: &str, force: Force, uses: &[Use]) -> Result<Vec<Removed>, Error> {
+/// Removes one name, or an image by id, and the image with its last name. `uses` is asked under the references' lock,
+/// under which a container's record is written too: what it does not name, no container is made from.
+pub fn remove(
+    store: &Store,
+    name: &str,
+    force: Force,
+    uses: &dyn Fn() -> Result<Vec<Use>, Error>,
+) -> Result<Vec<Removed>, Error> {
     let mut change = Change::begin(store)?;
+    let uses = uses()?;
     let image = change
         .references()
         .find(name)?
@@ -50,7 +57,15 @@ pub fn remove(store: &Store, name: &str, force: Force, uses: &[Use]) -> Result<V
         Some(given) => one_name(&image, given),
         None => image.names.iter().chain(&image.digests).cloned().collect(),
     };
-    let is_last = image.names.iter().all(|name| untagged.contains(name));
+    let is_last = match &given {
+        // A digest is a name too: the image stays while any other name or digest points to it.
+        Some(_) => image
+            .names
+            .iter()
+            .chain(&image.digests)
+            .all(|name| untagged.contains(name)),
+        None => true,
+    };
     if let (Some(used), true, Force::No) = (used, is_last, force) {
         return Err(conflict(name, &image, used, given.is_some()));
     }
@@ -143,4 +158,60 @@ fn conflict(name: &str, image: &Record, used: &Use, is_name: bool) -> Error {
 
 fn short(id: &Digest) -> String {
     id.hex().chars().take(12).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::images::names::References;
+    use crate::store::lock::Attempt;
+    use crate::store::{Lock, Mode, scratch};
+
+    fn listed(names: &[&str], digests: &[String]) -> (tempfile::TempDir, Store) {
+        let (dir, store) = scratch();
+        let mut change = Change::begin(&store).unwrap();
+        change.put(Record {
+            id: Digest([1; 32]),
+            manifest: Digest([2; 32]),
+            layers: Vec::new(),
+            size: 0,
+            created: None,
+            names: names.iter().map(|name| name.to_string()).collect(),
+            digests: digests.iter().cloned().collect::<BTreeSet<_>>(),
+        });
+        change.save().unwrap();
+        drop(change);
+        (dir, store)
+    }
+
+    #[test]
+    fn an_image_stays_while_any_name_or_digest_is_left() {
+        let digest = |repository: &str| format!("{repository}@{}", Digest([2; 32]));
+        let (a, b) = (digest("quay.io/x/a"), digest("quay.io/x/b"));
+        let (_dir, store) = listed(&["quay.io/x/c:1"], &[a.clone(), b.clone()]);
+        let nobody = || Ok(Vec::new());
+        for name in ["quay.io/x/c:1", &a] {
+            let removed = remove(&store, name, Force::No, &nobody).unwrap();
+            assert_eq!(removed, [Removed::Untagged(name.to_owned())]);
+        }
+        let removed = remove(&store, &b, Force::No, &nobody).unwrap();
+        assert_eq!(removed, [Removed::Untagged(b), Removed::Deleted(Digest([1; 32]))]);
+        assert_eq!(References::load(&store).unwrap().images().count(), 0);
+    }
+
+    #[test]
+    fn who_uses_an_image_is_asked_under_the_lock() {
+        let (_dir, store) = listed(&["quay.io/x/c:1"], &[]);
+        let uses = || {
+            let path = store.locks().join("references");
+            let other = Lock::attempt_existing(&path, Mode::Shared)?;
+            assert!(matches!(other, Attempt::Held));
+            Ok(Vec::new())
+        };
+        remove(&store, "quay.io/x/c:1", Force::No, &uses).unwrap();
+        let gone = crate::images::names::Listed::hold(&store, &Digest([1; 32]));
+        assert!(matches!(gone, Err(Error::NoSuchImage(_))));
+    }
 }

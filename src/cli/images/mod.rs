@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use super::report::Failure;
 use crate::containers::record::{self, Life, Record};
+use crate::images;
 use crate::images::remove::Use;
 use crate::store::Store;
 
@@ -77,13 +78,14 @@ impl Command {
 }
 
 /// The images that containers were made from: what a removal must leave.
-fn uses(store: &Store) -> Result<Vec<Use>, Failure> {
+fn uses(store: &Store) -> Result<Vec<Use>, images::Error> {
     let used = |record: Record| Use {
         container: record.id,
         image: record.image,
         is_running: matches!(record.life, Life::Running { .. }),
     };
-    Ok(record::all(store)?.into_iter().map(used).collect())
+    let records = record::all(store).map_err(|error| images::Error::Uses(Box::new(error)))?;
+    Ok(records.into_iter().map(used).collect())
 }
 
 /// Seconds since 1970.

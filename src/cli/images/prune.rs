@@ -43,7 +43,7 @@ impl Prune {
             return Err(Failure::new("image prune has been cancelled"));
         }
         let filters = Filters::parse(&self.filter, &References::load(store)?, now())?;
-        let pruned = prune(store, which, &filters, &uses(store)?)?;
+        let pruned = prune(store, which, &filters, &|| uses(store))?;
         let mut text = String::new();
         if !pruned.removed.is_empty() {
             text.push_str("Deleted Images:\n");

@@ -24,10 +24,9 @@ pub(crate) struct Remove {
 impl Remove {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
         let force = if self.force { Force::Yes } else { Force::No };
-        let uses = uses(store)?;
         let mut code = ExitCode::SUCCESS;
         for name in &self.images {
-            match remove(store, name, force, &uses) {
+            match remove(store, name, force, &|| uses(store)) {
                 Ok(removed) => put(&removed.iter().map(line).collect::<String>())?,
                 Err(images::Error::NoSuchImage(_)) if self.force => {}
                 Err(error) => code = Failure::from(error).report(),
