@@ -56,10 +56,10 @@ pub enum ManifestError {
     )]
     Schema1,
     /// Of a kind that is no image.
-    #[error("\"{0}\" is not a container image that can be run")]
+    #[error("{0:?} is not a container image that can be run")]
     NotAnImage(String),
     /// A layer that the registry does not hold, or that is encrypted.
-    #[error("layer {digest} of type \"{media_type}\" cannot be pulled: {reason}")]
+    #[error("layer {digest} of type {media_type:?} cannot be pulled: {reason}")]
     Layer {
         /// The layer's blob.
         digest: Digest,
@@ -364,7 +364,7 @@ impl fmt::Display for Platform {
 
 /// Not of the form `os/architecture[/variant]`.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("\"{0}\" is not a platform such as linux/amd64 or linux/arm/v7")]
+#[error("{0:?} is not a platform such as linux/amd64 or linux/arm/v7")]
 pub struct BadPlatform(String);
 
 impl FromStr for Platform {

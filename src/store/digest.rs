@@ -13,7 +13,7 @@ pub struct Digest(pub [u8; 32]);
 
 /// Not a digest that Bryo can check.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("\"{0}\" is not a digest of the form sha256:<64 hex digits>")]
+#[error("{0:?} is not a digest of the form sha256:<64 hex digits>")]
 pub struct BadDigest(pub String);
 
 impl Digest {

@@ -186,7 +186,7 @@ impl Upper {
         } = replayed;
         let (used, made) = drop_orphans(&table, image_end);
         let pages = limits.bytes.map(|bytes| bytes / PAGE);
-        let data = Data::open(data, used, log.sequence(), pages)
+        let data = Data::open(data, used, log.last_change(), pages)
             .map_err(|error| open_error(&path.join("data"), error.into()))?;
         Ok(Upper {
             table,
@@ -376,7 +376,7 @@ impl Upper {
     /// Makes everything acknowledged so far durable. Records can reach the disk before their data, so those count after
     /// a loss of power whose data a flush that began after them has covered.
     pub(crate) fn sync(&self) -> Result<Durable> {
-        let wanted = self.log.sequence();
+        let wanted = self.log.last_change();
         self.data.flush()?;
         self.log.flush(wanted)
     }

@@ -238,7 +238,7 @@ impl Log {
     }
 
     /// Sequence of the last operation's record.
-    pub(crate) fn sequence(&self) -> u64 {
+    pub(crate) fn last_change(&self) -> u64 {
         self.tail.lock().changed
     }
 
