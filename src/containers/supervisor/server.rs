@@ -114,6 +114,11 @@ impl Server {
     /// Tells it whom to kill when the supervisor dies.
     pub(super) fn guard(&self, init: &OwnedFd) -> std::io::Result<()> {
         self.shared.lock().init = Some(init.try_clone()?);
+        // One that died before this line was seen by `watch` when there was nobody to kill yet.
+        if self.is_dead() {
+            // It may have ended already.
+            let _ = pidfd_send_signal(init, Signal::KILL);
+        }
         match self.channel.send(&Task::Guard, &[init.as_fd()]) {
             // A command that ended at once took mount and server with it; a server that died is `watch`'s to see.
             Ok(()) | Err(nix::errno::Errno::EPIPE) => Ok(()),
