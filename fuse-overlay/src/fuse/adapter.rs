@@ -76,6 +76,9 @@ impl Adapter {
 
     fn answer(&self, request: &Request<'_>, reply: &mut Reply) -> Ended {
         let (tree, ino, caller) = (&self.tree, request.ino(), &request.caller());
+        for dir in request.operation.changed_directories(ino).into_iter().flatten() {
+            reply.outdates(dir);
+        }
         let made = match &request.operation {
             Operation::Lookup { name } => return self.lookup(ino, name, reply),
             Operation::Symlink { name, target } => tree.symlink(caller, ino, name, target),

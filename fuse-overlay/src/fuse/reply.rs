@@ -15,13 +15,34 @@ const HEADER: usize = size_of::<OutHeader>();
 /// cuts this to the largest span that it can count.)
 const FOR_EVER: u64 = i64::MAX as u64;
 
+const NOTIFICATION: usize = HEADER + size_of::<InvalInodeOut>();
+
 /// The answer to one request, under construction. Empty, it says "done".
 pub(super) struct Reply {
     /// Room for the largest answer, touched only as far as it was ever used. The header's place comes first.
     bytes: Box<[u8]>,
     len: usize,
     /// Whose attributes the kernel must forget before it hears the answer.
-    stale: Option<Ino>,
+    stale: [Option<Ino>; 2],
+}
+
+/// "Forget the attributes of this inode."
+fn notification(ino: Ino) -> [u8; NOTIFICATION] {
+    // An offset below 0 spares the pages; so the kernel takes no lock that the request might hold.
+    let out = InvalInodeOut {
+        ino: ino.0,
+        off: -1,
+        len: 0,
+    };
+    let header = OutHeader {
+        len: 40,
+        error: NOTIFY_INVAL_INODE,
+        unique: 0,
+    };
+    let mut message = [0; NOTIFICATION];
+    message[..HEADER].copy_from_slice(header.as_bytes());
+    message[HEADER..].copy_from_slice(out.as_bytes());
+    message
 }
 
 impl Reply {
@@ -30,39 +51,32 @@ impl Reply {
         Reply {
             bytes: vec![0; HEADER + MAX_WRITE as usize].into_boxed_slice(),
             len: HEADER,
-            stale: None,
+            stale: [None; 2],
         }
     }
 
     /// Starts anew.
     pub(super) fn clear(&mut self) {
         self.len = HEADER;
-        self.stale = None;
+        self.stale = [None; 2];
     }
 
     /// Says that the operation changed attributes of `ino` that the kernel believes to know: those which it never asks
-    /// for after such an operation.
+    /// for after such an operation, and those that an older answer, still on its way to whoever asked, would bring back.
+    /// At most two inodes.
     pub(super) fn outdates(&mut self, ino: Ino) {
-        self.stale = Some(ino);
+        if let Some(place) = self
+            .stale
+            .iter_mut()
+            .find(|place| place.is_none_or(|stale| stale == ino))
+        {
+            *place = Some(ino);
+        }
     }
 
-    /// The notification that [`Reply::outdates`] asked for.
-    pub(super) fn notification(&self) -> Option<[u8; HEADER + size_of::<InvalInodeOut>()]> {
-        // An offset below 0 spares the pages; so the kernel takes no lock that the request might hold.
-        let out = InvalInodeOut {
-            ino: self.stale?.0,
-            off: -1,
-            len: 0,
-        };
-        let header = OutHeader {
-            len: 40,
-            error: NOTIFY_INVAL_INODE,
-            unique: 0,
-        };
-        let mut message = [0; HEADER + size_of::<InvalInodeOut>()];
-        message[..HEADER].copy_from_slice(header.as_bytes());
-        message[HEADER..].copy_from_slice(out.as_bytes());
-        Some(message)
+    /// The notifications that [`Reply::outdates`] asked for.
+    pub(super) fn notifications(&self) -> impl Iterator<Item = [u8; NOTIFICATION]> {
+        self.stale.into_iter().flatten().map(notification)
     }
 
     /// Adds bytes. ERANGE if they do not fit, which only an extended attribute could bring about.

@@ -154,6 +154,19 @@ impl<'a> Request<'a> {
 }
 
 impl Operation<'_> {
+    /// The directories in which names come or go, if it is sent to `ino`. The kernel forgets their attributes by itself,
+    /// but then takes those of an older answer that reaches it late.
+    pub(super) fn changed_directories(&self, ino: Ino) -> [Option<Ino>; 2] {
+        use Operation::*;
+        match self {
+            Symlink { .. } | Mknod { .. } | Mkdir { .. } | Link { .. } | Unlink { .. } | Rmdir { .. } => {
+                [Some(ino), None]
+            }
+            Rename { to_dir, .. } => [Some(ino), Some(*to_dir)],
+            _ => [None, None],
+        }
+    }
+
     /// Will it leave something that is not yet durable?
     pub(super) fn changes_tree(&self) -> bool {
         use Operation::*;

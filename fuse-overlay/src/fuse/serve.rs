@@ -212,7 +212,7 @@ impl Server {
                 Some(seat)
             };
             let end = self.adapter.handle(bytes, &mut reply);
-            if let Some(notification) = reply.notification() {
+            for notification in reply.notifications() {
                 send(&device, &notification);
             }
             if end == End::Answered {
