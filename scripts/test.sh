@@ -96,13 +96,15 @@ fuzz() {
     ' "$PWD/scripts/as-user" "$seconds" "$logs"
 }
 
-# Processes and mounts that a test or a crash left behind.
+# Processes that a test or a crash left behind; what is just ending may take a moment.
 nothing_left() {
-    local user left=0
-    for user in bryo-range bryo-plain; do
-        ! pgrep -u "$user" -a || left=1
+    local user
+    for _ in {1..20}; do
+        pgrep -u bryo-range,bryo-plain > /dev/null || return 0
+        sleep 0.5
     done
-    return $left
+    for user in bryo-range bryo-plain; do pgrep -u "$user" -a; done
+    return 1
 }
 
 if [ "${1:-}" = --fuzz ]; then

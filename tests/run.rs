@@ -254,6 +254,9 @@ fn users_are_those_of_the_image() {
     ]);
     if has_id_range() {
         assert_eq!(done.stdout, "1234\n5678\n5678\n", "{done}");
+        let logs = "echo out > /dev/stdout; echo err > /dev/stderr";
+        let done = bryo.run(["run", "--rm", "-u", "1234", &image, "sh", "-c", logs]);
+        assert_eq!((&*done.stdout, &*done.stderr), ("out\n", "err\n"), "{done}");
     } else {
         assert_eq!(done.status.code(), Some(125), "{done}");
         assert!(done.stderr.contains("/etc/subuid"), "{done}");

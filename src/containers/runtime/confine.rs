@@ -1,10 +1,14 @@
 //! What may the command's processes never do? Identity, capability sets, no_new_privs, system call filter: in this order,
 //! the filter last, so that it need not allow what the steps before it call.
 
+use std::io::{stderr, stdin, stdout};
+use std::os::fd::AsFd as _;
+
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
+use rustix::fs::{FileType, fstat};
 
 use super::channel::Failure;
 use super::step::{Capabilities, Keep};
@@ -36,7 +40,20 @@ pub(super) fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<
     let gid = Gid::from_raw(gid);
     setresgid(gid, gid, gid).map_err(failed(format!("become group {gid}")))?;
     let uid = Uid::from_raw(uid);
+    give_streams(uid);
     setresuid(uid, uid, uid).map_err(failed(format!("become user {uid}")))
+}
+
+/// Gives the user the pipes that are its streams: they were made for root inside, and a program that opens `/dev/stdout`
+/// asks for the right anew (moby#31243; runc's fixStdioPermissions).
+fn give_streams(uid: Uid) {
+    for stream in [stdin().as_fd(), stdout().as_fd(), stderr().as_fd()] {
+        let is_pipe = fstat(stream).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+        if is_pipe && !uid.is_root() {
+            // One that is not ours to give, such as a pipe of the caller's, works as before: through its descriptor.
+            let _ = fchown(stream, Some(uid), None);
+        }
+    }
 }
 
 /// Sets the capability sets. The inheritable one is first: only what is still permitted may enter it.
