@@ -16,6 +16,10 @@ use libfuzzer_sys::fuzz_target;
 
 const HEADER: usize = 4096;
 const SALT: u32 = 1;
+/// This start of the host, and the operation of the mark that names it: what follows counts without a sync.
+const BOOT: [u8; 16] = [1; 16];
+const MARK_BOOT: u16 = 15;
+const SET_ATTR: u16 = 1;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some(lower) = lower() else { return };
@@ -25,6 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
         journal: Box::new(journal.clone()),
         data: Box::new(data.clone()),
         path: PathBuf::from("fuzz"),
+        boot: BOOT,
     };
     let limits = Limits { bytes: Some(1 << 20), inodes: Some(1000) };
     let Ok(tree) = Tree::open_on(lower, storage(), limits) else { return };
@@ -61,30 +66,36 @@ fn sealed(view: &View, mut input: &[u8]) -> Vec<u8> {
     journal.extend(1u32.to_le_bytes());
     journal.extend(view.node_count().to_le_bytes());
     journal.extend(view.source());
+    journal.extend(view.checksum().to_le_bytes());
     journal.extend(SALT.to_le_bytes());
     journal.extend(crc32c::crc32c(&journal).to_le_bytes());
     journal.resize(HEADER, 0);
-    for sequence in 1u64.. {
+    append(&mut journal, 1, MARK_BOOT, &BOOT);
+    for sequence in 2u64.. {
         let Some((&length, rest)) = input.split_first() else { break };
         let (payload, rest) = rest.split_at(rest.len().min(length.into()));
         input = rest;
-        let length = (32 + payload.len() as u32).to_le_bytes();
-        // Length, sum, sequence, unique, operation, check, pending.
-        let fields = |check: u16| {
-            let mut fields = sequence.to_le_bytes().to_vec();
-            fields.extend(0u64.to_le_bytes());
-            fields.extend(1u16.to_le_bytes());
-            fields.extend(check.to_le_bytes());
-            fields.extend(0u32.to_le_bytes());
-            fields
-        };
-        let bare: Vec<u8> = [&length[..], &[0; 4], &fields(0)].concat();
-        let fields = fields(crc32c::crc32c_append(SALT, &bare) as u16);
-        let sum = crc32c::crc32c_append(crc32c::crc32c_append(SALT, &fields), payload);
-        journal.extend([&length[..], &sum.to_le_bytes(), &fields, payload].concat());
-        journal.resize(journal.len().next_multiple_of(8), 0);
+        append(&mut journal, sequence, SET_ATTR, payload);
     }
     journal
+}
+
+/// A record: length, sum, sequence, unique, operation, check, pending, payload.
+fn append(journal: &mut Vec<u8>, sequence: u64, operation: u16, payload: &[u8]) {
+    let length = (32 + payload.len() as u32).to_le_bytes();
+    let fields = |check: u16| {
+        let mut fields = sequence.to_le_bytes().to_vec();
+        fields.extend(0u64.to_le_bytes());
+        fields.extend(operation.to_le_bytes());
+        fields.extend(check.to_le_bytes());
+        fields.extend(0u32.to_le_bytes());
+        fields
+    };
+    let bare: Vec<u8> = [&length[..], &[0; 4], &fields(0)].concat();
+    let fields = fields(crc32c::crc32c_append(SALT, &bare) as u16);
+    let sum = crc32c::crc32c_append(crc32c::crc32c_append(SALT, &fields), payload);
+    journal.extend([&length[..], &sum.to_le_bytes(), &fields, payload].concat());
+    journal.resize(journal.len().next_multiple_of(8), 0);
 }
 
 fn walk(tree: &Tree, dir: Ino, budget: &mut usize, depth: usize) {
