@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use common::{Bryo, Done};
@@ -34,6 +35,17 @@ fn process(bryo: &Bryo, name: &str, which: &str) -> Pid {
             .parse()
             .unwrap(),
     )
+}
+
+fn parent(pid: Pid) -> Pid {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1;
+    Pid::from_raw(fields.split_whitespace().nth(1).unwrap().parse().unwrap())
+}
+
+/// How many times a test kills something; `scripts/soak.sh` asks for more.
+fn kills(usual: u64) -> u64 {
+    std::env::var("BRYO_KILLS").map_or(usual, |kills| kills.parse().unwrap())
 }
 
 #[test]
@@ -129,17 +141,7 @@ fn a_killed_supervisor_takes_the_container_along_and_is_noticed() {
     let (bryo, image) = busybox();
     bryo.ok(["run", "-d", "--name", "orphan", &image, "sleep", "1000"]);
     let [init, server] = ["Pid", "FilesystemPid"].map(|which| process(&bryo, "orphan", which));
-    let stat = std::fs::read_to_string(format!("/proc/{init}/stat")).unwrap();
-    let parent = stat
-        .rsplit_once(')')
-        .unwrap()
-        .1
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
-    kill(Pid::from_raw(parent), Signal::SIGKILL).unwrap();
+    kill(parent(init), Signal::SIGKILL).unwrap();
     for process in [init, server] {
         until("the end of init and server", || kill(process, None).is_err());
     }
@@ -171,7 +173,125 @@ fn a_killed_server_ends_the_container() {
     bryo.ok(["rm", "blind"]);
 }
 
-/// kill -9 of tool, supervisor and server at whatever moment: the next command tells the truth and repairs.
+/// Tells what it finds, then writes files and tells each number once its file is synced.
+const WRITER: &str = "mkdir -p /d; n=0; x=0
+    while [ -s /d/$((n + 1)) ]; do n=$((n + 1)); read x < /d/$n || exit; [ $x = $n ] || echo bad $n; done; echo have $n
+    while :; do n=$((n + 1)); echo $n | dd of=/d/$n conv=fsync 2> /dev/null || exit; echo $n; done";
+
+#[test]
+fn what_was_synced_is_there_after_kill_9_of_tool_supervisor_or_server() {
+    let (bryo, image) = busybox();
+    bryo.ok(["create", "--name", "victim", &image, "sh", "-c", WRITER]);
+    let mut synced = 0u64;
+    for round in 0..kills(24) {
+        let mut start = bryo.command(["start", "-a", "victim"]);
+        let mut tool = start.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        until("its start", || {
+            field(&bryo, "victim", "{{.State.Running}}") == "true"
+        });
+        let server = process(&bryo, "victim", "FilesystemPid");
+        std::thread::sleep(Duration::from_millis(20 + round * 37 % 150));
+        match round % 3 {
+            0 => tool.kill().unwrap(),
+            1 => kill(parent(server), Signal::SIGKILL).unwrap(),
+            _ => kill(server, Signal::SIGKILL).unwrap(),
+        }
+        if round % 3 == 0 {
+            bryo.run(["kill", "victim"]);
+        }
+        let output = std::io::read_to_string(tool.stdout.take().unwrap()).unwrap();
+        tool.wait().unwrap();
+        until("its end", || bryo.ok(["ps", "-q"]).is_empty());
+        let mut lines = output.lines();
+        let found = lines.next().and_then(|line| line.strip_prefix("have "));
+        if let Some(found) = found {
+            assert!(
+                found.parse::<u64>().unwrap() >= synced,
+                "round {round}: {found} of {synced}"
+            );
+        } else {
+            // Killed before it had looked through all; but what it saw was whole.
+            assert!(!output.contains("bad"), "round {round}: {output}");
+        }
+        synced = lines
+            .filter_map(|line| line.parse().ok())
+            .max()
+            .unwrap_or(synced)
+            .max(synced);
+    }
+    assert!(synced > 24, "only {synced} files were written");
+    bryo.ok(["store", "check"]);
+    bryo.ok(["rm", "victim"]);
+}
+
+/// Killed at each step in turn, no command leaves what another cannot use or remove.
+#[test]
+fn killed_at_each_step_no_container_is_left_half() {
+    let (bryo, image) = busybox();
+    let containers = bryo.state().join("containers");
+    let left = || std::fs::read_dir(&containers).map_or(0, |entries| entries.count());
+    let create = ["create", "--name", "cc", image.as_str(), "true"];
+    let commands: [(&str, &[&str]); 4] = [
+        ("create", &create),
+        ("rm", &["rm", "cc"]),
+        ("start", &["start", "-a", "cc"]),
+        ("run", &["run", "--name", "cc", image.as_str(), "true"]),
+    ];
+    for (name, command) in commands {
+        for step in 1.. {
+            if name == "rm" || name == "start" {
+                bryo.ok(create);
+            }
+            let done = Done::of(bryo.command(command).env("BRYO_FAILPOINT", step.to_string()));
+            // Aborted itself, or told of its supervisor's end.
+            assert!(matches!(done.status.code(), None | Some(0 | 125 | 137)), "{done}");
+            until("the end of all", || bryo.ok(["ps", "-q"]).is_empty());
+            let listed = bryo.ok(["ps", "-aq"]).lines().count();
+            bryo.ok(["image", "prune", "-f"]);
+            assert_eq!(left(), listed, "{name} killed at step {step}");
+            for id in bryo.ok(["ps", "-aq"]).lines() {
+                bryo.ok(["start", id]);
+                bryo.ok(["wait", id]);
+                bryo.ok(["rm", id]);
+            }
+            assert_eq!(left(), 0, "{name} killed at step {step}");
+            if done.status.success() {
+                assert!(
+                    step > 3,
+                    "{name} has only {step} steps: no failpoints in this build?"
+                );
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_container_starts_from_a_store_that_nobody_may_write() {
+    let (bryo, image) = busybox();
+    let all = |mode: u32| {
+        for entry in walk(&bryo.root()) {
+            let keep = std::fs::symlink_metadata(&entry).unwrap().permissions().mode() & !0o222;
+            std::fs::set_permissions(&entry, std::fs::Permissions::from_mode(keep | mode)).unwrap();
+        }
+    };
+    all(0);
+    let done = bryo.run(["run", "--rm", &image, "echo", "read-only"]);
+    all(0o200);
+    assert_eq!(done.stdout, "read-only\n", "{done}");
+}
+
+fn walk(path: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = vec![path.to_owned()];
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            found.extend(walk(&entry.unwrap().path()));
+        }
+    }
+    found
+}
+
+/// kill -9 of tool and supervisor at whatever moment: the next command tells the truth and repairs.
 #[test]
 fn killed_at_any_moment_the_store_tells_the_truth() {
     let (bryo, image) = busybox();

@@ -73,7 +73,7 @@ fn lower(tars: &[PathBuf], work: &Path) -> Result<Lower, Box<dyn Error>> {
         let tar = File::open(path)?;
         let index = work.join(format!("{number}.index"));
         if !is_younger(&index, path) {
-            layer::reindex(&tar, &File::create(&index)?)?;
+            layer::reindex(&tar, &mut File::create(&index)?)?;
         }
         views.push(View::open(File::open(&index)?, &index, Access::Map)?);
         layers.push(LowerLayer {

@@ -78,8 +78,11 @@ impl From<BuildError> for LayerError {
 ///
 /// Memory stays within what the entries' metadata needs. Bytes after the end-of-archive marker belong to the diff id
 /// and are stored too. Nothing is synced: the caller decides about durability.
-pub fn store(stream: &mut dyn Read, tar: &File, index: &File) -> Result<Stored, LayerError> {
-    let mut tar = tar;
+pub fn store(
+    stream: &mut dyn Read,
+    tar: &mut dyn Write,
+    index: &mut dyn Write,
+) -> Result<Stored, LayerError> {
     pass(
         stream,
         &mut |chunk| tar.write_all(chunk),
@@ -88,7 +91,7 @@ pub fn store(stream: &mut dyn Read, tar: &File, index: &File) -> Result<Stored, 
 }
 
 /// Builds the index of a tar that is already stored, and its diff id: how lost or old indexes come back.
-pub fn reindex(tar: &File, index: &File) -> Result<Stored, LayerError> {
+pub fn reindex(tar: &File, index: &mut dyn Write) -> Result<Stored, LayerError> {
     self::index(&mut FromStart::of(tar), &mut BufWriter::new(index))
 }
 

@@ -175,10 +175,10 @@ fn a_tar_is_stored_as_it_is_and_can_be_verified() {
     // Bytes behind the end of the archive belong to the layer too.
     let tar = [Tar::new().file("a", &[7; 200_000]).bytes(), b"trailing".to_vec()].concat();
     let (stored_tar, first, second) = (file("tar"), file("first"), file("second"));
-    let stored = layer::store(&mut &tar[..], &stored_tar, &first).unwrap();
+    let stored = layer::store(&mut &tar[..], &mut &stored_tar, &mut &first).unwrap();
     assert!(fs::read(dir.path().join("tar")).unwrap() == tar);
     assert_eq!(stored.tar_size, tar.len() as u64);
-    assert_eq!(layer::reindex(&stored_tar, &second).unwrap(), stored);
+    assert_eq!(layer::reindex(&stored_tar, &mut &second).unwrap(), stored);
     let index = fs::read(dir.path().join("first")).unwrap();
     assert!(fs::read(dir.path().join("second")).unwrap() == index);
 
@@ -191,7 +191,7 @@ fn a_tar_is_stored_as_it_is_and_can_be_verified() {
         layer::verify(&stored_tar, stored.diff_id, None),
         Err(VerifyError::DiffId(_))
     ));
-    let now = layer::reindex(&stored_tar, &second).unwrap();
+    let now = layer::reindex(&stored_tar, &mut &second).unwrap();
     assert!(matches!(
         layer::verify(&stored_tar, now.diff_id, Some(&view)),
         Err(VerifyError::Sum(65536))

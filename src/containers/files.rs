@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::spec::Network;
+use crate::store::failpoint;
 
 /// The flags about names of hosts.
 #[derive(Debug, Clone, Default)]
@@ -69,6 +70,7 @@ pub fn write(
     let mut written = Vec::with_capacity(files.len());
     for (name, place, text) in files {
         let path = directory.join(name);
+        failpoint::step();
         fs::write(&path, text).map_err(|source| Error::Io {
             action: "write",
             path: path.clone(),

@@ -19,7 +19,7 @@ use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
 use super::supervisor::{self, Attach, Start, Supervisor};
 use super::{Error, image_file, names};
 use crate::host::Probe;
-use crate::images::names::Listed;
+use crate::images::names::References;
 use crate::images::{self, Image};
 use crate::store::{Digest, Store};
 
@@ -104,8 +104,6 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
         let record = record_of(&wanted, attempt)?;
         let hostname = record.settings.hostname.clone();
         let mut made = None;
-        // Until the record is written: a removal of images beside this sees the image in use, or comes first.
-        let _listed = Listed::hold(store, &image.id)?;
         let held = Held::create(store, record, |directory| {
             let network = wanted.request.network;
             let own_files = files::write(directory, &hostname, network, &wanted.host_names)?;
@@ -127,18 +125,27 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
         match (held, made) {
             // A name that was drawn may be drawn again.
             (Err(Error::NameTaken { .. }), _) if wanted.name.is_none() && attempt < 16 => {}
-            (Ok(held), Some(spec)) => return Ok(Made { held, spec, lower }),
-            (Ok(held), None) => {
-                return Ok(Made {
-                    spec: held.spec()?,
-                    held,
-                    lower,
-                });
-            }
             (Err(error), _) => return Err(error),
+            (Ok(held), made) => {
+                let held = still_listed(store, held)?;
+                let spec = made.map_or_else(|| held.spec(), Ok)?;
+                return Ok(Made { held, spec, lower });
+            }
         }
     }
     Err(Error::Name(wanted.name.unwrap_or_default()))
+}
+
+/// A removal of images beside this either sees the record that is written by now, or came first: then the image is off
+/// the list, and the container goes as well. No lock: a start changes nothing in the images' store, which may be
+/// read-only.
+fn still_listed(store: &Store, held: Held) -> Result<Held, Error> {
+    let image = held.record.image;
+    if References::load(store)?.by_id(&image).is_some() {
+        return Ok(held);
+    }
+    held.discard();
+    Err(images::Error::NoSuchImage(image.to_string()).into())
 }
 
 fn text_file(lower: &Lower, image: Digest, path: &'static str) -> Result<String, Error> {

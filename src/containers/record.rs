@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, names};
 use crate::store::lock::{Attempt, Lock, Mode};
-use crate::store::write::{Durability, replace};
+use crate::store::write::{Durability, replace, sync_parent};
+use crate::store::{self, failpoint};
 use crate::store::{Digest, Store};
 
 /// The version of `record.json` that this program writes.
@@ -209,17 +210,7 @@ impl Held {
         spec: impl FnOnce(&Path) -> Result<Spec, Error>,
     ) -> Result<Held, Error> {
         let directory = store.container(&record.id);
-        let io = |source| Error::Io {
-            action: "create",
-            path: directory.clone(),
-            source,
-        };
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .recursive(true)
-            .create(directory.join("upper"))
-            .map_err(io)?;
-        let lock = Lock::acquire(&directory.join("lock"), Mode::Exclusive)?;
+        let lock = make_directory(&directory)?;
         let held = Held {
             record,
             names: names_dir(store),
@@ -229,11 +220,16 @@ impl Held {
         match held.fill(spec) {
             Ok(()) => Ok(held),
             Err(error) => {
-                // The first failure is the one to report; what is left is an orphan without a record.
-                let _ = fs::remove_dir_all(&held.directory);
+                held.discard();
                 Err(error)
             }
         }
+    }
+
+    /// Gives up a container that is not made yet. What cannot be removed is an orphan without a record.
+    pub(super) fn discard(self) {
+        // The reason for giving up is the failure to report.
+        let _ = self.remove();
     }
 
     fn fill(&self, spec: impl FnOnce(&Path) -> Result<Spec, Error>) -> Result<(), Error> {
@@ -243,10 +239,15 @@ impl Held {
             &self.directory,
             &self.directory.join("config.json"),
             &spec,
-            Durability::Volatile,
+            self.record.durability(),
         )?;
         self.write()?;
-        claim(&self.names, &self.record.name, &self.record.id)
+        claim(&self.names, &self.record.name, &self.record.id)?;
+        if self.record.durability() == Durability::Durable {
+            sync_parent(&self.directory)?;
+            sync_parent(&self.names.join(&self.record.name))?;
+        }
+        Ok(())
     }
 
     fn bad(&self, file: &str, source: serde_json::Error) -> Error {
@@ -302,13 +303,12 @@ impl Held {
             }
         };
         let record = self.directory.join("record.json");
+        failpoint::step();
         fs::remove_file(&record)
             .or_else(ignore_missing)
             .map_err(io(&record))?;
         release(&self.names, &self.record.name, &self.record.id)?;
-        fs::remove_dir_all(&self.directory).map_err(io(&self.directory))?;
-        drop(self.lock);
-        Ok(())
+        remove_directory(&self.directory, self.lock).map_err(io(&self.directory))
     }
 
     /// For the tool after it forked the supervisor, which holds the container from then on.
@@ -323,6 +323,82 @@ impl Held {
     pub fn take_over(&mut self) -> Result<(), Error> {
         Ok(self.lock.take_over()?)
     }
+}
+
+/// Makes a container's directory and takes its lock. A sweep may have taken the directory for an orphan before it was
+/// locked, and removed it.
+fn make_directory(directory: &Path) -> Result<Lock, Error> {
+    let io = |source| Error::Io {
+        action: "create",
+        path: directory.to_owned(),
+        source,
+    };
+    for _ in 0..8 {
+        failpoint::step();
+        let mut builder = fs::DirBuilder::new();
+        builder.mode(0o700).recursive(true);
+        builder.create(directory.join("upper")).map_err(io)?;
+        match Lock::acquire(&directory.join("lock"), Mode::Exclusive) {
+            Err(store::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            lock => return Ok(lock?),
+        }
+    }
+    Err(io(ErrorKind::NotFound.into()))
+}
+
+/// Removes a container's directory, the large files first: killed half-way, what is left is small, and the next sweep's.
+fn remove_directory(directory: &Path, lock: Lock) -> std::io::Result<()> {
+    for file in ["upper/data", "upper/journal", "upper"] {
+        failpoint::step();
+        let path = directory.join(file);
+        let removed = match file {
+            "upper" => fs::remove_dir_all(&path),
+            _ => fs::remove_file(&path),
+        };
+        removed.or_else(ignore_missing)?;
+    }
+    failpoint::step();
+    fs::remove_dir_all(directory)?;
+    drop(lock);
+    Ok(())
+}
+
+/// Removes what killed `create` and `rm` left: directories without a record that nobody holds. Gives the bytes of disk
+/// that this frees.
+///
+/// # Errors
+/// Something cannot be looked at or removed.
+pub fn remove_orphans(store: &Store) -> Result<u64, Error> {
+    let mut freed = 0;
+    for id in ids(store)? {
+        let directory = store.container(&id);
+        if directory.join("record.json").exists() {
+            continue;
+        }
+        let lock = match Lock::try_acquire(&directory.join("lock"), Mode::Exclusive) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => continue,
+            // Its owner was faster.
+            Err(store::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        };
+        // Under the lock once more: it may have been made meanwhile.
+        if directory.join("record.json").exists() {
+            continue;
+        }
+        let io = |source| Error::Io {
+            action: "remove",
+            path: directory.clone(),
+            source,
+        };
+        freed += ["upper/data", "upper/journal"]
+            .iter()
+            .filter_map(|file| fs::metadata(directory.join(file)).ok())
+            .map(|found| found.blocks() * 512)
+            .sum::<u64>();
+        remove_directory(&directory, lock).map_err(io)?;
+    }
+    Ok(freed)
 }
 
 fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
@@ -360,6 +436,7 @@ fn claim(names: &Path, name: &str, id: &str) -> Result<(), Error> {
         source,
     };
     for _ in 0..16 {
+        failpoint::step();
         match std::os::unix::fs::symlink(id, &path) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir_all(names).map_err(io)?,
@@ -395,6 +472,7 @@ fn release(names: &Path, name: &str, id: &str) -> Result<(), Error> {
     if resolve_name(names, name).as_deref() != Some(id) {
         return Ok(());
     }
+    failpoint::step();
     fs::remove_file(&path)
         .or_else(ignore_missing)
         .map_err(|source| Error::Io {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::names::{Change, Record};
 use super::reference::Reference;
 use super::{Error, Image, layers};
+use crate::store::failpoint::Stepped;
 use crate::store::write::{Aside, Durability, replace};
 use crate::store::{self, Digest, Store};
 
@@ -40,7 +41,7 @@ impl Claim {
             layers: layers.iter().map(|layer| Digest(layer.0)).collect(),
         };
         let text = serde_json::to_vec(&claimed).map_err(|error| error.into());
-        text.and_then(|text| file.file().write_all(&text))
+        text.and_then(|text| Stepped(file.file()).write_all(&text))
             .map_err(store::Error::io("write", file.path()))?;
         Ok(Claim {
             layers: layers.to_vec(),

@@ -11,6 +11,7 @@ use fuse_overlay::layer;
 use fuse_overlay::union::{Lower, LowerLayer};
 
 use super::Error;
+use crate::store::failpoint::Stepped;
 use crate::store::{self, ChainId, Durability, Medium, Mode, Store};
 
 /// Is the layer's tar in the store? Its index can be made from it.
@@ -79,7 +80,7 @@ fn layer_index(store: &Store, medium: Medium, layer: &DiffId, tar: &File) -> Res
 /// Makes a layer's index from its tar, which is hashed on the way.
 pub(super) fn reindex(store: &Store, layer: &DiffId, tar: &File) -> Result<(), Error> {
     let index = store.aside()?;
-    let stored = layer::reindex(tar, index.file()).map_err(|source| Error::Layer {
+    let stored = layer::reindex(tar, &mut Stepped(index.file())).map_err(|source| Error::Layer {
         layer: *layer,
         source,
     })?;
@@ -113,7 +114,7 @@ pub(super) fn remerge(store: &Store, chain: &ChainId, indexes: &[View]) -> Resul
         source,
     };
     let aside = store.aside()?;
-    let mut out = BufWriter::with_capacity(1 << 20, aside.file());
+    let mut out = BufWriter::with_capacity(1 << 20, Stepped(aside.file()));
     merge::merge(indexes, chain.0, &mut out).map_err(failed)?;
     out.flush().map_err(store::Error::io("write", &path))?;
     drop(out);
@@ -167,7 +168,7 @@ mod tests {
         let layer = DiffId::from(store::Digest::of(&bytes));
         let claim = Claim::new(store, &[layer]).unwrap();
         let (tar, index) = (store.aside().unwrap(), store.aside().unwrap());
-        layer::store(&mut &bytes[..], tar.file(), index.file()).unwrap();
+        layer::store(&mut &bytes[..], &mut tar.file(), &mut index.file()).unwrap();
         index
             .commit(&store.layer_index(&layer), Durability::Volatile)
             .unwrap();

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::reference::Reference;
+use super::remove::Use;
 use crate::store::{
     self,
     write::{Durability, replace},
@@ -127,26 +128,6 @@ impl References {
     }
 }
 
-/// An image that stays listed while this lives.
-#[derive(Debug)]
-pub struct Listed {
-    _lock: Lock,
-}
-
-impl Listed {
-    /// Waits for the lock, shared with others who only need their image to stay.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchImage`] if it was removed.
-    pub fn hold(store: &Store, id: &Digest) -> Result<Listed, Error> {
-        let lock = store.lock("references", Mode::Shared)?;
-        match References::load(store)?.by_id(id) {
-            Some(_) => Ok(Listed { _lock: lock }),
-            None => Err(Error::NoSuchImage(id.to_string())),
-        }
-    }
-}
-
 /// The references, locked for a change. What is not [`Change::save`]d is as if it had not been.
 #[derive(Debug)]
 pub struct Change<'a> {
@@ -164,6 +145,35 @@ impl<'a> Change<'a> {
             references: References::load(store)?,
             _lock: lock,
         })
+    }
+
+    /// Takes images off the list and saves, but puts those back that a container was made from meanwhile. Gives the ones
+    /// that are off.
+    ///
+    /// A start takes no lock of the images' store: it writes its container's record and then looks whether the image is
+    /// still listed. A removal writes the list and then, here, reads the records. So one of the two sees the other.
+    pub(super) fn take_off(
+        &mut self,
+        images: Vec<Record>,
+        uses: &dyn Fn() -> Result<Vec<Use>, Error>,
+    ) -> Result<Vec<Record>, Error> {
+        if images.is_empty() {
+            return Ok(images);
+        }
+        images.iter().for_each(|image| self.forget(&image.id));
+        self.save()?;
+        let uses = uses();
+        let is_used = |image: &Record| match &uses {
+            Ok(uses) => uses.iter().any(|used| used.image == image.id),
+            Err(_) => true,
+        };
+        let (back, gone): (Vec<_>, Vec<_>) = images.into_iter().partition(is_used);
+        if !back.is_empty() {
+            back.into_iter().for_each(|image| self.put(image));
+            self.save()?;
+        }
+        uses?;
+        Ok(gone)
     }
 
     /// As they stand now, changes included.

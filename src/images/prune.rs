@@ -29,8 +29,7 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
-/// Removes images and all files that no image needs. `uses` is asked under the references' lock, as in
-/// [`super::remove::remove`].
+/// Removes images and all files that no image needs. `uses` is asked twice, as in [`super::remove::remove`].
 pub fn prune(
     store: &Store,
     which: Which,
@@ -38,18 +37,18 @@ pub fn prune(
     uses: &dyn Fn() -> Result<Vec<Use>, Error>,
 ) -> Result<Pruned, Error> {
     let mut change = Change::begin(store)?;
-    let uses = uses()?;
+    let known = uses()?;
     let mut gone: Vec<Record> = Vec::new();
     for image in change.references().images() {
-        let is_used = uses.iter().any(|used| used.image == image.id);
+        let is_used = known.iter().any(|used| used.image == image.id);
         let is_chosen = which == Which::Unused || image.is_dangling();
         if is_chosen && !is_used && filters.accept(store, image)? {
             gone.push(image.clone());
         }
     }
+    let gone = change.take_off(gone, uses)?;
     let mut pruned = Pruned::default();
     for image in &gone {
-        change.forget(&image.id);
         pruned.removed.extend(
             image
                 .names
@@ -59,9 +58,6 @@ pub fn prune(
                 .map(Removed::Untagged),
         );
         pruned.removed.push(Removed::Deleted(image.id));
-    }
-    if !gone.is_empty() {
-        change.save()?;
     }
     let needed = Needed::now(store, &change)?;
     let freed = sweep::remove(store, &needed, &gone)?;

@@ -35,8 +35,8 @@ pub enum Removed {
     Deleted(Digest),
 }
 
-/// Removes one name, or an image by id, and the image with its last name. `uses` is asked under the references' lock,
-/// under which a container's record is written too: what it does not name, no container is made from.
+/// Removes one name, or an image by id, and the image with its last name. `uses` is asked before, and once more when the
+/// image is off the list ([`Change::take_off`]).
 pub fn remove(
     store: &Store,
     name: &str,
@@ -44,14 +44,13 @@ pub fn remove(
     uses: &dyn Fn() -> Result<Vec<Use>, Error>,
 ) -> Result<Vec<Removed>, Error> {
     let mut change = Change::begin(store)?;
-    let uses = uses()?;
+    let known = uses()?;
     let image = change
         .references()
         .find(name)?
         .cloned()
         .ok_or_else(|| Error::NoSuchImage(name.into()))?;
-    let used = uses.iter().find(|used| used.image == image.id && used.is_running);
-    let used = used.or_else(|| uses.iter().find(|used| used.image == image.id));
+    let used = user_of(&image, &known);
     let given = given_name(&image, name);
     let untagged = match &given {
         Some(given) => one_name(&image, given),
@@ -72,11 +71,13 @@ pub fn remove(
     if given.is_none() {
         check_by_id(name, &image, force, used)?;
     }
-    untagged.iter().for_each(|name| change.untag(name));
-    let mut removed: Vec<_> = untagged.into_iter().map(Removed::Untagged).collect();
+    let mut removed: Vec<_> = untagged.iter().cloned().map(Removed::Untagged).collect();
     if is_last && used.is_none() {
-        change.forget(&image.id);
-        change.save()?;
+        if change.take_off(vec![image.clone()], uses)?.is_empty() {
+            let now = uses()?;
+            let used = user_of(&image, &now).ok_or_else(|| Error::NoSuchImage(name.into()))?;
+            return Err(conflict(name, &image, used, given.is_some()));
+        }
         let freed = sweep::remove(store, &Needed::now(store, &change)?, std::slice::from_ref(&image))?;
         removed.push(Removed::Deleted(image.id));
         removed.extend(
@@ -86,9 +87,18 @@ pub fn remove(
                 .map(|layer| Removed::Deleted(Digest(layer.0))),
         );
     } else {
+        untagged.iter().for_each(|name| change.untag(name));
         change.save()?;
     }
     Ok(removed)
+}
+
+/// A container made from the image, best one that runs.
+fn user_of<'a>(image: &Record, uses: &'a [Use]) -> Option<&'a Use> {
+    let of_image = || uses.iter().filter(|used| used.image == image.id);
+    of_image()
+        .find(|used| used.is_running)
+        .or_else(|| of_image().next())
 }
 
 /// The name of the image that `text` spells; `None` if it is an id or the beginning of one.
@@ -165,9 +175,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::images::list::Filters;
     use crate::images::names::References;
-    use crate::store::lock::Attempt;
-    use crate::store::{Lock, Mode, scratch};
+    use crate::images::prune::Which;
+    use crate::store::scratch;
 
     fn listed(names: &[&str], digests: &[String]) -> (tempfile::TempDir, Store) {
         let (dir, store) = scratch();
@@ -202,16 +213,28 @@ mod tests {
     }
 
     #[test]
-    fn who_uses_an_image_is_asked_under_the_lock() {
+    fn an_image_that_a_container_is_made_from_meanwhile_stays() {
         let (_dir, store) = listed(&["quay.io/x/c:1"], &[]);
-        let uses = || {
-            let path = store.locks().join("references");
-            let other = Lock::attempt_existing(&path, Mode::Shared)?;
-            assert!(matches!(other, Attempt::Held));
-            Ok(Vec::new())
+        let is_listed = || {
+            let references = References::load(&store).unwrap();
+            references
+                .by_id(&Digest([1; 32]))
+                .is_some_and(|image| image.names.len() == 1)
         };
-        remove(&store, "quay.io/x/c:1", Force::No, &uses).unwrap();
-        let gone = crate::images::names::Listed::hold(&store, &Digest([1; 32]));
-        assert!(matches!(gone, Err(Error::NoSuchImage(_))));
+        // A start that wrote its record just before the image went off the list, and looked just after.
+        let uses = || {
+            let used = Use {
+                container: "c".into(),
+                image: Digest([1; 32]),
+                is_running: true,
+            };
+            Ok(Vec::from_iter((!is_listed()).then_some(used)))
+        };
+        let kept = remove(&store, "quay.io/x/c:1", Force::Yes, &uses);
+        assert!(is_listed(), "{kept:?}");
+        let pruned = crate::images::prune::prune(&store, Which::Unused, &Filters::default(), &uses).unwrap();
+        assert!(is_listed() && pruned.removed.is_empty(), "{pruned:?}");
+        remove(&store, "quay.io/x/c:1", Force::No, &|| Ok(Vec::new())).unwrap();
+        assert!(!is_listed());
     }
 }

@@ -20,3 +20,17 @@ pub(crate) fn step() {
         std::process::abort();
     }
 }
+
+/// A file of the store that is written as a stream: each write is a step.
+pub(crate) struct Stepped<'a>(pub(crate) &'a std::fs::File);
+
+impl std::io::Write for Stepped<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        step();
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}

@@ -19,6 +19,7 @@ use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::failpoint::{self, Stepped};
 
 /// How often a holder touches its lease.
 const BEAT: Duration = Duration::from_secs(10);
@@ -92,6 +93,7 @@ impl Lease {
         let holder = Holder::me()?;
         let aside = unique(&self.path, &holder);
         write_new(&aside, &holder)?;
+        failpoint::step();
         fs::rename(&aside, &self.path).map_err(Error::io("take over", &self.path))?;
         // Threads do not survive a fork: the parent's heart does not beat here. The old value belongs to the parent.
         let old = std::mem::replace(self, Lease::beating(self.path.clone(), holder));
@@ -206,6 +208,7 @@ fn modified(path: &Path) -> Result<Option<SystemTime>, Error> {
 /// Moves a dead lease away; only one of several can. If another took it in the meantime, its lease is put back.
 fn break_lease(path: &Path, dead: &Holder) -> Result<(), Error> {
     let away = unique(path, &Holder::me()?);
+    failpoint::step();
     match fs::rename(path, &away) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         other => other.map_err(Error::io("break the lease", path))?,
@@ -224,9 +227,11 @@ fn write_new(path: &Path, holder: &Holder) -> Result<bool, Error> {
         .mode(0o600)
         .open(path);
     match file {
-        Ok(mut file) => {
+        Ok(file) => {
             let text = serde_json::to_vec(holder).map_err(|error| Error::io("write", path)(error.into()))?;
-            file.write_all(&text).map_err(Error::io("write", path))?;
+            Stepped(&file)
+                .write_all(&text)
+                .map_err(Error::io("write", path))?;
             Ok(true)
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),

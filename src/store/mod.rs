@@ -2,7 +2,7 @@
 
 pub mod digest;
 mod error;
-mod failpoint;
+pub(crate) mod failpoint;
 mod lease;
 pub mod lock;
 mod medium;

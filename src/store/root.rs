@@ -225,6 +225,7 @@ fn is_mine(dir: &Path) -> bool {
 }
 
 fn create_dirs(path: &Path) -> Result<(), Error> {
+    super::failpoint::step();
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::failpoint::Stepped;
 use super::lock::{self, Attempt, Lock, Mode};
 use super::{Error, failpoint};
 
@@ -88,8 +89,7 @@ impl Drop for Aside {
 /// Writes a whole small file at `path`, by way of the directory `aside` on the same filesystem.
 pub fn replace(aside: &Path, path: &Path, bytes: &[u8], durability: Durability) -> Result<(), Error> {
     let new = Aside::create(aside)?;
-    failpoint::step();
-    new.file()
+    Stepped(new.file())
         .write_all(bytes)
         .map_err(Error::io("write", new.path()))?;
     new.commit(path, durability)

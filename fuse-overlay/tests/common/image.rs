@@ -96,8 +96,8 @@ pub fn store(layers: &[Layer], dir: &Path) {
         let tar = File::create(dir.join(format!("{number}.tar"))).unwrap();
         layer::store(
             &mut layer.bytes().as_slice(),
-            &tar,
-            &File::create(&index).unwrap(),
+            &mut &tar,
+            &mut File::create(&index).unwrap(),
         )
         .unwrap();
         views.push(view(&index));

@@ -6,6 +6,7 @@ use super::remove::familiar;
 use super::{now, uses};
 use crate::cli::output::{human_size, put};
 use crate::cli::report::Failure;
+use crate::containers::record;
 use crate::images::list::Filters;
 use crate::images::names::References;
 use crate::images::prune::{Which, prune};
@@ -43,7 +44,8 @@ impl Prune {
             return Err(Failure::new("image prune has been cancelled"));
         }
         let filters = Filters::parse(&self.filter, &References::load(store)?, now())?;
-        let pruned = prune(store, which, &filters, &|| uses(store))?;
+        let mut pruned = prune(store, which, &filters, &|| uses(store))?;
+        pruned.bytes += record::remove_orphans(store)?;
         let mut text = String::new();
         if !pruned.removed.is_empty() {
             text.push_str("Deleted Images:\n");

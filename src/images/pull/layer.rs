@@ -15,6 +15,7 @@ use super::pipe::pipe;
 use super::{LayerEvent, Progress, PullError};
 use crate::images::layers;
 use crate::images::manifest::Descriptor;
+use crate::store::failpoint::Stepped;
 use crate::store::write::replace;
 use crate::store::{self, Digest, Durability, Mode, Store};
 
@@ -100,7 +101,7 @@ impl Incoming<'_> {
         std::thread::scope(|stages| {
             stages.spawn(move || to_inflate.fill(source));
             stages.spawn(move || to_store.fill(Inflated::Waiting(compressed)));
-            let stored = layer::store(&mut plain, tar, index);
+            let stored = layer::store(&mut plain, &mut Stepped(tar), &mut Stepped(index));
             // Dropped before the scope waits: the stages before then find nobody to fill for, and end.
             drop(plain);
             stored
