@@ -115,6 +115,55 @@ fn a_detached_container_runs_until_it_is_stopped() {
 }
 
 #[test]
+fn a_damaged_record_hides_no_other_and_can_be_removed() {
+    let (bryo, image) = busybox();
+    let bad = bryo.ok(["create", "--name", "bad", &image, "true"]);
+    bryo.ok(["create", "--name", "good", &image, "true"]);
+    let record = bryo
+        .state()
+        .join("containers")
+        .join(bad.trim())
+        .join("record.json");
+    std::fs::write(&record, "{").unwrap();
+    assert_eq!(bryo.ok(["ps", "-a", "--format", "{{.Names}}"]), "good\n");
+    bryo.ok(["image", "prune", "-f"]);
+    assert_eq!(bryo.ok(["rm", "bad"]), "bad\n");
+    assert!(!record.parent().unwrap().exists());
+    bryo.ok(["create", "--name", "bad", &image, "true"]);
+}
+
+#[test]
+fn a_container_created_with_rm_stays_until_it_has_run() {
+    let (bryo, image) = busybox();
+    bryo.ok(["create", "--rm", "--name", "once", &image, "echo", "ran"]);
+    assert_eq!(bryo.ok(["ps", "-a", "--format", "{{.Names}}"]), "once\n");
+    assert_eq!(field(&bryo, "once", "{{.HostConfig.AutoRemove}}"), "true");
+    assert_eq!(bryo.ok(["start", "-a", "once"]), "ran\n");
+    assert_eq!(bryo.ok(["ps", "-aq"]), "");
+}
+
+#[test]
+fn a_server_killed_under_rm_is_told() {
+    let (bryo, image) = busybox();
+    let mut run = bryo.command(["run", "--rm", "--name", "blind", &image, "sleep", "1000"]);
+    let tool = run.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let running = || bryo.ok(["ps", "--format", "{{.Names}}"]) == "blind\n";
+    until("its start", running);
+    kill(process(&bryo, "blind", "FilesystemPid"), Signal::SIGKILL).unwrap();
+    let done = tool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("filesystem server was killed"), "{said}");
+    assert_eq!(done.status.code(), Some(137));
+    // A container that is killed itself is not blamed on its server.
+    bryo.ok(["run", "-d", "--name", "shot", &image, "sleep", "1000"]);
+    bryo.ok(["kill", "shot"]);
+    assert_eq!(
+        field(&bryo, "shot", "{{.State.ExitCode}} {{.State.Error}}"),
+        "137"
+    );
+}
+
+#[test]
 fn create_then_start() {
     let (bryo, image) = busybox();
     let id = bryo.ok(["create", "--name", "later", &image, "echo", "now"]);

@@ -304,10 +304,13 @@ pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
 pub fn start(store: &Store, made: Made, attach: Attach) -> Result<Supervisor, Error> {
     let terminal = made.has_terminal();
     let Made {
-        held,
+        mut held,
         mut spec,
         lower,
     } = made;
+    if held.record.afterwards == Afterwards::RemoveOnceRun {
+        held.record.afterwards = Afterwards::Remove;
+    }
     if terminal {
         set_size(&mut spec);
     }
@@ -434,8 +437,11 @@ pub enum Force {
 pub fn remove(store: &Store, id: &str, force: Force) -> Result<(), Error> {
     // Each round ends a run; somebody may start it again in between.
     for _ in 0..8 {
-        let Some(record) = record::read(store, id)? else {
-            return Ok(());
+        let record = match record::read(store, id) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(()),
+            Err(Error::Json { .. }) => return record::remove_damaged(store, id),
+            Err(error) => return Err(error),
         };
         if matches!(record.life, Life::Running { .. }) {
             if force == Force::No {

@@ -6,10 +6,14 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::Spec;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, names};
@@ -46,6 +50,27 @@ impl Process {
             .parse()
             .ok()?;
         Some(Process { pid, start })
+    }
+
+    /// Returns when it has ended: by itself within `patience`, else killed.
+    fn end(&self, patience: Duration) {
+        let Some(pidfd) = Pid::from_raw(self.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+        else {
+            return;
+        };
+        // The descriptor holds one process; only now is it sure to be the one meant.
+        if !self.lives() {
+            return;
+        }
+        let ended = |patience| {
+            let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+            poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0)
+        };
+        if !ended(patience) {
+            // It may have ended in between. One that no signal ends waits in the kernel, and so would we: bounded.
+            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            ended(SERVER_PATIENCE);
+        }
     }
 
     /// Does it still run?
@@ -90,8 +115,10 @@ pub enum Life {
 pub enum Afterwards {
     /// It stays until `rm`.
     Keep,
-    /// `--rm`.
+    /// `run --rm`.
     Remove,
+    /// `create --rm`: it stays until it has run once.
+    RemoveOnceRun,
 }
 
 /// What the flags said beyond the Spec; `inspect` and `start` need it.
@@ -176,7 +203,7 @@ impl Record {
     /// Nobody wants `--rm` containers after a power cut, so nothing waits for the disk on their behalf.
     fn durability(&self) -> Durability {
         match self.afterwards {
-            Afterwards::Keep => Durability::Durable,
+            Afterwards::Keep | Afterwards::RemoveOnceRun => Durability::Durable,
             Afterwards::Remove => Durability::Volatile,
         }
     }
@@ -311,6 +338,16 @@ impl Held {
         remove_directory(&self.directory, self.lock).map_err(io(&self.directory))
     }
 
+    /// For whoever is about to fork.
+    pub fn still(&mut self) {
+        self.lock.still();
+    }
+
+    /// For the supervisor after its last fork.
+    pub fn beat(&mut self) {
+        self.lock.beat();
+    }
+
     /// For the tool after it forked the supervisor, which holds the container from then on.
     pub fn leave(self) {
         self.lock.leave();
@@ -372,7 +409,7 @@ pub fn remove_orphans(store: &Store) -> Result<u64, Error> {
     let mut freed = 0;
     for id in ids(store)? {
         let directory = store.container(&id);
-        if directory.join("record.json").exists() {
+        if has_record(&directory) {
             continue;
         }
         let lock = match Lock::try_acquire(&directory.join("lock"), Mode::Exclusive) {
@@ -383,7 +420,7 @@ pub fn remove_orphans(store: &Store) -> Result<u64, Error> {
             Err(error) => return Err(error.into()),
         };
         // Under the lock once more: it may have been made meanwhile.
-        if directory.join("record.json").exists() {
+        if has_record(&directory) {
             continue;
         }
         let io = |source| Error::Io {
@@ -399,6 +436,11 @@ pub fn remove_orphans(store: &Store) -> Result<u64, Error> {
         remove_directory(&directory, lock).map_err(io)?;
     }
     Ok(freed)
+}
+
+/// An empty one is none: so a loss of power leaves that of a container of `--rm`, which is not flushed.
+fn has_record(directory: &Path) -> bool {
+    fs::metadata(directory.join("record.json")).is_ok_and(|found| found.len() > 0)
 }
 
 fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
@@ -556,6 +598,9 @@ pub fn read(store: &Store, id: &str) -> Result<Option<Record>, Error> {
     }
 }
 
+/// How long a server may take to sync when its supervisor was killed. Killed then, it loses nothing but that sync.
+const SERVER_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The record under the lock: nobody is beside the container, so it does not run.
 fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> {
     let Some(record) = load(store, id)? else {
@@ -571,7 +616,17 @@ fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> 
         held.remove()?;
         return Ok(None);
     }
-    if let Life::Running { started, .. } = &held.record.life {
+    if let Life::Running {
+        started,
+        init,
+        server,
+        ..
+    } = &held.record.life
+    {
+        // Both end by themselves when the supervisor does, the server after it has synced; until then the writable
+        // layer is in use.
+        server.end(SERVER_PATIENCE);
+        init.end(Duration::ZERO);
         let (started, error) = (started.clone(), "the supervisor was killed".into());
         held.set_life(Life::Exited {
             code: KILLED,
@@ -616,10 +671,44 @@ fn load(store: &Store, id: &str) -> Result<Option<Record>, Error> {
 pub fn all(store: &Store) -> Result<Vec<Record>, Error> {
     let mut records = Vec::new();
     for id in ids(store)? {
-        records.extend(read(store, &id)?);
+        match read(store, &id) {
+            Ok(record) => records.extend(record),
+            // One damaged record must not hide all others, nor keep images from being removed.
+            Err(error @ (Error::Json { .. } | Error::Newer { .. })) => {
+                tracing::warn!("container {id} is passed over: {}", chain(&error));
+            }
+            Err(error) => return Err(error),
+        }
     }
     records.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
     Ok(records)
+}
+
+/// Removes a container whose record cannot be read, with all it holds.
+///
+/// # Errors
+/// [`Error::Running`] if somebody holds it; or something cannot be removed.
+pub fn remove_damaged(store: &Store, id: &str) -> Result<(), Error> {
+    let directory = store.container(id);
+    let Attempt::Taken(lock) = Lock::attempt_existing(&directory.join("lock"), Mode::Exclusive)? else {
+        return Err(Error::Running(id.into()));
+    };
+    failpoint::step();
+    let io = |source| Error::Io {
+        action: "remove",
+        path: directory.clone(),
+        source,
+    };
+    fs::remove_file(directory.join("record.json"))
+        .or_else(ignore_missing)
+        .map_err(io)?;
+    remove_directory(&directory, lock).map_err(io)
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &Error) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Takes a container that nobody moves, to start or remove it. `None`: someone holds it, so it runs or is about to.

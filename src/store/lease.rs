@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::AT_FDCWD;
@@ -31,7 +32,14 @@ const DEAD_AFTER: Duration = Duration::from_secs(90);
 pub(super) struct Lease {
     path: PathBuf,
     holder: Holder,
+    /// The thread that touches it; none around a fork, which only a process with one thread may do.
+    heart: Option<Heart>,
+}
+
+#[derive(Debug)]
+struct Heart {
     stop: Arc<Stop>,
+    thread: JoinHandle<()>,
 }
 
 #[derive(Debug, Default)]
@@ -67,13 +75,23 @@ impl Lease {
                 return Ok(None);
             }
         }
-        Ok(Some(Lease::beating(path.to_owned(), holder)))
+        let mut lease = Lease {
+            path: path.to_owned(),
+            holder,
+            heart: None,
+        };
+        lease.beat();
+        Ok(Some(lease))
     }
 
-    fn beating(path: PathBuf, holder: Holder) -> Lease {
+    /// Touches the lease from now on, in a thread.
+    pub(super) fn beat(&mut self) {
+        if self.heart.is_some() {
+            return;
+        }
         let stop = Arc::new(Stop::default());
-        std::thread::spawn({
-            let (path, stop) = (path.clone(), stop.clone());
+        let thread = std::thread::spawn({
+            let (path, stop) = (self.path.clone(), stop.clone());
             move || {
                 let mut stopped = stop.stopped.lock();
                 while !*stopped {
@@ -85,37 +103,40 @@ impl Lease {
                 }
             }
         });
-        Lease { path, holder, stop }
+        self.heart = Some(Heart { stop, thread });
     }
 
-    /// Puts this process, a forked child, in the holder's place.
+    /// Ends the thread. The lease is believed for [`DEAD_AFTER`] from its last touch, far longer than a start takes.
+    pub(super) fn still(&mut self) {
+        if let Some(Heart { stop, thread }) = self.heart.take() {
+            *stop.stopped.lock() = true;
+            stop.changed.notify_all();
+            // A panic there is of no consequence here.
+            let _ = thread.join();
+        }
+    }
+
+    /// Puts this process, a forked child of a holder that was [`Lease::still`], in the holder's place; still, too.
     pub(super) fn take_over(&mut self) -> Result<(), Error> {
         let holder = Holder::me()?;
         let aside = unique(&self.path, &holder);
         write_new(&aside, &holder)?;
         failpoint::step();
         fs::rename(&aside, &self.path).map_err(Error::io("take over", &self.path))?;
-        // Threads do not survive a fork: the parent's heart does not beat here. The old value belongs to the parent.
-        let old = std::mem::replace(self, Lease::beating(self.path.clone(), holder));
-        std::mem::forget(old);
+        self.holder = holder;
         Ok(())
     }
 
     /// Ends the heartbeat and lets the file stand for a child that takes over.
-    pub(super) fn leave(self) {
-        self.stop();
+    pub(super) fn leave(mut self) {
+        self.still();
         std::mem::forget(self);
-    }
-
-    fn stop(&self) {
-        *self.stop.stopped.lock() = true;
-        self.stop.changed.notify_all();
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.stop();
+        self.still();
         // Best effort: one that stays is dead once this process is.
         if Holder::read(&self.path).is_ok_and(|found| found.as_ref() == Some(&self.holder)) {
             let _ = fs::remove_file(&self.path);

@@ -91,6 +91,20 @@ impl Lock {
         &self.file
     }
 
+    /// Called before a fork, which only a process with one thread may do. Only a lease needs it.
+    pub fn still(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            lease.still();
+        }
+    }
+
+    /// Called after the last fork of a process that goes on holding the lock. Only a lease needs it.
+    pub fn beat(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            lease.beat();
+        }
+    }
+
     /// Called by a forked child that goes on holding the lock after its parent. Only a lease needs it.
     pub fn take_over(&mut self) -> Result<(), Error> {
         self.lease.as_mut().map_or(Ok(()), Lease::take_over)

@@ -130,7 +130,7 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
     json!({
         "Binds": settings.binds,
         "NetworkMode": settings.network,
-        "AutoRemove": record.afterwards == record::Afterwards::Remove,
+        "AutoRemove": record.afterwards != record::Afterwards::Keep,
         "CapAdd": added,
         "CapDrop": dropped,
         "Privileged": settings.privileged,

@@ -205,7 +205,7 @@ impl Run {
 impl Create {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
         let afterwards = if self.rm {
-            Afterwards::Remove
+            Afterwards::RemoveOnceRun
         } else {
             Afterwards::Keep
         };

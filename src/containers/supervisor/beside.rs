@@ -11,7 +11,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::Start;
 use super::protocol::{Notice, Order};
-use super::server::Server;
+use super::server::{Finish, Server};
 use super::stdio::{self, Attach, Relay};
 use crate::containers::record::{self, Afterwards, Held, Life, Process};
 use crate::containers::runtime::channel::Channel;
@@ -87,6 +87,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         })
     });
     let Some((mut held, tool)) = mine else { return 125 };
+    held.beat();
     let container = Container {
         plan,
         host,
@@ -134,7 +135,7 @@ fn tell(tool: &Channel, notice: &Notice) -> nix::Result<()> {
 /// Records the end, or removes the container.
 fn settle(mut held: Held, life: Life) -> Result<(), crate::containers::Error> {
     match held.record.afterwards {
-        Afterwards::Keep => held.set_life(life),
+        Afterwards::Keep | Afterwards::RemoveOnceRun => held.set_life(life),
         Afterwards::Remove => held.remove(),
     }
 }
@@ -211,13 +212,19 @@ fn stay(held: &mut Held, running: Running, tool: &Channel) -> (Life, Notice) {
     let mut code = reap(&init);
     relay.drain();
     let mut error = String::new();
-    if server.is_dead() && held.record.afterwards == Afterwards::Keep && code == 137 {
-        error = "the filesystem server was killed".into();
-        trouble.get_or_insert_with(|| error.clone());
+    if let Some(how) = server.lost() {
+        error = format!("the filesystem server {how}, and the container with it");
     }
     match held.record.afterwards {
-        Afterwards::Keep => server.finish(),
+        Afterwards::Keep | Afterwards::RemoveOnceRun => {
+            if server.finish() == Finish::Failed && error.is_empty() {
+                error = "what the container wrote last could not be written to the disk".into();
+            }
+        }
         Afterwards::Remove => server.kill(),
+    }
+    if !error.is_empty() {
+        trouble.get_or_insert_with(|| error.clone());
     }
     code = code.clamp(0, 255);
     let life = Life::Exited {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use fuse_overlay::fuse::{IdMap, serve};
 use fuse_overlay::union::{Limits, Lower, Tree};
-use nix::sys::wait::waitpid;
+use nix::sys::signal::Signal as NixSignal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -33,6 +34,17 @@ pub(super) struct Server {
 struct Shared {
     devices: Vec<OwnedFd>,
     init: Option<OwnedFd>,
+    /// How it died while somebody needed it.
+    lost: Option<String>,
+}
+
+/// How a server's life ended that was not ended from outside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finish {
+    /// The mount went away, and everything is on the disk.
+    Synced,
+    /// Otherwise.
+    Failed,
 }
 
 /// Why there is no server.
@@ -102,6 +114,8 @@ impl Server {
         std::thread::Builder::new().name("watch".into()).spawn(move || {
             stdio::wait_readable(pidfd.as_fd());
             let mut shared = shared.lock();
+            // Its end by itself, when the mount is gone, is no loss.
+            shared.lost = death(&pidfd);
             shared.devices.clear();
             if let Some(init) = &shared.init {
                 // It may have ended already, which is what is wanted.
@@ -131,17 +145,36 @@ impl Server {
         stdio::is_readable(self.pidfd.as_fd())
     }
 
+    /// How it died before the container did, if it did.
+    pub(super) fn lost(&self) -> Option<String> {
+        self.shared.lock().lost.clone()
+    }
+
     /// Waits for its end, which follows the container's: it makes everything durable first.
-    pub(super) fn finish(self) {
-        // Only fails if it was reaped, and nobody else reaps.
-        let _ = waitpid(Pid::from_raw(self.process.pid), None);
+    pub(super) fn finish(self) -> Finish {
+        match waitpid(Pid::from_raw(self.process.pid), None) {
+            Ok(WaitStatus::Exited(_, 0)) => Finish::Synced,
+            // Nobody else reaps, so it is no error of waiting.
+            _ => Finish::Failed,
+        }
     }
 
     /// Ends it at once: nothing of the writable layer is wanted.
     pub(super) fn kill(self) {
         // It may be dead; then it is only reaped.
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-        self.finish();
+        let (Finish::Synced | Finish::Failed) = self.finish();
+    }
+}
+
+/// How a dead child died, without reaping it; `None` if it ended by itself, or is reaped already.
+fn death(pidfd: &OwnedFd) -> Option<String> {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    match waitid(Id::PIDFd(pidfd.as_fd()), flags) {
+        Ok(WaitStatus::Signaled(_, NixSignal::SIGKILL, _)) => Some("was killed".into()),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Some(format!("died of {signal}")),
+        Ok(WaitStatus::Exited(_, code)) if code != 0 => Some(format!("failed (code {code})")),
+        _ => None,
     }
 }
 

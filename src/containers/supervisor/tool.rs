@@ -66,7 +66,8 @@ pub enum Ending {
 ///
 /// # Errors
 /// No process can be made.
-pub fn start(start: Start) -> io::Result<Supervisor> {
+pub fn start(mut start: Start) -> io::Result<Supervisor> {
+    start.held.still();
     let (terminal, attach) = (start.terminal, start.attach);
     let (ours, theirs) = Channel::pair()?;
     let passed = passed_signals();
