@@ -71,14 +71,21 @@ fn diff_ids(image: &str) -> BTreeSet<String> {
 /// Pulls `image` from a registry that answers so; expects exit code 1, one line, and an empty store.
 #[track_caller]
 fn refused(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> String {
+    refused_by_name("image", answer)
+}
+
+/// The same for `image:TAG` or `image@DIGEST`.
+#[track_caller]
+fn refused_by_name(name: &str, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> String {
     let (bryo, registry) = (Bryo::new(), Hostile::serve(answer));
-    let line = bryo.fails(1, ["pull", &format!("{}/image", registry.address())]);
+    let line = bryo.fails(1, ["pull", &format!("{}/{name}", registry.address())]);
     assert!(
         line.starts_with("bryo: ") && line.trim_end().lines().count() == 1,
         "{line}"
     );
     assert_eq!(layers(&bryo), BTreeSet::new());
     assert!(!bryo.root().join("references.json").exists());
+    assert_eq!(fs::read_dir(bryo.root().join("blobs/sha256")).unwrap().count(), 0);
     line
 }
 
@@ -336,6 +343,66 @@ fn content_that_is_not_what_its_name_says_is_refused() {
     );
     let both = r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#;
     assert!(refused(move |_| Answer::new(200, both)).contains("ambiguous"));
+}
+
+#[test]
+fn a_manifest_of_other_bytes_than_its_digest_is_refused() {
+    let blobs = Blobs::small(10);
+    let other = [blobs.manifest.as_slice(), b"\n"].concat();
+    let (asked, found) = (digest(&blobs.manifest), digest(&other));
+    let line = refused_by_name(&format!("image@{asked}"), {
+        let mut blobs = blobs.clone();
+        blobs.manifest = other.clone();
+        move |request| blobs.answer(request)
+    });
+    assert!(
+        line.contains(&format!("image@{asked}: its digest is {found}")),
+        "{line}"
+    );
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [{
+        "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": asked, "size": blobs.manifest.len(),
+        "platform": {"architecture": "amd64", "os": "linux"},
+    }]});
+    let line = refused(move |request| match request.path.contains("/manifests/sha256:") {
+        true => Answer::new(200, other.clone()),
+        false if request.path.contains("/manifests/") => Answer::new(200, index.to_string()),
+        false => blobs.answer(request),
+    });
+    assert!(
+        line.contains(&format!("image@{asked}: its digest is {found}")),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_config_of_its_size_but_of_other_bytes_is_refused() {
+    let mut blobs = Blobs::small(10);
+    let (name, config) = blobs
+        .blobs
+        .iter_mut()
+        .find(|(_, blob)| blob.starts_with(b"{"))
+        .unwrap();
+    let wanted = name.clone();
+    // As good a config as the one before.
+    *config = String::from_utf8_lossy(config).replace("amd64", "arm64").into();
+    let line = refused(move |request| blobs.answer(request));
+    assert!(
+        line.contains(&format!("blob {wanted} has another content")),
+        "{line}"
+    );
+}
+
+#[test]
+fn an_uncompressed_layer_with_a_flipped_bit_is_refused_by_its_digest() {
+    let tar = tar("file", 100_000);
+    // Within the file's data: it is a good tar still.
+    let mut other = tar.clone();
+    other[50_000] ^= 1;
+    let found = digest(&other);
+    let blobs = Blobs::of(&[(tar.clone(), digest(&tar))]);
+    let line = refused(with_layer(blobs, move |_, _| Answer::new(200, other.clone())));
+    let wanted = format!("blob {} has another content: its digest is {found}", digest(&tar));
+    assert!(line.contains(&wanted), "{line}");
 }
 
 #[test]
