@@ -11,10 +11,12 @@ use sha2::{Digest, Sha256};
 /// A request as it came.
 #[derive(Debug, Clone)]
 pub struct Request {
+    pub method: String,
     /// With its query.
     pub path: String,
     /// Names in lower case.
     pub headers: HashMap<String, String>,
+    pub body: String,
 }
 
 impl Request {
@@ -137,7 +139,7 @@ impl Hostile {
     }
 }
 
-/// Reads a request's head. TLS is not spoken here: the connection is closed, as a plain registry does.
+/// Reads a request. TLS is not spoken here: the connection is closed, as a plain registry does.
 fn read(stream: &TcpStream) -> Option<Request> {
     let mut lines = BufReader::new(stream);
     let start = lines.fill_buf().ok()?.first().copied()?;
@@ -146,7 +148,8 @@ fn read(stream: &TcpStream) -> Option<Request> {
     }
     let mut line = String::new();
     lines.read_line(&mut line).ok()?;
-    let path = line.split(' ').nth(1)?.to_owned();
+    let mut words = line.split(' ');
+    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
     let mut headers = HashMap::new();
     loop {
         let mut line = String::new();
@@ -156,13 +159,19 @@ fn read(stream: &TcpStream) -> Option<Request> {
         };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
+    let mut body = String::new();
     if let Some(length) = headers
         .get("content-length")
         .and_then(|length| length.parse().ok())
     {
-        lines.take(length).read_to_end(&mut Vec::new()).ok()?;
+        lines.take(length).read_to_string(&mut body).ok()?;
     }
-    Some(Request { path, headers })
+    Some(Request {
+        method,
+        path,
+        headers,
+        body,
+    })
 }
 
 /// An image in memory, by its blobs.
