@@ -293,6 +293,11 @@ fn a_credential_helper_that_knows_nothing_or_is_missing_keeps_nobody_from_public
     let path = format!("{}:/usr/bin", locked.display());
     let done = Done::of(with_logins(&bryo, r#"{"credsStore": "missing"}"#, &image).env("PATH", path));
     assert!(done.status.success(), "{done}");
+    let line = format!(
+        "bryo: warning: docker-credential-missing is not installed: going on without a login for {}\n",
+        registry.address()
+    );
+    assert_eq!(done.stderr, line);
     assert_eq!(registry.seen("/token").len(), 2);
 }
 
