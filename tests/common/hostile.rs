@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -264,6 +265,24 @@ impl Blobs {
             .next()
             .and_then(|digest| self.blobs.get(digest));
         blob.map_or(Answer::new(404, ""), |blob| Answer::new(200, blob.clone()))
+    }
+
+    /// Writes an OCI image layout that holds it under `name`.
+    pub fn write_layout(&self, dir: &Path, name: &str) {
+        let blobs = dir.join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).expect("a directory");
+        let manifest = digest(&self.manifest);
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": [{
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": manifest, "size": self.manifest.len(),
+            "annotations": {"org.opencontainers.image.ref.name": name},
+        }]});
+        let all = self.blobs.iter().chain([(&manifest, &self.manifest)]);
+        for (digest, bytes) in all {
+            std::fs::write(blobs.join(digest.trim_start_matches("sha256:")), bytes).expect("a blob");
+        }
+        std::fs::write(dir.join("index.json"), index.to_string()).expect("the index");
+        std::fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).expect("the version");
     }
 
     /// Whether the request is for the first layer.
