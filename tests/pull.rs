@@ -425,6 +425,45 @@ fn layers_that_are_truncated_or_no_tar_are_refused() {
 fn a_manifest_without_end_is_not_read_to_its_end() {
     let line = refused(|_| Answer::new(200, vec![b' '; 1000]).claiming(100 << 20));
     assert!(line.contains("manifest of 104857600 bytes is larger"), "{line}");
+    // 100 MB and no word of it before: four megabytes and a byte are read.
+    let line = refused(|_| Answer::new(200, vec![b' '; 100 << 20]).without_length());
+    assert!(line.contains("manifest of 4194305 bytes is larger"), "{line}");
+}
+
+#[test]
+fn sizes_that_are_not_true_are_refused() {
+    const HUGE: u64 = 10 << 30;
+    let line = refused(with_layer(Blobs::small(10), |_, body| {
+        Answer::new(200, body).claiming(HUGE)
+    }));
+    assert!(
+        line.contains("10737418240 bytes instead of the") && line.contains("that the manifest says"),
+        "{line}"
+    );
+    let claims = |part: &'static str| {
+        let mut blobs = Blobs::small(10);
+        let mut manifest: serde_json::Value = serde_json::from_slice(&blobs.manifest).unwrap();
+        *manifest.pointer_mut(part).unwrap() = HUGE.into();
+        blobs.manifest = manifest.to_string().into();
+        refused(move |request| blobs.answer(request))
+    };
+    let line = claims("/layers/0/size");
+    assert!(
+        line.contains("bytes instead of the 10737418240 that the manifest says"),
+        "{line}"
+    );
+    let line = claims("/config/size");
+    assert!(line.contains("config of 10737418240 bytes is larger"), "{line}");
+}
+
+#[test]
+fn redirects_without_end_are_given_up() {
+    let registry = Hostile::serve(|request| Answer::new(307, "").header("Location", request.path.clone()));
+    let bryo = Bryo::new();
+    let line = bryo.fails(1, ["pull", &format!("{}/image", registry.address())]);
+    assert!(line.contains("too many redirects"), "{line}");
+    assert!(registry.seen("").len() < 15, "{}", registry.seen("").len());
+    assert_eq!(layers(&bryo), BTreeSet::new());
 }
 
 #[test]

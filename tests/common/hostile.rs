@@ -33,7 +33,7 @@ pub struct Answer {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
-    /// What Content-Length says; the body's own without.
+    /// What Content-Length says, if it is sent.
     claims: Option<u64>,
     /// How much of the body is sent before the connection is closed.
     sends: usize,
@@ -48,8 +48,8 @@ impl Answer {
         Answer {
             status,
             headers: Vec::new(),
+            claims: Some(body.len() as u64),
             body,
-            claims: None,
             sends,
             waits: Duration::ZERO,
         }
@@ -68,6 +68,11 @@ impl Answer {
         }
     }
 
+    /// No Content-Length: the body ends with the connection.
+    pub fn without_length(self) -> Answer {
+        Answer { claims: None, ..self }
+    }
+
     /// Closes the connection after so many bytes of the body.
     pub fn cut_after(self, bytes: usize) -> Answer {
         Answer { sends: bytes, ..self }
@@ -79,12 +84,10 @@ impl Answer {
     }
 
     fn write(&self, mut to: &TcpStream) -> std::io::Result<()> {
-        let length = self.claims.unwrap_or(self.body.len() as u64);
-        write!(
-            to,
-            "HTTP/1.1 {} X\r\nContent-Length: {length}\r\nConnection: close\r\n",
-            self.status
-        )?;
+        write!(to, "HTTP/1.1 {} X\r\nConnection: close\r\n", self.status)?;
+        if let Some(length) = self.claims {
+            write!(to, "Content-Length: {length}\r\n")?;
+        }
         for (name, value) in &self.headers {
             write!(to, "{name}: {value}\r\n")?;
         }
