@@ -58,7 +58,7 @@ build_tests() {
 }
 
 deny() {
-    command -v cargo-deny > /dev/null || cargo install --quiet --locked cargo-deny || return
+    command -v cargo-deny > /dev/null || cargo install --quiet --locked cargo-deny --version 0.20.2 || return
     cargo deny --log-level error check --hide-inclusion-graph licenses bans sources
 }
 advisories() {
@@ -81,7 +81,7 @@ static_and_small() {
 # The parsers of what comes from outside, a minute each, two at a time. The compiler's own switch lets the pinned
 # toolchain build them, so that no nightly is needed.
 fuzz() {
-    command -v cargo-fuzz > /dev/null || cargo install --quiet --locked cargo-fuzz || return
+    command -v cargo-fuzz > /dev/null || cargo install --quiet --locked cargo-fuzz --version 0.13.2 || return
     local seconds=${BRYO_FUZZ_SECONDS:-60} target corpus
     RUSTC_BOOTSTRAP=1 cargo fuzz build 2> "$logs/fuzz-build" || { tail -40 "$logs/fuzz-build"; return 1; }
     RUSTC_BOOTSTRAP=1 cargo fuzz list | xargs -P 2 -I{} bash -c '

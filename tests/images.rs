@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::path::PathBuf;
 
-use common::Bryo;
+use common::{Bryo, hostile};
 use serde_json::Value;
 
 /// A store with busybox of an archive, as `busybox:oci`.
@@ -181,7 +181,109 @@ fn a_damaged_config_does_not_keep_labels_from_being_listed() {
         .join("blobs/sha256")
         .join(id(&bryo).trim_start_matches("sha256:"));
     fs::write(config, "damaged").unwrap();
-    bryo.ok(["images", "--filter", "label=a"]);
+    for (args, wanted) in [
+        (["--filter", "label=a"], ""),
+        (["--format", "{{.Tag}} {{.Label \"a\"}}."], "oci .\n"),
+    ] {
+        let done = bryo.run(["images"].iter().chain(&args));
+        assert!(done.status.success() && done.stdout.ends_with(wanted), "{done}");
+        let said = done.stderr.trim_end();
+        assert!(
+            said.starts_with("bryo: warning: the image's labels cannot be read (")
+                && said.lines().count() == 1,
+            "{done}"
+        );
+    }
+}
+
+/// A store with images `localhost/NAME:1` made in these years with these labels.
+fn with_images(images: &[(&str, u32, Value)]) -> Bryo {
+    let bryo = Bryo::new();
+    for (name, year, labels) in images {
+        pull_made(&bryo, name, *year, labels);
+    }
+    bryo
+}
+
+/// Makes a layout and pulls it as `localhost/NAME:1`.
+fn pull_made(bryo: &Bryo, name: &str, year: u32, labels: &Value) {
+    let tar = hostile::tar("file", 10);
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "created": format!("{year}-07-01T00:00:00Z"),
+        "config": {"Labels": labels}, "rootfs": {"type": "layers", "diff_ids": [hostile::digest(&tar)]},
+    });
+    let layers = [(hostile::gzip(&tar), hostile::digest(&tar))];
+    let layout = bryo.scratch(name);
+    hostile::Blobs::with_config(config.to_string().into(), &layers).write_layout(&layout, "1");
+    bryo.ok(["pull", "-q", &format!("oci:{}", layout.display())]);
+}
+
+/// What `images` lists under `filters`, sorted.
+#[track_caller]
+fn listed(bryo: &Bryo, filters: &[&str]) -> Vec<String> {
+    let mut args = vec!["images", "--format", "{{.Repository}}"];
+    args.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
+    let shown = bryo.ok(args);
+    let mut names: Vec<_> = shown.lines().map(|line| line.replace("localhost/", "")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn filters_choose_by_label_and_by_date() {
+    use serde_json::json;
+    let bryo = with_images(&[
+        ("old", 2001, json!({"kind": "tool", "size": "small"})),
+        ("mid", 2011, json!({"kind": "tool", "size": "big"})),
+        ("new", 2021, json!({"kind": "base"})),
+    ]);
+    for (filters, wanted) in [
+        (&["label=kind"][..], &["mid", "new", "old"][..]),
+        (&["label=kind=tool"], &["mid", "old"]),
+        (&["label=kind=tool", "label=size=big"], &["mid"]),
+        (&["label!=size"], &["new"]),
+        (&["label!=kind=tool"], &["new"]),
+        (&["label=kind", "label!=size=small"], &["mid", "new"]),
+        (&["before=localhost/mid:1"], &["old"]),
+        (&["since=localhost/mid:1"], &["new"]),
+        (&["since=localhost/old:1", "before=localhost/new:1"], &["mid"]),
+        // Of several the narrowest counts, wherever it stands.
+        (&["since=localhost/mid:1", "since=localhost/old:1"], &["new"]),
+        (&["since=localhost/old:1", "since=localhost/mid:1"], &["new"]),
+        (&["before=localhost/mid:1", "before=localhost/new:1"], &["old"]),
+        (&["until=2015-01-01T00:00:00Z"], &["mid", "old"]),
+        (&["dangling=true"], &[]),
+        (&["dangling=false"], &["mid", "new", "old"]),
+    ] {
+        assert_eq!(listed(&bryo, filters), wanted, "{filters:?}");
+    }
+    // The name goes to another image; the one before has none.
+    pull_made(&bryo, "mid", 2012, &json!({"kind": "again"}));
+    assert_eq!(listed(&bryo, &["dangling=true"]), ["<none>"]);
+    assert_eq!(listed(&bryo, &["dangling=false"]), ["mid", "new", "old"]);
+    assert_eq!(listed(&bryo, &["dangling=true", "label=kind=tool"]), ["<none>"]);
+}
+
+#[test]
+fn a_prune_takes_what_its_filters_choose() {
+    use serde_json::json;
+    let bryo = with_images(&[
+        ("old", 2001, json!({"keep": "yes"})),
+        ("mid", 2011, json!({})),
+        ("new", 2021, json!({"scrap": "yes"})),
+    ]);
+    let prune = |filter: &str| bryo.ok(["image", "prune", "-af", "--filter", filter]);
+    prune("label=scrap=no");
+    assert_eq!(listed(&bryo, &[]), ["mid", "new", "old"]);
+    let pruned = prune("label=scrap");
+    assert!(pruned.contains("untagged: localhost/new:1\n"), "{pruned}");
+    assert_eq!(listed(&bryo, &[]), ["mid", "old"]);
+    prune("label!=keep");
+    assert_eq!(listed(&bryo, &[]), ["old"]);
+    prune("until=2000-01-01T00:00:00Z");
+    assert_eq!(listed(&bryo, &[]), ["old"]);
+    prune("until=2002-01-01T00:00:00Z");
+    assert_eq!(objects(&bryo), Vec::<PathBuf>::new());
 }
 
 #[test]

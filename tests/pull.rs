@@ -71,14 +71,21 @@ fn diff_ids(image: &str) -> BTreeSet<String> {
 /// Pulls `image` from a registry that answers so; expects exit code 1, one line, and an empty store.
 #[track_caller]
 fn refused(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> String {
+    refused_by_name("image", answer)
+}
+
+/// The same for `image:TAG` or `image@DIGEST`.
+#[track_caller]
+fn refused_by_name(name: &str, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> String {
     let (bryo, registry) = (Bryo::new(), Hostile::serve(answer));
-    let line = bryo.fails(1, ["pull", &format!("{}/image", registry.address())]);
+    let line = bryo.fails(1, ["pull", &format!("{}/{name}", registry.address())]);
     assert!(
         line.starts_with("bryo: ") && line.trim_end().lines().count() == 1,
         "{line}"
     );
     assert_eq!(layers(&bryo), BTreeSet::new());
     assert!(!bryo.root().join("references.json").exists());
+    assert_eq!(fs::read_dir(bryo.root().join("blobs/sha256")).unwrap().count(), 0);
     line
 }
 
@@ -339,6 +346,66 @@ fn content_that_is_not_what_its_name_says_is_refused() {
 }
 
 #[test]
+fn a_manifest_of_other_bytes_than_its_digest_is_refused() {
+    let blobs = Blobs::small(10);
+    let other = [blobs.manifest.as_slice(), b"\n"].concat();
+    let (asked, found) = (digest(&blobs.manifest), digest(&other));
+    let line = refused_by_name(&format!("image@{asked}"), {
+        let mut blobs = blobs.clone();
+        blobs.manifest = other.clone();
+        move |request| blobs.answer(request)
+    });
+    assert!(
+        line.contains(&format!("image@{asked}: its digest is {found}")),
+        "{line}"
+    );
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [{
+        "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": asked, "size": blobs.manifest.len(),
+        "platform": {"architecture": "amd64", "os": "linux"},
+    }]});
+    let line = refused(move |request| match request.path.contains("/manifests/sha256:") {
+        true => Answer::new(200, other.clone()),
+        false if request.path.contains("/manifests/") => Answer::new(200, index.to_string()),
+        false => blobs.answer(request),
+    });
+    assert!(
+        line.contains(&format!("image@{asked}: its digest is {found}")),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_config_of_its_size_but_of_other_bytes_is_refused() {
+    let mut blobs = Blobs::small(10);
+    let (name, config) = blobs
+        .blobs
+        .iter_mut()
+        .find(|(_, blob)| blob.starts_with(b"{"))
+        .unwrap();
+    let wanted = name.clone();
+    // As good a config as the one before.
+    *config = String::from_utf8_lossy(config).replace("amd64", "arm64").into();
+    let line = refused(move |request| blobs.answer(request));
+    assert!(
+        line.contains(&format!("blob {wanted} has another content")),
+        "{line}"
+    );
+}
+
+#[test]
+fn an_uncompressed_layer_with_a_flipped_bit_is_refused_by_its_digest() {
+    let tar = tar("file", 100_000);
+    // Within the file's data: it is a good tar still.
+    let mut other = tar.clone();
+    other[50_000] ^= 1;
+    let found = digest(&other);
+    let blobs = Blobs::of(&[(tar.clone(), digest(&tar))]);
+    let line = refused(with_layer(blobs, move |_, _| Answer::new(200, other.clone())));
+    let wanted = format!("blob {} has another content: its digest is {found}", digest(&tar));
+    assert!(line.contains(&wanted), "{line}");
+}
+
+#[test]
 fn layers_that_are_truncated_or_no_tar_are_refused() {
     let tar = tar("file", 100_000);
     let id = digest(&tar);
@@ -358,6 +425,45 @@ fn layers_that_are_truncated_or_no_tar_are_refused() {
 fn a_manifest_without_end_is_not_read_to_its_end() {
     let line = refused(|_| Answer::new(200, vec![b' '; 1000]).claiming(100 << 20));
     assert!(line.contains("manifest of 104857600 bytes is larger"), "{line}");
+    // 100 MB and no word of it before: four megabytes and a byte are read.
+    let line = refused(|_| Answer::new(200, vec![b' '; 100 << 20]).without_length());
+    assert!(line.contains("manifest of 4194305 bytes is larger"), "{line}");
+}
+
+#[test]
+fn sizes_that_are_not_true_are_refused() {
+    const HUGE: u64 = 10 << 30;
+    let line = refused(with_layer(Blobs::small(10), |_, body| {
+        Answer::new(200, body).claiming(HUGE)
+    }));
+    assert!(
+        line.contains("10737418240 bytes instead of the") && line.contains("that the manifest says"),
+        "{line}"
+    );
+    let claims = |part: &'static str| {
+        let mut blobs = Blobs::small(10);
+        let mut manifest: serde_json::Value = serde_json::from_slice(&blobs.manifest).unwrap();
+        *manifest.pointer_mut(part).unwrap() = HUGE.into();
+        blobs.manifest = manifest.to_string().into();
+        refused(move |request| blobs.answer(request))
+    };
+    let line = claims("/layers/0/size");
+    assert!(
+        line.contains("bytes instead of the 10737418240 that the manifest says"),
+        "{line}"
+    );
+    let line = claims("/config/size");
+    assert!(line.contains("config of 10737418240 bytes is larger"), "{line}");
+}
+
+#[test]
+fn redirects_without_end_are_given_up() {
+    let registry = Hostile::serve(|request| Answer::new(307, "").header("Location", request.path.clone()));
+    let bryo = Bryo::new();
+    let line = bryo.fails(1, ["pull", &format!("{}/image", registry.address())]);
+    assert!(line.contains("too many redirects"), "{line}");
+    assert!(registry.seen("").len() < 15, "{}", registry.seen("").len());
+    assert_eq!(layers(&bryo), BTreeSet::new());
 }
 
 #[test]
@@ -462,81 +568,6 @@ fn a_blob_that_breaks_off_is_begun_again_where_ranges_are_unknown() {
     assert!(broken_off(false).len() > 1);
 }
 
-/// Writes a login for `host` as `docker login` does, and gives the command that uses it.
-fn logged_in(bryo: &Bryo, host: &str, image: &str) -> Command {
-    fs::create_dir_all(bryo.dir()).unwrap();
-    let file = bryo.scratch("auth.json");
-    // user:secret
-    fs::write(
-        &file,
-        format!(r#"{{"auths": {{"{host}": {{"auth": "dXNlcjpzZWNyZXQ="}}}}}}"#),
-    )
-    .unwrap();
-    let mut command = bryo.command(["pull", "-q", image]);
-    command.env("REGISTRY_AUTH_FILE", file);
-    command
-}
-
-const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
-
-#[test]
-fn a_password_is_shown_to_its_registry_and_never_where_it_redirects() {
-    let blobs = Blobs::small(10);
-    let elsewhere = Hostile::serve({
-        let blobs = blobs.clone();
-        move |request| blobs.answer(request)
-    });
-    let target = elsewhere.address().to_owned();
-    let registry = Hostile::serve(move |request| match request.header("authorization") {
-        Some(BASIC) if blobs.is_layer(request) => {
-            Answer::new(307, "").header("Location", format!("http://{target}{}", request.path))
-        }
-        Some(BASIC) => blobs.answer(request),
-        _ => Answer::new(401, "").header("WWW-Authenticate", "Basic realm=\"x\""),
-    });
-    let bryo = Bryo::new();
-    let image = format!("{}/image", registry.address());
-    let done = Done::of(&mut logged_in(&bryo, registry.address(), &image));
-    assert!(done.status.success(), "{done}");
-    assert_eq!(elsewhere.seen("/blobs/").len(), 1);
-    assert!(
-        elsewhere
-            .seen("")
-            .iter()
-            .all(|request| request.header("authorization").is_none())
-    );
-
-    let done = Done::of(&mut logged_in(&Bryo::new(), "other.example", &image));
-    assert_eq!(done.status.code(), Some(1), "{done}");
-    assert!(
-        done.stderr.contains("pull access denied") && done.stderr.contains("no login is saved"),
-        "{done}"
-    );
-}
-
-#[test]
-fn where_a_redirect_leads_cannot_ask_for_the_login() {
-    let blobs = Blobs::small(10);
-    let thief = Hostile::serve(|_| Answer::new(200, r#"{"token": "t"}"#));
-    let realm = thief.address().to_owned();
-    let elsewhere = Hostile::serve(move |_| {
-        let challenge = format!("Bearer realm=\"http://{realm}/token\",service=\"s\"");
-        Answer::new(401, "").header("WWW-Authenticate", challenge)
-    });
-    let target = elsewhere.address().to_owned();
-    let registry = Hostile::serve(move |request| match blobs.is_layer(request) {
-        true => Answer::new(307, "").header("Location", format!("http://{target}{}", request.path)),
-        false => blobs.answer(request),
-    });
-    let bryo = Bryo::new();
-    let image = format!("{}/image", registry.address());
-    let done = Done::of(&mut logged_in(&bryo, registry.address(), &image));
-    assert_eq!(done.status.code(), Some(1), "{done}");
-    assert!(done.stderr.contains("pull access denied"), "{done}");
-    assert!(!elsewhere.seen("").is_empty());
-    assert!(thief.seen("").is_empty(), "{:?}", thief.seen(""));
-}
-
 #[test]
 fn an_image_whose_config_is_damaged_or_lost_is_repaired_by_a_pull() {
     let registry = Registry::shared();
@@ -554,61 +585,6 @@ fn an_image_whose_config_is_damaged_or_lost_is_repaired_by_a_pull() {
     fs::remove_file(&config).unwrap();
     bryo.ok(["pull", "-q", &image]);
     assert_eq!(fs::read(&config).unwrap(), whole);
-}
-
-#[test]
-fn a_login_that_is_refused_again_and_again_ends() {
-    let bryo = Bryo::new();
-    let registry = Hostile::serve(|_| Answer::new(401, "").header("WWW-Authenticate", "Basic realm=\"x\""));
-    let image = format!("{}/image", registry.address());
-    let done = Done::of(&mut logged_in(&bryo, registry.address(), &image));
-    assert_eq!(done.status.code(), Some(1), "{done}");
-    assert!(done.stderr.contains("pull access denied"), "{done}");
-    assert!(registry.seen("").len() < 5);
-}
-
-#[test]
-fn tokens_are_fetched_and_renewed_when_they_expire() {
-    let blobs = Blobs::small(10);
-    let tokens = AtomicUsize::new(0);
-    let address = std::sync::Arc::new(std::sync::OnceLock::<String>::new());
-    let realm = address.clone();
-    let registry = Hostile::serve(move |request| {
-        if request.path.starts_with("/token") {
-            assert!(
-                request.path.contains("scope=repository:image:pull"),
-                "{request:?}"
-            );
-            let number = tokens.fetch_add(1, Ordering::SeqCst) + 1;
-            return Answer::new(200, format!(r#"{{"token": "token-{number}"}}"#));
-        }
-        // The manifest takes the first token; later it has expired.
-        let good = if request.path.contains("/manifests/") {
-            "Bearer token-1"
-        } else {
-            "Bearer token-2"
-        };
-        if request.header("authorization") == Some(good) {
-            return blobs.answer(request);
-        }
-        let challenge = format!(
-            "Bearer realm=\"http://{}/token\",service=\"s\"",
-            realm.get().unwrap()
-        );
-        Answer::new(401, "").header("WWW-Authenticate", challenge)
-    });
-    address.set(registry.address().to_owned()).unwrap();
-    let image = format!("{}/image", registry.address());
-    let bryo = Bryo::new();
-    let done = Done::of(&mut logged_in(&bryo, registry.address(), &image));
-    assert!(done.status.success(), "{done}");
-    let asked = registry.seen("/token");
-    assert_eq!(asked.len(), 2);
-    assert!(
-        asked
-            .iter()
-            .all(|request| request.header("authorization") == Some(BASIC))
-    );
 }
 
 #[test]

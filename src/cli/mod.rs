@@ -1,6 +1,5 @@
 //! Which commands and flags exist? Each file a family of commands: flags → one call → print.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -8,6 +7,7 @@ use clap::Parser;
 mod containers;
 mod images;
 mod inspect;
+mod log;
 mod output;
 mod pull;
 mod report;
@@ -41,7 +41,7 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    start_log();
+    log::start();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if is_answer(&error) => {
@@ -63,21 +63,6 @@ pub fn main() -> ExitCode {
 /// Help or version was asked for; a family of commands alone (`bryo image`) asks for its help.
 fn is_answer(error: &clap::Error) -> bool {
     error.exit_code() == 0 || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-}
-
-/// `BRYO_LOG=debug` or `BRYO_LOG=bryo::images=trace` writes a log to stderr. Without it nothing is set up.
-fn start_log() {
-    let Some(filter) = std::env::var("BRYO_LOG").ok().filter(|filter| !filter.is_empty()) else {
-        return;
-    };
-    match tracing_subscriber::EnvFilter::try_new(&filter) {
-        Ok(filter) => tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal())
-            .init(),
-        Err(error) => eprintln!("bryo: BRYO_LOG is not understood, nothing is logged: {error}"),
-    }
 }
 
 #[cfg(test)]

@@ -157,12 +157,17 @@ fn chain(error: &(dyn Error + 'static)) -> String {
         }
         cause = error.source();
     }
+    printable_line(&line)
+}
+
+/// The text as one line without control characters.
+pub(super) fn printable_line(text: &str) -> String {
     let shown = |c: char| match c {
         '\n' => ' ',
         c if c.is_control() => '?',
         c => c,
     };
-    line.chars().map(shown).collect()
+    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Which images does a `--filter` choose? Docker's filters: dangling, reference, label, before, since, until.
 
+use std::collections::HashMap;
+
 use super::names::{Record, References};
 use super::reference::Reference;
 use super::{Error, Image, glob};
@@ -42,7 +44,7 @@ impl Filters {
                 "label" => filters.labels.push(label()),
                 "label!" => filters.not_labels.push(label()),
                 "before" => filters.not_after(created()?),
-                "since" => filters.since = Some(created()?),
+                "since" => filters.not_before(created()?),
                 "until" => filters.not_after(moment(value, now).ok_or_else(invalid)?),
                 _ => return Err(invalid()),
             }
@@ -52,6 +54,10 @@ impl Filters {
 
     fn not_after(&mut self, moment: i64) {
         self.before = Some(self.before.map_or(moment, |before| before.min(moment)));
+    }
+
+    fn not_before(&mut self, moment: i64) {
+        self.since = Some(self.since.map_or(moment, |since| since.max(moment)));
     }
 
     /// Adds a pattern that a name must match, as the argument of `images` is.
@@ -74,21 +80,10 @@ impl Filters {
         if self.labels.is_empty() && self.not_labels.is_empty() {
             return Ok(true);
         }
-        let image = match Image::load(store, record) {
-            Ok(image) => image,
-            // One damaged image neither hides the others nor is taken for what it may not be.
-            Err(error @ (Error::Blob { .. } | Error::Config { .. } | Error::Layers { .. })) => {
-                tracing::warn!(%error, id = %record.id, "passed over: its labels cannot be read");
-                return Ok(false);
-            }
-            Err(error) => return Err(error),
+        // One damaged image neither hides the others nor is taken for what it may not be.
+        let Some(labels) = labels(store, record)? else {
+            return Ok(false);
         };
-        let labels = image
-            .config
-            .config()
-            .as_ref()
-            .and_then(|config| config.labels().clone())
-            .unwrap_or_default();
         let has = |(name, value): &(String, Option<String>)| {
             labels
                 .get(name)
@@ -114,6 +109,23 @@ impl Filters {
             }
         }
         Ok(accepted)
+    }
+}
+
+/// The labels of an image's config. `None`, with a warning, if the config is lost or damaged: one such image does not
+/// keep the others from being listed.
+pub fn labels(store: &Store, record: &Record) -> Result<Option<HashMap<String, String>>, Error> {
+    match Image::load(store, record) {
+        Ok(image) => {
+            let config = image.config.config().as_ref();
+            let labels = config.and_then(|config| config.labels().clone());
+            Ok(Some(labels.unwrap_or_default()))
+        }
+        Err(error @ (Error::Blob { .. } | Error::Config { .. } | Error::Layers { .. })) => {
+            tracing::warn!(%error, id = %record.id, "the image's labels cannot be read");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,10 +12,12 @@ use sha2::{Digest, Sha256};
 /// A request as it came.
 #[derive(Debug, Clone)]
 pub struct Request {
+    pub method: String,
     /// With its query.
     pub path: String,
     /// Names in lower case.
     pub headers: HashMap<String, String>,
+    pub body: String,
 }
 
 impl Request {
@@ -30,7 +33,7 @@ pub struct Answer {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
-    /// What Content-Length says; the body's own without.
+    /// What Content-Length says, if it is sent.
     claims: Option<u64>,
     /// How much of the body is sent before the connection is closed.
     sends: usize,
@@ -45,8 +48,8 @@ impl Answer {
         Answer {
             status,
             headers: Vec::new(),
+            claims: Some(body.len() as u64),
             body,
-            claims: None,
             sends,
             waits: Duration::ZERO,
         }
@@ -65,6 +68,11 @@ impl Answer {
         }
     }
 
+    /// No Content-Length: the body ends with the connection.
+    pub fn without_length(self) -> Answer {
+        Answer { claims: None, ..self }
+    }
+
     /// Closes the connection after so many bytes of the body.
     pub fn cut_after(self, bytes: usize) -> Answer {
         Answer { sends: bytes, ..self }
@@ -76,12 +84,10 @@ impl Answer {
     }
 
     fn write(&self, mut to: &TcpStream) -> std::io::Result<()> {
-        let length = self.claims.unwrap_or(self.body.len() as u64);
-        write!(
-            to,
-            "HTTP/1.1 {} X\r\nContent-Length: {length}\r\nConnection: close\r\n",
-            self.status
-        )?;
+        write!(to, "HTTP/1.1 {} X\r\nConnection: close\r\n", self.status)?;
+        if let Some(length) = self.claims {
+            write!(to, "Content-Length: {length}\r\n")?;
+        }
         for (name, value) in &self.headers {
             write!(to, "{name}: {value}\r\n")?;
         }
@@ -137,7 +143,7 @@ impl Hostile {
     }
 }
 
-/// Reads a request's head. TLS is not spoken here: the connection is closed, as a plain registry does.
+/// Reads a request. TLS is not spoken here: the connection is closed, as a plain registry does.
 fn read(stream: &TcpStream) -> Option<Request> {
     let mut lines = BufReader::new(stream);
     let start = lines.fill_buf().ok()?.first().copied()?;
@@ -146,7 +152,8 @@ fn read(stream: &TcpStream) -> Option<Request> {
     }
     let mut line = String::new();
     lines.read_line(&mut line).ok()?;
-    let path = line.split(' ').nth(1)?.to_owned();
+    let mut words = line.split(' ');
+    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
     let mut headers = HashMap::new();
     loop {
         let mut line = String::new();
@@ -156,13 +163,19 @@ fn read(stream: &TcpStream) -> Option<Request> {
         };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
+    let mut body = String::new();
     if let Some(length) = headers
         .get("content-length")
         .and_then(|length| length.parse().ok())
     {
-        lines.take(length).read_to_end(&mut Vec::new()).ok()?;
+        lines.take(length).read_to_string(&mut body).ok()?;
     }
-    Some(Request { path, headers })
+    Some(Request {
+        method,
+        path,
+        headers,
+        body,
+    })
 }
 
 /// An image in memory, by its blobs.
@@ -255,6 +268,24 @@ impl Blobs {
             .next()
             .and_then(|digest| self.blobs.get(digest));
         blob.map_or(Answer::new(404, ""), |blob| Answer::new(200, blob.clone()))
+    }
+
+    /// Writes an OCI image layout that holds it under `name`.
+    pub fn write_layout(&self, dir: &Path, name: &str) {
+        let blobs = dir.join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).expect("a directory");
+        let manifest = digest(&self.manifest);
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": [{
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": manifest, "size": self.manifest.len(),
+            "annotations": {"org.opencontainers.image.ref.name": name},
+        }]});
+        let all = self.blobs.iter().chain([(&manifest, &self.manifest)]);
+        for (digest, bytes) in all {
+            std::fs::write(blobs.join(digest.trim_start_matches("sha256:")), bytes).expect("a blob");
+        }
+        std::fs::write(dir.join("index.json"), index.to_string()).expect("the index");
+        std::fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).expect("the version");
     }
 
     /// Whether the request is for the first layer.

@@ -1,14 +1,16 @@
 //! `images`: a row for each name of each image.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, json};
 
 use super::now;
 use crate::cli::output::{Listing, Row, human_duration, human_size, local_time, put, short_id};
 use crate::cli::report::Failure;
-use crate::images::list::Filters;
+use crate::images;
+use crate::images::list::{Filters, labels};
 use crate::images::names::{Record, References};
 use crate::images::reference::Reference;
-use crate::images::{self, Image};
 use crate::store::Store;
 
 /// Flags of `images`.
@@ -81,11 +83,14 @@ impl List {
             if !filters.accept(store, image)? {
                 continue;
             }
-            let labels = if wants_labels {
-                labels(store, image)?
-            } else {
-                Map::new()
+            let labels = match wants_labels {
+                true => labels(store, image)?.unwrap_or_default(),
+                false => HashMap::new(),
             };
+            let labels: Map<_, _> = labels
+                .into_iter()
+                .map(|(name, value)| (name, value.into()))
+                .collect();
             for name in self.names(image, &filters)? {
                 rows.push(Row {
                     fields: self.fields(image, &name, now),
@@ -180,18 +185,4 @@ impl List {
             .map(|(name, value)| (name.to_owned(), json!(value)))
             .collect()
     }
-}
-
-fn labels(store: &Store, image: &Record) -> Result<Map<String, serde_json::Value>, images::Error> {
-    let image = Image::load(store, image)?;
-    let labels = image
-        .config
-        .config()
-        .as_ref()
-        .and_then(|config| config.labels().clone());
-    Ok(labels
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(name, value)| (name, value.into()))
-        .collect())
 }

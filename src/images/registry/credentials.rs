@@ -239,8 +239,14 @@ fn ask(helper: &str, registry: &str) -> Result<Option<Credentials>, CredentialsE
         .spawn();
     let mut child = match child {
         Ok(child) => child,
-        // A config.json that came from another machine must not keep from public images.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        // A config.json that came from another machine must not keep from public images. A directory of PATH that may
+        // not be looked into makes "not found" into "permission denied".
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied
+            ) =>
+        {
             tracing::warn!(
                 "docker-credential-{helper} is not installed: going on without a login for {registry}"
             );
