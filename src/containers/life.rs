@@ -188,11 +188,13 @@ fn seccomp(request: &Request) -> Result<Option<LinuxSeccomp>, Error> {
         return Ok(None);
     };
     let text = read_file(path)?;
-    serde_json::from_str(&text)
+    // The file's groups are for those who have, or lack, a capability: what the container could ever gain decides.
+    let capabilities = request.confine.bounding_names()?;
+    runtime::seccomp::custom(&text, &capabilities)
         .map(Some)
-        .map_err(|source| Error::Json {
-            path: path.clone(),
-            source,
+        .map_err(|why| {
+            let path = path.clone();
+            SpecError::SeccompProfile { path, why }.into()
         })
 }
 

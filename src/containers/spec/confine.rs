@@ -133,6 +133,15 @@ impl Confine {
             .build()?)
     }
 
+    /// The bounding set by name (`CAP_CHOWN`), for what depends on it: the groups of a seccomp profile.
+    ///
+    /// # Errors
+    /// Refuses unknown names.
+    pub fn bounding_names(&self) -> Result<Vec<String>, SpecError> {
+        let bounding = self.bounding()?;
+        Ok(bounding.iter().map(|cap| format!("CAP_{cap}")).collect())
+    }
+
     /// Docker's rule: `ALL` first, single names after it, so `--cap-drop ALL --cap-add CHOWN` leaves CHOWN.
     fn bounding(&self) -> Result<HashSet<Capability>, SpecError> {
         let all = |list: &[String]| list.iter().any(|name| name.eq_ignore_ascii_case("all"));

@@ -130,6 +130,14 @@ pub enum SpecError {
          systempaths=unconfined, apparmor=unconfined, label=disable)"
     )]
     SecurityOpt(String),
+    /// The file of `--security-opt seccomp=FILE`.
+    #[error("seccomp profile {}: {why}", path.display())]
+    SeccompProfile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What in it cannot be read or done.
+        why: String,
+    },
     /// `--ulimit`.
     #[error("invalid ulimit {0:?}: expected NAME=SOFT[:HARD]")]
     Ulimit(String),

@@ -33,7 +33,9 @@ const ARCH: (TargetArch, &str) = (TargetArch::aarch64, "arm64");
 /// Says what cannot be read.
 pub fn custom(text: &str, capabilities: &[String]) -> Result<LinuxSeccomp, String> {
     let profile = Profile::parse(text)?.resolve(ARCH.1, |name| capabilities.iter().any(|has| has == name));
-    profile.rules()?; // refused here rather than at the start
+    // Refused here rather than at the start.
+    let unknown = |what: String| format!("{what} is not supported");
+    profile.rules().map_err(unknown)?;
     let text = serde_json::to_string(&profile).map_err(|error| error.to_string())?;
     serde_json::from_str(&text).map_err(|error| error.to_string())
 }
@@ -61,12 +63,6 @@ pub(super) fn programs(
 
 /// A Spec's list is a profile without conditions.
 fn of_spec(asked: &LinuxSeccomp) -> Result<Profile, PlanError> {
-    if asked.listener_path().is_some() {
-        return Err(PlanError::Unsupported("a seccomp listener".to_owned()));
-    }
-    if asked.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
-        return Err(PlanError::Unsupported("seccomp flags".to_owned()));
-    }
     let text = serde_json::to_string(asked).map_err(|error| invalid(&error.to_string()))?;
     Profile::parse(&text).map_err(|why| invalid(&format!("linux.seccomp: {why}")))
 }
@@ -145,6 +141,8 @@ mod tests {
             "{",
             r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#,
             r#"{"defaultAction":"X","syscalls":[]}"#,
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_LOG"]}"#,
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/agent"}"#,
         ] {
             assert!(custom(bad, &[]).is_err(), "{bad}");
         }

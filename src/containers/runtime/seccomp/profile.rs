@@ -33,6 +33,11 @@ pub(super) struct Profile {
     pub(super) default_errno_ret: Option<u32>,
     #[serde(default)]
     pub(super) syscalls: Vec<Group>,
+    /// What no filter here does: read to be refused.
+    #[serde(default, skip_serializing)]
+    flags: Option<Vec<String>>,
+    #[serde(default, skip_serializing)]
+    listener_path: Option<String>,
 }
 
 /// Calls that are treated alike.
@@ -101,6 +106,12 @@ impl Profile {
 
     /// The rules of a resolved profile.
     pub(super) fn rules(&self) -> Result<Filter, String> {
+        if self.listener_path.is_some() {
+            return Err("field listenerPath".to_owned());
+        }
+        if self.flags.as_ref().is_some_and(|flags| !flags.is_empty()) {
+            return Err("field flags".to_owned());
+        }
         let mut rules = Vec::new();
         for group in &self.syscalls {
             let arguments = group

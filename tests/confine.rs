@@ -1,0 +1,103 @@
+//! What may a container do? The flags that give and take rights, each by what a command inside can do then.
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+mod common;
+
+use common::{Bryo, Done};
+
+fn busybox() -> (Bryo, String) {
+    Bryo::with_image("busybox")
+}
+
+/// Runs a shell script with these flags.
+fn with(bryo: &Bryo, image: &str, flags: &[&str], script: &str) -> Done {
+    let mut words = vec!["run", "--rm"];
+    words.extend(flags);
+    words.extend([image, "sh", "-c", script]);
+    bryo.run(words)
+}
+
+/// A group of Docker's profile for those who have CAP_SYS_ADMIN is no group for all: the profile's own file gives what
+/// the default gives.
+#[test]
+fn a_seccomp_profiles_conditions_hold() {
+    let (bryo, image) = busybox();
+    let profile = concat!(
+        "seccomp=",
+        env!("CARGO_MANIFEST_DIR"),
+        "/src/containers/runtime/seccomp/default.json"
+    );
+    let script = "unshare -U true; chroot / echo chroot works";
+    let done = with(&bryo, &image, &["--security-opt", profile], script);
+    assert_eq!(done.stdout, "chroot works\n", "{done}");
+    assert!(done.stderr.contains("Operation not permitted"), "{done}");
+    let more = ["--security-opt", profile, "--cap-add", "SYS_ADMIN"];
+    let done = with(&bryo, &image, &more, "unshare -U echo made");
+    assert_eq!(done.stdout, "made\n", "{done}");
+}
+
+#[test]
+fn security_options_do_what_they_say() {
+    let (bryo, image) = busybox();
+    let status = "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status; unshare -U echo made 2> /dev/null";
+    for (option, expected) in [
+        ("no-new-privileges", "NoNewPrivs:\t1\nSeccomp:\t2\n"),
+        ("no-new-privileges=false", "NoNewPrivs:\t0\nSeccomp:\t2\n"),
+        ("seccomp=builtin", "NoNewPrivs:\t0\nSeccomp:\t2\n"),
+        ("seccomp=unconfined", "NoNewPrivs:\t0\nSeccomp:\t0\nmade\n"),
+    ] {
+        let done = with(&bryo, &image, &["--security-opt", option], status);
+        assert_eq!(done.stdout, expected, "{done}");
+    }
+    let count = "grep -c ' /proc/sys ' /proc/mounts";
+    for (flags, mounts) in [
+        (&[][..], "1\n"),
+        (&["--security-opt", "systempaths=unconfined"], "0\n"),
+    ] {
+        let done = with(&bryo, &image, flags, count);
+        assert_eq!(done.stdout, mounts, "{done}");
+    }
+
+    let file = bryo.scratch("no-mkdir.json");
+    let option = format!("seccomp={}", file.display());
+    let refuses = r#"{"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}"#;
+    std::fs::write(&file, refuses).unwrap();
+    let done = with(
+        &bryo,
+        &image,
+        &["--security-opt", &option],
+        "mkdir /x; touch /y && echo made",
+    );
+    assert_eq!(done.stdout, "made\n", "{done}");
+    assert!(done.stderr.contains("No space left on device"), "{done}");
+}
+
+#[test]
+fn a_profile_that_cannot_be_kept_stops_the_start() {
+    let (bryo, image) = busybox();
+    let file = bryo.scratch("bad.json");
+    let option = format!("seccomp={}", file.display());
+    for (text, why) in [
+        ("{", "EOF"),
+        (r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#, "SCMP_ACT_NOTIFY"),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG"]}"#,
+            "flags",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let message = bryo.fails(125, ["run", "--rm", "--security-opt", &option, &image, "true"]);
+        assert!(
+            message.contains("bad.json") && message.contains(why) && message.lines().count() == 1,
+            "{message}"
+        );
+    }
+    std::fs::remove_file(&file).unwrap();
+    let message = bryo.fails(125, ["run", "--rm", "--security-opt", &option, &image, "true"]);
+    assert!(
+        message.contains("bad.json") && message.contains("No such file"),
+        "{message}"
+    );
+    assert_eq!(bryo.ok(["ps", "-aq"]), "");
+}
