@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What takes longer than tests may: fuzzing for an hour, and every test again and again under load, as CI never sees it.
+# What takes longer than tests may: fuzzing for an hour, a thousand kills of tool, supervisor and server, and every test
+# again and again under load, as CI never sees it.
 # Run as root, like scripts/test.sh, which must have passed before. Prints dated lines; ends at the first failure.
 #
 #   scripts/soak.sh [HOURS]    default 2
@@ -14,6 +15,9 @@ say "soak for $hours h, $(git rev-parse --short HEAD), $(uname -r), $(nproc) cor
 targets=$(RUSTC_BOOTSTRAP=1 cargo fuzz list | wc -l)
 BRYO_FUZZ_SECONDS=$((hours * 1800 * 2 / targets)) scripts/test.sh --fuzz
 say "fuzzing: $targets targets, two at a time, $((hours * 1800 * 2 / targets)) s each: no crash"
+
+BRYO_KILLS=1000 scripts/test.sh containers > /var/tmp/bryo-soak.log 2>&1 || { say "kills FAILED:"; tail -100 /var/tmp/bryo-soak.log; exit 1; }
+say "1000 kills as each user: what was synced was there each time"
 
 # The other half, the integration tests while something else wants both cores.
 round=0
