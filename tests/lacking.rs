@@ -119,6 +119,59 @@ fn without_the_right_to_map_ones_own_id() {
     );
 }
 
+/// `run` says it to a person, `info` always.
+#[test]
+fn one_id_only_is_said() {
+    let (bryo, image) = busybox();
+    let remedy = if has_id_range() {
+        "uidmap"
+    } else {
+        "usermod --add-subuids"
+    };
+    let path = "/nowhere";
+    for (flags, code) in [(&["--rm"][..], 3), (&["--rm", "-d"], 0)] {
+        let mut words = vec!["run"];
+        words.extend(flags);
+        words.extend([&image, "/bin/sh", "-c", "exit 3"]);
+        let done = Done::of(&mut on_terminal(bryo.command(words).env("PATH", path)));
+        assert_eq!(done.status.code(), Some(code), "{done}");
+        let said = done.stdout.lines().filter(|line| line.contains(remedy)).count();
+        assert_eq!(said, 1, "{done}");
+    }
+    let info = |flags: &[&str]| {
+        let words = ["info"].iter().chain(flags);
+        Done::of(bryo.command(words).env("PATH", path)).stdout
+    };
+    assert!(info(&[]).contains(remedy), "{}", info(&[]));
+    let warnings = info(&["-f", "{{index .Warnings 0}}"]);
+    assert!(warnings.contains(remedy), "{warnings}");
+    // Who has all is told nothing.
+    if has_id_range() {
+        let done = Done::of(&mut on_terminal(
+            &bryo.command(["run", "--rm", &image, "echo", "hi"]),
+        ));
+        assert_eq!(done.stdout, "hi\r\n", "{done}");
+        assert_eq!(bryo.ok(["info", "-f", "{{len .Warnings}}"]), "0\n");
+    }
+}
+
+/// The tool with a terminal for its output and errors, by script(1).
+fn on_terminal(tool: &Command) -> Command {
+    let words: Vec<String> = std::iter::once(tool.get_program())
+        .chain(tool.get_args())
+        .map(|word| format!("'{}'", word.to_str().unwrap()))
+        .collect();
+    let mut script = Command::new("/usr/bin/script");
+    script
+        .args(["-qec", &words.join(" "), "/dev/null"])
+        .stdin(Stdio::null());
+    for (name, value) in tool.get_envs() {
+        script.env(name, value.unwrap());
+    }
+    script.env("SHELL", "/bin/sh");
+    script
+}
+
 #[test]
 fn without_id_tools_there_is_one_id() {
     let (bryo, image) = busybox();

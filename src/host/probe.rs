@@ -59,6 +59,12 @@ impl Probe {
         IdMaps::ranges(self.uid, self.gid, &self.subuids, &self.subgids)
     }
 
+    /// [`Probe::why_one_id`] as a warning.
+    pub fn one_id_warning(&self) -> Option<String> {
+        let why = self.why_one_id()?;
+        Some(format!("containers have one user and one group only: {why}"))
+    }
+
     /// Why [`Probe::id_maps`] holds one id only, with the administrator's remedy; `None` if it holds a range.
     pub fn why_one_id(&self) -> Option<String> {
         let name = self.user.clone().unwrap_or_else(|| self.uid.to_string());
