@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::output::{inspected, put};
 use super::report::Failure;
+use crate::host::Probe;
 use crate::images::names::References;
 use crate::store::{Medium, Store};
 
@@ -76,6 +77,7 @@ pub(crate) fn info(format: &Format) -> Result<ExitCode, Failure> {
         Medium::Network => "network",
     };
     let path = |path: &std::path::Path| path.display().to_string();
+    let host = Probe::now();
     let object = json!({
         "Images": images,
         "Driver": "bryo",
@@ -91,6 +93,7 @@ pub(crate) fn info(format: &Format) -> Result<ExitCode, Failure> {
         "MemTotal": memory,
         "Name": nix::unistd::gethostname().unwrap_or_default().to_string_lossy(),
         "SecurityOptions": ["name=rootless"],
+        "Warnings": host.one_id_warning().into_iter().collect::<Vec<_>>(),
     });
     let text = |field: &str| {
         object
@@ -110,5 +113,9 @@ pub(crate) fn info(format: &Format) -> Result<ExitCode, Failure> {
         ("CPUs", "NCPU"),
     ];
     let lines = lines.map(|(title, field)| format!("{title}: {}\n", text(field).unwrap_or_default()));
-    format.print(object.clone(), &lines.concat())
+    let ids = match host.why_one_id() {
+        Some(why) => format!("Ids in containers: one user, one group: {why}\n"),
+        None => "Ids in containers: a range\n".to_owned(),
+    };
+    format.print(object.clone(), &(lines.concat() + &ids))
 }

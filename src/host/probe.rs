@@ -1,10 +1,12 @@
 //! What does this machine offer an ordinary user? Read once per command, from a few small files; what only use can
-//! tell (whether a user namespace may be made, /dev/fuse opened) is told by the call that fails, with [`user_namespace_remedy`].
+//! tell (whether a user namespace may be made, /dev/fuse opened) is told by the call that fails, with [`namespace_remedy`].
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::unistd::{getgid, getuid};
 
 use super::IdMaps;
@@ -57,6 +59,12 @@ impl Probe {
         IdMaps::ranges(self.uid, self.gid, &self.subuids, &self.subgids)
     }
 
+    /// [`Probe::why_one_id`] as a warning.
+    pub fn one_id_warning(&self) -> Option<String> {
+        let why = self.why_one_id()?;
+        Some(format!("containers have one user and one group only: {why}"))
+    }
+
     /// Why [`Probe::id_maps`] holds one id only, with the administrator's remedy; `None` if it holds a range.
     pub fn why_one_id(&self) -> Option<String> {
         let name = self.user.clone().unwrap_or_else(|| self.uid.to_string());
@@ -74,20 +82,39 @@ impl Probe {
     }
 }
 
-/// What an administrator can do when no user namespace, or one without capabilities, is to be had.
-pub fn user_namespace_remedy() -> &'static str {
+/// What an administrator can do when a namespace is refused with this error, or a user namespace comes without
+/// capabilities; none for errors of another kind. `limits` are the limits in question (namespaces(7)).
+pub fn namespace_remedy(limits: &str, error: &io::Error) -> Option<String> {
+    match error.raw_os_error().map(Errno::from_raw)? {
+        Errno::ENOSPC | Errno::EUSERS if !user_namespaces_are_off() => Some(format!(
+            "the limit {limits} is reached, or namespaces lie 32 deep; an administrator can raise it with sysctl"
+        )),
+        // EINVAL, ENOSYS: a kernel or a sandbox that knows no such namespaces.
+        Errno::ENOSPC | Errno::EPERM | Errno::EACCES | Errno::EINVAL | Errno::ENOSYS => {
+            Some(user_namespace_remedy().to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// As a file of the kernel says it.
+fn user_namespaces_are_off() -> bool {
+    fs::read_to_string("/proc/sys/user/max_user_namespaces").is_ok_and(|text| text.trim() == "0")
+}
+
+fn user_namespace_remedy() -> &'static str {
     let zero = |file: &str| fs::read_to_string(file).is_ok_and(|text| text.trim() == "0");
     let one = |file: &str| fs::read_to_string(file).is_ok_and(|text| text.trim() == "1");
     if one("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") {
         "AppArmor withholds capabilities in user namespaces; an administrator can allow them: \
          sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with `userns,` for bryo"
-    } else if zero("/proc/sys/user/max_user_namespaces") {
+    } else if user_namespaces_are_off() {
         "user namespaces are switched off; an administrator can allow them: sysctl -w user.max_user_namespaces=15000"
     } else if zero("/proc/sys/kernel/unprivileged_userns_clone") {
         "user namespaces are kept from ordinary users; an administrator can allow them: \
          sysctl -w kernel.unprivileged_userns_clone=1"
     } else {
-        "in a container, its seccomp profile must allow unshare and clone with CLONE_NEWUSER"
+        "a security profile forbids it; in a container, its seccomp profile must allow unshare and clone with CLONE_NEWUSER"
     }
 }
 

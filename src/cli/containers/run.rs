@@ -1,5 +1,6 @@
 //! `run` and `create`: flags → one request → a container.
 
+use std::io::{IsTerminal, stderr};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,12 +8,13 @@ use std::process::ExitCode;
 use super::super::output::put;
 use super::super::pull::{Order, Shown};
 use super::super::report::Failure;
-use super::start::{attached, detached, require_terminal};
+use super::start::{attached, detached, require_terminal, warn};
 use crate::containers::files::{self, HostNames};
 use crate::containers::life::{self, Given, Wanted};
 use crate::containers::record::Afterwards;
 use crate::containers::spec::{self, Confine, Network, Request, TerminalSize, env, mounts};
 use crate::containers::supervisor::{Attach, terminal_size};
+use crate::host::Probe;
 use crate::images::manifest::Platform;
 use crate::images::{self, Image};
 use crate::store::Store;
@@ -190,6 +192,7 @@ impl Run {
         };
         let made = self.container.make(store, afterwards).map_err(own_code)?;
         let id = made.held.record.id.clone();
+        tell_of_one_id();
         let supervisor = life::start(store, made, attach).map_err(|error| own_code(error.into()))?;
         match attach {
             Attach::Detached => {
@@ -212,6 +215,15 @@ impl Create {
         let made = self.container.make(store, afterwards)?;
         put(&format!("{}\n", made.held.record.id))?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A container with one id surprises: a person is told at each start. Not what is piped, since scripts compare it.
+fn tell_of_one_id() {
+    if stderr().is_terminal()
+        && let Some(warning) = Probe::now().one_id_warning()
+    {
+        warn(&warning);
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) fn require_terminal(attach: Attach, tty: bool) -> Result<(), Failure>
     Ok(())
 }
 
-fn warn(text: &str) {
+pub(super) fn warn(text: &str) {
     eprintln!("bryo: {text}");
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::process::{Child, Command, Stdio};
 
 use nix::unistd::Pid;
@@ -11,9 +11,9 @@ use super::channel::Failure;
 use crate::host::{IdMaps, IdRange, Probe};
 
 /// Writes the caller's own map, from inside its new namespace: one user, one group. The kernel wants setgroups(2) shut
-/// first (user_namespaces(7)), or a group could be dropped that a file denies.
-pub(super) fn map_oneself(maps: &IdMaps) -> Result<(), Failure> {
-    let write = |file: &str, text: String| fs::write(file, text).map_err(|error| Failure::new(file, error));
+/// first (user_namespaces(7)), or a group could be dropped that a file denies. An error comes with the file's name.
+pub(super) fn map_oneself(maps: &IdMaps) -> Result<(), (&'static str, io::Error)> {
+    let write = |file: &'static str, text: String| fs::write(file, text).map_err(|error| (file, error));
     write("/proc/self/setgroups", "deny".to_owned())?;
     write("/proc/self/uid_map", lines(&maps.uids))?;
     write("/proc/self/gid_map", lines(&maps.gids))

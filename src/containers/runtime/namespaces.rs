@@ -1,6 +1,7 @@
 //! How does the child get where init is to be made: the user namespace, the mount namespace, the root?
 
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
@@ -16,7 +17,7 @@ use super::plan::RootSource;
 use super::rootfs::{host_tree, move_to};
 use super::step::Namespaces;
 use crate::host::IdMaps;
-use crate::host::probe::user_namespace_remedy;
+use crate::host::probe::namespace_remedy;
 use crate::sys::{self, Depth, MountAttributes};
 
 /// How the child comes into its user namespace.
@@ -34,10 +35,13 @@ pub(super) fn enter_user_namespace(entry: &Entry, channel: &Channel) -> Result<(
         Entry::Join(namespace) => setns(namespace, CloneFlags::CLONE_NEWUSER)
             .map_err(|error| Failure::new("enter the user namespace", error.desc())),
         Entry::Make(maps) => {
-            unshare(CloneFlags::CLONE_NEWUSER)
-                .map_err(|error| without_remedy("make a user namespace", error))?;
+            unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| {
+                refused("make a user namespace", "user.max_user_namespaces", error.into())
+            })?;
             if maps.is_single() {
-                idmap::map_oneself(maps)?;
+                // Where security modules give user namespaces without capabilities, this is the first to need some.
+                idmap::map_oneself(maps)
+                    .map_err(|(file, error)| refused(file, "user.max_user_namespaces", error))?;
             }
             let lost = |error: Errno| Failure::new("speak with the supervisor", error.desc());
             channel
@@ -51,14 +55,19 @@ pub(super) fn enter_user_namespace(entry: &Entry, channel: &Channel) -> Result<(
     }
 }
 
-fn without_remedy(what: &str, error: Errno) -> Failure {
-    Failure::new(what, format!("{} ({})", error.desc(), user_namespace_remedy()))
+/// A namespace that the kernel refuses, or gives without capabilities in it.
+pub(super) fn refused(what: &str, limits: &str, error: io::Error) -> Failure {
+    match namespace_remedy(limits, &error) {
+        Some(remedy) => Failure::new(what, format!("{error} ({remedy})")),
+        None => Failure::new(what, error),
+    }
 }
 
 /// Makes a mount namespace of the child's own, from which nothing spreads to the host; and, unless something of the host's
 /// later mounts is wanted inside, nothing the other way.
 pub(super) fn enter_mount_namespace(propagation: MountPropagationFlags) -> Result<(), Failure> {
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|error| without_remedy("make a mount namespace", error))?;
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(|error| refused("make a mount namespace", "user.max_mnt_namespaces", error.into()))?;
     mount_change("/", propagation | MountPropagationFlags::REC)
         .map_err(|error| Failure::new("detach the mounts", error))
 }

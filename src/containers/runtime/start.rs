@@ -24,7 +24,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use super::apply::{Container, connect};
 use super::channel::{Cause, Channel, Failure, Order, Report};
 use super::holder::{Holder, Search};
-use super::namespaces::{Entry, enter_mount_namespace, enter_user_namespace, join, mount_root};
+use super::namespaces::{Entry, enter_mount_namespace, enter_user_namespace, join, mount_root, refused};
 use super::plan::Plan;
 use super::step::{Reaper, UserNamespace};
 use super::{exec, idmap};
@@ -345,7 +345,8 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
     let init = sys::fork_sibling(plan.namespaces.new, || {
         report(channel, run_init(plan, root, stdio, channel))
     });
-    let init = init.map_err(|error| Failure::new("make the container's namespaces", error))?;
+    let init =
+        init.map_err(|error| refused("make the container's namespaces", "user.max_*_namespaces", error))?;
     channel
         .send(&Report::Forked(init.as_raw()), &[] as &[OwnedFd])
         .map_err(lost)

@@ -1,0 +1,225 @@
+//! What does `run` say where the machine lacks something? One line with cause and remedy, and the store stays whole.
+//! The lack is made around the tool as an ordinary user can: in a namespace of the test's own, or by a sandbox.
+
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+mod common;
+
+use std::process::{Command, Stdio};
+
+use common::{Bryo, Done, has_id_range};
+
+fn busybox() -> (Bryo, String) {
+    Bryo::with_image("busybox")
+}
+
+/// `wrapper` with the tool's words behind its own, in the tool's environment.
+fn within(wrapper: &[&str], tool: &Command) -> Command {
+    let mut command = Command::new(wrapper[0]);
+    command.args(&wrapper[1..]).arg(tool.get_program());
+    command.args(tool.get_args()).stdin(Stdio::null());
+    for (name, value) in tool.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    command
+}
+
+/// Fails to run a container within `wrapper`, with one line that has all of `words`; nothing of it stays.
+#[track_caller]
+fn fails_within(wrapper: &[&str], words: &[&str]) {
+    let (bryo, image) = busybox();
+    let done = Done::of(&mut within(
+        wrapper,
+        &bryo.command(["run", "--rm", &image, "true"]),
+    ));
+    assert_eq!(done.status.code(), Some(125), "{done}");
+    assert_eq!(done.stderr.lines().count(), 1, "{done}");
+    for word in words {
+        assert!(done.stderr.contains(word), "{word} is missing: {done}");
+    }
+    assert_eq!(bryo.ok(["ps", "-aq"]), "");
+    bryo.ok(["store", "check"]);
+    bryo.sh(&image, "true");
+}
+
+/// In a user namespace of its own, after this shell script.
+#[track_caller]
+fn fails_after(script: &str, words: &[&str]) {
+    let script = format!("{script} && \"$@\"");
+    fails_within(&["unshare", "-Urm", "sh", "-c", &script, "sh"], words);
+}
+
+#[test]
+fn without_fuse() {
+    fails_after("mount -t tmpfs none /dev && touch /dev/null", &["/dev/fuse"]);
+}
+
+#[test]
+fn without_user_namespaces() {
+    let off = "echo 0 > /proc/sys/user/max_user_namespaces";
+    fails_after(off, &["switched off", "sysctl -w user.max_user_namespaces="]);
+}
+
+/// The limit is named, not what would help against a prohibition.
+#[test]
+fn without_a_user_namespace_more() {
+    // The one that is allowed is another's already.
+    let script = "echo 1 > /proc/sys/user/max_user_namespaces && { unshare -U sleep 60 & } && trap \"kill $!\" EXIT \
+         && until [ $(readlink /proc/$!/ns/user) != $(readlink /proc/$$/ns/user) ]; do sleep 0.01; done";
+    fails_after(script, &["the limit user.max_user_namespaces is reached"]);
+}
+
+/// A program of Python that forbids something to itself, then becomes what its arguments name.
+fn sandbox(forbid: &str) -> String {
+    format!(
+        "import ctypes, os, struct, sys\n\
+         libc = ctypes.CDLL(None, use_errno=True)\n\
+         def call(*words):\n\
+         \x20   result = libc.syscall(*words)\n\
+         \x20   assert result >= 0, os.strerror(ctypes.get_errno())\n\
+         \x20   return result\n\
+         assert libc.prctl(38, 1, 0, 0, 0) == 0 # no_new_privs\n\
+         {forbid}\n\
+         os.execvp(sys.argv[1], sys.argv[1:])"
+    )
+}
+
+/// As where a security module gives user namespaces without capabilities: the mount namespace is refused. For users with
+/// an id range, whose ids newuidmap maps, that is the first call to need one.
+#[test]
+fn without_capabilities_in_user_namespaces() {
+    // unshare(CLONE_NEWNS) answers EPERM, by a seccomp filter.
+    let filter = sandbox(
+        "filter = b''.join(struct.pack('HBBI', *line) for line in [\n\
+         \x20   (0x20, 0, 0, 0), (0x15, 0, 3, 272), (0x20, 0, 0, 16), (0x45, 0, 1, 0x20000),\n\
+         \x20   (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7fff0000)])\n\
+         lines = ctypes.create_string_buffer(filter)\n\
+         program = ctypes.create_string_buffer(struct.pack('HxxxxxxQ', 6, ctypes.addressof(lines)))\n\
+         call(317, 1, 0, program)",
+    );
+    let words = ["mount namespace", "Operation not permitted", "must allow unshare"];
+    fails_within(&["python3", "-c", &filter], &words);
+}
+
+/// The same for users without a range, who write their maps themselves: AppArmor refuses the file.
+#[test]
+fn without_the_right_to_map_ones_own_id() {
+    // Landlock refuses to write to files outside /dev, /tmp and what the user has.
+    let landlock = sandbox(
+        "rules = call(444, struct.pack('Q', 2), 8, 0)\n\
+         for path in ['/dev', '/tmp', '/var/tmp', '/home']:\n\
+         \x20   place = os.open(path, os.O_PATH)\n\
+         \x20   call(445, rules, 1, struct.pack('=Qi', 2, place), 0)\n\
+         call(446, rules, 0)",
+    );
+    let words = ["/proc/self/setgroups", "Permission denied", "must allow unshare"];
+    fails_within(
+        &["env", "PATH=/nowhere", "/usr/bin/python3", "-c", &landlock],
+        &words,
+    );
+}
+
+/// `run` says it to a person, `info` always.
+#[test]
+fn one_id_only_is_said() {
+    let (bryo, image) = busybox();
+    let remedy = if has_id_range() {
+        "uidmap"
+    } else {
+        "usermod --add-subuids"
+    };
+    let path = "/nowhere";
+    for (flags, code) in [(&["--rm"][..], 3), (&["--rm", "-d"], 0)] {
+        let mut words = vec!["run"];
+        words.extend(flags);
+        words.extend([&image, "/bin/sh", "-c", "exit 3"]);
+        let done = Done::of(&mut on_terminal(bryo.command(words).env("PATH", path)));
+        assert_eq!(done.status.code(), Some(code), "{done}");
+        let said = done.stdout.lines().filter(|line| line.contains(remedy)).count();
+        assert_eq!(said, 1, "{done}");
+    }
+    let info = |flags: &[&str]| {
+        let words = ["info"].iter().chain(flags);
+        Done::of(bryo.command(words).env("PATH", path)).stdout
+    };
+    assert!(info(&[]).contains(remedy), "{}", info(&[]));
+    let warnings = info(&["-f", "{{index .Warnings 0}}"]);
+    assert!(warnings.contains(remedy), "{warnings}");
+    // Who has all is told nothing.
+    if has_id_range() {
+        let done = Done::of(&mut on_terminal(
+            &bryo.command(["run", "--rm", &image, "echo", "hi"]),
+        ));
+        assert_eq!(done.stdout, "hi\r\n", "{done}");
+        assert_eq!(bryo.ok(["info", "-f", "{{len .Warnings}}"]), "0\n");
+    }
+}
+
+/// The tool with a terminal for its output and errors, by script(1).
+fn on_terminal(tool: &Command) -> Command {
+    let words: Vec<String> = std::iter::once(tool.get_program())
+        .chain(tool.get_args())
+        .map(|word| format!("'{}'", word.to_str().unwrap()))
+        .collect();
+    let mut script = Command::new("/usr/bin/script");
+    script
+        .args(["-qec", &words.join(" "), "/dev/null"])
+        .stdin(Stdio::null());
+    for (name, value) in tool.get_envs() {
+        script.env(name, value.unwrap());
+    }
+    script.env("SHELL", "/bin/sh");
+    script
+}
+
+#[test]
+fn without_id_tools_there_is_one_id() {
+    let (bryo, image) = busybox();
+    let run = |flags: &[&str], command: &str| {
+        let mut words = vec!["run", "--rm"];
+        words.extend(flags);
+        words.extend([&image, "/bin/sh", "-c", command]);
+        Done::of(bryo.command(words).env("PATH", "/nowhere"))
+    };
+    let done = run(&[], "cat /proc/self/uid_map | wc -l; id -u");
+    // Nobody asked for more, and scripts compare what is written.
+    assert_eq!((&*done.stdout, &*done.stderr), ("1\n0\n", ""), "{done}");
+    let done = run(&["-u", "1234"], "id -u");
+    assert_eq!((done.status.code(), &*done.stdout), (Some(125), ""), "{done}");
+    let remedy = if has_id_range() {
+        "uidmap"
+    } else {
+        "usermod --add-subuids"
+    };
+    assert!(
+        done.stderr.contains(remedy) && done.stderr.lines().count() == 1,
+        "{done}"
+    );
+    assert_eq!(bryo.ok(["ps", "-aq"]), "");
+}
+
+#[test]
+fn id_tools_that_fail_leave_one_id_and_a_warning() {
+    let (bryo, image) = busybox();
+    let tools = bryo.scratch("tools");
+    std::fs::create_dir(&tools).unwrap();
+    for tool in ["newuidmap", "newgidmap"] {
+        let path = tools.join(tool);
+        std::fs::write(&path, "#!/bin/sh\necho not today >&2; exit 1\n").unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let command = ["run", "--rm", "--group-add", "7", &image, "id", "-u"];
+    let done = Done::of(bryo.command(command).env("PATH", path));
+    assert_eq!(
+        (done.status.code(), done.stdout.as_str()),
+        (Some(0), "0\n"),
+        "{done}"
+    );
+    let why = if has_id_range() {
+        "not today"
+    } else {
+        "--group-add 7"
+    };
+    assert!(done.stderr.contains(why), "{done}");
+}
