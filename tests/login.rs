@@ -289,7 +289,7 @@ fn a_credential_helper_that_knows_nothing_or_is_missing_keeps_nobody_from_public
     // A directory that may not be looked into (root's, left in an environment) hides nothing else.
     let (bryo, locked) = (Bryo::new(), bryo.scratch("locked"));
     fs::create_dir(&locked).unwrap();
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0o0)).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
     let path = format!("{}:/usr/bin", locked.display());
     let done = Done::of(with_logins(&bryo, r#"{"credsStore": "missing"}"#, &image).env("PATH", path));
     assert!(done.status.success(), "{done}");

@@ -109,7 +109,12 @@ pub struct Hostile {
 impl Hostile {
     /// Answers each request with what `answer` says.
     pub fn serve(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Hostile {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Hostile::serve_at("127.0.0.1:0", answer)
+    }
+
+    /// The same at an address of its own.
+    pub fn serve_at(address: &str, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Hostile {
+        let listener = TcpListener::bind(address).expect("the address");
         let address = listener.local_addr().expect("its address").to_string();
         let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
         let (answer, log) = (Arc::new(answer), seen.clone());

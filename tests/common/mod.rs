@@ -7,6 +7,7 @@
 
 mod bryo;
 pub mod hostile;
+pub mod network;
 mod registry;
 mod skopeo;
 

@@ -28,10 +28,15 @@ impl Registry {
 
     /// Serves a registry's storage directory.
     pub fn serve(storage: &Path, mode: Mode) -> Registry {
+        Registry::serve_at("127.0.0.1:0", "", storage, mode)
+    }
+
+    /// The same at an address of its own; `tls` is what the config's `http` says of it.
+    pub fn serve_at(address: &str, tls: &str, storage: &Path, mode: Mode) -> Registry {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let config = dir.path().join("registry.yml");
         let text = format!(
-            "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n\
+            "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\nhttp: {{addr: '{address}'{tls}}}\n\
              storage:\n  filesystem: {{rootdirectory: '{}'}}\n  delete: {{enabled: true}}\n  \
              maintenance: {{uploadpurging: {{enabled: false}}, readonly: {{enabled: {}}}}}\n",
             storage.display(),
@@ -53,7 +58,7 @@ impl Registry {
             let read = log.read_line(&mut seen).expect("the registry's log");
             assert!(read > 0, "docker-registry ended:\n{seen}");
             if let Some((_, rest)) = seen[before..].split_once("listening on ") {
-                break rest.split('"').next().unwrap_or_default().to_owned();
+                break rest.split(['"', ',']).next().unwrap_or_default().to_owned();
             }
         };
         // Its log must be read on, or a full pipe stops it.
@@ -65,7 +70,7 @@ impl Registry {
         }
     }
 
-    /// `127.0.0.1:port`.
+    /// `127.0.0.1:port`, or the one asked for.
     pub fn address(&self) -> &str {
         &self.address
     }

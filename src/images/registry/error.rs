@@ -148,7 +148,8 @@ pub(super) fn unreachable(host: &str, error: &ureq::Error) -> RegistryError {
         use std::io::ErrorKind::*;
         !matches!(
             kind,
-            ConnectionRefused | HostUnreachable | NetworkUnreachable | PermissionDenied
+            // InvalidData is TLS: a certificate that is not believed, or no TLS at all.
+            ConnectionRefused | HostUnreachable | InvalidData | NetworkUnreachable | PermissionDenied
         )
     };
     let (reason, transient) = match error {

@@ -78,8 +78,13 @@ impl Http {
     }
 
     /// Sends a form.
-    pub(super) fn post_form(&self, uri: &Uri, form: &[(&str, &str)]) -> Result<Response<Body>, ureq::Error> {
-        let agent = self.agent(Certificates::Verified);
+    pub(super) fn post_form(
+        &self,
+        uri: &Uri,
+        certificates: Certificates,
+        form: &[(&str, &str)],
+    ) -> Result<Response<Body>, ureq::Error> {
+        let agent = self.agent(certificates);
         let request = agent.post(uri).config().proxy(self.proxies.for_uri(uri)).build();
         request.send_form(form.iter().copied())
     }

@@ -136,6 +136,7 @@ impl Reached {
             host: self.host(),
             path: &self.place.path,
             credentials,
+            trust: self.place.trust,
         }
     }
 

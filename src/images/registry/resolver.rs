@@ -54,12 +54,19 @@ fn addresses(host: &str, limit: Duration) -> Result<Vec<IpAddr>, Error> {
             IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
         ]);
     }
+    // First, as getaddrinfo does: an address that stands there must not wait for servers that are out of reach, which
+    // hickory would still ask for the other family.
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let listed = in_hosts(&hosts, &lower);
+    if !listed.is_empty() {
+        return Ok(ipv4_first(listed));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let lookup = async {
-            // Without a resolv.conf, /etc/hosts still serves.
+            // Without a resolv.conf there is nobody to ask, which is said as "no such host".
             let builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
                 TokioResolver::builder_with_config(
                     ResolverConfig::from_name_servers(Vec::new()),
@@ -77,10 +84,26 @@ fn addresses(host: &str, limit: Duration) -> Result<Vec<IpAddr>, Error> {
         let found = tokio::time::timeout(limit, lookup)
             .await
             .map_err(|_| Error::HostNotFound)??;
-        let (mut addresses, v6): (Vec<_>, Vec<_>) = found.iter().partition(IpAddr::is_ipv4);
-        addresses.extend(v6);
-        Ok(addresses)
+        Ok(ipv4_first(found.iter()))
     })
+}
+
+fn ipv4_first(found: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let (mut addresses, v6): (Vec<_>, Vec<_>) = found.into_iter().partition(IpAddr::is_ipv4);
+    addresses.extend(v6);
+    addresses
+}
+
+/// The addresses that a text like /etc/hosts (hosts(5)) has for a name in lower case.
+fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
+    let address = |line: &str| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let address = words.next()?.parse().ok()?;
+        words
+            .any(|known| known.eq_ignore_ascii_case(name))
+            .then_some(address)
+    };
+    text.lines().filter_map(address).collect()
 }
 
 #[cfg(test)]
@@ -103,5 +126,14 @@ mod tests {
                 .unwrap()
                 .contains(&[127, 0, 0, 1].into())
         );
+    }
+    #[test]
+    fn hosts_are_read_line_by_line() {
+        let text = "127.0.0.1 localhost\n\n::2 Six.test both.test # not.test\n10.0.0.1\tboth.test\n# 10.0.0.2 six.test\nx y";
+        assert_eq!(in_hosts(text, "six.test"), ["::2".parse::<IpAddr>().unwrap()]);
+        let both = ipv4_first(in_hosts(text, "both.test"));
+        assert_eq!(both, [IpAddr::from([10, 0, 0, 1]), "::2".parse().unwrap()]);
+        assert!(in_hosts(text, "not.test").is_empty());
+        assert!(in_hosts(text, "y").is_empty());
     }
 }

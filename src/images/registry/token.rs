@@ -9,6 +9,7 @@ use serde::Deserialize;
 use ureq::http::Uri;
 
 use super::challenge::Challenge;
+use super::config::Trust;
 use super::credentials::Credentials;
 use super::error::unreachable;
 use super::http::{Certificates, Http};
@@ -25,6 +26,14 @@ pub(super) struct Login<'a> {
     pub(super) path: &'a str,
     /// What may be shown; `None` asks anonymously.
     pub(super) credentials: Option<&'a Credentials>,
+    /// How far the registry is believed.
+    pub(super) trust: Trust,
+}
+
+/// Where tokens are given, and how it is reached.
+struct Realm {
+    uri: Uri,
+    certificates: Certificates,
 }
 
 #[derive(Deserialize)]
@@ -68,8 +77,9 @@ impl Login<'_> {
         }
     }
 
-    /// Passwords go to token servers over verified TLS only; a registry on loopback may have one on loopback.
-    fn check_realm(&self, realm: &str) -> Result<Uri, RegistryError> {
+    /// Logins go to token servers over verified TLS only; a registry on loopback may have one on loopback. Without a
+    /// login there is nothing to steal: an insecure registry's token server may be as insecure.
+    fn check_realm(&self, realm: &str) -> Result<Realm, RegistryError> {
         let refused = |reason| {
             Err(RegistryError::Redirect {
                 host: self.host.into(),
@@ -81,9 +91,16 @@ impl Login<'_> {
             return refused("it is not the URL of a token server");
         };
         let host = uri.host().unwrap_or_default();
+        let stays_here = is_loopback(host) && is_loopback(host_of(self.host));
+        let is_believed = stays_here || (self.credentials.is_none() && self.trust == Trust::Insecure);
+        let certificates = if is_believed {
+            Certificates::Any
+        } else {
+            Certificates::Verified
+        };
         match uri.scheme_str() {
-            Some("https") if !host.is_empty() => Ok(uri),
-            Some("http") if is_loopback(host) && is_loopback(host_of(self.host)) => Ok(uri),
+            Some("https") if !host.is_empty() => Ok(Realm { uri, certificates }),
+            Some("http") if is_believed => Ok(Realm { uri, certificates }),
             _ => refused("a token server must use HTTPS"),
         }
     }
@@ -91,7 +108,7 @@ impl Login<'_> {
     fn ask(
         &self,
         http: &Http,
-        realm: &Uri,
+        realm: &Realm,
         service: Option<&str>,
         scope: &str,
         proof: Option<(&str, String)>,
@@ -103,22 +120,22 @@ impl Login<'_> {
             .iter()
             .map(|(key, value)| format!("{key}={}", escape(value)))
             .collect();
-        let joint = if realm.query().is_some() { '&' } else { '?' };
-        let uri: Uri = format!("{realm}{joint}{}", encoded.join("&"))
+        let joint = if realm.uri.query().is_some() { '&' } else { '?' };
+        let uri: Uri = format!("{}{joint}{}", realm.uri, encoded.join("&"))
             .parse()
             .map_err(|_| self.denied("the token server's URL cannot be used"))?;
         let headers: Vec<_> = proof
             .iter()
             .map(|(_, header)| ("Authorization", header.as_str()))
             .collect();
-        let response = http.get(&uri, Certificates::Verified, &headers);
-        self.read(realm, response)
+        let response = http.get(&uri, realm.certificates, &headers);
+        self.read(&realm.uri, response)
     }
 
     fn refresh(
         &self,
         http: &Http,
-        realm: &Uri,
+        realm: &Realm,
         service: Option<&str>,
         scope: &str,
         token: &str,
@@ -130,7 +147,8 @@ impl Login<'_> {
         ];
         form.push(("scope", scope));
         form.extend(service.iter().map(|service| ("service", *service)));
-        self.read(realm, http.post_form(realm, &form))
+        let response = http.post_form(&realm.uri, realm.certificates, &form);
+        self.read(&realm.uri, response)
     }
 
     fn read(

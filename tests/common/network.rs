@@ -1,0 +1,208 @@
+//! A network of the test's own: the test runs once more, as root of new namespaces, where names, addresses and low
+//! ports are its to give.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+
+use super::Done;
+
+/// The address in the network that is not loopback's.
+pub const ADDRESS: &str = "10.77.0.1";
+/// A name for it.
+pub const NAME: &str = "registry.test";
+
+/// How does [`NAME`] get its address?
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// By /etc/hosts.
+    Hosts,
+    /// By a DNS server at [`ADDRESS`].
+    Dns,
+}
+
+/// Says that this process is in its namespaces already.
+const INSIDE: &str = "BRYO_TEST_INSIDE";
+
+/// Runs `body` in a network with [`ADDRESS`] and nothing else. `test` is the calling test's name.
+#[track_caller]
+pub fn alone(test: &str, names: Names, body: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        set_up(names);
+        return body();
+    }
+    let mut again = Command::new("unshare");
+    again
+        .args(["--user", "--map-root-user", "--net", "--mount"])
+        .arg(std::env::current_exe().expect("this test's file"))
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, "1");
+    for name in [
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+    ] {
+        again.env_remove(name).env_remove(name.to_ascii_lowercase());
+    }
+    let done = Done::of(&mut again);
+    assert!(done.status.success(), "{done}");
+    assert!(
+        done.stdout.contains("1 passed"),
+        "no test is called {test}: {done}"
+    );
+}
+
+fn set_up(names: Names) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let hosts = match names {
+        Names::Hosts => format!("127.0.0.1 localhost\n{ADDRESS} {NAME}\n"),
+        Names::Dns => "127.0.0.1 localhost\n".into(),
+    };
+    fs::write(dir.path().join("hosts"), hosts).expect("hosts");
+    fs::write(dir.path().join("resolv.conf"), format!("nameserver {ADDRESS}\n")).expect("resolv.conf");
+    let script = format!(
+        "ip link set lo up && ip address add {ADDRESS}/24 dev lo &&
+         mount --bind hosts /etc/hosts && mount --bind resolv.conf /etc/resolv.conf"
+    );
+    let mut command = Command::new("sh");
+    let done = Done::of(command.args(["-ec", &script]).current_dir(dir.path()));
+    assert!(done.status.success(), "{done}");
+}
+
+/// A DNS server that knows [`NAME`]'s IPv4 address.
+pub fn serve_dns() {
+    let socket = UdpSocket::bind((ADDRESS, 53)).expect("port 53 of this network");
+    std::thread::spawn(move || {
+        let mut query = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut query) {
+            if let Some(answer) = dns_answer(&query[..length]) {
+                drop(socket.send_to(&answer, from));
+            }
+        }
+    });
+}
+
+/// RFC 1035, section 4.
+fn dns_answer(query: &[u8]) -> Option<Vec<u8>> {
+    let asked = query.get(12..)?;
+    let end = asked.iter().position(|byte| *byte == 0)?;
+    let (name, kind) = (&asked[..end], asked.get(end + 1..end + 3)?);
+    let wanted: Vec<u8> = NAME
+        .split('.')
+        .flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat())
+        .collect();
+    let is_known = name.eq_ignore_ascii_case(&wanted);
+    let has_address = is_known && kind == [0, 1];
+    let mut answer = query.get(..2)?.to_vec();
+    // A response, recursion there; name error where it is another's.
+    answer.extend([
+        0x81,
+        if is_known { 0x80 } else { 0x83 },
+        0,
+        1,
+        0,
+        has_address.into(),
+        0,
+        0,
+        0,
+        0,
+    ]);
+    answer.extend(asked.get(..end + 5)?);
+    if has_address {
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 77, 0, 1]);
+    }
+    Some(answer)
+}
+
+/// An authority, and its certificate for [`NAME`].
+pub struct Certificates {
+    dir: TempDir,
+}
+
+impl Certificates {
+    /// Made by openssl.
+    pub fn new() -> Certificates {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let config = format!(
+            "[req]\ndistinguished_name = name\nprompt = no\n[name]\nCN = {NAME}\n\
+             [ca]\nbasicConstraints = critical, CA:TRUE\n\
+             [server]\nbasicConstraints = CA:FALSE\nsubjectAltName = DNS:{NAME}\n"
+        );
+        fs::write(dir.path().join("openssl.cnf"), config).expect("a config");
+        let script = "new='openssl req -x509 -config openssl.cnf -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
+            $new -extensions ca -keyout ca.key -out ca.pem
+            $new -extensions server -CA ca.pem -CAkey ca.key -keyout server.key -out server.pem";
+        let mut command = Command::new("sh");
+        let done = Done::of(command.args(["-ec", script]).current_dir(dir.path()));
+        assert!(done.status.success(), "{done}");
+        Certificates { dir }
+    }
+
+    /// `ca.pem`, `server.pem`, `server.key`.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+/// A proxy that knows CONNECT and leads everything to one address; it notes what it was asked for.
+pub struct Proxy {
+    /// `10.77.0.1:port`.
+    pub address: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    pub fn to(target: &str) -> Proxy {
+        let listener = TcpListener::bind((ADDRESS, 0)).expect("a free port");
+        let address = listener.local_addr().expect("its address").to_string();
+        let (asked, target): (Arc<Mutex<Vec<String>>>, _) = (Arc::default(), target.to_owned());
+        let log = asked.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let (log, target) = (log.clone(), target.clone());
+                // Whoever goes away ends its own connection only.
+                std::thread::spawn(move || drop(tunnel(client, &target, &log)));
+            }
+        });
+        Proxy { address, asked }
+    }
+
+    /// The first lines of all requests.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("the log").clone()
+    }
+}
+
+fn tunnel(client: TcpStream, target: &str, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
+    let mut head = BufReader::new(client.try_clone()?);
+    let mut first = String::new();
+    head.read_line(&mut first)?;
+    log.lock().expect("the log").push(first.trim_end().to_owned());
+    let mut line = String::new();
+    while head.read_line(&mut line)? > 2 {
+        line.clear();
+    }
+    let server = TcpStream::connect(target)?;
+    (&client).write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    let (mut up, mut back) = (server.try_clone()?, client);
+    std::thread::spawn(move || drop(std::io::copy(&mut head, &mut up)));
+    std::io::copy(&mut &server, &mut back)?;
+    back.shutdown(std::net::Shutdown::Both)
+}
+
+/// The YAML of a registry's `http.tls`.
+pub fn tls(certificates: &Certificates) -> String {
+    let file = |name: &str| Path::display(&certificates.file(name)).to_string();
+    format!(
+        ", tls: {{certificate: '{}', key: '{}'}}",
+        file("server.pem"),
+        file("server.key")
+    )
+}
