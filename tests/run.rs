@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use common::hostile::{Blobs, Hostile, digest, gzip};
 use common::{Bryo, Done, has_id_range};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -441,4 +442,43 @@ fn a_killed_tool_leaves_a_container_that_cleans_up_after_itself() {
     assert_eq!(child.wait().unwrap().signal(), Some(9));
     assert_eq!(bryo.ok(["ps", "--format", "{{.Names}}"]), "lone\n", "it goes on");
     until("end", || bryo.ok(["ps", "-aq"]).is_empty());
+}
+
+/// Debian's systemd-resolved, and an image that would have the file made elsewhere.
+#[test]
+fn an_image_whose_resolv_conf_is_a_dangling_link_starts() {
+    for target in [
+        "../run/systemd/resolve/stub-resolv.conf",
+        "/run/systemd/resolve/stub-resolv.conf",
+        "../../../../../../../../var/tmp/bryo-hostile-resolv.conf",
+    ] {
+        let mut layer = tar::Builder::new(Vec::new());
+        layer
+            .append_path_with_name("/bin/busybox", "bin/busybox")
+            .unwrap();
+        let mut link = tar::Header::new_gnu();
+        link.set_entry_type(tar::EntryType::Symlink);
+        link.set_size(0);
+        layer.append_link(&mut link, "etc/resolv.conf", target).unwrap();
+        let layer = layer.into_inner().unwrap();
+        let blobs = Blobs::of(&[(gzip(&layer), digest(&layer))]);
+        let registry = Hostile::serve(move |request| blobs.answer(request));
+        let image = format!("{}/resolved", registry.address());
+        let bryo = Bryo::new();
+        let script = "cat /etc/resolv.conf; readlink /etc/resolv.conf";
+        let words = [
+            "run",
+            "--rm",
+            "-q",
+            "--dns",
+            "9.9.9.9",
+            &image,
+            "/bin/busybox",
+            "sh",
+            "-c",
+            script,
+        ];
+        assert_eq!(bryo.ok(words), format!("nameserver 9.9.9.9\n{target}\n"));
+        assert!(!std::path::Path::new("/var/tmp/bryo-hostile-resolv.conf").exists());
+    }
 }
