@@ -101,3 +101,43 @@ fn a_profile_that_cannot_be_kept_stops_the_start() {
     );
     assert_eq!(bryo.ok(["ps", "-aq"]), "");
 }
+
+#[test]
+fn a_device_of_the_host_can_be_used() {
+    let (bryo, image) = busybox();
+    // By its number, and by opening it; a mount of another name too.
+    let host = nix::sys::stat::stat("/dev/fuse").unwrap().st_rdev;
+    let number = format!(
+        "{:x} {:x}\n",
+        nix::sys::stat::major(host),
+        nix::sys::stat::minor(host)
+    );
+    for (flag, place) in [
+        ("/dev/fuse", "/dev/fuse"),
+        ("/dev/fuse:rw", "/dev/fuse"),
+        ("/dev/fuse:/dev/mine:rwm", "/dev/mine"),
+    ] {
+        let script = format!("stat -c '%t %T' {place} && exec 3<> {place}");
+        let done = with(&bryo, &image, &["--device", flag], &script);
+        assert_eq!((done.status.code(), &*done.stdout), (Some(0), &*number), "{done}");
+    }
+    let done = with(&bryo, &image, &[], "ls /dev/fuse");
+    assert!(!done.status.success(), "it is there unasked: {done}");
+}
+
+#[test]
+fn what_a_device_flag_cannot_do_is_refused() {
+    let (bryo, image) = busybox();
+    let file = bryo.scratch("file");
+    std::fs::write(&file, "").unwrap();
+    for (flag, why) in [
+        ("/dev/fuse:r", "cannot be enforced"),
+        ("/dev/fuse:/dev/fuse:wm", "cannot be enforced"),
+        (file.to_str().unwrap(), "not a device node"),
+        ("/etc", "not a device node"),
+        ("/dev/not-there", "No such file or directory"),
+    ] {
+        let message = bryo.fails(125, ["run", "--rm", "--device", flag, &image, "true"]);
+        assert!(message.contains(why) && message.lines().count() == 1, "{message}");
+    }
+}

@@ -103,7 +103,7 @@ struct Container {
     #[arg(long, value_name = "DIR[:OPTIONS]")]
     tmpfs: Vec<String>,
     /// Show a device of the host
-    #[arg(long, value_name = "HOST[:CONTAINER[:rwm]]")]
+    #[arg(long, value_name = "HOST[:CONTAINER][:rwm]")]
     device: Vec<String>,
     /// Make the container's root unwritable
     #[arg(long)]
