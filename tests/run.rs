@@ -385,6 +385,80 @@ fn the_network_is_the_hosts_or_none() {
 }
 
 #[test]
+fn the_hosts_network_comes_with_its_name() {
+    let (bryo, image) = busybox();
+    let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+    let name = nix::unistd::gethostname().unwrap().into_string().unwrap();
+    let flags = ["run", "--rm", "--network", "host", &image];
+    let script = [
+        "sh",
+        "-c",
+        "hostname; cat /etc/hostname; readlink /proc/self/ns/net",
+    ];
+    let out = bryo.ok(flags.iter().chain(&script));
+    assert_eq!(out, format!("{name}\n{name}\n{}\n", own.display()));
+}
+
+#[test]
+fn name_servers_are_those_asked_for() {
+    let (bryo, image) = busybox();
+    let flags = [
+        "--dns",
+        "9.9.9.9",
+        "--dns",
+        "2620:fe::fe",
+        "--dns-search",
+        "example.com",
+        "--dns-opt",
+        "ndots:3",
+    ];
+    let out = bryo.ok(["run", "--rm"]
+        .iter()
+        .chain(&flags)
+        .chain(&[&image, "cat", "/etc/resolv.conf"]));
+    let mut lines: Vec<&str> = out.lines().collect();
+    lines.sort_unstable();
+    let expected = [
+        "nameserver 2620:fe::fe",
+        "nameserver 9.9.9.9",
+        "options ndots:3",
+        "search example.com",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn the_id_stands_in_its_file() {
+    let (bryo, image) = busybox();
+    let file = bryo.scratch("id");
+    let flag = format!("--cidfile={}", file.display());
+    bryo.ok(["run", &flag, &image, "true"]);
+    let id = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(bryo.ok(["ps", "-aq", "--no-trunc"]).trim_end(), id);
+    let message = bryo.fails(125, ["run", &flag, &image, "true"]);
+    assert!(message.contains("container ID file found"), "{message}");
+    assert_eq!(
+        std::fs::read_to_string(&file).unwrap(),
+        id,
+        "it is the first one's still"
+    );
+    assert_eq!(bryo.ok(["ps", "-aq"]).lines().count(), 1);
+    bryo.ok(["rm", &id]);
+}
+
+/// A process whose parent has ended becomes init's child, and must not stay as a zombie. Alone the command, here one that
+/// waits for nobody, would be pid 1.
+#[test]
+fn an_init_reaps_orphans() {
+    let (bryo, image) = busybox();
+    let script = "(sleep 0.2 & echo $! > /orphan); p=$(cat /orphan); grep PPid: /proc/$p/status; \
+         n=0; while [ -e /proc/$p ] && [ $n -lt 200 ]; do sleep 0.05; n=$((n + 1)); done; \
+         [ -e /proc/$p ] && grep State /proc/$p/status; echo done";
+    let out = bryo.ok(["run", "--rm", "--init", &image, "sh", "-c", script]);
+    assert_eq!(out, "PPid:\t1\ndone\n");
+}
+
+#[test]
 fn an_init_reaps_and_passes_on() {
     let (bryo, image) = busybox();
     let out = bryo.ok(["run", "--rm", "--init", &image, "sh", "-c", "echo $$"]);
