@@ -101,3 +101,110 @@ fn a_profile_that_cannot_be_kept_stops_the_start() {
     );
     assert_eq!(bryo.ok(["ps", "-aq"]), "");
 }
+
+#[test]
+fn a_device_of_the_host_can_be_used() {
+    let (bryo, image) = busybox();
+    // By its number, and by opening it; a mount of another name too.
+    let host = nix::sys::stat::stat("/dev/fuse").unwrap().st_rdev;
+    let number = format!(
+        "{:x} {:x}\n",
+        nix::sys::stat::major(host),
+        nix::sys::stat::minor(host)
+    );
+    for (flag, place) in [
+        ("/dev/fuse", "/dev/fuse"),
+        ("/dev/fuse:rw", "/dev/fuse"),
+        ("/dev/fuse:/dev/mine:rwm", "/dev/mine"),
+    ] {
+        let script = format!("stat -c '%t %T' {place} && exec 3<> {place}");
+        let done = with(&bryo, &image, &["--device", flag], &script);
+        assert_eq!((done.status.code(), &*done.stdout), (Some(0), &*number), "{done}");
+    }
+    let done = with(&bryo, &image, &[], "ls /dev/fuse");
+    assert!(!done.status.success(), "it is there unasked: {done}");
+}
+
+#[test]
+fn what_a_device_flag_cannot_do_is_refused() {
+    let (bryo, image) = busybox();
+    let file = bryo.scratch("file");
+    std::fs::write(&file, "").unwrap();
+    for (flag, why) in [
+        ("/dev/fuse:r", "cannot be enforced"),
+        ("/dev/fuse:/dev/fuse:wm", "cannot be enforced"),
+        (file.to_str().unwrap(), "not a device node"),
+        ("/etc", "not a device node"),
+        ("/dev/not-there", "No such file or directory"),
+    ] {
+        let message = bryo.fails(125, ["run", "--rm", "--device", flag, &image, "true"]);
+        assert!(message.contains(why) && message.lines().count() == 1, "{message}");
+    }
+}
+
+#[test]
+fn capabilities_are_dockers_and_what_was_asked_for() {
+    let (bryo, image) = busybox();
+    let sets = "grep -E '^Cap(Eff|Bnd)' /proc/self/status | cut -f 2 | uniq";
+    for (flags, bits) in [
+        (&[][..], "00000000a80425fb"),
+        (&["--cap-add", "SYS_ADMIN"], "00000000a82425fb"),
+        (
+            &["--cap-drop", "CHOWN", "--cap-drop", "cap_kill"],
+            "00000000a80425da",
+        ),
+        (&["--cap-drop", "ALL"], "0000000000000000"),
+        (&["--cap-drop", "all", "--cap-add", "chown"], "0000000000000001"),
+    ] {
+        let done = with(&bryo, &image, flags, sets);
+        assert_eq!(done.stdout.trim_end(), bits, "{done}");
+    }
+    // Not only by number.
+    let mount = "mount -t tmpfs none /tmp && echo mounted; chroot / echo changed";
+    let done = with(&bryo, &image, &["--cap-drop", "SYS_CHROOT"], mount);
+    assert_eq!(done.stdout, "", "{done}");
+    let done = with(&bryo, &image, &["--cap-add", "SYS_ADMIN"], mount);
+    assert_eq!(done.stdout, "mounted\nchanged\n", "{done}");
+    let message = bryo.fails(125, ["run", "--rm", "--cap-add", "FLY", &image, "true"]);
+    assert!(message.contains("FLY"), "{message}");
+}
+
+#[test]
+fn a_privileged_container_has_all_that_its_user_has() {
+    let (bryo, image) = busybox();
+    let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap();
+    let all = (1_u64 << (last.trim().parse::<u32>().unwrap() + 1)) - 1;
+    let script = "grep -E '^(CapEff|Seccomp):' /proc/self/status; mount -t tmpfs none /tmp && echo mounted; \
+                  unshare -U echo made; grep -cE ' /proc/(sys|kcore) ' /proc/mounts";
+    let done = with(&bryo, &image, &["--privileged"], script);
+    let expected = format!("CapEff:\t{all:016x}\nSeccomp:\t0\nmounted\nmade\n0\n");
+    assert_eq!(done.stdout, expected, "{done}");
+}
+
+#[test]
+fn limits_are_those_asked_for() {
+    let (bryo, image) = busybox();
+    let flags = [
+        "--ulimit",
+        "nofile=100:200",
+        "--ulimit",
+        "core=0",
+        "--shm-size",
+        "1m",
+    ];
+    let script =
+        "ulimit -Sn; ulimit -Hn; ulimit -Hc; df -k /dev/shm | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2";
+    let done = with(&bryo, &image, &flags, script);
+    assert_eq!(done.stdout, "100\n200\n0\n1024\n", "{done}");
+    let done = with(
+        &bryo,
+        &image,
+        &[],
+        "df -k /dev/shm | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2",
+    );
+    assert_eq!(done.stdout, "65536\n", "{done}");
+    for bad in [["--ulimit", "nofile=2:1"], ["--shm-size", "much"]] {
+        let words = ["run", "--rm", bad[0], bad[1], &image, "true"];
+        assert!(bryo.fails(125, words).contains(bad[1]), "{bad:?}");
+    }
+}

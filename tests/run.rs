@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use common::hostile::{Blobs, Hostile, digest, gzip};
 use common::{Bryo, Done, has_id_range};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -384,6 +385,80 @@ fn the_network_is_the_hosts_or_none() {
 }
 
 #[test]
+fn the_hosts_network_comes_with_its_name() {
+    let (bryo, image) = busybox();
+    let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+    let name = nix::unistd::gethostname().unwrap().into_string().unwrap();
+    let flags = ["run", "--rm", "--network", "host", &image];
+    let script = [
+        "sh",
+        "-c",
+        "hostname; cat /etc/hostname; readlink /proc/self/ns/net",
+    ];
+    let out = bryo.ok(flags.iter().chain(&script));
+    assert_eq!(out, format!("{name}\n{name}\n{}\n", own.display()));
+}
+
+#[test]
+fn name_servers_are_those_asked_for() {
+    let (bryo, image) = busybox();
+    let flags = [
+        "--dns",
+        "9.9.9.9",
+        "--dns",
+        "2620:fe::fe",
+        "--dns-search",
+        "example.com",
+        "--dns-opt",
+        "ndots:3",
+    ];
+    let out = bryo.ok(["run", "--rm"]
+        .iter()
+        .chain(&flags)
+        .chain(&[&image, "cat", "/etc/resolv.conf"]));
+    let mut lines: Vec<&str> = out.lines().collect();
+    lines.sort_unstable();
+    let expected = [
+        "nameserver 2620:fe::fe",
+        "nameserver 9.9.9.9",
+        "options ndots:3",
+        "search example.com",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn the_id_stands_in_its_file() {
+    let (bryo, image) = busybox();
+    let file = bryo.scratch("id");
+    let flag = format!("--cidfile={}", file.display());
+    bryo.ok(["run", &flag, &image, "true"]);
+    let id = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(bryo.ok(["ps", "-aq", "--no-trunc"]).trim_end(), id);
+    let message = bryo.fails(125, ["run", &flag, &image, "true"]);
+    assert!(message.contains("container ID file found"), "{message}");
+    assert_eq!(
+        std::fs::read_to_string(&file).unwrap(),
+        id,
+        "it is the first one's still"
+    );
+    assert_eq!(bryo.ok(["ps", "-aq"]).lines().count(), 1);
+    bryo.ok(["rm", &id]);
+}
+
+/// A process whose parent has ended becomes init's child, and must not stay as a zombie. Alone the command, here one that
+/// waits for nobody, would be pid 1.
+#[test]
+fn an_init_reaps_orphans() {
+    let (bryo, image) = busybox();
+    let script = "(sleep 0.2 & echo $! > /orphan); p=$(cat /orphan); grep PPid: /proc/$p/status; \
+         n=0; while [ -e /proc/$p ] && [ $n -lt 200 ]; do sleep 0.05; n=$((n + 1)); done; \
+         [ -e /proc/$p ] && grep State /proc/$p/status; echo done";
+    let out = bryo.ok(["run", "--rm", "--init", &image, "sh", "-c", script]);
+    assert_eq!(out, "PPid:\t1\ndone\n");
+}
+
+#[test]
 fn an_init_reaps_and_passes_on() {
     let (bryo, image) = busybox();
     let out = bryo.ok(["run", "--rm", "--init", &image, "sh", "-c", "echo $$"]);
@@ -441,4 +516,43 @@ fn a_killed_tool_leaves_a_container_that_cleans_up_after_itself() {
     assert_eq!(child.wait().unwrap().signal(), Some(9));
     assert_eq!(bryo.ok(["ps", "--format", "{{.Names}}"]), "lone\n", "it goes on");
     until("end", || bryo.ok(["ps", "-aq"]).is_empty());
+}
+
+/// Debian's systemd-resolved, and an image that would have the file made elsewhere.
+#[test]
+fn an_image_whose_resolv_conf_is_a_dangling_link_starts() {
+    for target in [
+        "../run/systemd/resolve/stub-resolv.conf",
+        "/run/systemd/resolve/stub-resolv.conf",
+        "../../../../../../../../var/tmp/bryo-hostile-resolv.conf",
+    ] {
+        let mut layer = tar::Builder::new(Vec::new());
+        layer
+            .append_path_with_name("/bin/busybox", "bin/busybox")
+            .unwrap();
+        let mut link = tar::Header::new_gnu();
+        link.set_entry_type(tar::EntryType::Symlink);
+        link.set_size(0);
+        layer.append_link(&mut link, "etc/resolv.conf", target).unwrap();
+        let layer = layer.into_inner().unwrap();
+        let blobs = Blobs::of(&[(gzip(&layer), digest(&layer))]);
+        let registry = Hostile::serve(move |request| blobs.answer(request));
+        let image = format!("{}/resolved", registry.address());
+        let bryo = Bryo::new();
+        let script = "cat /etc/resolv.conf; readlink /etc/resolv.conf";
+        let words = [
+            "run",
+            "--rm",
+            "-q",
+            "--dns",
+            "9.9.9.9",
+            &image,
+            "/bin/busybox",
+            "sh",
+            "-c",
+            script,
+        ];
+        assert_eq!(bryo.ok(words), format!("nameserver 9.9.9.9\n{target}\n"));
+        assert!(!std::path::Path::new("/var/tmp/bryo-hostile-resolv.conf").exists());
+    }
 }

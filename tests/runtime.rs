@@ -324,12 +324,74 @@ fn a_volume_follows_links_inside_only() {
     assert!(outside.path().join("new").exists());
 
     bundle.mount(json!({"destination": "/trap/sub", "type": "bind", "source": source, "options": ["rbind"]}));
-    let _ = bundle.run();
+    assert_eq!(bundle.output(), "from the host");
+    let made = victim.path().strip_prefix("/").unwrap().join("sub");
+    assert!(
+        bundle.root().join(made).is_dir(),
+        "the link's place inside is made"
+    );
     assert_eq!(
         fs::read_dir(victim.path()).unwrap().count(),
         0,
         "nothing is made outside the root"
     );
+}
+
+/// An image with systemd-resolved has /etc/resolv.conf so; what a dangling link names is made, in the root and nowhere else.
+#[test]
+fn a_volume_over_a_dangling_link_lies_where_the_link_leads() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "bound").unwrap();
+    let name = format!("bryo-dangling-{}", std::process::id());
+    let up = format!("../../../../../../{name}");
+    for (links, place) in [
+        (
+            &[("etc/file", "../run/systemd/resolve/stub.conf")][..],
+            "run/systemd/resolve/stub.conf",
+        ),
+        (&[("etc/file", "/run/stub.conf")], "run/stub.conf"),
+        (&[("etc/file", &up)], &name),
+        (
+            &[
+                ("etc/file", "first"),
+                ("etc/first", "/second/./third"),
+                ("second", "/tmp/fourth"),
+            ],
+            "tmp/fourth/third",
+        ),
+    ] {
+        let mut bundle = Bundle::new("cat /etc/file");
+        for (at, to) in links {
+            symlink(to, bundle.root().join(at)).unwrap();
+        }
+        let outside: Vec<PathBuf> = [Path::new("/"), bundle.directory.path(), Path::new("/tmp")]
+            .map(|directory| directory.join(&name))
+            .into();
+        bundle.mount(
+            json!({"destination": "/etc/file", "type": "bind", "source": file.path(), "options": ["bind"]}),
+        );
+        assert_eq!(bundle.output(), "bound", "{links:?}");
+        assert!(bundle.root().join(place).is_file(), "{links:?}");
+        assert!(outside.iter().all(|path| !path.exists()), "{links:?}");
+    }
+    // In a circle, and over a file.
+    for (links, why) in [
+        (
+            &[("etc/file", "other"), ("etc/other", "file")][..],
+            "too many links",
+        ),
+        (&[("etc/file", "/bin/busybox/x")], "Not a directory"),
+    ] {
+        let mut bundle = Bundle::new("cat /etc/file");
+        for (at, to) in links {
+            symlink(to, bundle.root().join(at)).unwrap();
+        }
+        bundle.mount(
+            json!({"destination": "/etc/file", "type": "bind", "source": file.path(), "options": ["bind"]}),
+        );
+        let (code, error) = bundle.failure();
+        assert!(code == 125 && error.contains(why), "{code} {error}");
+    }
 }
 
 #[test]

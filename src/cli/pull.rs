@@ -96,7 +96,10 @@ impl Order<'_> {
             Shown::Stderr => (Box::new(std::io::stderr()), std::io::stderr().is_terminal()),
         };
         let typed = Reference::parse(self.image);
-        if typed.is_ok_and(|name| name.tag().is_none() && name.digest().is_none()) {
+        // `run` has named it with its tag.
+        if self.shown == Shown::Stdout
+            && typed.is_ok_and(|name| name.tag().is_none() && name.digest().is_none())
+        {
             print_line(&mut out, "Using default tag: latest")?;
         }
         let pulled = if is_terminal {

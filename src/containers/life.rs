@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -160,10 +161,29 @@ fn text_file(lower: &Lower, image: Digest, path: &'static str) -> Result<String,
         .unwrap_or_default())
 }
 
-/// `-v` makes a missing directory, as Docker does; `--mount` refuses.
+fn require_device(source: &Path) -> Result<(), Error> {
+    let not_device = |why| Error::Device {
+        path: source.into(),
+        why,
+    };
+    let kind = fs::metadata(source).map_err(not_device)?.file_type();
+    match kind.is_char_device() || kind.is_block_device() {
+        true => Ok(()),
+        false => Err(not_device(io::Error::other("not a device node"))),
+    }
+}
+
+/// `-v` makes a missing directory, as Docker does; `--mount` refuses; `--device` is for devices.
 fn prepare_sources(request: &Request) -> Result<(), Error> {
     for asked in &request.mounts {
-        let Asked::Bind(bind) = asked else { continue };
+        let bind = match asked {
+            Asked::Bind(bind) => bind,
+            Asked::Device { source, .. } => {
+                require_device(source)?;
+                continue;
+            }
+            Asked::Tmpfs { .. } => continue,
+        };
         let io = |source| Error::Io {
             action: "look at",
             path: bind.source.clone(),

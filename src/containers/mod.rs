@@ -80,6 +80,15 @@ pub enum Error {
     /// A bind mount's source.
     #[error("invalid mount config for type \"bind\": bind source path does not exist: {}", .0.display())]
     BindSource(PathBuf),
+    /// The source of `--device`; Docker's words.
+    #[error("error gathering device information while adding custom device \"{}\"", path.display())]
+    Device {
+        /// As given.
+        path: PathBuf,
+        /// Why it is none.
+        #[source]
+        why: std::io::Error,
+    },
     /// Flags and image make no Spec.
     #[error(transparent)]
     Spec(#[from] spec::SpecError),

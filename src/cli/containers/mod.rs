@@ -6,6 +6,7 @@ use super::report::Failure;
 use crate::containers::Error;
 use crate::store::Store;
 
+mod cidfile;
 mod end;
 mod inspect;
 mod ps;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use super::super::output::put;
 use super::super::pull::{Order, Shown};
 use super::super::report::Failure;
+use super::cidfile::CidFile;
 use super::start::{attached, detached, require_terminal, warn};
 use crate::containers::files::{self, HostNames};
 use crate::containers::life::{self, Given, Wanted};
@@ -16,6 +17,7 @@ use crate::containers::spec::{self, Confine, Network, Request, TerminalSize, env
 use crate::containers::supervisor::{Attach, terminal_size};
 use crate::host::Probe;
 use crate::images::manifest::Platform;
+use crate::images::reference::Reference;
 use crate::images::{self, Image};
 use crate::store::Store;
 
@@ -103,7 +105,7 @@ struct Container {
     #[arg(long, value_name = "DIR[:OPTIONS]")]
     tmpfs: Vec<String>,
     /// Show a device of the host
-    #[arg(long, value_name = "HOST[:CONTAINER[:rwm]]")]
+    #[arg(long, value_name = "HOST[:CONTAINER][:rwm]")]
     device: Vec<String>,
     /// Make the container's root unwritable
     #[arg(long)]
@@ -241,7 +243,7 @@ impl Container {
                 ),
             );
         }
-        let cidfile = self.cidfile.as_deref().map(new_cidfile).transpose()?;
+        let cidfile = self.cidfile.as_deref().map(CidFile::new).transpose()?;
         let image = self.find_image(store)?;
         let cwd = std::env::current_dir()
             .map_err(|error| Failure::new(format!("the current directory cannot be found: {error}")))?;
@@ -266,11 +268,8 @@ impl Container {
             },
         };
         let made = life::create(store, wanted)?;
-        if let Some((path, file)) = cidfile {
-            use std::io::Write;
-            let mut file = file;
-            file.write_all(made.held.record.id.as_bytes())
-                .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+        if let Some(cidfile) = cidfile {
+            cidfile.keep(&made.held.record.id)?;
         }
         Ok(made)
     }
@@ -285,8 +284,10 @@ impl Container {
             None if self.pull == Pull::Never => Err(Failure::new(format!("No such image: {}", self.image))
                 .hint(Some("--pull never was asked for"))),
             None => {
-                if !self.quiet {
-                    eprintln!("Unable to find image '{}' locally", self.image);
+                if self.pull == Pull::Missing && !self.quiet {
+                    let typed = Reference::parse(&self.image);
+                    let name = typed.map_or(self.image.clone(), |name| name.or_latest().familiar());
+                    eprintln!("Unable to find image '{name}' locally");
                 }
                 let shown = if self.quiet { Shown::Nothing } else { Shown::Stderr };
                 let order = Order {
@@ -384,16 +385,4 @@ impl Container {
 fn label(text: &str) -> (String, String) {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     (key.into(), value.into())
-}
-
-/// The file must be new, so that no two containers share one.
-fn new_cidfile(path: &Path) -> Result<(PathBuf, std::fs::File), Failure> {
-    match std::fs::File::options().write(true).create_new(true).open(path) {
-        Ok(file) => Ok((path.to_owned(), file)),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Failure::new(format!(
-            "container ID file found, make sure the other container isn't running or delete {}",
-            path.display()
-        ))),
-        Err(error) => Err(Failure::new(format!("cannot create {}: {error}", path.display()))),
-    }
 }

@@ -3,10 +3,15 @@
 //! by a path string: images and volumes may hold any link, and other containers may swap them meanwhile
 //! (CVE-2021-30465, CVE-2019-19921, CVE-2025-31133).
 
+use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, openat, openat2};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, openat, openat2, readlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
@@ -27,6 +32,9 @@ const COVERABLE: [&str; 9] = [
     "/proc/slabinfo",
     "/proc/net/dev",
 ];
+
+/// How many names are looked up and made on the way to one path: links may lead in circles.
+const MOST_STEPS: usize = 4096;
 
 /// The container's tree, while it is built up.
 #[derive(Debug)]
@@ -61,26 +69,56 @@ impl Root {
             Err(Errno::NOENT) => {}
             Err(error) => return Err(refused(path, error)),
         }
-        let names: Vec<_> = path
-            .components()
-            .filter(|part| matches!(part, Component::Normal(_)))
-            .collect();
-        let mut parent = self.open(Path::new("/")).map_err(|error| refused(path, error))?;
-        let mut so_far = PathBuf::from("/");
-        for (position, name) in names.iter().enumerate() {
-            so_far.push(name);
-            let what = if position + 1 == names.len() {
-                last
-            } else {
-                Missing::Directory
+        self.make_along(path, last).map_err(|error| refused(path, error))
+    }
+
+    /// Walks a path name by name, making what is missing, also where a link leads: an image with systemd-resolved has
+    /// /etc/resolv.conf → ../run/systemd/resolve/stub-resolv.conf, and nothing there. Only single names are opened, each in
+    /// the directory before it, so that neither `..` nor a link that is swapped meanwhile leads out.
+    fn make_along(&self, path: &Path, last: Missing) -> rustix::io::Result<OwnedFd> {
+        let top = || self.open(Path::new("/"));
+        let mut ahead: VecDeque<OsString> = names(path);
+        // The directories from the root to where the walk is; of `..` at the root there is no more to leave.
+        let mut way = vec![top()?];
+        for _ in 0..MOST_STEPS {
+            let (Some(name), Some(here)) = (ahead.pop_front(), way.last()) else {
+                return way.pop().ok_or(Errno::NOENT);
             };
-            parent = match self.open(&so_far) {
-                Err(Errno::NOENT) => make(&parent, name.as_ref(), what).and_then(|()| self.open(&so_far)),
-                found => found,
+            if name == ".." {
+                way.truncate((way.len() - 1).max(1));
+                continue;
             }
-            .map_err(|error| refused(&so_far, error))?;
+            match openat(
+                here,
+                &name,
+                OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                Mode::empty(),
+            ) {
+                Ok(found) if is_link(&found)? => {
+                    let target = PathBuf::from(OsString::from_vec(
+                        readlinkat(&found, c"", Vec::new())?.into_bytes(),
+                    ));
+                    if target.is_absolute() {
+                        way = vec![top()?];
+                    }
+                    for name in names(&target).into_iter().rev() {
+                        ahead.push_front(name);
+                    }
+                }
+                Ok(found) => way.push(found),
+                Err(Errno::NOENT) => {
+                    let what = if ahead.is_empty() {
+                        last
+                    } else {
+                        Missing::Directory
+                    };
+                    make(here, &name, what)?;
+                    ahead.push_front(name);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(parent)
+        Err(Errno::LOOP)
     }
 
     /// Attaches a detached mount at `target`, which is made if it is missing.
@@ -177,6 +215,21 @@ pub(super) fn is_proc(place: impl AsFd) -> rustix::io::Result<bool> {
     Ok(fstatfs(place)?.f_type as i64 == PROC_SUPER_MAGIC)
 }
 
+/// The names of a path, and its `..`.
+fn names(path: &Path) -> VecDeque<OsString> {
+    path.components()
+        .filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        })
+        .collect()
+}
+
+fn is_link(place: &OwnedFd) -> rustix::io::Result<bool> {
+    Ok(FileType::from_raw_mode(fstat(place)?.st_mode) == FileType::Symlink)
+}
+
 fn make(parent: &OwnedFd, name: &std::ffi::OsStr, what: Missing) -> rustix::io::Result<()> {
     let made = match what {
         Missing::Directory => mkdirat(parent, name, Mode::from_raw_mode(0o755)),
@@ -186,7 +239,7 @@ fn make(parent: &OwnedFd, name: &std::ffi::OsStr, what: Missing) -> rustix::io::
         }
     };
     match made {
-        Err(Errno::EXIST) => Ok(()), // another container of the same volume was faster, or a dangling link: open tells
+        Err(Errno::EXIST) => Ok(()), // another container of the same volume was faster
         made => made,
     }
 }

@@ -18,6 +18,13 @@ pub enum Asked {
         /// Mount options, Docker's defaults included.
         options: Vec<String>,
     },
+    /// A device of the host: a bind of its node, since an ordinary user can make none.
+    Device {
+        /// An absolute path of the host.
+        source: PathBuf,
+        /// An absolute path in the container.
+        target: String,
+    },
 }
 
 /// A bind mount.
@@ -47,7 +54,7 @@ impl Asked {
     pub fn target(&self) -> &str {
         match self {
             Asked::Bind(bind) => &bind.target,
-            Asked::Tmpfs { target, .. } => target,
+            Asked::Tmpfs { target, .. } | Asked::Device { target, .. } => target,
         }
     }
 }
@@ -251,11 +258,15 @@ pub fn tmpfs(text: &str) -> Result<Asked, SpecError> {
     })
 }
 
+/// Mount options of a device's node.
+const DEVICE: [&str; 5] = ["bind", "rprivate", "nosuid", "noexec", "rw"];
+
 fn default_tmpfs() -> Vec<String> {
     ["noexec", "nosuid", "nodev"].map(String::from).into()
 }
 
-/// `--device HOST[:TARGET[:rwm]]`: a bind of the node, since an ordinary user can make none.
+/// `--device HOST[:TARGET][:rwm]`. Without a cgroup of devices nothing can be taken from it: a read-only mount does not
+/// stop writes to a node, and what the node's mode denies the host denies already.
 ///
 /// # Errors
 /// Refuses bad paths and permissions.
@@ -273,20 +284,20 @@ pub fn device(text: &str) -> Result<Asked, SpecError> {
         [host, second] if is_permission(second) => (host, host, second),
         [host, place] => (host, place, "rwm"),
         [host, place, permission] if is_permission(permission) => (host, place, permission),
-        _ => return refuse("expected HOST[:TARGET[:rwm]]"),
+        _ => return refuse("expected HOST[:TARGET][:rwm]"),
     };
+    if !(permission.contains('r') && permission.contains('w')) {
+        return refuse(
+            "a device is readable and writable as its mode allows (rwm); less cannot be enforced without root",
+        );
+    }
     if !host.starts_with('/') {
         return refuse("the host's path must be absolute");
     }
-    let access = if permission.contains('w') { "rw" } else { "ro" };
-    Ok(Asked::Bind(Bind {
+    Ok(Asked::Device {
         source: host.into(),
         target: target(place)?,
-        options: ["bind", "rprivate", "nosuid", "noexec", access]
-            .map(String::from)
-            .into(),
-        missing: Missing::Refuse,
-    }))
+    })
 }
 
 /// Docker's sizes: a number with `b`, `k`, `m`, `g`, `t` (powers of 1024), any case, an optional `b` or `ib` behind.
@@ -399,6 +410,7 @@ pub(super) fn add(mounts: &mut Vec<Mount>, asked: &[Asked]) -> Result<(), SpecEr
                 .destination(place)
                 .options(options.clone())
                 .build()?,
+            Asked::Device { source, target } => entry("bind", source, target, &DEVICE)?,
         });
     }
     // A parent is mounted before what lies in it; the sort is stable, so equals keep their order.
@@ -416,7 +428,7 @@ mod tests {
     fn bind(asked: Result<Asked, SpecError>) -> Option<(String, String, String)> {
         match asked.ok()? {
             Asked::Bind(b) => Some((b.source.display().to_string(), b.target, b.options.join(","))),
-            Asked::Tmpfs { .. } => None,
+            Asked::Tmpfs { .. } | Asked::Device { .. } => None,
         }
     }
     fn is(source: &str, target: &str, options: &str) -> Option<(String, String, String)> {
@@ -517,16 +529,38 @@ mod tests {
     }
 
     #[test]
-    fn devices_are_binds() {
-        assert_eq!(
-            bind(device("/dev/fuse")),
-            is("/dev/fuse", "/dev/fuse", "bind,rprivate,nosuid,noexec,rw")
-        );
-        assert_eq!(
-            bind(device("/dev/a:/dev/b:r")),
-            is("/dev/a", "/dev/b", "bind,rprivate,nosuid,noexec,ro")
-        );
-        assert!(device("fuse").is_err() && device("/a:/b:x").is_err() && device("/a:/b:r:w").is_err());
+    fn devices_are_binds_with_all_rights() {
+        let is = |source: &str, target: &str| {
+            Some(Asked::Device {
+                source: source.into(),
+                target: target.into(),
+            })
+        };
+        for (text, source, target) in [
+            ("/dev/fuse", "/dev/fuse", "/dev/fuse"),
+            ("/dev/fuse:rwm", "/dev/fuse", "/dev/fuse"),
+            ("/dev/a:/dev/b", "/dev/a", "/dev/b"),
+            ("/dev/a:/dev/b:rw", "/dev/a", "/dev/b"),
+            ("/dev/a:/dev/b:mwr", "/dev/a", "/dev/b"),
+        ] {
+            assert_eq!(device(text).ok(), is(source, target), "{text}");
+        }
+        for bad in [
+            "fuse",
+            "/a:/b:x",
+            "/a:/b:r:w",
+            "/a:r",
+            "/a:/b:r",
+            "/a:/b:w",
+            "/a:/b:m",
+            "/a:wm",
+        ] {
+            assert!(matches!(device(bad), Err(SpecError::Device { .. })), "{bad}");
+        }
+        let mut mounts = Vec::new();
+        assert!(add(&mut mounts, &[device("/dev/fuse").unwrap()]).is_ok());
+        let options = mounts[0].options().clone().unwrap_or_default().join(",");
+        assert_eq!(options, "bind,rprivate,nosuid,noexec,rw");
     }
 
     #[test]
