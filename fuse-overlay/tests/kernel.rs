@@ -340,6 +340,10 @@ assert os.path.isdir("tmp/b/lib") and open("usr").read() == "a"
 assert rename("tmp/a", "tmp/c", WHITEOUT) == 0
 s = os.lstat("tmp/a")
 assert stat.S_ISCHR(s.st_mode) and s.st_rdev == 0, oct(s.st_mode)
+assert rename("tmp/b", "tmp/c", NOREPLACE | WHITEOUT) == 17
+assert rename("tmp/c", "tmp/d", NOREPLACE | WHITEOUT) == 0
+assert open("tmp/d").read() == "b" and stat.S_ISCHR(os.lstat("tmp/c").st_mode)
+assert rename("tmp/d", "tmp/e", EXCHANGE | WHITEOUT) == 22
 assert rename("tmp", "tmp/b/x", 0) == 22
 END"#);
     });

@@ -330,11 +330,13 @@ impl<'a> Body<'a> {
     }
 
     fn rename(&mut self, to_dir: u64, flags: u32) -> Result<Operation<'a>, Errno> {
+        const BOTH: u32 = libc::RENAME_WHITEOUT | libc::RENAME_NOREPLACE;
         let how = match flags {
             0 => Rename::Replace,
             libc::RENAME_NOREPLACE => Rename::NoReplace,
             libc::RENAME_EXCHANGE => Rename::Exchange,
             libc::RENAME_WHITEOUT => Rename::Whiteout,
+            BOTH => Rename::WhiteoutNoReplace,
             _ => return Err(Errno::EINVAL),
         };
         Ok(Operation::Rename {

@@ -104,6 +104,20 @@ pub enum Rename {
     Exchange,
     /// Replace it, and leave a whiteout (a 0/0 character device) at the source.
     Whiteout,
+    /// EEXIST; else leave a whiteout at the source.
+    WhiteoutNoReplace,
+}
+
+impl Rename {
+    /// Whether an existing target is an error.
+    pub fn spares_target(self) -> bool {
+        matches!(self, Rename::NoReplace | Rename::WhiteoutNoReplace)
+    }
+
+    /// Whether a whiteout takes the source's place.
+    pub fn leaves_whiteout(self) -> bool {
+        matches!(self, Rename::Whiteout | Rename::WhiteoutNoReplace)
+    }
 }
 
 /// How `setxattr` treats an existing value (setxattr(2)).
