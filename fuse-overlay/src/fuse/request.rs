@@ -6,7 +6,7 @@ use zerocopy::FromBytes;
 use super::wire::{self, InHeader, fattr, opcode};
 use crate::attr::{Ino, Time};
 use crate::name::{Name, NameError};
-use crate::union::{Allocate, Caller, Rename, SetAttr, SetTime, SetXattr};
+use crate::union::{Allocate, Caller, Rename, SetAttr, SetGroupId, SetTime, SetXattr};
 
 /// One request.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ pub(super) enum Operation<'a> {
         name: &'a [u8],
         value: &'a [u8],
         how: SetXattr,
-        kill_sgid: bool,
+        set_gid: SetGroupId,
     },
     RemoveXattr {
         name: &'a [u8],
@@ -366,12 +366,15 @@ impl<'a> Body<'a> {
             libc::XATTR_REPLACE => SetXattr::Replace,
             _ => return Err(Errno::EINVAL),
         };
-        let kill_sgid = args.setxattr_flags & wire::SETXATTR_ACL_KILL_SGID != 0;
+        let set_gid = match args.setxattr_flags & wire::SETXATTR_ACL_KILL_SGID {
+            0 => SetGroupId::Keep,
+            _ => SetGroupId::Clear,
+        };
         Ok(Operation::SetXattr {
             name: self.string()?,
             value: self.bytes(args.size)?,
             how,
-            kill_sgid,
+            set_gid,
         })
     }
 }
@@ -464,7 +467,7 @@ mod tests {
                 name: b"user.x",
                 value: b"value",
                 how: SetXattr::Any,
-                kill_sgid: false
+                set_gid: SetGroupId::Keep
             })
         ));
         for end in 0..whole.len() {

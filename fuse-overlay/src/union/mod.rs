@@ -131,6 +131,16 @@ pub enum SetXattr {
     Replace,
 }
 
+/// What happens to the set-group-id bit of a file that gets an access list: who is not in its group, and has no
+/// CAP_FSETID, must not keep it. The kernel knows which (`SETXATTR_ACL_KILL_SGID`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetGroupId {
+    /// It stays.
+    Keep,
+    /// It is cleared.
+    Clear,
+}
+
 /// What `fallocate` does (fallocate(2)); all else is EOPNOTSUPP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allocate {
