@@ -340,6 +340,10 @@ assert os.path.isdir("tmp/b/lib") and open("usr").read() == "a"
 assert rename("tmp/a", "tmp/c", WHITEOUT) == 0
 s = os.lstat("tmp/a")
 assert stat.S_ISCHR(s.st_mode) and s.st_rdev == 0, oct(s.st_mode)
+assert rename("tmp/b", "tmp/c", NOREPLACE | WHITEOUT) == 17
+assert rename("tmp/c", "tmp/d", NOREPLACE | WHITEOUT) == 0
+assert open("tmp/d").read() == "b" and stat.S_ISCHR(os.lstat("tmp/c").st_mode)
+assert rename("tmp/d", "tmp/e", EXCHANGE | WHITEOUT) == 22
 assert rename("tmp", "tmp/b/x", 0) == 22
 END"#);
     });
@@ -495,9 +499,18 @@ fn access_control_lists_work_as_on_any_filesystem() {
             chmod 2755 d; chown 0:44 d
             getfacl -n d d/* f >> said; stat -c '%a %n' f d d/* >> said
             setfacl -b f; stat -c %a f >> said; say as 33 cat f
+            for who in 33 0; do
+                echo text > g$who; chown 33:44 g$who; chmod 2755 g$who
+                as $who setfacl -m u:34:r g$who; stat -c '%a %n' g$who >> said
+            done
             cat said"#;
         inside.sh("mkdir ours tmpfs; mount -t tmpfs none tmpfs; chmod 777 . ours tmpfs");
         let [ours, tmpfs] = ["ours", "tmpfs"].map(|dir| inside.sh(&format!("cd {dir}; {script}")));
         assert_eq!(ours, tmpfs);
+        // Who is not in a file's group cannot keep its set-group-id bit.
+        assert!(
+            ours.contains("755 g33\n2755 g0\n") && !ours.contains("2755 g33"),
+            "{ours}"
+        );
     });
 }

@@ -20,6 +20,7 @@ use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
 use super::supervisor::{self, Attach, Start, Supervisor};
 use super::{Error, image_file, names};
 use crate::host::Probe;
+use crate::host::probe::thermal_throttles;
 use crate::images::names::References;
 use crate::images::{self, Image};
 use crate::store::{Digest, Store};
@@ -117,6 +118,7 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
                 root: &directory.join("upper"),
                 own_files: &own_files,
                 hostname: &hostname,
+                masked: &thermal_throttles(),
                 seccomp: seccomp.clone(),
             };
             let spec = spec::build(&wanted.request, &context)?;

@@ -118,6 +118,28 @@ fn user_namespace_remedy() -> &'static str {
     }
 }
 
+/// Where each processor counts its throttling, which shows what others compute: to be hidden from containers.
+pub fn thermal_throttles() -> Vec<String> {
+    throttles_below("/sys/devices/system/cpu")
+}
+
+fn throttles_below(processors: &str) -> Vec<String> {
+    let place = |name: &str| format!("{processors}/{name}/thermal_throttle");
+    // All processors have it or none.
+    if !Path::new(&place("cpu0")).exists() {
+        return Vec::new();
+    }
+    let is_processor = |name: &String| {
+        let number = name.strip_prefix("cpu").unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
+    };
+    let listed = fs::read_dir(processors).into_iter().flatten().flatten();
+    let names = listed.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut places: Vec<String> = names.filter(is_processor).map(|name| place(&name)).collect();
+    places.sort_unstable();
+    places
+}
+
 /// By `/etc/passwd` alone: a static binary has no NSS. Users known elsewhere (LDAP) are believed their `$USER`, which
 /// decides nothing: newuidmap checks for itself.
 fn login_name(uid: u32) -> Option<String> {
@@ -161,6 +183,18 @@ mod tests {
             map_tools: Some(tools),
             cgroup2: true,
         }
+    }
+
+    #[test]
+    fn every_processor_counts_its_throttling() {
+        let directory = tempfile::tempdir().unwrap();
+        let processors = directory.path().to_str().unwrap();
+        assert_eq!(throttles_below(processors), [""; 0]);
+        for name in ["cpu0", "cpu1", "cpu10", "cpufreq", "cpuidle", "power"] {
+            fs::create_dir_all(directory.path().join(name).join("thermal_throttle")).unwrap();
+        }
+        let expected = ["cpu0", "cpu1", "cpu10"].map(|name| format!("{processors}/{name}/thermal_throttle"));
+        assert_eq!(throttles_below(processors), expected);
     }
 
     #[test]

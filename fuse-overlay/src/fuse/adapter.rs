@@ -160,18 +160,10 @@ impl Adapter {
                 name,
                 value,
                 how,
-                kill_sgid,
+                set_gid,
             } => {
-                tree.setxattr(caller, ino, name, value, *how)
+                tree.setxattr(caller, ino, name, value, *how, *set_gid)
                     .map_err(|error| error.0)?;
-                if *kill_sgid {
-                    let perm = tree.getattr(ino).map_err(|error| error.0)?.perm & !(libc::S_ISGID as u16);
-                    let set = SetAttr {
-                        perm: Some(perm),
-                        ..SetAttr::default()
-                    };
-                    tree.setattr(caller, ino, &set).map_err(|error| error.0)?;
-                }
                 Ok(End::Answered)
             }
             Operation::RemoveXattr { name } => {

@@ -6,7 +6,7 @@ use zerocopy::FromBytes;
 use super::wire::{self, InHeader, fattr, opcode};
 use crate::attr::{Ino, Time};
 use crate::name::{Name, NameError};
-use crate::union::{Allocate, Caller, Rename, SetAttr, SetTime, SetXattr};
+use crate::union::{Allocate, Caller, Rename, SetAttr, SetGroupId, SetTime, SetXattr};
 
 /// One request.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ pub(super) enum Operation<'a> {
         name: &'a [u8],
         value: &'a [u8],
         how: SetXattr,
-        kill_sgid: bool,
+        set_gid: SetGroupId,
     },
     RemoveXattr {
         name: &'a [u8],
@@ -330,11 +330,13 @@ impl<'a> Body<'a> {
     }
 
     fn rename(&mut self, to_dir: u64, flags: u32) -> Result<Operation<'a>, Errno> {
+        const BOTH: u32 = libc::RENAME_WHITEOUT | libc::RENAME_NOREPLACE;
         let how = match flags {
             0 => Rename::Replace,
             libc::RENAME_NOREPLACE => Rename::NoReplace,
             libc::RENAME_EXCHANGE => Rename::Exchange,
             libc::RENAME_WHITEOUT => Rename::Whiteout,
+            BOTH => Rename::WhiteoutNoReplace,
             _ => return Err(Errno::EINVAL),
         };
         Ok(Operation::Rename {
@@ -364,12 +366,15 @@ impl<'a> Body<'a> {
             libc::XATTR_REPLACE => SetXattr::Replace,
             _ => return Err(Errno::EINVAL),
         };
-        let kill_sgid = args.setxattr_flags & wire::SETXATTR_ACL_KILL_SGID != 0;
+        let set_gid = match args.setxattr_flags & wire::SETXATTR_ACL_KILL_SGID {
+            0 => SetGroupId::Keep,
+            _ => SetGroupId::Clear,
+        };
         Ok(Operation::SetXattr {
             name: self.string()?,
             value: self.bytes(args.size)?,
             how,
-            kill_sgid,
+            set_gid,
         })
     }
 }
@@ -462,7 +467,7 @@ mod tests {
                 name: b"user.x",
                 value: b"value",
                 how: SetXattr::Any,
-                kill_sgid: false
+                set_gid: SetGroupId::Keep
             })
         ));
         for end in 0..whole.len() {

@@ -104,6 +104,20 @@ pub enum Rename {
     Exchange,
     /// Replace it, and leave a whiteout (a 0/0 character device) at the source.
     Whiteout,
+    /// EEXIST; else leave a whiteout at the source.
+    WhiteoutNoReplace,
+}
+
+impl Rename {
+    /// Whether an existing target is an error.
+    pub fn spares_target(self) -> bool {
+        matches!(self, Rename::NoReplace | Rename::WhiteoutNoReplace)
+    }
+
+    /// Whether a whiteout takes the source's place.
+    pub fn leaves_whiteout(self) -> bool {
+        matches!(self, Rename::Whiteout | Rename::WhiteoutNoReplace)
+    }
 }
 
 /// How `setxattr` treats an existing value (setxattr(2)).
@@ -115,6 +129,16 @@ pub enum SetXattr {
     Create,
     /// ENODATA if it is not.
     Replace,
+}
+
+/// What happens to the set-group-id bit of a file that gets an access list: who is not in its group, and has no
+/// CAP_FSETID, must not keep it. The kernel knows which (`SETXATTR_ACL_KILL_SGID`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetGroupId {
+    /// It stays.
+    Keep,
+    /// It is cleared.
+    Clear,
 }
 
 /// What `fallocate` does (fallocate(2)); all else is EOPNOTSUPP.

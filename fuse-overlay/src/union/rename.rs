@@ -52,7 +52,7 @@ impl Tree {
                 target,
             };
             match step.target {
-                Some(_) if how == Rename::NoReplace => return Err(Error(Errno::EEXIST)),
+                Some(_) if how.spares_target() => return Err(Error(Errno::EEXIST)),
                 None if how == Rename::Exchange => return Err(Error(Errno::ENOENT)),
                 // Two names of one file: both stay (rename(2)).
                 Some((target, _)) if target == source.0 => return Ok(()),
@@ -123,7 +123,9 @@ impl Tree {
         }
         still_there(held(locked.get(step.to.dir.ino))?)?;
         step.refuse_kinds(&locked)?;
-        let whiteout = (step.how == Rename::Whiteout)
+        let whiteout = step
+            .how
+            .leaves_whiteout()
             .then(|| self.upper.new_ino())
             .transpose()?;
         let changes = step.changes(&locked, caller, whiteout, now())?;

@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use super::acl::{self, Acl};
-use super::{Caller, SetXattr, Tree, held, now};
+use super::{Caller, SetGroupId, SetXattr, Tree, held, now};
 use crate::attr::{Ino, Kind};
 use crate::error::{Error, Result};
 use crate::upper::Locked;
@@ -62,7 +62,7 @@ impl Tree {
         Ok(names.into_iter().filter(|name| !is_hidden(name)).collect())
     }
 
-    /// Sets an extended attribute.
+    /// Sets an extended attribute, and with it what belongs to it, in one record.
     pub fn setxattr(
         &self,
         caller: &Caller,
@@ -70,12 +70,13 @@ impl Tree {
         name: &[u8],
         value: &[u8],
         how: SetXattr,
+        set_gid: SetGroupId,
     ) -> Result<()> {
         check_name(name)?;
         if value.len() > MAX_VALUE {
             return Err(Error(Errno::E2BIG));
         }
-        self.with_space(|| self.try_setxattr(caller, ino, name, value, how))
+        self.with_space(|| self.try_setxattr(caller, ino, name, value, how, set_gid))
     }
 
     fn try_setxattr(
@@ -85,6 +86,7 @@ impl Tree {
         name: &[u8],
         value: &[u8],
         how: SetXattr,
+        set_gid: SetGroupId,
     ) -> Result<()> {
         let inode = self.inode(ino)?;
         let mut locked = Locked::new(&[&inode]);
@@ -99,6 +101,9 @@ impl Tree {
             ctime: now(),
             ..state.meta
         };
+        if set_gid == SetGroupId::Clear {
+            meta.perm &= !(libc::S_ISGID as u16);
+        }
         let mut kept = Some(value);
         match name {
             acl::ACCESS => {

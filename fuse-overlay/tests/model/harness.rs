@@ -8,7 +8,7 @@ use fuse_overlay::attr::{Attr, Ino, Kind, Time};
 use fuse_overlay::index::{NodeId, View, merge};
 use fuse_overlay::layer;
 use fuse_overlay::name::Name;
-use fuse_overlay::union::{Limits, Lower, LowerLayer, SetAttr, SetTime, Tree};
+use fuse_overlay::union::{Limits, Lower, LowerLayer, SetAttr, SetGroupId, SetTime, Tree};
 use nix::errno::Errno;
 
 use super::disk::MemoryDisk;
@@ -426,7 +426,14 @@ impl<'a> Both<'a> {
                 },
             ),
             Op::SetXattr(file, name, length, how) => self.file(file, |ino| {
-                none(tree.setxattr(&CALLER, ino, name.as_bytes(), &pattern(3, *length), *how))
+                none(tree.setxattr(
+                    &CALLER,
+                    ino,
+                    name.as_bytes(),
+                    &pattern(3, *length),
+                    *how,
+                    SetGroupId::Keep,
+                ))
             }),
             Op::RemoveXattr(file, name) => {
                 self.file(file, |ino| none(tree.removexattr(&CALLER, ino, name.as_bytes())))

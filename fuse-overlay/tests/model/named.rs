@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use fuse_overlay::attr::{Attr, Ino};
 use fuse_overlay::error::Error;
-use fuse_overlay::union::{Allocate, Caller, Limits, Released, SetAttr, SetXattr, Tree};
+use fuse_overlay::union::{Allocate, Caller, Limits, Released, SetAttr, SetGroupId, SetXattr, Tree};
 use nix::errno::Errno;
 
 use super::disk::{Fault, MemoryDisk};
@@ -258,8 +258,16 @@ fn devices_cannot_be_made_but_whiteouts_can() {
 fn extended_attributes_keep_to_linux_limits() {
     let Mounted { tree, .. } = mounted(vec![]);
     let ino = file(&tree, "a");
-    let set =
-        |xattr: &[u8], length: usize| tree.setxattr(&CALLER, ino, xattr, &vec![1; length], SetXattr::Any);
+    let set = |xattr: &[u8], length: usize| {
+        tree.setxattr(
+            &CALLER,
+            ino,
+            xattr,
+            &vec![1; length],
+            SetXattr::Any,
+            SetGroupId::Keep,
+        )
+    };
     fails(set(b"trusted.overlay.opaque", 1), Errno::EPERM);
     fails(set(b"other.x", 1), Errno::EOPNOTSUPP);
     fails(set(&[b"user.", &[b'x'; 251][..]].concat(), 1), Errno::ERANGE);
@@ -284,8 +292,15 @@ fn access_control_lists_and_modes_follow_each_other() {
     };
     let dir = tree.mkdir(&CALLER, Ino::ROOT, name("d"), 0o755).unwrap().ino;
     let default = acl(&[(1, 7, 0), (2, 6, 42), (4, 5, 0), (0x10, 7, 0), (0x20, 0, 0)]);
-    tree.setxattr(&CALLER, dir, b"system.posix_acl_default", &default, SetXattr::Any)
-        .unwrap();
+    tree.setxattr(
+        &CALLER,
+        dir,
+        b"system.posix_acl_default",
+        &default,
+        SetXattr::Any,
+        SetGroupId::Keep,
+    )
+    .unwrap();
     // The default list takes the umask's place.
     let made = tree.mknod(&CALLER, dir, name("f"), 0o100_666, 0).unwrap();
     assert_eq!(made.perm, 0o660);
@@ -311,9 +326,22 @@ fn access_control_lists_and_modes_follow_each_other() {
         b"system.posix_acl_access",
         &plain,
         SetXattr::Any,
+        SetGroupId::Keep,
     )
     .unwrap();
     assert_eq!(tree.getattr(made.ino).unwrap().perm, 0o751);
+    // With the set-group-id bit, which stays or goes with the list.
+    for (set_gid, perm) in [(SetGroupId::Keep, 0o2751), (SetGroupId::Clear, 0o751)] {
+        let set = SetAttr {
+            perm: Some(0o2700),
+            ..SetAttr::default()
+        };
+        tree.setattr(&CALLER, made.ino, &set).unwrap();
+        let access = b"system.posix_acl_access";
+        tree.setxattr(&CALLER, made.ino, access, &plain, SetXattr::Any, set_gid)
+            .unwrap();
+        assert_eq!(tree.getattr(made.ino).unwrap().perm, perm);
+    }
     fails(
         tree.getxattr(made.ino, b"system.posix_acl_access"),
         Errno::ENODATA,

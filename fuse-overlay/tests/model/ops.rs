@@ -93,6 +93,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         Rename::NoReplace,
         Rename::Exchange,
         Rename::Whiteout,
+        Rename::WhiteoutNoReplace,
     ]);
     let allocate = prop::sample::select(vec![
         Allocate::Grow,

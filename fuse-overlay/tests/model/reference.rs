@@ -178,7 +178,9 @@ impl Reference {
         let source = self.lookup(from.0, from.1)?;
         let target = self.lookup(to.0, to.1).ok();
         match target {
-            Some(_) if how == Rename::NoReplace => return Err(Errno::EEXIST),
+            Some(_) if matches!(how, Rename::NoReplace | Rename::WhiteoutNoReplace) => {
+                return Err(Errno::EEXIST);
+            }
             None if how == Rename::Exchange => return Err(Errno::ENOENT),
             Some(target) if target == source => return Ok(()),
             _ => {}
@@ -215,7 +217,7 @@ impl Reference {
             self.node(to.0).nlink -= u32::from(target_dir);
             self.place(target, from);
         }
-        if how == Rename::Whiteout {
+        if matches!(how, Rename::Whiteout | Rename::WhiteoutNoReplace) {
             let id = self.add(Node {
                 kind: Kind::CharDevice,
                 perm: 0,

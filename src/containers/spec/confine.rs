@@ -27,8 +27,9 @@ const DEFAULT: [Capability; 14] = [
     Capability::AuditWrite,
 ];
 
-/// What Docker hides: the kernel's secrets and knobs that no namespace separates.
-const MASKED: [&str; 11] = [
+/// What Docker hides (moby, `daemon/pkg/oci/defaults.go`): the kernel's secrets and knobs that no namespace separates, and
+/// what tells one container of another's work (GHSA-6fw5-f8r9-fgfm, GHSA-jq35-85cj-fj4p).
+const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -39,6 +40,7 @@ const MASKED: [&str; 11] = [
     "/proc/scsi",
     "/proc/timer_list",
     "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
 
@@ -104,13 +106,13 @@ impl Confine {
         Ok(())
     }
 
-    /// The paths hidden, and the paths shown read-only.
-    pub(super) fn paths(&self) -> (Vec<String>, Vec<String>) {
+    /// The paths hidden, `of_machine` among them, and the paths shown read-only.
+    pub(super) fn paths(&self, of_machine: &[String]) -> (Vec<String>, Vec<String>) {
         if self.privileged || self.unconfined_paths {
             return (Vec::new(), Vec::new());
         }
         (
-            MASKED.map(String::from).into(),
+            [&MASKED.map(String::from), of_machine].concat(),
             READ_ONLY.map(String::from).into(),
         )
     }

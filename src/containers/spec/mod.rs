@@ -96,6 +96,8 @@ pub struct Context<'a> {
     pub own_files: &'a [(std::path::PathBuf, &'static str)],
     /// The name of the container within its UTS namespace.
     pub hostname: &'a str,
+    /// What is to be hidden on this machine besides what always is.
+    pub masked: &'a [String],
     /// The seccomp profile that [`Confine::seccomp`] stands for.
     pub seccomp: Option<LinuxSeccomp>,
 }
@@ -197,7 +199,7 @@ pub fn build(request: &Request, context: &Context<'_>) -> Result<Spec, SpecError
         mounts.push(mounts::entry("bind", file, place, &["bind", "rprivate", "rw"])?);
     }
     mounts::add(&mut mounts, &request.mounts)?;
-    let (masked, read_only) = request.confine.paths();
+    let (masked, read_only) = request.confine.paths(context.masked);
     let (uids, gids) = context.ids.to_spec();
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces(own_network)?)
