@@ -54,7 +54,7 @@ pub enum ReferenceError {
 impl Reference {
     /// Reads a name as a user types it. No tag is added: see [`Reference::or_latest`].
     pub fn parse(text: &str) -> Result<Reference, ReferenceError> {
-        if text.len() == 64 && text.bytes().all(is_lower_hex) {
+        if is_id(text) {
             return Err(ReferenceError::Identifier(text.into()));
         }
         let (domain, remainder) = split_domain(text);
@@ -116,8 +116,8 @@ impl Reference {
             return self.repository();
         }
         match self.path.strip_prefix(OFFICIAL) {
-            // `docker.io/library/a/b` would lose its first part.
-            Some(short) if !short.contains('/') => short.into(),
+            // `docker.io/library/a/b` would lose its first part, and 64 hex digits would be an id.
+            Some(short) if !short.contains('/') && !is_id(short) => short.into(),
             // `docker.io/a.b/c` without its domain would be a name at the registry `a.b`.
             _ if split_domain(&self.path) != (self.domain.clone(), self.path.clone()) => self.repository(),
             _ => self.path.clone(),
@@ -266,6 +266,11 @@ fn is_tag(text: &str) -> bool {
         && text.bytes().all(|b| word(b) || matches!(b, b'.' | b'-'))
 }
 
+/// Is this what an image's id looks like?
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(is_lower_hex)
+}
+
 fn is_lower_hex(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
@@ -279,6 +284,13 @@ mod tests {
     const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     /// Typed, in full, familiar.
+    #[test]
+    fn a_name_that_looks_like_an_id_keeps_its_first_part() {
+        let name: Reference = format!("library/{HEX}").parse().unwrap();
+        assert_eq!(name.familiar(), format!("library/{HEX}"));
+        assert_eq!(name.familiar().parse(), Ok(name));
+    }
+
     #[test]
     fn names_mean_what_docker_says() {
         let digest = format!("debian@sha256:{HEX}");
