@@ -7,7 +7,7 @@ mod common;
 
 use std::process::{Command, Stdio};
 
-use common::{Bryo, Done, has_id_range};
+use common::{Bryo, Done, has_id_range, on_terminal};
 
 fn busybox() -> (Bryo, String) {
     Bryo::with_image("busybox")
@@ -153,23 +153,6 @@ fn one_id_only_is_said() {
         assert_eq!(done.stdout, "hi\r\n", "{done}");
         assert_eq!(bryo.ok(["info", "-f", "{{len .Warnings}}"]), "0\n");
     }
-}
-
-/// The tool with a terminal for its output and errors, by script(1).
-fn on_terminal(tool: &Command) -> Command {
-    let words: Vec<String> = std::iter::once(tool.get_program())
-        .chain(tool.get_args())
-        .map(|word| format!("'{}'", word.to_str().unwrap()))
-        .collect();
-    let mut script = Command::new("/usr/bin/script");
-    script
-        .args(["-qec", &words.join(" "), "/dev/null"])
-        .stdin(Stdio::null());
-    for (name, value) in tool.get_envs() {
-        script.env(name, value.unwrap());
-    }
-    script.env("SHELL", "/bin/sh");
-    script
 }
 
 #[test]

@@ -3,10 +3,8 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
-
 use common::hostile::{Blobs, Hostile, digest, gzip};
-use common::{Bryo, Done, Registry};
+use common::{Bryo, Done, Registry, on_terminal};
 
 fn lost(image: &str) -> String {
     format!("Unable to find image '{image}:latest' locally")
@@ -86,18 +84,7 @@ fn on_a_terminal() {
     let (bryo, registry) = (Bryo::new(), Registry::shared());
     let image = registry.image("busybox");
     let tool = bryo.command(["run", "--rm", "-it", &image, "sh", "-c", "tty; exit 7"]);
-    let words: Vec<String> = std::iter::once(tool.get_program())
-        .chain(tool.get_args())
-        .map(|word| format!("'{}'", word.to_str().unwrap()))
-        .collect();
-    let mut script = Command::new("script");
-    script
-        .args(["-qec", &words.join(" "), "/dev/null"])
-        .stdin(Stdio::null());
-    for (name, value) in tool.get_envs() {
-        script.env(name, value.unwrap());
-    }
-    let done = Done::of(&mut script);
+    let done = Done::of(&mut on_terminal(&tool));
     assert_eq!(done.status.code(), Some(7), "{done}");
     // `script` may say the end of its input, which the terminal echoes.
     assert!(

@@ -2,15 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use fuse_overlay::union::Lower;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::{LinuxSeccomp, Spec};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 
 use super::files::{self, HostNames};
 use super::record::{self, Afterwards, Held, Life, Process, Record, Settings};
@@ -398,12 +396,7 @@ pub fn kill(record: &Record, signal: i32) -> Result<(), Error> {
 
 fn send(process: Process, signal: Signal) -> io::Result<()> {
     let gone = || io::Error::from_raw_os_error(libc::ESRCH);
-    let pid = Pid::from_raw(process.pid).ok_or_else(gone)?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-    // The descriptor holds one process; only now is it sure to be the one meant.
-    if !process.lives() {
-        return Err(gone());
-    }
+    let pidfd = process.open()?.ok_or_else(gone)?;
     Ok(pidfd_send_signal(&pidfd, signal)?)
 }
 
@@ -421,27 +414,9 @@ pub fn wait(record: &Record, limit: Option<Duration>) -> Result<bool, Error> {
         path: record.name.clone().into(),
         source,
     };
-    let Some(pid) = Pid::from_raw(supervisor.pid) else {
-        return Ok(true);
-    };
-    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) => pidfd,
-        Err(rustix::io::Errno::SRCH) => return Ok(true),
-        Err(error) => return Err(io(error.into())),
-    };
-    if !supervisor.lives() {
-        return Ok(true);
-    }
-    let timeout = match limit {
-        None => PollTimeout::NONE,
-        Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
-    };
-    loop {
-        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(io(error.into())),
-            Ok(ready) => return Ok(ready > 0),
-        }
+    match supervisor.open().map_err(io)? {
+        Some(pidfd) => record::ends(&pidfd, limit).map_err(io),
+        None => Ok(true),
     }
 }
 

@@ -6,11 +6,12 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::Spec;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -54,28 +55,52 @@ impl Process {
 
     /// Returns when it has ended: by itself within `patience`, else killed.
     fn end(&self, patience: Duration) {
-        let Some(pidfd) = Pid::from_raw(self.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
-        else {
-            return;
-        };
-        // The descriptor holds one process; only now is it sure to be the one meant.
-        if !self.lives() {
-            return;
-        }
-        let ended = |patience| {
-            let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-            poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0)
-        };
-        if !ended(patience) {
+        let Ok(Some(pidfd)) = self.open() else { return };
+        // One that cannot be waited for is as one that does not end.
+        if !ends(&pidfd, Some(patience)).unwrap_or(false) {
             // It may have ended in between. One that no signal ends waits in the kernel, and so would we: bounded.
             let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-            ended(SERVER_PATIENCE);
+            let _ = ends(&pidfd, Some(SERVER_PATIENCE));
+        }
+    }
+
+    /// A descriptor of it; `None` if it has ended.
+    ///
+    /// # Errors
+    /// The kernel gives none.
+    pub fn open(&self) -> std::io::Result<Option<OwnedFd>> {
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return Ok(None);
+        };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            // The descriptor holds one process; only now is it sure to be the one meant.
+            Ok(pidfd) => Ok(self.lives().then_some(pidfd)),
+            Err(rustix::io::Errno::SRCH) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// Does it still run?
     pub fn lives(&self) -> bool {
         Process::of(self.pid) == Some(*self)
+    }
+}
+
+/// Waits for the end of a process: `false` if it has not come within `limit` (`None` waits for ever).
+///
+/// # Errors
+/// The kernel refuses to wait.
+pub fn ends(pidfd: &OwnedFd, limit: Option<Duration>) -> std::io::Result<bool> {
+    let timeout = match limit {
+        None => PollTimeout::NONE,
+        Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
+    };
+    loop {
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(ready) => return Ok(ready > 0),
+        }
     }
 }
 

@@ -185,3 +185,20 @@ pub fn has_id_range() -> bool {
     let mut owners = ranges.lines().filter_map(|line| line.split(':').next());
     owners.any(|owner| Some(owner) == name.as_deref() || owner == uid.to_string())
 }
+
+/// The tool with a terminal for its output and errors, by script(1).
+pub fn on_terminal(tool: &Command) -> Command {
+    let words: Vec<String> = std::iter::once(tool.get_program())
+        .chain(tool.get_args())
+        .map(|word| format!("'{}'", word.to_str().unwrap()))
+        .collect();
+    let mut script = Command::new("/usr/bin/script");
+    script
+        .args(["-qec", &words.join(" "), "/dev/null"])
+        .stdin(Stdio::null());
+    for (name, value) in tool.get_envs() {
+        script.env(name, value.unwrap());
+    }
+    script.env("SHELL", "/bin/sh");
+    script
+}

@@ -11,7 +11,7 @@ pub mod network;
 mod registry;
 mod skopeo;
 
-pub use bryo::{Bryo, Done, has_id_range};
+pub use bryo::{Bryo, Done, has_id_range, on_terminal};
 pub use registry::{Mode, Registry};
 pub use skopeo::skopeo;
 
