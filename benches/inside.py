@@ -1,9 +1,12 @@
-"""Runs one piece of work in a tree, first and again, and prints the seconds: the inner side of the fs benches.
+"""Runs one piece of work in a tree, six times, and prints the seconds: the inner side of the fs benches.
+
+The second time is not yet warm: reading outdates access times, and whoever looks asks for them once.
 
 Runs on the image's own Python, in a Bryo container and in a chroot on the kernel's overlayfs alike.
 """
 
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -20,12 +23,12 @@ WORK = {
 
 def main():
     seconds, counts = [], set()
-    for _ in range(2):
+    for _ in range(6):
         start = time.perf_counter()
         done = subprocess.run(["bash", "-c", WORK[sys.argv[1]]], stdout=subprocess.PIPE, check=True, text=True)
         seconds.append(time.perf_counter() - start)
         counts.add(int(done.stdout))
-    print(json.dumps({"first": seconds[0], "warm": seconds[1], "count": min(counts)}))
+    print(json.dumps({"cold": seconds[0], "second": seconds[1], "warm": statistics.median(seconds[2:]), "count": min(counts)}))
 
 
 main()

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use nix::errno::Errno;
 
 use super::ids::{IdMap, SET_ID_BITS};
+use super::listings::Listings;
 use super::reply::{Added, Form, Listing, Reply};
 use super::request::{Operation, Request};
 use super::sync::Unsynced;
@@ -19,6 +20,7 @@ pub(super) struct Adapter {
     pub(super) tree: Tree,
     pub(super) ids: IdMap,
     pub(super) unsynced: Unsynced,
+    pub(super) listings: Listings,
 }
 
 /// How a request ends.
@@ -103,7 +105,10 @@ impl Adapter {
     fn answer_existing(&self, request: &Request<'_>, reply: &mut Reply) -> Ended {
         let (tree, ino, caller) = (&self.tree, request.ino(), &request.caller());
         let done = match &request.operation {
-            Operation::GetAttr => return self.attr(tree.getattr(ino), reply),
+            Operation::GetAttr => {
+                self.outdated(ino, reply);
+                return self.attr(tree.getattr(ino), reply);
+            }
             Operation::SetAttr(set) => return self.attr(tree.setattr(caller, ino, set), reply),
             Operation::ReadLink => tree.readlink(ino).and_then(|target| Ok(reply.push(&target)?)),
             Operation::Unlink { name } => tree.unlink(caller, ino, name),
@@ -114,7 +119,12 @@ impl Adapter {
                 to,
                 how,
             } => tree.rename(caller, (ino, from), (*to_dir, to), *how),
-            Operation::Read { offset, size } => Ok(reply.fill(*size, |out| tree.read(ino, *offset, out))?),
+            Operation::Read { offset, size } => {
+                if *offset == 0 {
+                    self.outdated(ino, reply);
+                }
+                Ok(reply.fill(*size, |out| tree.read(ino, *offset, out))?)
+            }
             Operation::Write {
                 offset,
                 data,
@@ -213,6 +223,7 @@ impl Adapter {
         form: Form,
         reply: &mut Reply,
     ) -> crate::error::Result<()> {
+        let empty = reply.len();
         let mut listing = Listing::new(reply, size, form);
         self.tree.readdir(ino, cookie, &mut |entry| match listing.add(
             entry.ino,
@@ -230,7 +241,21 @@ impl Adapter {
             self.tree.looked_up(ino);
             Some(self.ids.shown(&attr))
         });
+        // The kernel takes an answer without entries for the end.
+        if reply.len() == empty && self.listings.ended(ino) {
+            reply.relists(ino);
+        }
         Ok(())
+    }
+
+    /// The kernel does not know the attributes of `ino`, or will not after this read: the listing of its directory is worth
+    /// less. A directory counts if its own listing is asked for anew each time, which is what outdates it.
+    fn outdated(&self, ino: Ino, reply: &mut Reply) {
+        let counts = |kind| kind == Kind::Regular || kind == Kind::Directory && self.listings.anew(ino);
+        let dir = self.tree.image_parent(ino).filter(|(kind, _)| counts(*kind));
+        if let Some((_, dir)) = dir.filter(|(_, dir)| self.listings.outdated(*dir)) {
+            reply.relists(dir);
+        }
     }
 
     /// Runs an operation that may clear set-id bits. The kernel leaves that to us (HANDLE_KILLPRIV_V2) and then does not

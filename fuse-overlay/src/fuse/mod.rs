@@ -6,6 +6,7 @@
 
 mod adapter;
 mod ids;
+mod listings;
 mod mount;
 mod negotiate;
 mod patience;

@@ -24,14 +24,26 @@ pub(super) struct Reply {
     len: usize,
     /// Whose attributes the kernel must forget before it hears the answer.
     stale: [Option<Ino>; 2],
+    /// Whose listing the kernel must forget once it has heard the answer.
+    relisted: Option<Ino>,
 }
 
-/// "Forget the attributes of this inode."
-fn notification(ino: Ino) -> [u8; NOTIFICATION] {
-    // An offset below 0 spares the pages; so the kernel takes no lock that the request might hold.
+/// What the kernel is to forget of an inode.
+#[derive(Clone, Copy)]
+enum Forget {
+    Attributes,
+    AttributesAndPages,
+}
+
+/// "Forget what you know of this inode."
+fn notification(ino: Ino, what: Forget) -> [u8; NOTIFICATION] {
     let out = InvalInodeOut {
         ino: ino.0,
-        off: -1,
+        off: match what {
+            // Spares the pages; so the kernel takes no lock that the request might hold.
+            Forget::Attributes => -1,
+            Forget::AttributesAndPages => 0,
+        },
         len: 0,
     };
     let header = OutHeader {
@@ -52,6 +64,7 @@ impl Reply {
             bytes: vec![0; HEADER + MAX_WRITE as usize].into_boxed_slice(),
             len: HEADER,
             stale: [None; 2],
+            relisted: None,
         }
     }
 
@@ -59,6 +72,7 @@ impl Reply {
     pub(super) fn clear(&mut self) {
         self.len = HEADER;
         self.stale = [None; 2];
+        self.relisted = None;
     }
 
     /// Says that the operation changed attributes of `ino` that the kernel believes to know: those which it never asks
@@ -76,7 +90,25 @@ impl Reply {
 
     /// The notifications that [`Reply::outdates`] asked for.
     pub(super) fn notifications(&self) -> impl Iterator<Item = [u8; NOTIFICATION]> {
-        self.stale.into_iter().flatten().map(notification)
+        let stale = self.stale.into_iter().flatten();
+        stale.map(|ino| notification(ino, Forget::Attributes))
+    }
+
+    /// Says that the directory `dir` should be listed anew the next time.
+    pub(super) fn relists(&mut self, dir: Ino) {
+        self.relisted = Some(dir);
+    }
+
+    /// The notification that [`Reply::relists`] asked for. It is sent after the answer, for nobody waits for it. The pages
+    /// are a listing's, which the kernel locks only while it copies, never while a request is on its way.
+    pub(super) fn afterwards(&self) -> Option<[u8; NOTIFICATION]> {
+        let dir = self.relisted?;
+        Some(notification(dir, Forget::AttributesAndPages))
+    }
+
+    /// Bytes so far, the header's included.
+    pub(super) fn len(&self) -> usize {
+        self.len
     }
 
     /// Adds bytes. ERANGE if they do not fit, which only an extended attribute could bring about.

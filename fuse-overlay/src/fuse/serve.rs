@@ -16,6 +16,7 @@ use zerocopy::FromBytes;
 
 use super::adapter::{Adapter, End};
 use super::ids::IdMap;
+use super::listings::Listings;
 use super::negotiate::{self, MAX_WRITE};
 use super::reply::Reply;
 use super::sync::Unsynced;
@@ -54,6 +55,7 @@ pub fn serve(tree: Tree, ids: IdMap, devices: Vec<OwnedFd>) -> io::Result<()> {
             tree,
             ids,
             unsynced: Unsynced::default(),
+            listings: Listings::default(),
         },
         seat: Mutex::new(Patience::default()),
     };
@@ -217,6 +219,9 @@ impl Server {
             }
             if end == End::Answered {
                 send(&device, reply.message());
+            }
+            if let Some(notification) = reply.afterwards() {
+                send(&device, &notification);
             }
             seat = kept.unwrap_or_else(|| self.seat.lock());
         }

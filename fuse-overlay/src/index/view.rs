@@ -224,7 +224,12 @@ impl View {
         Ok(pages.saturating_mul(8))
     }
 
-    /// The directory that holds this directory (the root's is itself).
+    /// A node's kind.
+    pub fn kind(&self, node: NodeId) -> Result<Kind> {
+        self.kind_of(self.node(node)?)
+    }
+
+    /// The directory that holds this directory (the root's is itself); of another node the directory of its first name.
     pub fn parent(&self, node: NodeId) -> Result<NodeId> {
         let parent = NodeId(self.node(node)?.parent.get());
         self.node(parent)?;

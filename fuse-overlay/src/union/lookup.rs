@@ -125,6 +125,14 @@ impl Tree {
         }
     }
 
+    /// The kind of an inode of the image, and the directory that it is in there (of a file with several names the first
+    /// one's). A hint: it may have moved since. `None` for an inode that the image does not have.
+    pub fn image_parent(&self, ino: Ino) -> Option<(Kind, Ino)> {
+        let node = self.below.node(ino).ok()?;
+        let kind = self.below.view().kind(node).ok()?;
+        Some((kind, self.below.parent(node).ok()?))
+    }
+
     /// Lists a directory from `cookie` on (0: the start), `.` and `..` first, until `each` breaks. No lock is held
     /// while `each` runs.
     pub fn readdir(
