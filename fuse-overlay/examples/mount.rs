@@ -16,6 +16,7 @@ use fuse_overlay::fuse::{IdMap, mount, open_devices, serve};
 use fuse_overlay::index::view::Access;
 use fuse_overlay::index::{View, merge};
 use fuse_overlay::layer;
+use fuse_overlay::ledger::Ledger;
 use fuse_overlay::union::{Limits, Lower, LowerLayer, Tree};
 
 const USAGE: &str = "usage: mount --layer TAR [--layer TAR]... --upper DIR [--threads N] MOUNTPOINT";
@@ -43,7 +44,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let devices = open_devices(options.threads)?;
     let mounted = devices.first().ok_or(USAGE)?;
     mount(mounted.as_fd(), &options.target)?;
-    Ok(serve(tree, IdMap::of_process(std::process::id())?, devices)?)
+    Ok(serve(
+        tree,
+        IdMap::of_process(std::process::id())?,
+        devices,
+        &Ledger::alone()?,
+    )?)
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Option<Options> {

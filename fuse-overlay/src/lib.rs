@@ -9,6 +9,7 @@ pub mod disk;
 pub mod error;
 pub mod index;
 pub mod layer;
+pub mod ledger;
 pub mod name;
 pub mod union;
 pub mod upper;

@@ -2,8 +2,10 @@
 #![allow(unsafe_code)]
 
 mod mapping;
+mod shared;
 
 pub(crate) use mapping::Mapping;
+pub(crate) use shared::{Lent, Shared, memory_file};
 
 use std::os::fd::{AsRawFd, OwnedFd};
 

@@ -32,11 +32,22 @@ pub(super) enum End {
     Silent,
 }
 
+/// How often has the request been in a server's hands?
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answering {
+    /// It is new.
+    First,
+    /// Another server had it and was killed before it saved an answer.
+    Again,
+    /// Servers die of it: it fails.
+    Refuse,
+}
+
 type Ended = Result<End, Errno>;
 
 impl Adapter {
     /// Handles one message, and leaves the answer in `reply`.
-    pub(super) fn handle(&self, message: &[u8], reply: &mut Reply) -> End {
+    pub(super) fn handle(&self, message: &[u8], reply: &mut Reply, answering: Answering) -> End {
         reply.clear();
         let request = match Request::decode(message) {
             Ok(request) => request,
@@ -59,7 +70,15 @@ impl Adapter {
         .entered();
         tracing::trace!(operation = ?request.operation);
         // The tree's locks do not poison and its changes are whole records, so a panic costs this request alone.
-        let ended = catch_unwind(AssertUnwindSafe(|| self.answer(&request, reply))).unwrap_or_else(|_| {
+        let ended = catch_unwind(AssertUnwindSafe(|| match answering {
+            Answering::First => self.answer(&request, reply),
+            Answering::Again => self.answer_again(&request, reply),
+            Answering::Refuse => {
+                tracing::error!(operation = ?request.operation, "two servers died of this request: it is answered EIO");
+                Err(Errno::EIO)
+            }
+        }))
+        .unwrap_or_else(|_| {
             tracing::error!(operation = ?request.operation, "panic: a bug; the request is answered EIO");
             Err(Errno::EIO)
         });
@@ -76,6 +95,38 @@ impl Adapter {
         end
     }
 
+    /// Answers a request that another server had in hand. What would not do the same when it is done twice is answered from
+    /// the journal, if it is there; all else is done (again): nobody can have built on it, since nobody was told.
+    fn answer_again(&self, request: &Request<'_>, reply: &mut Reply) -> Ended {
+        let Some(made) = self.tree.happened(request.header.unique) else {
+            return self.answer(request, reply);
+        };
+        let ino = match &request.operation {
+            Operation::Symlink { .. } | Operation::Mknod { .. } | Operation::Mkdir { .. } => made,
+            Operation::TmpFile { .. } => made,
+            Operation::Link { ino, .. } => Some(*ino),
+            Operation::Unlink { .. } | Operation::Rmdir { .. } | Operation::Rename { .. } => None,
+            Operation::SetXattr { .. } | Operation::RemoveXattr { .. } => None,
+            _ => return self.answer(request, reply),
+        };
+        for dir in request
+            .operation
+            .changed_directories(request.ino())
+            .into_iter()
+            .flatten()
+        {
+            reply.outdates(dir);
+        }
+        match ino {
+            Some(ino) => {
+                self.tree.looked_up(ino);
+                let attr = self.tree.getattr(ino).map_err(|error| error.0)?;
+                self.entry(request, &attr, reply)
+            }
+            None => Ok(End::Answered),
+        }
+    }
+
     fn answer(&self, request: &Request<'_>, reply: &mut Reply) -> Ended {
         let (tree, ino, caller) = (&self.tree, request.ino(), &request.caller());
         for dir in request.operation.changed_directories(ino).into_iter().flatten() {
@@ -90,7 +141,12 @@ impl Adapter {
             Operation::TmpFile { perm, .. } => tree.tmpfile(caller, ino, *perm),
             _ => return self.answer_existing(request, reply),
         };
-        reply.entry(&self.ids.shown(&made.map_err(|error| error.0)?))?;
+        self.entry(request, &made.map_err(|error| error.0)?, reply)
+    }
+
+    /// Tells of an inode that was made, or got a name.
+    fn entry(&self, request: &Request<'_>, attr: &Attr, reply: &mut Reply) -> Ended {
+        reply.entry(&self.ids.shown(attr))?;
         if let Operation::TmpFile { .. } = request.operation {
             let open_flags = FOPEN_KEEP_CACHE | FOPEN_NOFLUSH;
             reply.push_struct(&OpenOut {

@@ -5,6 +5,7 @@
 //! `negotiate` its features.
 
 mod adapter;
+mod crash;
 mod ids;
 mod listings;
 mod mount;

@@ -14,42 +14,59 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use parking_lot::Mutex;
 use zerocopy::FromBytes;
 
-use super::adapter::{Adapter, End};
+use super::adapter::{Adapter, Answering, End};
+use super::crash::{self, Point};
 use super::ids::IdMap;
 use super::listings::Listings;
-use super::negotiate::{self, MAX_WRITE};
+use super::negotiate;
 use super::reply::Reply;
 use super::sync::Unsynced;
 use super::wire::{InHeader, InitIn, opcode};
 use super::{mount, patience::Patience};
+use crate::ledger::{Ledger, Left, MESSAGE, Slot};
 use crate::union::Tree;
 
 /// Room for the largest message: a WRITE with its headers. The kernel refuses to fill a smaller buffer.
-const MESSAGE: usize = MAX_WRITE as usize + 4096;
+const _: () = assert!(MESSAGE == negotiate::MAX_WRITE as usize + 4096);
 
 /// Requests that were there at once, one after the other, before another thread is asked to help.
 const QUEUE: u32 = 3;
 
+/// Bytes of all requests but WRITE and SETXATTR of much.
+const SMALL: usize = 64 * 1024;
+
+/// How long a container takes to start, about.
+const SETTLED: Duration = Duration::from_millis(200);
+
 /// Serves `tree` on an already mounted connection until it is unmounted, then makes everything durable.
 ///
 /// `devices` are descriptors of `/dev/fuse`, all opened in the mount's user namespace (the kernel clones a connection
-/// only between such): the first is the mounted one, the others become clones of it, one thread each.
+/// only between such): the first is the mounted one, the others become clones of it, one thread each. `tree` was opened
+/// under `ledger`. If another server has used it before and was killed, this one goes on in its place: then the devices are
+/// the same descriptors in the same order, since the kernel takes an answer only on the one that the request was read from.
 ///
 /// # Errors
-/// Fails if the kernel's INIT cannot be answered or the last sync fails; an aborted connection is no error.
-pub fn serve(tree: Tree, ids: IdMap, devices: Vec<OwnedFd>) -> io::Result<()> {
-    let mut devices = devices.into_iter();
-    let mounted = devices.next().ok_or_else(|| io::Error::from(Errno::EINVAL))?;
-    let clones: Vec<OwnedFd> = devices.collect();
-    for clone in &clones {
-        mount::join(clone, &mounted)?;
+/// Fails if the kernel's INIT cannot be answered, if there are more devices than slots, or if the last sync fails; an
+/// aborted connection is no error.
+pub fn serve(tree: Tree, ids: IdMap, devices: Vec<OwnedFd>, ledger: &Ledger) -> io::Result<()> {
+    let succeeds = ledger.is_connected();
+    let mut devices = devices;
+    let ended = match devices.split_first_mut() {
+        None => return Err(Errno::EINVAL.into()),
+        Some(_) if succeeds => Connection::Open,
+        Some((mounted, clones)) => {
+            for clone in clones {
+                mount::join(clone, mounted)?;
+            }
+            handshake(mounted)?
+        }
+    };
+    if ended == Connection::Ended {
+        return synced(&tree);
     }
-    let mut mounted = mount::nonblocking(mounted)?;
-    let ended = handshake(&mut mounted)?;
-    let clones = clones
-        .into_iter()
-        .map(mount::nonblocking)
-        .collect::<io::Result<Vec<File>>>()?;
+    ledger.set_connected();
+    let threads = devices.len();
+    ledger.populate(threads, if succeeds { MESSAGE } else { SMALL });
     let server = Server {
         adapter: Adapter {
             tree,
@@ -59,26 +76,38 @@ pub fn serve(tree: Tree, ids: IdMap, devices: Vec<OwnedFd>) -> io::Result<()> {
         },
         seat: Mutex::new(Patience::default()),
     };
-    let served = match ended {
-        Connection::Open => server.run(mounted, clones),
-        Connection::Ended => Ok(()),
-    };
-    let synced = server
-        .adapter
-        .tree
-        .sync()
-        .map_err(|error| io::Error::from(error.0));
-    served.and(synced.map(|_durable| ()))
+    let desks = devices.into_iter().enumerate().map(|(number, device)| {
+        let slot = ledger
+            .slot(number)
+            .ok_or_else(|| malformed("more threads than slots"))?;
+        let device = mount::nonblocking(device)?;
+        let reply = Reply::new();
+        Ok(Desk { device, slot, reply })
+    });
+    let mut desks = desks.collect::<io::Result<Vec<Desk>>>()?;
+    if succeeds {
+        server.take_over(&mut desks, ledger);
+    }
+    let served = server.run(desks, ledger);
+    served.and(synced(&server.adapter.tree))
+}
+
+fn synced(tree: &Tree) -> io::Result<()> {
+    let synced = tree.sync().map_err(|error| io::Error::from(error.0));
+    synced.map(|_durable| ())
 }
 
 /// Whether there is still somebody to serve.
+#[derive(PartialEq, Eq)]
 enum Connection {
     Open,
     Ended,
 }
 
 /// Reads and answers INIT, which is always the first request.
-fn handshake(device: &mut File) -> io::Result<Connection> {
+fn handshake(mounted: &OwnedFd) -> io::Result<Connection> {
+    let mut device = mount::nonblocking(mounted.try_clone()?)?;
+    let device = &mut device;
     let mut message = vec![0; MESSAGE];
     let mut reply = Reply::new();
     loop {
@@ -158,6 +187,13 @@ fn take(device: &mut File, message: &mut [u8]) -> io::Result<Taken> {
     }
 }
 
+/// Where one thread works: all that is its own.
+struct Desk {
+    device: File,
+    slot: Slot,
+    reply: Reply,
+}
+
 struct Server {
     adapter: Adapter,
     /// Whoever holds it waits for the next request.
@@ -165,20 +201,29 @@ struct Server {
 }
 
 impl Server {
-    fn run(&self, mounted: File, clones: Vec<File>) -> io::Result<()> {
+    fn run(&self, desks: Vec<Desk>, ledger: &Ledger) -> io::Result<()> {
+        let threads = desks.len();
         thread::scope(|scope| {
             let timer = thread::Builder::new().name("fuse-sync".into());
-            let timer = timer.spawn_scoped(scope, || self.adapter.unsynced.run(&self.adapter.tree))?;
+            let timer = timer.spawn_scoped(scope, move || {
+                // Not while the container starts: large requests come later.
+                if !self.adapter.unsynced.ends_within(SETTLED) {
+                    ledger.populate(threads, MESSAGE);
+                }
+                self.adapter.unsynced.run(&self.adapter.tree);
+            })?;
             let mut threads = Vec::new();
-            for (number, device) in (1..).zip(clones) {
+            let mut desks = desks.into_iter();
+            let own = desks.next();
+            for (number, desk) in (1..).zip(desks) {
                 let builder = thread::Builder::new().name(format!("fuse-{number}"));
-                match builder.spawn_scoped(scope, move || self.work(device)) {
+                match builder.spawn_scoped(scope, move || self.work(desk)) {
                     Ok(thread) => threads.push(thread),
                     // The others serve as well, with less in parallel.
                     Err(error) => tracing::warn!(%error, "one server thread less"),
                 }
             }
-            let mut results = vec![self.work(mounted)];
+            let mut results: Vec<_> = own.into_iter().map(|desk| self.work(desk)).collect();
             results.extend(threads.into_iter().map(|thread| {
                 thread
                     .join()
@@ -191,21 +236,18 @@ impl Server {
     }
 
     /// Serves one descriptor until the connection ends.
-    fn work(&self, mut device: File) -> io::Result<()> {
-        let mut message = vec![0; MESSAGE];
-        let mut reply = Reply::new();
+    fn work(&self, mut desk: Desk) -> io::Result<()> {
         let mut counts = Counts([0; 64]);
         let mut seat = self.seat.lock();
         loop {
-            let (len, waited) = match next_message(&mut seat, &mut device, &mut message)? {
+            let (len, waited) = match next_message(&mut seat, &mut desk.device, desk.slot.buffer())? {
                 Some(next) => next,
                 None => {
                     counts.log();
                     return Ok(());
                 }
             };
-            let bytes = message.get(..len).unwrap_or_default();
-            let asked = opcode(bytes);
+            let asked = opcode(desk.slot.message(len));
             counts.add(asked);
             let kept = if seat.queued(waited) >= QUEUE || may_wait(asked) {
                 drop(seat);
@@ -213,17 +255,64 @@ impl Server {
             } else {
                 Some(seat)
             };
-            let end = self.adapter.handle(bytes, &mut reply);
-            for notification in reply.notifications() {
-                send(&device, &notification);
-            }
-            if end == End::Answered {
-                send(&device, reply.message());
-            }
-            if let Some(notification) = reply.afterwards() {
-                send(&device, &notification);
-            }
+            self.answer(&mut desk, len, Answering::First);
             seat = kept.unwrap_or_else(|| self.seat.lock());
+        }
+    }
+
+    /// Answers the request in the desk's slot.
+    fn answer(&self, desk: &mut Desk, len: usize, answering: Answering) {
+        let Desk { device, slot, reply } = desk;
+        if answering != Answering::Refuse {
+            crash::pass(Point::Read, slot.message(len));
+        }
+        if matches!(opcode(slot.message(len)), opcode::FORGET | opcode::BATCH_FORGET) {
+            slot.save_nothing();
+        }
+        let end = self.adapter.handle(slot.message(len), reply, answering);
+        crash::pass(Point::Happened, slot.message(len));
+        for notification in reply.notifications() {
+            send(device, &notification);
+        }
+        if end == End::Answered {
+            slot.save(reply.message());
+            crash::pass(Point::Saved, slot.message(len));
+            send(device, reply.message());
+            crash::pass(Point::Sent, slot.message(len));
+        }
+        if let Some(notification) = reply.afterwards() {
+            send(device, &notification);
+        }
+        slot.clear();
+    }
+
+    /// Finishes what a dead server has left.
+    fn take_over(&self, desks: &mut [Desk], ledger: &Ledger) {
+        ledger.count_successor();
+        // What it changed last may not be on the disk.
+        self.adapter.unsynced.mark();
+        for desk in desks {
+            let len = desk.slot.length();
+            match desk.slot.left() {
+                Left::Nothing => continue,
+                Left::Answer => {
+                    ledger.count_found(true);
+                    if !desk.slot.saved().is_empty() {
+                        send(&desk.device, desk.slot.saved());
+                    }
+                    desk.slot.clear();
+                }
+                Left::Request => {
+                    let unique = desk.slot.unique();
+                    ledger.count_found(self.adapter.tree.happened(unique).is_some());
+                    let answering = match desk.slot.is_deadly() {
+                        true => Answering::Refuse,
+                        false => Answering::Again,
+                    };
+                    desk.slot.mark_tried();
+                    self.answer(desk, len, answering);
+                }
+            }
         }
     }
 }

@@ -44,6 +44,14 @@ impl Unsynced {
         self.changed.notify_one();
     }
 
+    /// Does the connection end within this time? Waits for it.
+    pub(super) fn ends_within(&self, time: Duration) -> bool {
+        let mut state = self.state.lock();
+        self.changed
+            .wait_while_for(&mut state, |state| *state != State::Ended, time);
+        *state == State::Ended
+    }
+
     /// Syncs `tree` whenever its oldest change is [`AGE`] old.
     pub(super) fn run(&self, tree: &Tree) {
         let mut state = self.state.lock();

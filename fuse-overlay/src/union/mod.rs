@@ -24,6 +24,7 @@ use self::below::Below;
 use crate::attr::{Ino, Kind, Time};
 use crate::error::{Error, Result};
 use crate::index::View;
+use crate::ledger::Ledger;
 use crate::upper::Upper;
 use crate::upper::content::Content;
 use crate::upper::directory::Directory;
@@ -205,18 +206,42 @@ impl Tree {
     /// # Errors
     /// As [`Tree::open`].
     pub fn open_on(lower: Lower, storage: Storage, limits: Limits) -> std::result::Result<Tree, OpenError> {
+        let alone = Ledger::alone().map_err(|source| OpenError::Io {
+            path: "the lookup counts' memory".to_owned(),
+            source,
+        })?;
+        Tree::open_under(lower, storage, limits, &alone)
+    }
+
+    /// The same under a ledger. If another server has used it, the tree goes on where that one was killed: inodes that the
+    /// kernel holds are there, also those without names.
+    ///
+    /// # Errors
+    /// As [`Tree::open`].
+    pub fn open_under(
+        lower: Lower,
+        storage: Storage,
+        limits: Limits,
+        ledger: &Ledger,
+    ) -> std::result::Result<Tree, OpenError> {
         let below = Below::new(lower)?;
         let image = Image {
             chain_id: below.view().source(),
             node_count: below.view().node_count(),
             index_sum: below.view().checksum(),
         };
-        let upper = Upper::open(storage, image, limits, &|ino| below.copy_up(ino))?;
+        let upper = Upper::open(storage, image, limits, ledger, &|ino| below.copy_up(ino))?;
         Ok(Tree {
             below,
             upper,
             moving: Mutex::new(()),
         })
+    }
+
+    /// Had the FUSE request `unique`, which the ledger has in hand, changed something before this server took over from
+    /// another? If so, the inode that it made, if it made one.
+    pub fn happened(&self, unique: u64) -> Option<Option<Ino>> {
+        self.upper.happened(unique)
     }
 
     /// The inode for changing it: an image's one is taken into the upper, as it is.

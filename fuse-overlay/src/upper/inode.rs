@@ -1,7 +1,6 @@
 //! What does the upper know of one inode, and how does a change of the journal alter it?
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
 
 use parking_lot::RwLock;
 
@@ -15,8 +14,6 @@ use crate::attr::{Attr, Ino, Kind};
 pub(crate) struct Inode {
     pub ino: Ino,
     pub kind: Kind,
-    /// Lookups of an inode that the container made; those of the image's are counted by node.
-    pub lookups: AtomicU64,
     pub state: RwLock<State>,
 }
 
@@ -47,7 +44,6 @@ impl Inode {
         Inode {
             ino,
             kind,
-            lookups: AtomicU64::new(0),
             state: RwLock::new(state),
         }
     }

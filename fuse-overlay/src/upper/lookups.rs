@@ -1,67 +1,61 @@
-//! How often does the kernel hold each inode of the image? A count per node, in memory that is only there once touched:
-//! an inode that is merely looked at costs four bytes.
+//! How often does the kernel hold each inode? A count per inode number, in the ledger: an inode that is merely looked at
+//! costs four bytes, and the counts outlive the server.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use zerocopy::FromZeros;
-
 use crate::attr::Ino;
+use crate::ledger::Ledger;
 
-/// Lookup counts of the image's inodes.
+/// Lookup counts of all inodes. One whose number the ledger has no room for counts as always held: it is never let go,
+/// which costs space but is safe. The same goes for a count that reaches the top.
 #[derive(Debug)]
 pub(crate) struct Lookups {
-    counts: Box<[AtomicU32]>,
+    ledger: Ledger,
 }
 
+/// Where a count stays for ever.
+const TOP: u32 = u32::MAX - 1024;
+
 impl Lookups {
-    pub(crate) fn new(nodes: u32) -> Lookups {
-        // Zeroed by the allocator, so for large images by the kernel, page by page at first touch.
-        let counts = <[AtomicU32]>::new_box_zeroed_with_elems(nodes as usize)
-            .unwrap_or_else(|_| (0..nodes).map(|_| AtomicU32::new(0)).collect());
-        Lookups { counts }
+    pub(crate) fn new(ledger: Ledger) -> Lookups {
+        Lookups { ledger }
     }
 
     fn count(&self, ino: Ino) -> Option<&AtomicU32> {
-        self.counts.get(usize::try_from(ino.0.checked_sub(1)?).ok()?)
+        self.ledger
+            .inodes()
+            .get(usize::try_from(ino.0.checked_sub(1)?).ok()?)
     }
 
-    /// Is the inode one of the image's?
-    pub(crate) fn counts(&self, ino: Ino) -> bool {
-        self.count(ino).is_some()
+    /// An inode's count.
+    pub(crate) fn get(&self, ino: Ino) -> u32 {
+        self.count(ino).map_or(TOP, |count| count.load(Ordering::Acquire))
     }
 
-    /// Its count.
-    pub(crate) fn get(&self, ino: Ino) -> Option<u32> {
-        Some(self.count(ino)?.load(Ordering::Acquire))
-    }
-
-    /// Adds one; false if the inode is none of the image's. A count that reaches the top stays there: the inode is then
-    /// never let go, which is safe.
-    pub(crate) fn add(&self, ino: Ino) -> bool {
-        let Some(count) = self.count(ino) else {
-            return false;
-        };
-        if count.fetch_add(1, Ordering::AcqRel) >= u32::MAX - 1024 {
-            count.store(u32::MAX - 1024, Ordering::Release);
+    /// Adds one.
+    pub(crate) fn add(&self, ino: Ino) {
+        if let Some(count) = self.count(ino)
+            && count.fetch_add(1, Ordering::AcqRel) >= TOP
+        {
+            count.store(TOP, Ordering::Release);
         }
-        true
     }
 
-    /// Takes some back and gives what is left; `None` if the inode is none of the image's.
-    pub(crate) fn take(&self, ino: Ino, amount: u64) -> Option<u64> {
-        let count = self.count(ino)?;
+    /// Takes some back and gives what is left.
+    pub(crate) fn take(&self, ino: Ino, amount: u64) -> u32 {
+        let Some(count) = self.count(ino) else { return TOP };
+        let amount = u32::try_from(amount).unwrap_or(u32::MAX);
         let step = |now: u32| {
-            let stuck = now >= u32::MAX - 1024;
-            Some(if stuck {
+            if now >= TOP {
                 now
             } else {
-                now.saturating_sub(u32::try_from(amount).unwrap_or(u32::MAX))
-            })
+                now.saturating_sub(amount)
+            }
         };
         let before = count
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, step)
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |now| Some(step(now)))
             .unwrap_or_default();
-        step(before).map(u64::from)
+        step(before)
     }
 }
 
@@ -71,12 +65,26 @@ mod tests {
 
     #[test]
     fn counts_are_exact_and_never_below_zero() {
-        let lookups = Lookups::new(3);
-        assert!(lookups.add(Ino(1)) && lookups.add(Ino(1)) && lookups.add(Ino(3)));
-        assert!(!lookups.add(Ino(4)) && !lookups.add(Ino(0)));
-        assert_eq!(lookups.take(Ino(1), 1), Some(1));
-        assert_eq!(lookups.take(Ino(1), 5), Some(0));
-        assert_eq!(lookups.take(Ino(4), 1), None);
-        assert_eq!(lookups.get(Ino(3)), Some(1));
+        let lookups = Lookups::new(Ledger::alone().unwrap());
+        lookups.add(Ino(1));
+        lookups.add(Ino(1));
+        lookups.add(Ino(1 << 20));
+        assert_eq!(lookups.take(Ino(1), 1), 1);
+        assert_eq!(lookups.take(Ino(1), 5), 0);
+        assert_eq!((lookups.get(Ino(1 << 20)), lookups.get(Ino(2))), (1, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_held_for_ever() {
+        let lookups = Lookups::new(Ledger::alone().unwrap());
+        for far in [Ino(0), Ino(1 << 40), Ino(u64::MAX)] {
+            lookups.add(far);
+            assert!(lookups.take(far, 1) > 0 && lookups.get(far) > 0);
+        }
+        for _ in 0..2 {
+            lookups.count(Ino(1)).unwrap().store(TOP, Ordering::Release);
+            lookups.add(Ino(1));
+            assert_eq!(lookups.take(Ino(1), u64::MAX), TOP);
+        }
     }
 }

@@ -13,6 +13,7 @@ mod locked;
 mod lookups;
 mod table;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,13 +25,14 @@ use self::data::Data;
 use self::inode::{Body, Inode, State};
 use self::journal::format::{Change, Image, Operation, PAGE};
 use self::journal::log::{Log, Room};
-use self::journal::replay::{self, ReplayError};
+use self::journal::replay::{self, Origin, ReplayError};
 pub(crate) use self::locked::Locked;
 use self::lookups::Lookups;
 use self::table::Table;
 use crate::attr::{Ino, Kind};
 use crate::disk::{Disk, HostFile};
 use crate::error::{Error, Result};
+use crate::ledger::Ledger;
 
 pub use self::journal::Durable;
 
@@ -148,6 +150,10 @@ pub(crate) struct Upper {
     log: Log,
     pub(crate) data: Data,
     lookups: Lookups,
+    /// The highest inode number of the image.
+    image_end: u64,
+    /// What happened under this connection before this server began: see [`Upper::happened`].
+    happened: HashMap<u64, Option<Ino>>,
     /// The next new inode number. Numbers are never used twice.
     next: AtomicU64,
     /// Inodes made in the upper and not forgotten.
@@ -156,11 +162,13 @@ pub(crate) struct Upper {
 }
 
 impl Upper {
-    /// Replays the journal over the image. `copy_up` gives an image's inode as it is without changes.
+    /// Replays the journal over the image. `copy_up` gives an image's inode as it is without changes. Under a ledger that
+    /// another server has used before, inodes without names that the kernel still holds stay.
     pub(crate) fn open(
         storage: Storage,
         image: Image,
         limits: Limits,
+        ledger: &Ledger,
         copy_up: &dyn Fn(Ino) -> Result<Inode>,
     ) -> std::result::Result<Upper, OpenError> {
         let Storage {
@@ -169,22 +177,29 @@ impl Upper {
             path,
             boot,
         } = storage;
+        let image_end = image.node_count.into();
         let mut replayed = Replayed {
             table: Table::new(),
-            image_end: image.node_count.into(),
-            last: Ino(0),
+            image_end,
+            last: Ino(image_end),
+            began: ledger.began(),
+            in_hand: ledger.in_hand(),
+            happened: HashMap::new(),
         };
-        replayed.last = Ino(replayed.image_end);
-        let log = replay::replay(journal, image, boot, &mut |change| {
+        let log = replay::replay(journal, image, boot, &mut |origin, change| {
+            replayed.note(origin, &change);
             replayed.apply(&change, copy_up)
         })
         .map_err(|error| open_error(&path.join("journal"), error))?;
         let Replayed {
             table,
-            image_end,
             last,
+            happened,
+            ..
         } = replayed;
-        let (used, made) = drop_orphans(&table, image_end);
+        ledger.begin(log.last_change());
+        let lookups = Lookups::new(ledger.clone());
+        let (used, made) = drop_orphans(&table, image_end, &lookups);
         let pages = limits.bytes.map(|bytes| bytes / PAGE);
         let data = Data::open(data, used, log.last_change(), pages)
             .map_err(|error| open_error(&path.join("data"), error.into()))?;
@@ -192,7 +207,9 @@ impl Upper {
             table,
             log,
             data,
-            lookups: Lookups::new(image.node_count),
+            lookups,
+            image_end,
+            happened,
             next: AtomicU64::new(last.0 + 1),
             made: AtomicU64::new(made),
             limits,
@@ -280,46 +297,31 @@ impl Upper {
 
     /// Counts a lookup.
     pub(crate) fn looked_up(&self, ino: Ino) {
-        if !self.lookups.add(ino)
-            && let Some(inode) = self.table.get(ino)
-        {
-            inode.lookups.fetch_add(1, Ordering::Relaxed);
-        }
+        self.lookups.add(ino);
     }
 
     /// Takes back lookups; an inode without names and lookups goes.
     pub(crate) fn forget(&self, ino: Ino, count: u64) -> Released {
-        let left = match self.lookups.take(ino, count) {
-            Some(left) => left,
-            None => {
-                let Some(inode) = self.table.get(ino) else {
-                    return Released::Kept;
-                };
-                let before = inode
-                    .lookups
-                    .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| {
-                        Some(n.saturating_sub(count))
-                    });
-                before.unwrap_or_default().saturating_sub(count)
-            }
-        };
-        if left == 0 {
+        if self.lookups.take(ino, count) == 0 {
             self.release(ino)
         } else {
             Released::Kept
         }
     }
 
-    fn is_looked_up(&self, inode: &Inode) -> bool {
-        match self.lookups.get(inode.ino) {
-            Some(count) => count > 0,
-            None => inode.lookups.load(Ordering::Acquire) > 0,
-        }
+    /// Had the request `unique` changed something before this server took over from another? If so, the inode that it made,
+    /// if it made one.
+    pub(crate) fn happened(&self, unique: u64) -> Option<Option<Ino>> {
+        self.happened.get(&unique).copied()
+    }
+
+    fn is_looked_up(&self, ino: Ino) -> bool {
+        self.lookups.get(ino) > 0
     }
 
     /// Lets go of an inode that has neither names nor lookups. Not to be called with locks held.
     pub(crate) fn release(&self, ino: Ino) -> Released {
-        let Some(inode) = self.table.get(ino).filter(|inode| !self.is_looked_up(inode)) else {
+        let Some(inode) = self.table.get(ino).filter(|inode| !self.is_looked_up(inode.ino)) else {
             return Released::Kept;
         };
         self.give_reserve(&inode);
@@ -330,7 +332,7 @@ impl Upper {
         let mut locked = Locked::new(&[&inode]);
         // Under the lock once more: another thread may have released it, or given it a name.
         let unused = self.table.get(ino).is_some()
-            && !self.is_looked_up(&inode)
+            && !self.is_looked_up(ino)
             && locked.get_mut(ino).is_some_and(|state| state.meta.nlink == 0);
         if unused {
             let changes = [Change::Forget { ino }];
@@ -339,7 +341,7 @@ impl Upper {
                 Ok(()) => {
                     released = Released::Gone;
                     self.table.remove(ino);
-                    if !self.lookups.counts(ino) {
+                    if ino.0 > self.image_end {
                         self.made.fetch_sub(1, Ordering::Relaxed);
                     }
                 }
@@ -410,9 +412,25 @@ struct Replayed {
     image_end: u64,
     /// The highest inode number so far.
     last: Ino,
+    /// Records behind this one are of the connection that another server had before; `None` if there was none.
+    began: Option<u64>,
+    /// The requests whose fate is to be known.
+    in_hand: Vec<u64>,
+    happened: HashMap<u64, Option<Ino>>,
 }
 
 impl Replayed {
+    /// Remembers what a request of this connection did.
+    fn note(&mut self, origin: Origin, change: &Change<'_>) {
+        if self.began.is_none_or(|began| origin.sequence <= began) || !self.in_hand.contains(&origin.unique) {
+            return;
+        }
+        let made = self.happened.entry(origin.unique).or_default();
+        if let Change::Make { ino, .. } = change {
+            *made = Some(*ino);
+        }
+    }
+
     fn apply(&mut self, change: &Change<'_>, copy_up: &dyn Fn(Ino) -> Result<Inode>) -> bool {
         let mut freed: Vec<Run> = Vec::new();
         match *change {
@@ -450,14 +468,14 @@ impl Replayed {
     }
 }
 
-/// Takes inodes without names, which were open when the layer was last used, out of the table. Gives the data pages of
-/// all others, and how many of them are not the image's.
-fn drop_orphans(table: &Table, image_end: u64) -> (Vec<Run>, u64) {
+/// Takes inodes without names that nobody holds, which were open when the layer was last used, out of the table. Gives the
+/// data pages of all others, and how many of them are not the image's.
+fn drop_orphans(table: &Table, image_end: u64, lookups: &Lookups) -> (Vec<Run>, u64) {
     let mut used = Vec::new();
     let mut made = 0;
     for inode in table.all() {
         let state = inode.state.read();
-        if state.meta.nlink == 0 {
+        if state.meta.nlink == 0 && lookups.get(inode.ino) == 0 {
             table.remove(inode.ino);
             continue;
         }

@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod image;
+mod keeper;
 
 use std::fs;
 use std::io::{IoSlice, IoSliceMut, Read, Write};
@@ -20,11 +21,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fuse_overlay::fuse::{IdMap, mount, open_devices, serve};
+use fuse_overlay::ledger::Ledger;
 use fuse_overlay::union::{Limits, Tree};
+use fuse_overlay::upper::Storage;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use nix::unistd::{Gid, Uid};
 
 pub use image::{Layer, MTIME, Meta};
+pub use keeper::{Fate, in_mortal_mount};
 
 /// What a process of a test does, told by this variable; the director has none.
 const ROLE: &str = "FUSE_OVERLAY_TEST_ROLE";
@@ -117,8 +121,14 @@ pub fn in_mounts<'a>(ids: Ids, layers: &[Layer], bodies: &[&'a (dyn Fn(&Inside) 
 }
 
 fn direct(ids: Ids, number: usize, dir: &Path) {
+    let server = myself(&format!("server {number}"), dir, &[]);
+    direct_with(server, ids, number, dir);
+}
+
+/// Runs a server and the inside that it serves to their ends.
+fn direct_with(server: Command, ids: Ids, number: usize, dir: &Path) {
     let (inside_end, server_end) = UnixStream::pair().unwrap();
-    let server = spawn(myself(&format!("server {number}"), dir, &[]), server_end);
+    let server = spawn(server, server_end);
     let wide = ids == Ids::Range;
     // With a range the maps are written from here, and its first exec would lose the capabilities of an unmapped user.
     let map: &[&str] = if wide {
@@ -252,18 +262,8 @@ fn run_inside(body: &dyn Fn(&Inside)) {
     let root = PathBuf::from(std::env::var_os(DIR).unwrap()).join("mnt");
     let devices = open_devices(DEVICES).unwrap();
     mount(devices[0].as_fd(), &root).unwrap();
-    let mut socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
-    let fds: Vec<_> = devices.iter().map(AsRawFd::as_raw_fd).collect();
-    let pid = std::process::id().to_ne_bytes();
-    let rights = [ControlMessage::ScmRights(&fds)];
-    sendmsg::<()>(
-        socket.as_raw_fd(),
-        &[IoSlice::new(&pid)],
-        &rights,
-        MsgFlags::empty(),
-        None,
-    )
-    .unwrap();
+    let mut socket = stdin_socket();
+    send(&socket, &std::process::id().to_ne_bytes(), &devices);
     // Only the server's descriptors keep the connection, so its end is seen here.
     drop(devices);
     let mut pid = [0; 4];
@@ -275,9 +275,27 @@ fn run_inside(body: &dyn Fn(&Inside)) {
     });
 }
 
-fn run_server() {
-    let mut socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
-    let mut space = nix::cmsg_space!([i32; DEVICES]);
+/// The socket that a role was started with.
+fn stdin_socket() -> UnixStream {
+    UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap())
+}
+
+fn send(socket: &UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) {
+    let fds: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let sent = sendmsg::<()>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(bytes)],
+        &rights,
+        MsgFlags::empty(),
+        None,
+    );
+    sent.unwrap();
+}
+
+/// Receives a pid and the descriptors that came with it.
+fn receive(socket: &UnixStream) -> (u32, Vec<OwnedFd>) {
+    let mut space = nix::cmsg_space!([i32; DEVICES + 1]);
     let mut pid = [0; 4];
     let mut buffer = [IoSliceMut::new(&mut pid)];
     let message = recvmsg::<()>(
@@ -291,16 +309,20 @@ fn run_server() {
         panic!("no devices came");
     };
     // SAFETY: the kernel has just made these descriptors for this process, and nobody else knows them.
-    let devices: Vec<OwnedFd> = fds
-        .into_iter()
-        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
-        .collect();
+    let owned = fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    let owned = owned.collect();
+    (u32::from_ne_bytes(pid), owned)
+}
+
+fn run_server() {
+    let mut socket = stdin_socket();
+    let (pid, devices) = receive(&socket);
     let dir = PathBuf::from(std::env::var_os(DIR).unwrap());
-    let ids = IdMap::of_process(u32::from_ne_bytes(pid)).unwrap();
+    let ids = IdMap::of_process(pid).unwrap();
     let tree = Tree::open(image::load(&dir), &dir.join("upper"), Limits::default()).unwrap();
     socket.write_all(&std::process::id().to_ne_bytes()).unwrap();
     std::thread::spawn(move || answer_questions(socket));
-    serve(tree, ids, devices).unwrap();
+    serve(tree, ids, devices, &Ledger::alone().unwrap()).unwrap();
 }
 
 /// Tells how many writes this process has made: a reply to the kernel is one, an answer here is none (it is a send).

@@ -30,13 +30,21 @@ impl From<io::Error> for ReplayError {
     }
 }
 
+/// Which record a change stands in, and the request that it came of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub sequence: u64,
+    /// 0 outside FUSE.
+    pub unique: u64,
+}
+
 /// Gives each change of each record, in order, to `apply`, which says false if it cannot be; then opens the journal
 /// behind the last good record. A file without a header (of nothing, or zeros where it should be) becomes a new journal.
 pub(crate) fn replay(
     disk: Box<dyn Disk>,
     image: Image,
     boot: BootId,
-    apply: &mut dyn FnMut(Change<'_>) -> bool,
+    apply: &mut dyn FnMut(Origin, Change<'_>) -> bool,
 ) -> Result<Log, ReplayError> {
     let size = disk.size()?;
     let mut reader = Reader {
@@ -61,7 +69,7 @@ pub(crate) fn replay(
         let mut payload = reader.bytes(at + RECORD_HEADER as u64, record.length - RECORD_HEADER)?;
         while !payload.is_empty() {
             let change = Change::decode(&mut payload).ok_or(ReplayError::Damaged(at))?;
-            if !apply(change) {
+            if !apply(record.origin(), change) {
                 return Err(ReplayError::Damaged(at));
             }
         }
@@ -207,10 +215,20 @@ fn cut(reader: &mut Reader<'_>, salt: u32, offset: u64, sequence: u64) -> Result
 /// A record that is whole.
 struct Found {
     sequence: u64,
+    unique: u64,
     operation: u16,
     pending: u32,
     /// Bytes with the header, without padding.
     length: usize,
+}
+
+impl Found {
+    fn origin(&self) -> Origin {
+        Origin {
+            sequence: self.sequence,
+            unique: self.unique,
+        }
+    }
 }
 
 /// Reads the file through a window that moves forward.
@@ -258,6 +276,7 @@ impl Reader<'_> {
         }
         Ok(Some(Found {
             sequence: header.sequence.get(),
+            unique: header.unique.get(),
             operation: header.operation.get(),
             pending: header.pending.get(),
             length,

@@ -1,0 +1,49 @@
+//! Where can a server die? At any of the points that a request passes, so that a test can kill it at each of them:
+//! `FUSE_OVERLAY_KILL=point:n` at the n-th request that reaches that point (`read`, `happened`, `saved`, `sent`), and
+//! `FUSE_OVERLAY_ABORT=name` at every request that has that name in it, as a bug would. Not in release builds.
+
+/// A point on the way of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(not(debug_assertions), allow(dead_code))]
+pub(super) enum Point {
+    /// It is in hand, nothing was done.
+    Read,
+    /// Its work is done, its answer not yet saved.
+    Happened,
+    /// The answer is saved and not yet sent.
+    Saved,
+    /// It is sent; the slot still holds the request.
+    Sent,
+}
+
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(super) fn pass(_point: Point, _message: &[u8]) {}
+
+#[cfg(debug_assertions)]
+pub(super) fn pass(point: Point, message: &[u8]) {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static KILL: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
+        let value = std::env::var("FUSE_OVERLAY_KILL").ok()?;
+        let (point, count) = value.split_once(':')?;
+        Some((point.to_owned(), count.parse().ok()?))
+    });
+    static ABORT: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("FUSE_OVERLAY_ABORT").ok());
+    static PASSED: AtomicU64 = AtomicU64::new(0);
+
+    if let Some((wanted, count)) = &*KILL
+        && format!("{point:?}").eq_ignore_ascii_case(wanted)
+        && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *count
+    {
+        // The process cannot outlive this.
+        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+    }
+    if let Some(name) = &*ABORT
+        && point == Point::Read
+        && message.windows(name.len()).any(|part| part == name.as_bytes())
+    {
+        std::process::abort();
+    }
+}

@@ -1,0 +1,176 @@
+//! Does anybody notice when the server is killed? Programs run on a mount whose servers die at a chosen point of every
+//! n-th request; each must see what it would see on the host's own filesystem, and each operation must happen once.
+
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+mod common;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use common::{Fate, Ids, Inside, Layer, in_mortal_mount};
+
+fn image() -> [Layer; 1] {
+    let mut layer = Layer::new().dir("d").dir("etc").symlink("link", "d");
+    for number in 0..40 {
+        layer = layer.file(&format!("d/{number}"), vec![number; 5000]);
+    }
+    [layer]
+}
+
+/// Every kind of operation, with its outcome checked, several times over.
+fn work(inside: &Inside) {
+    for round in 0..4 {
+        let at = |name: &str| inside.path(&format!("{name}{round}"));
+        // Each of these fails if it happens twice, or not at all.
+        fs::create_dir(at("new")).unwrap();
+        assert_eq!(
+            fs::create_dir(at("new")).unwrap_err().kind(),
+            ErrorKind::AlreadyExists
+        );
+        for number in 0..20 {
+            let path = at("new").join(number.to_string());
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&path)
+                .unwrap();
+            write!(file, "file {number} of round {round}").unwrap();
+            file.sync_all().unwrap();
+            fs::hard_link(&path, at("new").join(format!("link{number}"))).unwrap();
+            fs::rename(&path, at("new").join(format!("moved{number}"))).unwrap();
+            assert!(fs::metadata(&path).is_err());
+            std::os::unix::fs::symlink("target", &path).unwrap();
+            fs::remove_file(&path).unwrap();
+            assert_eq!(fs::remove_file(&path).unwrap_err().kind(), ErrorKind::NotFound);
+        }
+        for number in 0..20 {
+            let path = at("new").join(format!("moved{number}"));
+            assert_eq!(
+                fs::read_to_string(&path).unwrap(),
+                format!("file {number} of round {round}")
+            );
+            assert_eq!(fs::metadata(&path).unwrap().nlink(), 2);
+        }
+        assert_eq!(fs::read_dir(at("new")).unwrap().count(), 40);
+        fs::create_dir(at("empty")).unwrap();
+        fs::remove_dir(at("empty")).unwrap();
+        assert_eq!(
+            fs::remove_dir(at("empty")).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+    }
+    image_files_change(inside);
+    unlinked_files_live_on(inside);
+}
+
+fn image_files_change(inside: &Inside) {
+    for number in 0..40 {
+        let path = inside.path(&format!("d/{number}"));
+        assert_eq!(fs::read(&path).unwrap(), vec![number; 5000]);
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"more").unwrap();
+        drop(file);
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let text = fs::read(&path).unwrap();
+        assert_eq!((text.len(), &text[5000..]), (5004, &b"more"[..]));
+    }
+    inside.sh("setfattr -n user.x -v 1 d/1; setfattr -x user.x d/1; ! getfattr -n user.x d/1 2> /dev/null");
+}
+
+/// A file without a name, and one with a name, open across many deaths.
+fn unlinked_files_live_on(inside: &Inside) {
+    let path = inside.path("unlinked");
+    let options = || {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        options
+    };
+    let mut file = options().open(&path).unwrap();
+    file.write_all(&[7; 100_000]).unwrap();
+    file.sync_all().unwrap();
+    fs::remove_file(&path).unwrap();
+    let image = File::open(inside.path("d/39")).unwrap();
+    fs::remove_file(inside.path("d/39")).unwrap();
+    for number in 0..100 {
+        fs::write(inside.path(&format!("other{number}")), [1; 5000]).unwrap();
+    }
+    fs::write("/proc/self/drop_caches", "3").ok();
+    file.write_all_at(&[8; 10], 50_000).unwrap();
+    file.sync_all().unwrap();
+    let mut text = Vec::new();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.read_to_end(&mut text).unwrap();
+    assert_eq!(text.len(), 100_000);
+    assert_eq!((text[49_999], text[50_005], text[50_010]), (7, 8, 7));
+    assert_eq!(file.metadata().unwrap().nlink(), 0);
+    assert_eq!(image.metadata().unwrap().len(), 5004);
+}
+
+/// Runs the work with servers that are killed at each `every`-th request that reaches `point`.
+fn survives(point: &str, every: u32) {
+    in_mortal_mount(
+        Ids::One,
+        &image(),
+        Fate::Killed(point, every),
+        |inside, counts| {
+            work(inside);
+            let [successors, found, happened] = counts();
+            assert!(successors >= 20, "{successors} deaths");
+            // FORGET wants no answer and is done with when it is.
+            assert!(
+                found + 5 >= successors,
+                "{found} requests in hand at {successors} deaths"
+            );
+            match point {
+                // The other thread may just have sent its answer.
+                "read" => assert!(
+                    happened <= found.saturating_sub(successors) + 5,
+                    "{happened} of {found}"
+                ),
+                // What changes nothing leaves no trace.
+                "happened" => assert!(happened > 3, "{happened} of {found}"),
+                _ => assert!(happened + 10 >= found, "{happened} of {found}"),
+            }
+        },
+    );
+}
+
+#[test]
+fn killed_before_the_work() {
+    survives("read", 37);
+}
+
+#[test]
+fn killed_between_the_work_and_saving_the_answer() {
+    survives("happened", 37);
+}
+
+#[test]
+fn killed_before_the_answer() {
+    survives("saved", 37);
+}
+
+#[test]
+fn killed_after_the_answer() {
+    survives("sent", 37);
+}
+
+#[test]
+fn killed_at_nearly_every_request() {
+    survives("happened", 3);
+}
+
+#[test]
+fn a_request_that_two_servers_died_of_fails_alone() {
+    in_mortal_mount(Ids::One, &image(), Fate::AbortsAt("poison"), |inside, counts| {
+        for number in 0..3 {
+            fs::write(inside.path("before"), [number; 10]).unwrap();
+            let error = fs::create_dir(inside.path(&format!("poison{number}"))).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EIO));
+            assert_eq!(fs::read(inside.path("before")).unwrap(), [number; 10]);
+        }
+        assert_eq!(counts()[0], 6);
+    });
+}
