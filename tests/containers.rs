@@ -7,45 +7,12 @@ mod common;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use common::{Bryo, Done};
+use common::{Bryo, Done, field, kills, parent, process, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 fn busybox() -> (Bryo, String) {
     Bryo::with_image("busybox")
-}
-
-fn until(what: &str, mut happened: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !happened() {
-        assert!(Instant::now() < end, "{what} does not happen");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn field(bryo: &Bryo, name: &str, template: &str) -> String {
-    bryo.ok(["inspect", "--format", template, name])
-        .trim_end()
-        .to_string()
-}
-
-fn process(bryo: &Bryo, name: &str, which: &str) -> Pid {
-    Pid::from_raw(
-        field(bryo, name, &format!("{{{{.State.{which}}}}}"))
-            .parse()
-            .unwrap(),
-    )
-}
-
-fn parent(pid: Pid) -> Pid {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields = stat.rsplit_once(')').unwrap().1;
-    Pid::from_raw(fields.split_whitespace().nth(1).unwrap().parse().unwrap())
-}
-
-/// How many times a test kills something; `scripts/soak.sh` asks for more.
-fn kills(usual: u64) -> u64 {
-    std::env::var("BRYO_KILLS").map_or(usual, |kills| kills.parse().unwrap())
 }
 
 #[test]
@@ -143,18 +110,8 @@ fn a_container_created_with_rm_stays_until_it_has_run() {
 }
 
 #[test]
-fn a_server_killed_under_rm_is_told() {
+fn a_container_that_is_killed_is_not_blamed_on_its_server() {
     let (bryo, image) = busybox();
-    let mut run = bryo.command(["run", "--rm", "--name", "blind", &image, "sleep", "1000"]);
-    let tool = run.stderr(std::process::Stdio::piped()).spawn().unwrap();
-    let running = || bryo.ok(["ps", "--format", "{{.Names}}"]) == "blind\n";
-    until("its start", running);
-    kill(process(&bryo, "blind", "FilesystemPid"), Signal::SIGKILL).unwrap();
-    let done = tool.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(said.contains("filesystem server was killed"), "{said}");
-    assert_eq!(done.status.code(), Some(137));
-    // A container that is killed itself is not blamed on its server.
     bryo.ok(["run", "-d", "--name", "shot", &image, "sleep", "1000"]);
     bryo.ok(["kill", "shot"]);
     assert_eq!(
@@ -203,25 +160,6 @@ fn a_killed_supervisor_takes_the_container_along_and_is_noticed() {
     bryo.ok(["rm", "-f", "orphan"]);
 }
 
-#[test]
-fn a_killed_server_ends_the_container() {
-    let (bryo, image) = busybox();
-    bryo.ok([
-        "run",
-        "-d",
-        "--name",
-        "blind",
-        &image,
-        "sh",
-        "-c",
-        "while :; do ls -R / >/dev/null; touch /x; done",
-    ]);
-    kill(process(&bryo, "blind", "FilesystemPid"), Signal::SIGKILL).unwrap();
-    assert_eq!(bryo.ok(["wait", "blind"]), "137\n");
-    assert!(field(&bryo, "blind", "{{.State.Error}}").contains("filesystem server"));
-    bryo.ok(["rm", "blind"]);
-}
-
 /// Tells what it finds, then writes files and tells each number once its file is synced.
 const WRITER: &str = "mkdir -p /d; n=0; x=0
     while [ -s /d/$((n + 1)) ]; do n=$((n + 1)); read x < /d/$n || exit; [ $x = $n ] || echo bad $n; done; echo have $n
@@ -245,7 +183,7 @@ fn what_was_synced_is_there_after_kill_9_of_tool_supervisor_or_server() {
             1 => kill(parent(server), Signal::SIGKILL).unwrap(),
             _ => kill(server, Signal::SIGKILL).unwrap(),
         }
-        if round % 3 == 0 {
+        if round % 3 != 1 {
             bryo.run(["kill", "victim"]);
         }
         let output = std::io::read_to_string(tool.stdout.take().unwrap()).unwrap();

@@ -42,6 +42,9 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     log::start();
+    if let Some(code) = crate::containers::supervisor::successor() {
+        return ExitCode::from(code);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if is_answer(&error) => {

@@ -5,12 +5,14 @@
 // Each test file compiles this module for itself and uses a part of it.
 #![allow(dead_code, unused_imports, unreachable_pub, clippy::expect_used)]
 
+mod alive;
 mod bryo;
 pub mod hostile;
 pub mod network;
 mod registry;
 mod skopeo;
 
+pub use alive::{field, kills, parent, process, until};
 pub use bryo::{Bryo, Done, has_id_range, on_terminal};
 pub use registry::{Mode, Registry};
 pub use skopeo::skopeo;

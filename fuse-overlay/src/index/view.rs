@@ -2,7 +2,8 @@
 //! CRC32C at first touch and by bounds at every access.
 
 use std::fs::File;
-use std::io::Read;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -53,6 +54,7 @@ pub struct View {
     checked: Box<[AtomicU64]>,
     /// For messages.
     path: PathBuf,
+    file: Option<File>,
 }
 
 #[derive(Debug)]
@@ -99,7 +101,7 @@ const DIRECTORY_SIZE: u64 = 4096;
 
 impl View {
     /// Opens an index file and verifies its header. `path` is for messages.
-    pub fn open(mut file: File, path: &Path, access: Access) -> std::result::Result<View, LoadError> {
+    pub fn open(file: File, path: &Path, access: Access) -> std::result::Result<View, LoadError> {
         let mapped = match access {
             // Too many mappings, or a filesystem that cannot map: reading does as well.
             Access::Map => Mapping::new(&file).ok(),
@@ -108,12 +110,27 @@ impl View {
         let bytes = match mapped {
             Some(mapping) => Bytes::Mapped(mapping),
             None => {
+                // From the start, wherever another owner of the same open file has left off.
+                let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
                 let mut bytes = Vec::new();
-                file.read_to_end(&mut bytes)?;
+                bytes.try_reserve_exact(length).map_err(io::Error::other)?;
+                bytes.resize(length, 0);
+                file.read_exact_at(&mut bytes, 0)?;
                 Bytes::Owned(bytes)
             }
         };
-        View::new(bytes, path)
+        let mut view = View::new(bytes, path)?;
+        view.file = Some(file);
+        Ok(view)
+    }
+
+    /// The file, if it was opened from one, and how it is held.
+    pub fn file(&self) -> Option<(&File, Access)> {
+        let access = match self.bytes {
+            Bytes::Mapped(_) => Access::Map,
+            Bytes::Owned(_) => Access::Read,
+        };
+        self.file.as_ref().map(|file| (file, access))
     }
 
     /// Verifies an index that lies in memory.
@@ -133,6 +150,7 @@ impl View {
             header,
             checked,
             path: path.to_owned(),
+            file: None,
         })
     }
 

@@ -14,6 +14,8 @@ mod rename;
 mod xattr;
 
 use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ use self::below::Below;
 use crate::attr::{Ino, Kind, Time};
 use crate::error::{Error, Result};
 use crate::index::View;
+use crate::index::view::{Access, LoadError};
 use crate::ledger::Ledger;
 use crate::upper::Upper;
 use crate::upper::content::Content;
@@ -53,6 +56,49 @@ pub struct Lower {
     pub view: View,
     /// One per [`View::layers`], in that order.
     pub layers: Vec<LowerLayer>,
+}
+
+impl Lower {
+    /// Descriptors by which another process can open the same image, whatever became of its files' names; and how their
+    /// indexes are held.
+    ///
+    /// # Errors
+    /// The system call's; EBADF if an index was not opened from a file.
+    pub fn descriptors(&self) -> io::Result<(Vec<OwnedFd>, Access)> {
+        let index = |view: &View| match view.file() {
+            Some((file, access)) => Ok((file.try_clone()?.into(), access)),
+            None => Err(io::Error::from(Errno::EBADF)),
+        };
+        let (merged, access) = index(&self.view)?;
+        let mut all = vec![merged];
+        for layer in &self.layers {
+            all.push(layer.tar.try_clone()?.into());
+            all.push(index(&layer.index)?.0);
+        }
+        Ok((all, access))
+    }
+
+    /// Opens an image by what [`Lower::descriptors`] gave.
+    ///
+    /// # Errors
+    /// An index cannot be used, or descriptors are missing.
+    pub fn from_descriptors(
+        descriptors: Vec<OwnedFd>,
+        access: Access,
+    ) -> std::result::Result<Lower, LoadError> {
+        let mut files = descriptors.into_iter().map(File::from);
+        let open = |file: Option<File>| {
+            let file = file.ok_or_else(|| io::Error::from(Errno::EBADF))?;
+            View::open(file, Path::new("(an inherited index)"), access)
+        };
+        let view = open(files.next())?;
+        let mut layers = Vec::new();
+        while let Some(tar) = files.next() {
+            let index = open(files.next())?;
+            layers.push(LowerLayer { tar, index });
+        }
+        Ok(Lower { view, layers })
+    }
 }
 
 /// A stored layer: its tar, and its own index, which holds the tar's checksums.

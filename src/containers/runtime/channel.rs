@@ -59,11 +59,24 @@ pub(in crate::containers) struct Channel(OwnedFd);
 /// Longest message in bytes; texts are cut to fit.
 const LONGEST: usize = 8192;
 /// Most descriptors that come with one message (the kernel's SCM_MAX_FD is 253).
-const MOST_DESCRIPTORS: usize = 64;
+pub(in crate::containers) const MOST_DESCRIPTORS: usize = 64;
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Channel {
+    /// An end that was made by [`Channel::pair`] in another process.
+    fn from(end: OwnedFd) -> Channel {
+        Channel(end)
+    }
+}
+
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> OwnedFd {
+        channel.0
     }
 }
 

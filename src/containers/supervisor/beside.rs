@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
 use nix::sys::wait::{WaitStatus, waitpid};
 use rustix::process::{Signal, pidfd_send_signal};
 
@@ -151,8 +152,8 @@ struct Container {
 }
 
 /// Starts the container. The server opens image and writable layer while the child makes its namespaces.
-fn begin(server: Server, container: Container, tool: &Channel) -> Result<Running, Failure> {
-    match launch(&server, container, tool) {
+fn begin(mut server: Server, container: Container, tool: &Channel) -> Result<Running, Failure> {
+    match launch(&mut server, container, tool) {
         Ok((init, relay)) => Ok(Running {
             server,
             init,
@@ -166,7 +167,7 @@ fn begin(server: Server, container: Container, tool: &Channel) -> Result<Running
     }
 }
 
-fn launch(server: &Server, container: Container, tool: &Channel) -> Result<(Init, Relay), Failure> {
+fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(Init, Relay), Failure> {
     let Container {
         plan,
         host,
@@ -208,7 +209,9 @@ fn stay(held: &mut Held, running: Running, tool: &Channel) -> (Life, Notice) {
     let mut trouble = record_running(held, &server, &init, &started).err();
     // A tool that is gone is noticed below.
     let _ = tell(tool, &Notice::Started);
-    carry(&init, &relay, tool);
+    carry(&init, &relay, tool, server.succeeded(), || {
+        trouble = record_running(held, &server, &init, &started).err();
+    });
     let mut code = reap(&init);
     relay.drain();
     let mut error = String::new();
@@ -242,17 +245,21 @@ fn record_running(held: &mut Held, server: &Server, init: &Init, started: &str) 
         supervisor: Process::of(std::process::id().cast_signed()).ok_or_else(gone)?,
         // Our child, not reaped yet: it is there even when it has ended.
         init: Process::of(init.pid.as_raw()).ok_or_else(gone)?,
-        server: server.process,
+        server: server.process(),
         started: started.into(),
     };
     held.set_life(life).map_err(|error| error.to_string())
 }
 
-/// Passes the tool's orders on until init ends. A tool that was killed takes the user's streams with it.
-fn carry(init: &Init, relay: &Relay, tool: &Channel) {
+/// Passes the tool's orders on until init ends. A tool that was killed takes the user's streams with it. `renewed` is
+/// called when another filesystem server has taken over.
+fn carry(init: &Init, relay: &Relay, tool: &Channel, succeeded: &EventFd, mut renewed: impl FnMut()) {
     let mut listening = true;
     loop {
-        let mut fds = vec![PollFd::new(init.pidfd.as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![
+            PollFd::new(init.pidfd.as_fd(), PollFlags::POLLIN),
+            PollFd::new(succeeded.as_fd(), PollFlags::POLLIN),
+        ];
         if listening {
             fds.push(PollFd::new(tool.as_fd(), PollFlags::POLLIN));
         }
@@ -265,7 +272,10 @@ fn carry(init: &Init, relay: &Relay, tool: &Channel) {
         if ready(0) {
             return;
         }
-        if ready(1) {
+        if ready(1) && succeeded.read().is_ok() {
+            renewed();
+        }
+        if ready(2) {
             match tool.receive() {
                 Ok(Some((order, _))) => obey(order, init, relay),
                 Ok(None) | Err(_) => {

@@ -1,15 +1,18 @@
 //! Who stays beside a container? The supervisor: forked by the tool, the parent of filesystem server and init, the owner
 //! of the FUSE connection and of the container's streams.
 //!
-//! [`start`] is the tool's side; `beside` is the supervisor's life; `server` that of the filesystem server.
+//! [`start`] is the tool's side; `beside` is the supervisor's life; `server` the supervisor's side
+//! of the filesystem server, `serving` the server's own.
 
 mod beside;
 mod protocol;
 mod server;
+mod serving;
 mod stdio;
 mod terminal;
 mod tool;
 
+pub use serving::successor;
 pub use stdio::Attach;
 pub use terminal::size as terminal_size;
 pub use tool::{Ending, SignalProxy, Supervisor, start};

@@ -1,5 +1,7 @@
 //! What do tool, supervisor and server say to each other? One enum per direction, one packet per message.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// From the supervisor to the tool.
@@ -51,6 +53,19 @@ pub(super) enum Answer {
 /// From the supervisor to the filesystem server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Task {
+    /// To a successor: take over under the ledger that comes along.
+    Inherit {
+        /// The writable layer's directory.
+        upper: PathBuf,
+        /// How many descriptors of the image follow.
+        descriptors: usize,
+        /// Its indexes may be mapped.
+        mapped: bool,
+        /// The dead server died by itself, perhaps of a request.
+        blame: bool,
+    },
+    /// Descriptors of the image come along.
+    Image,
     /// Answer on the descriptors that come along, in a user namespace of these ids: (first, end) each.
     Serve {
         /// Mapped user ids.

@@ -1,41 +1,68 @@
 //! Who answers for a container's files? A child of the supervisor, outside the container's namespaces, as the plain user.
+//! It may die at any moment: the supervisor keeps what must outlive it, and starts a successor that goes on in its place,
+//! unseen by the container. This is the supervisor's side; `serving` is the server's.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use fuse_overlay::fuse::{IdMap, serve};
-use fuse_overlay::union::{Limits, Lower, Tree};
+use fuse_overlay::index::view::Access;
+use fuse_overlay::ledger::{self, Ledger};
+use fuse_overlay::union::Lower;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal as NixSignal;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::protocol::{Answer, Task};
+use super::serving::{self, NAME};
 use super::stdio;
 use crate::containers::record::Process;
-use crate::containers::runtime::channel::Channel;
+use crate::containers::runtime::channel::{Channel, MOST_DESCRIPTORS};
 use crate::host::IdMaps;
 use crate::sys;
 
-/// The server as the supervisor sees it.
+/// The server as the supervisor sees it: now this process, now another.
 pub(super) struct Server {
-    /// The process.
-    pub(super) process: Process,
-    pidfd: OwnedFd,
-    channel: Channel,
     shared: Arc<Mutex<Shared>>,
+    /// Waits for its deaths.
+    keeper: Option<JoinHandle<Finish>>,
+    /// Counts successors.
+    succeeded: Arc<EventFd>,
 }
 
-/// What must be let go when the server dies. The supervisor owns every descriptor of /dev/fuse, so a dead server alone
-/// would leave the container's calls waiting for ever.
-#[derive(Default)]
-struct Shared {
+/// One server process.
+struct Current {
+    process: Process,
+    pidfd: OwnedFd,
+    channel: Channel,
+}
+
+/// What a server needs and must not take with it when it dies.
+struct Estate {
+    ledger: OwnedFd,
+    image: Lower,
+    upper: PathBuf,
+    /// Every descriptor of /dev/fuse: while one is open, the container's calls wait.
     devices: Vec<OwnedFd>,
+    serve: Option<Task>,
+}
+
+struct Shared {
+    current: Current,
+    estate: Estate,
     init: Option<OwnedFd>,
-    /// How it died while somebody needed it.
+    /// Nothing of what it holds is wanted any more.
+    unwanted: bool,
+    /// How it died, and that nobody could follow it.
     lost: Option<String>,
+    /// When servers died by themselves, lately.
+    crashes: Vec<Instant>,
 }
 
 /// How a server's life ended that was not ended from outside.
@@ -50,40 +77,57 @@ pub(super) enum Finish {
 /// Why there is no server.
 type Failure = String;
 
+/// A server that dies by itself so often within [`LATELY`] has no successor.
+const MOST_CRASHES: usize = 30;
+const LATELY: Duration = Duration::from_secs(60);
+/// Successors tried that are killed before they have opened the image.
+const TRIES: usize = 100;
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    format!("filesystem server: {error}")
+}
+
 impl Server {
     /// Forks the server, which opens image and writable layer at once. `close` drops what is the supervisor's alone.
-    pub(super) fn fork(lower: Lower, upper: &Path, close: impl FnOnce()) -> Result<Server, Failure> {
-        let failed = |error: &dyn std::fmt::Display| format!("filesystem server: {error}");
-        let (ours, theirs) = Channel::pair().map_err(|error| failed(&error))?;
-        let mut ends = Some((ours, theirs));
-        let mut closed = Some((close, lower));
+    pub(super) fn fork(image: Lower, upper: &Path, close: impl FnOnce()) -> Result<Server, Failure> {
+        let (ours, theirs) = Channel::pair().map_err(failed)?;
+        let ledger = ledger::create().map_err(failed)?;
+        let mut all = Some((ours, theirs, close, image, ledger));
         let pid = sys::fork(|| {
-            let (Some((ours, theirs)), Some((close, lower))) = (ends.take(), closed.take()) else {
+            let Some((ours, theirs, close, image, ledger)) = all.take() else {
                 return 125;
             };
             drop(ours);
             close();
-            run(lower, upper, theirs)
+            serving::run(image, upper, &ledger, theirs)
         });
-        let pid = pid.map_err(|error| failed(&error))?;
-        let Some((channel, _)) = ends else {
-            return Err(failed(&"no channel"));
+        let pid = pid.map_err(failed)?;
+        let Some((channel, _, _, image, ledger)) = all else {
+            return Err(failed("no channel"));
         };
-        let raw = rustix::process::Pid::from_raw(pid.as_raw());
-        let pidfd = raw
-            .ok_or(rustix::io::Errno::SRCH)
-            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
-        let pidfd = pidfd.map_err(|error| failed(&error))?;
-        let process = Process::of(pid.as_raw()).ok_or_else(|| failed(&"it died at once"))?;
+        let shared = Shared {
+            current: Current::new(pid, channel)?,
+            estate: Estate {
+                ledger,
+                image,
+                upper: upper.to_owned(),
+                devices: Vec::new(),
+                serve: None,
+            },
+            init: None,
+            unwanted: false,
+            lost: None,
+            crashes: Vec::new(),
+        };
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         Ok(Server {
-            process,
-            pidfd,
-            channel,
-            shared: Arc::default(),
+            shared: Arc::new(Mutex::new(shared)),
+            keeper: None,
+            succeeded: Arc::new(EventFd::from_flags(flags).map_err(failed)?),
         })
     }
 
-    /// Hands it the connection. From now on its death ends the container.
+    /// Hands it the connection.
     pub(super) fn serve(&self, ids: &IdMaps, devices: Vec<OwnedFd>) -> Result<(), Failure> {
         let (uids, gids) = ids.inside();
         let pairs =
@@ -92,140 +136,231 @@ impl Server {
             uids: pairs(uids),
             gids: pairs(gids),
         };
-        let sent = self.channel.send(&task, &devices);
-        self.shared.lock().devices = devices;
-        sent.map_err(|error| format!("filesystem server: {error}"))
+        let mut shared = self.shared.lock();
+        let sent = shared.current.channel.send(&task, &devices);
+        shared.estate.devices = devices;
+        shared.estate.serve = Some(task);
+        sent.map_err(failed)
     }
 
     /// Waits until it has opened image and writable layer.
     pub(super) fn opened(&self) -> Result<(), Failure> {
-        match self.channel.receive() {
+        match self.shared.lock().current.channel.receive() {
             Ok(Some((Answer::Open, _))) => Ok(()),
             Ok(Some((Answer::Failed(why), _))) => Err(why),
             Ok(None) => Err("the filesystem server died before it had opened the image".into()),
-            Err(error) => Err(format!("filesystem server: {error}")),
+            Err(error) => Err(failed(error)),
         }
     }
 
-    /// Watches it in a thread: when it dies, the connection is closed, so that nothing waits for it, and init killed.
-    pub(super) fn watch(&self) -> std::io::Result<()> {
-        let pidfd = self.pidfd.try_clone()?;
-        let shared = Arc::clone(&self.shared);
-        std::thread::Builder::new().name("watch".into()).spawn(move || {
-            stdio::wait_readable(pidfd.as_fd());
-            let mut shared = shared.lock();
-            // Its end by itself, when the mount is gone, is no loss.
-            shared.lost = death(&pidfd);
-            shared.devices.clear();
-            if let Some(init) = &shared.init {
-                // It may have ended already, which is what is wanted.
-                let _ = pidfd_send_signal(init, Signal::KILL);
-            }
-        })?;
+    /// Watches it in a thread, which starts a successor when it dies. Where there can be none, the connection is closed, so
+    /// that nothing waits for it, and init killed.
+    pub(super) fn watch(&mut self) -> std::io::Result<()> {
+        let (shared, succeeded) = (Arc::clone(&self.shared), Arc::clone(&self.succeeded));
+        let keeper = std::thread::Builder::new().name("keeper".into());
+        self.keeper = Some(keeper.spawn(move || keep(&shared, &succeeded))?);
         Ok(())
     }
 
     /// Tells it whom to kill when the supervisor dies.
     pub(super) fn guard(&self, init: &OwnedFd) -> std::io::Result<()> {
-        self.shared.lock().init = Some(init.try_clone()?);
-        // One that died before this line was seen by `watch` when there was nobody to kill yet.
-        if self.is_dead() {
-            // It may have ended already.
+        let mut shared = self.shared.lock();
+        if shared.lost.is_some() {
+            // There was nobody to kill yet when the server was lost. Init may have ended already.
             let _ = pidfd_send_signal(init, Signal::KILL);
         }
-        match self.channel.send(&Task::Guard, &[init.as_fd()]) {
-            // A command that ended at once took mount and server with it; a server that died is `watch`'s to see.
+        shared.init = Some(init.try_clone()?);
+        match shared.current.channel.send(&Task::Guard, &[init.as_fd()]) {
+            // A command that ended at once took mount and server with it; a server that died is the keeper's to see.
             Ok(()) | Err(nix::errno::Errno::EPIPE) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Has it died?
-    pub(super) fn is_dead(&self) -> bool {
-        stdio::is_readable(self.pidfd.as_fd())
+    /// The process that it is now.
+    pub(super) fn process(&self) -> Process {
+        self.shared.lock().current.process
     }
 
-    /// How it died before the container did, if it did.
+    /// Readable once another process has taken over, until [`Server::process`] is asked by `renewed`.
+    pub(super) fn succeeded(&self) -> &EventFd {
+        &self.succeeded
+    }
+
+    /// How it died before the container did, if it did and nobody could follow it.
     pub(super) fn lost(&self) -> Option<String> {
         self.shared.lock().lost.clone()
     }
 
     /// Waits for its end, which follows the container's: it makes everything durable first.
     pub(super) fn finish(self) -> Finish {
-        match waitpid(Pid::from_raw(self.process.pid), None) {
-            Ok(WaitStatus::Exited(_, 0)) => Finish::Synced,
-            // Nobody else reaps, so it is no error of waiting.
-            _ => Finish::Failed,
+        match self.keeper {
+            // A keeper that panicked knows nothing good.
+            Some(keeper) => keeper.join().unwrap_or(Finish::Failed),
+            None => match reap(self.shared.lock().current.process) {
+                None => Finish::Synced,
+                Some(_) => Finish::Failed,
+            },
         }
     }
 
     /// Ends it at once: nothing of the writable layer is wanted.
     pub(super) fn kill(self) {
+        let mut shared = self.shared.lock();
+        shared.unwanted = true;
         // It may be dead; then it is only reaped.
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = pidfd_send_signal(&shared.current.pidfd, Signal::KILL);
+        drop(shared);
         let (Finish::Synced | Finish::Failed) = self.finish();
     }
 }
 
-/// How a dead child died, without reaping it; `None` if it ended by itself, or is reaped already.
-fn death(pidfd: &OwnedFd) -> Option<String> {
-    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-    match waitid(Id::PIDFd(pidfd.as_fd()), flags) {
-        Ok(WaitStatus::Signaled(_, NixSignal::SIGKILL, _)) => Some("was killed".into()),
-        Ok(WaitStatus::Signaled(_, signal, _)) => Some(format!("died of {signal}")),
-        Ok(WaitStatus::Exited(_, code)) if code != 0 => Some(format!("failed (code {code})")),
-        _ => None,
+impl Current {
+    fn new(pid: Pid, channel: Channel) -> Result<Current, Failure> {
+        let raw = rustix::process::Pid::from_raw(pid.as_raw());
+        let pidfd = raw
+            .ok_or(rustix::io::Errno::SRCH)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        Ok(Current {
+            process: Process::of(pid.as_raw()).ok_or_else(|| failed("it died at once"))?,
+            pidfd: pidfd.map_err(failed)?,
+            channel,
+        })
     }
 }
 
-/// The server's whole life.
-fn run(lower: Lower, upper: &Path, channel: Channel) -> u8 {
-    stdio::forget_streams();
-    // A name is a help to people only.
-    let _ = nix::sys::prctl::set_name(c"bryo-server");
-    let tree = match Tree::open(lower, upper, Limits::default()) {
-        Ok(tree) => tree,
-        Err(error) => {
-            // If nobody hears it, nobody is there to be told.
-            let _ = channel.send(&Answer::Failed(error.to_string()), &NO_DESCRIPTORS);
-            return 1;
+/// How a server died; none if it ended by itself, the mount being gone and everything synced.
+struct Death {
+    how: String,
+    /// Of a fault of its own, not of a signal that somebody sent.
+    crashed: bool,
+}
+
+/// Reaps a dead server.
+fn reap(process: Process) -> Option<Death> {
+    let (how, crashed) = match waitpid(Pid::from_raw(process.pid), None) {
+        Ok(WaitStatus::Exited(_, 0)) => return None,
+        Ok(WaitStatus::Signaled(_, NixSignal::SIGKILL, _)) => ("was killed".into(), false),
+        Ok(WaitStatus::Signaled(_, signal, _)) => (format!("died of {signal}"), true),
+        Ok(WaitStatus::Exited(_, code)) => (format!("failed (code {code})"), true),
+        // Nobody else reaps, so these do not happen.
+        Ok(_) | Err(_) => ("is gone".into(), true),
+    };
+    Some(Death { how, crashed })
+}
+
+/// The keeper's life: waits for each server's death, until one ends by itself or nobody can follow it.
+fn keep(shared: &Mutex<Shared>, succeeded: &EventFd) -> Finish {
+    loop {
+        // The descriptor is only replaced here.
+        let Ok(pidfd) = shared.lock().current.pidfd.try_clone() else {
+            return Finish::Failed;
+        };
+        stdio::wait_readable(pidfd.as_fd());
+        let mut shared = shared.lock();
+        let Some(death) = reap(shared.current.process) else {
+            return Finish::Synced;
+        };
+        if shared.unwanted {
+            return Finish::Failed;
         }
-    };
-    if channel.send(&Answer::Open, &NO_DESCRIPTORS).is_err() {
-        return 1;
-    }
-    let Ok(Some((Task::Serve { uids, gids }, devices))) = channel.receive() else {
-        return 1;
-    };
-    let ranges = |pairs: Vec<(u32, u32)>| pairs.into_iter().map(|(start, end)| start..end).collect();
-    let ids = IdMap {
-        uids: ranges(uids),
-        gids: ranges(gids),
-    };
-    let guard = std::thread::Builder::new()
-        .name("guard".into())
-        .spawn(move || guard(&channel));
-    match (guard, serve(tree, ids, devices)) {
-        (Ok(_), Ok(())) => 0,
-        _ => 1,
-    }
-}
-
-/// Waits for the supervisor's end, which closes the channel, and kills init then. (Its parent-death signal does so
-/// too, but that one is lost when the command is a set-uid program.)
-fn guard(channel: &Channel) {
-    let mut init = None;
-    while let Ok(Some((Task::Guard, descriptors))) = channel.receive() {
-        init = descriptors.into_iter().next();
-    }
-    match init {
-        Some(init) => {
-            // It may be dead already.
-            let _ = pidfd_send_signal(&init, Signal::KILL);
+        match shared.succeed(&death) {
+            Ok(()) => {
+                if death.crashed {
+                    tracing::warn!(how = death.how, "filesystem server: another took over");
+                } else {
+                    tracing::info!(how = death.how, "filesystem server: another took over");
+                }
+                // Full only after 2⁶⁴ deaths that nobody looked at.
+                let _ = succeeded.write(1);
+            }
+            Err(why) => {
+                tracing::error!(how = death.how, %why, "filesystem server: nobody can follow it");
+                shared.lost = Some(format!("{} and none could follow it ({why})", death.how));
+                shared.estate.devices.clear();
+                if let Some(init) = &shared.init {
+                    // It may have ended already, which is what is wanted.
+                    let _ = pidfd_send_signal(init, Signal::KILL);
+                }
+                return Finish::Failed;
+            }
         }
-        // Not told yet: what there is of the container waits for this process, and ends with it.
-        None => std::process::exit(1),
     }
 }
 
-const NO_DESCRIPTORS: [OwnedFd; 0] = [];
+impl Shared {
+    /// Puts another server in the place of the dead one.
+    fn succeed(&mut self, death: &Death) -> Result<(), Failure> {
+        if !Ledger::open(&self.estate.ledger).map_err(failed)?.is_connected() {
+            return Err("it died before it had answered the kernel".into());
+        }
+        let mut crashed = death.crashed;
+        for _ in 0..TRIES {
+            if crashed {
+                self.count_crash()?;
+            }
+            self.current = self.estate.spawn(crashed)?;
+            if self.install()? {
+                return Ok(());
+            }
+            crashed = reap(self.current.process).is_none_or(|death| death.crashed);
+        }
+        Err("its successors are killed at once".into())
+    }
+
+    fn count_crash(&mut self) -> Result<(), Failure> {
+        self.crashes.retain(|crash| crash.elapsed() < LATELY);
+        self.crashes.push(Instant::now());
+        match self.crashes.len() > MOST_CRASHES {
+            true => Err("it crashes again and again".into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Hands over to a server that was just started; says false if it died meanwhile.
+    fn install(&self) -> Result<bool, Failure> {
+        let channel = &self.current.channel;
+        match channel.receive() {
+            Ok(Some((Answer::Open, _))) => {}
+            Ok(Some((Answer::Failed(why), _))) => return Err(why),
+            Ok(None) => return Ok(false),
+            Err(error) => return Err(failed(error)),
+        }
+        let serve = self.estate.serve.as_ref().ok_or("it never had a connection")?;
+        // One that is killed from here on is the keeper's to see.
+        let _ = channel.send(serve, &self.estate.devices);
+        if let Some(init) = &self.init {
+            let _ = channel.send(&Task::Guard, &[init.as_fd()]);
+        }
+        Ok(true)
+    }
+}
+
+impl Estate {
+    /// Starts a successor: this same program anew, since a process with threads cannot be forked.
+    fn spawn(&self, blame: bool) -> Result<Current, Failure> {
+        use std::os::unix::process::CommandExt as _;
+        let (ours, theirs) = Channel::pair().map_err(failed)?;
+        let child = Command::new("/proc/self/exe")
+            .arg0(NAME)
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(failed)?;
+        let pid = i32::try_from(child.id()).map_err(failed)?;
+        let (image, access) = self.image.descriptors().map_err(failed)?;
+        let task = Task::Inherit {
+            upper: self.upper.clone(),
+            descriptors: image.len(),
+            mapped: access == Access::Map,
+            blame,
+        };
+        // If it is killed before it has read all, it is replaced by the next.
+        let _ = ours.send(&task, std::slice::from_ref(&self.ledger));
+        for part in image.chunks(MOST_DESCRIPTORS) {
+            let _ = ours.send(&Task::Image, part);
+        }
+        Current::new(Pid::from_raw(pid), ours)
+    }
+}

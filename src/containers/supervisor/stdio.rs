@@ -229,11 +229,6 @@ pub(super) fn wait_readable(on: BorrowedFd<'_>) {
     while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
 }
 
-/// Has a descriptor something to say now? (Of a pidfd: is the process dead?)
-pub(super) fn is_readable(on: BorrowedFd<'_>) -> bool {
-    poll(&mut [PollFd::new(on, PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-}
-
 /// Puts /dev/null in place of the user's streams, for a process that has no business with them.
 pub(super) fn forget_streams() {
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {

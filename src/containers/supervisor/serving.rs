@@ -1,0 +1,124 @@
+//! The filesystem server's own side: opens image and writable layer, serves the connection, minds the supervisor's end.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use fuse_overlay::fuse::{IdMap, serve};
+use fuse_overlay::index::view::Access;
+use fuse_overlay::ledger::Ledger;
+use fuse_overlay::union::{Limits, Lower, Tree};
+use fuse_overlay::upper::Storage;
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::protocol::{Answer, Task};
+use super::stdio;
+use crate::containers::runtime::channel::Channel;
+
+/// The server's whole life once it has its image.
+pub(super) fn run(lower: Lower, upper: &Path, ledger: &OwnedFd, channel: Channel) -> u8 {
+    stdio::forget_streams();
+    // A name is a help to people only.
+    let _ = nix::sys::prctl::set_name(c"bryo-server");
+    let (tree, ledger) = match open(lower, upper, ledger) {
+        Ok(open) => open,
+        Err(why) => {
+            // If nobody hears it, nobody is there to be told.
+            let _ = channel.send(&Answer::Failed(why), &NO_DESCRIPTORS);
+            return 1;
+        }
+    };
+    if channel.send(&Answer::Open, &NO_DESCRIPTORS).is_err() {
+        return 1;
+    }
+    let Ok(Some((Task::Serve { uids, gids }, devices))) = channel.receive() else {
+        return 1;
+    };
+    let ranges = |pairs: Vec<(u32, u32)>| pairs.into_iter().map(|(start, end)| start..end).collect();
+    let ids = IdMap {
+        uids: ranges(uids),
+        gids: ranges(gids),
+    };
+    let guard = std::thread::Builder::new()
+        .name("guard".into())
+        .spawn(move || guard(&channel));
+    match (guard, serve(tree, ids, devices, &ledger)) {
+        (Ok(_), Ok(())) => 0,
+        _ => 1,
+    }
+}
+
+fn open(lower: Lower, upper: &Path, ledger: &OwnedFd) -> Result<(Tree, Ledger), String> {
+    let ledger = Ledger::open(ledger).map_err(|error| format!("the server's ledger: {error}"))?;
+    let storage = Storage::open(upper).map_err(|error| error.to_string())?;
+    let tree = Tree::open_under(lower, storage, Limits::default(), &ledger);
+    Ok((tree.map_err(|error| error.to_string())?, ledger))
+}
+
+/// What this process was started for, if it was started to follow a dead server: its whole life, and its exit code.
+pub fn successor() -> Option<u8> {
+    let mut arguments = std::env::args_os();
+    if arguments.next().is_none_or(|name| name != NAME) || arguments.next().is_some() {
+        return None;
+    }
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+    Some(stdin.map_or(1, |stdin| succeed(Channel::from(stdin)).unwrap_or(1)))
+}
+
+/// Takes the image from the supervisor, and serves on.
+fn succeed(channel: Channel) -> Option<u8> {
+    let (
+        Task::Inherit {
+            upper,
+            descriptors,
+            mapped,
+            blame,
+        },
+        ledger,
+    ) = channel.receive().ok()??
+    else {
+        return None;
+    };
+    let ledger = ledger.into_iter().next()?;
+    let mut image = Vec::new();
+    while image.len() < descriptors {
+        let (Task::Image, more) = channel.receive().ok()?? else {
+            return None;
+        };
+        image.extend(more);
+    }
+    if blame {
+        Ledger::open(&ledger).ok()?.blame();
+    }
+    let access = if mapped { Access::Map } else { Access::Read };
+    let lower = match Lower::from_descriptors(image, access) {
+        Ok(lower) => lower,
+        Err(error) => {
+            // As in `run`.
+            let _ = channel.send(&Answer::Failed(format!("the image: {error}")), &NO_DESCRIPTORS);
+            return None;
+        }
+    };
+    Some(run(lower, &upper, &ledger, channel))
+}
+
+/// Waits for the supervisor's end, which closes the channel, and kills init then. (Its parent-death signal does so
+/// too, but that one is lost when the command is a set-uid program.)
+fn guard(channel: &Channel) {
+    let mut init = None;
+    while let Ok(Some((Task::Guard, descriptors))) = channel.receive() {
+        init = descriptors.into_iter().next();
+    }
+    match init {
+        Some(init) => {
+            // It may be dead already.
+            let _ = pidfd_send_signal(&init, Signal::KILL);
+        }
+        // Not told yet: what there is of the container waits for this process, and ends with it.
+        None => std::process::exit(1),
+    }
+}
+
+pub(super) const NO_DESCRIPTORS: [OwnedFd; 0] = [];
+
+/// The name under which a successor is started.
+pub(super) const NAME: &str = "bryo-server";

@@ -1,0 +1,44 @@
+//! Containers that run: what is asked of them, and waiting for what becomes of them.
+
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+
+use super::Bryo;
+
+/// Waits for something that must happen soon.
+pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !happened() {
+        assert!(Instant::now() < end, "{what} does not happen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What `inspect` says of a container.
+pub fn field(bryo: &Bryo, name: &str, template: &str) -> String {
+    bryo.ok(["inspect", "--format", template, name])
+        .trim_end()
+        .to_string()
+}
+
+/// One of a container's processes, by its name in inspect's `State`.
+pub fn process(bryo: &Bryo, name: &str, which: &str) -> Pid {
+    Pid::from_raw(
+        field(bryo, name, &format!("{{{{.State.{which}}}}}"))
+            .parse()
+            .unwrap(),
+    )
+}
+
+/// The parent of a process.
+pub fn parent(pid: Pid) -> Pid {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1;
+    Pid::from_raw(fields.split_whitespace().nth(1).unwrap().parse().unwrap())
+}
+
+/// How many times a test kills something; `scripts/soak.sh` asks for more.
+pub fn kills(usual: u64) -> u64 {
+    std::env::var("BRYO_KILLS").map_or(usual, |kills| kills.parse().unwrap())
+}

@@ -1,0 +1,182 @@
+//! Does anybody in a container notice when its filesystem server is killed?
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A test fails by panicking.
+
+mod common;
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use common::{Bryo, Done, field, kills, parent, process, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Starts `script` in busybox, in the background.
+fn running(name: &str, script: &str) -> Bryo {
+    let (bryo, image) = Bryo::with_image("busybox");
+    bryo.ok(["run", "-d", "--name", name, &image, "sh", "-c", script]);
+    bryo
+}
+
+fn server(bryo: &Bryo, name: &str) -> Pid {
+    process(bryo, name, "FilesystemPid")
+}
+
+/// Kills the container's server and waits for the next.
+fn kill_server(bryo: &Bryo, name: &str) {
+    let dead = server(bryo, name);
+    kill(dead, Signal::SIGKILL).unwrap();
+    until("a successor", || server(bryo, name) != dead);
+}
+
+const COUNT: &str = "n=0; trap 'exit 0' TERM
+    while :; do n=$((n + 1)); echo $n > /n.new && mv /n.new /n && read m < /n && [ $m = $n ] || exit 9; ls -R /etc /usr > /dev/null || exit 8; done";
+
+#[test]
+fn a_killed_server_is_followed_by_another() {
+    let bryo = running("long", COUNT);
+    for _ in 0..5 {
+        kill_server(&bryo, "long");
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    assert_eq!(
+        field(&bryo, "long", "{{.State.Status}} {{.State.Error}}"),
+        "running"
+    );
+    bryo.ok(["stop", "long"]);
+    assert_eq!(field(&bryo, "long", "{{.State.ExitCode}} {{.State.Error}}"), "0");
+    // What was written under the last of them is there.
+    bryo.ok(["start", "long"]);
+    bryo.ok(["rm", "-f", "long"]);
+}
+
+#[test]
+fn a_server_that_is_stopped_for_a_while_only_holds_things_up() {
+    let bryo = running("slow", COUNT);
+    let stopped = server(&bryo, "slow");
+    kill(stopped, Signal::SIGSTOP).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    kill(stopped, Signal::SIGCONT).unwrap();
+    kill_server(&bryo, "slow");
+    bryo.ok(["stop", "slow"]);
+    assert_eq!(field(&bryo, "slow", "{{.State.ExitCode}}"), "0");
+}
+
+#[test]
+fn the_successor_needs_no_name_in_the_store() {
+    let bryo = running("long", COUNT);
+    // As another user's or an older program's rmi might; ours refuses.
+    fs::rename(bryo.root().join("layers"), bryo.scratch("layers")).unwrap();
+    kill_server(&bryo, "long");
+    bryo.ok(["stop", "long"]);
+    assert_eq!(field(&bryo, "long", "{{.State.ExitCode}}"), "0");
+}
+
+#[test]
+fn a_supervisor_killed_after_a_takeover_leaves_nothing() {
+    let bryo = running("orphan", "sleep 1000");
+    kill_server(&bryo, "orphan");
+    let [init, server] = ["Pid", "FilesystemPid"].map(|which| process(&bryo, "orphan", which));
+    kill(parent(init), Signal::SIGKILL).unwrap();
+    for process in [init, server] {
+        until("the end of init and server", || kill(process, None).is_err());
+    }
+    assert_eq!(field(&bryo, "orphan", "{{.State.Status}}"), "exited");
+}
+
+#[test]
+fn where_none_can_follow_the_container_ends_and_says_why() {
+    let bryo = running("blind", "while :; do ls -R / > /dev/null; touch /x; done");
+    let journal = bryo.state().join("containers");
+    let journal = fs::read_dir(journal)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path()
+        .join("upper/journal");
+    fs::rename(&journal, bryo.scratch("journal")).unwrap();
+    fs::write(&journal, [7; 8192]).unwrap();
+    kill(server(&bryo, "blind"), Signal::SIGKILL).unwrap();
+    assert_eq!(bryo.ok(["wait", "blind"]), "137\n");
+    let error = field(&bryo, "blind", "{{.State.Error}}");
+    assert!(
+        error.contains("filesystem server was killed") && error.contains("damaged"),
+        "{error}"
+    );
+}
+
+/// What compilers, databases and archives do; prints what must always be the same.
+const WORK: &str = r#"
+    export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a
+    export GIT_AUTHOR_DATE='@1 +0000' GIT_COMMITTER_DATE='@1 +0000'
+    mkdir /w; cd /w
+    git init -q repo; cp -r /usr/share/doc/[g-l]* repo; git -C repo add -A; git -C repo commit -qm one
+    git clone -q --no-local repo clone; git -C clone fsck --full --strict; git -C clone rev-parse HEAD
+    git -C clone status --porcelain; rm -rf repo
+    printf '#include <stdio.h>\nint main(void) { puts("from C"); return 0; }\n' > a.c
+    for n in 1 2 3; do gcc -O2 -o a a.c; ./a; done
+    python3 - <<'PYTHON'
+import sqlite3, os, mmap
+base = sqlite3.connect("base")
+base.execute("pragma journal_mode=wal")
+base.execute("create table t(a integer primary key, b)")
+for n in range(60):
+    base.execute("insert into t values(?, ?)", (n, "x" * 500)); base.commit()
+base.execute("delete from t where a % 3 = 0"); base.commit()
+print(base.execute("select count(*) from t").fetchone(), base.execute("pragma integrity_check").fetchone())
+with open("unlinked", "w+b") as f:
+    os.unlink("unlinked"); f.truncate(1 << 20)
+    m = mmap.mmap(f.fileno(), 1 << 20)
+    for n in range(0, 1 << 20, 4096): m[n:n + 4] = n.to_bytes(4, "little")
+    m.flush(); os.fsync(f.fileno())
+    print(all(m[n:n + 4] == n.to_bytes(4, "little") for n in range(0, 1 << 20, 4096)))
+PYTHON
+    mkdir tree; tar -C /usr/lib/python3.11 -cf - . | tar -C tree -xf -
+    diff -r --no-dereference /usr/lib/python3.11 tree; chmod -R o-r tree; find tree -perm -o=r ! -type l | wc -l
+    mv tree moved; find moved -type f | sort | xargs sha256sum | sha256sum
+    rm -rf moved; ls"#;
+
+/// Runs the work in a fresh container: exit code, output, errors. `kill` is a debug build's `FUSE_OVERLAY_KILL`.
+fn at_work(bryo: &Bryo, image: &str, name: &str, kill: Option<&str>) -> (Option<i32>, String, String) {
+    let mut run = bryo.command(["run", "--name", name, image, "bash", "-ec", WORK]);
+    run.envs(kill.map(|kill| ("FUSE_OVERLAY_KILL", kill)));
+    let done = Done::of(&mut run);
+    (done.status.code(), done.stdout, done.stderr)
+}
+
+#[test]
+fn programs_notice_nothing() {
+    let (bryo, image) = Bryo::with_image("software");
+    let undisturbed = at_work(&bryo, &image, "undisturbed", None);
+    assert_eq!((undisturbed.0, undisturbed.2.as_str()), (Some(0), ""));
+    // At chosen moments: each server dies at its n-th request.
+    for point in ["read:301", "happened:299", "saved:303", "sent:307"] {
+        let name = point.replace(':', "-");
+        assert_eq!(at_work(&bryo, &image, &name, Some(point)), undisturbed, "{point}");
+        bryo.ok(["rm", &name]);
+    }
+    // At any moment.
+    let ended = AtomicBool::new(false);
+    let mut deaths = 0;
+    std::thread::scope(|scope| {
+        let work = scope.spawn(|| {
+            let seen = at_work(&bryo, &image, "random", None);
+            ended.store(true, Ordering::Release);
+            seen
+        });
+        let running = || bryo.ok(["ps", "--format", "{{.Names}}"]).contains("random");
+        until("its start", || running() || ended.load(Ordering::Acquire));
+        while deaths < kills(40) && !ended.load(Ordering::Acquire) {
+            // No pid, when the container has just ended; a zombie, when another takes over right now.
+            let server = server(&bryo, "random");
+            if server.as_raw() > 0 && kill(server, Signal::SIGKILL).is_ok() {
+                deaths += 1;
+            }
+            std::thread::sleep(Duration::from_millis(deaths * 7 % 41));
+        }
+        assert_eq!(work.join().unwrap(), undisturbed, "killed {deaths} times");
+    });
+    assert!(deaths > 10, "{deaths}");
+    bryo.ok(["rm", "random", "undisturbed"]);
+}
