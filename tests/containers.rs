@@ -5,7 +5,7 @@
 mod common;
 
 use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Bryo, Done, field, kills, parent, process, until};
 use nix::sys::signal::{Signal, kill};

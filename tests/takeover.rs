@@ -154,6 +154,18 @@ fn programs_notice_nothing() {
     for point in ["read:301", "happened:299", "saved:303", "sent:307"] {
         let name = point.replace(':', "-");
         assert_eq!(at_work(&bryo, &image, &name, Some(point)), undisturbed, "{point}");
+        let counts = field(
+            &bryo,
+            &name,
+            "{{with .State.FilesystemTakeovers}}{{.Servers}} {{.InHand}} {{.Happened}}{{end}}",
+        );
+        let counts: Vec<u32> = counts.split(' ').map(|count| count.parse().unwrap()).collect();
+        // All of them with a request in hand but those that were killed at a FORGET.
+        assert!(
+            counts[0] > 50 && counts[1] * 10 >= counts[0] * 9,
+            "{point}: {counts:?}"
+        );
+        println!("killed at {point}: servers, in hand, happened: {counts:?}");
         bryo.ok(["rm", &name]);
     }
     // At any moment.

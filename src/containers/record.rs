@@ -134,6 +134,17 @@ pub enum Life {
     },
 }
 
+/// How often filesystem servers were killed, and followed by others, while the container last ran.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Takeovers {
+    /// Servers that took over.
+    pub servers: u32,
+    /// Requests that they found in hand.
+    pub in_hand: u32,
+    /// Those among them whose work was done already, but for the answer.
+    pub happened: u32,
+}
+
 /// What becomes of a container that ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -182,6 +193,9 @@ pub struct Settings {
 /// A container as it is kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
+    /// Of its filesystem servers.
+    #[serde(default)]
+    pub takeovers: Takeovers,
     version: u32,
     /// 64 hex digits.
     pub id: String,
@@ -213,6 +227,7 @@ impl Record {
         let (image, image_name) = image;
         let (created, life) = (now(), Life::Created);
         Record {
+            takeovers: Takeovers::default(),
             version: VERSION,
             id,
             name,

@@ -85,6 +85,11 @@ fn life(record: &Record) -> Value {
         "Dead": false,
         "Pid": pid,
         "FilesystemPid": server,
+        "FilesystemTakeovers": {
+            "Servers": record.takeovers.servers,
+            "InHand": record.takeovers.in_hand,
+            "Happened": record.takeovers.happened,
+        },
         "ExitCode": code,
         "Error": error,
         "StartedAt": started_at,

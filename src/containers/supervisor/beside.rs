@@ -213,6 +213,7 @@ fn stay(held: &mut Held, running: Running, tool: &Channel) -> (Life, Notice) {
         trouble = record_running(held, &server, &init, &started).err();
     });
     let mut code = reap(&init);
+    held.record.takeovers = server.takeovers();
     relay.drain();
     let mut error = String::new();
     if let Some(how) = server.lost() {
@@ -248,6 +249,7 @@ fn record_running(held: &mut Held, server: &Server, init: &Init, started: &str) 
         server: server.process(),
         started: started.into(),
     };
+    held.record.takeovers = server.takeovers();
     held.set_life(life).map_err(|error| error.to_string())
 }
 

@@ -22,7 +22,7 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::protocol::{Answer, Task};
 use super::serving::{self, NAME};
 use super::stdio;
-use crate::containers::record::Process;
+use crate::containers::record::{Process, Takeovers};
 use crate::containers::runtime::channel::{Channel, MOST_DESCRIPTORS};
 use crate::host::IdMaps;
 use crate::sys;
@@ -182,7 +182,17 @@ impl Server {
         self.shared.lock().current.process
     }
 
-    /// Readable once another process has taken over, until [`Server::process`] is asked by `renewed`.
+    /// What its successors found.
+    pub(super) fn takeovers(&self) -> Takeovers {
+        let counted = Ledger::open(&self.shared.lock().estate.ledger).map(|ledger| ledger.takeovers());
+        counted.map_or(Takeovers::default(), |counted| Takeovers {
+            servers: counted.successors,
+            in_hand: counted.found,
+            happened: counted.happened,
+        })
+    }
+
+    /// Readable once another process has taken over.
     pub(super) fn succeeded(&self) -> &EventFd {
         &self.succeeded
     }
