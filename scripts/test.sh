@@ -57,6 +57,15 @@ build_tests() {
     cargo test --quiet --no-run --workspace "$@" && cargo build --quiet --workspace --bins --examples
 }
 
+# POSIX's examiners, which tests/posix.rs runs in containers; dynamic, since they look users up.
+posix_tools() {
+    local tool
+    for tool in pjdfstest@0.2.2 fsx@0.3.2; do
+        [ -x "target/tools/bin/${tool%@*}" ] ||
+            RUSTFLAGS="-C target-feature=-crt-static" cargo install --quiet --locked --root target/tools "$tool" || return
+    done
+}
+
 deny() {
     command -v cargo-deny > /dev/null || cargo install --quiet --locked cargo-deny --version 0.20.2 || return
     cargo deny --log-level error check --hide-inclusion-graph licenses bans sources
@@ -116,6 +125,7 @@ elif [ $# -gt 0 ]; then
     part "users and devices" users
     part "images" scripts/images.sh busybox configured debian odd debs software
     part "build" build_tests "${chosen[@]}"
+    case " $* " in *" posix "*) part "pjdfstest and fsx" posix_tools ;; esac
     part "podman's trees" scripts/images.sh trees "$PWD/target/x86_64-unknown-linux-gnu/debug/examples/list-tree"
     for user in bryo-range bryo-plain; do part "as $user: $*" cargo_as "$user" test -q --workspace "${chosen[@]}"; done
 else
@@ -127,6 +137,7 @@ else
     part "formatting" cargo fmt --all --check
     part "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
     part "build" build_tests --all-targets
+    part "pjdfstest and fsx" posix_tools
     part "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --quiet --workspace --no-deps
     part "images (beside the build)" wait $images
     cat "$logs/images"
