@@ -106,6 +106,48 @@ fn where_none_can_follow_the_container_ends_and_says_why() {
     );
 }
 
+fn executable(pid: Pid) -> std::path::PathBuf {
+    fs::read_link(format!("/proc/{pid}/exe")).unwrap()
+}
+
+#[test]
+fn a_running_container_gets_the_server_of_another_program() {
+    let bryo = running("long", COUNT);
+    let newer = bryo.scratch("newer");
+    fs::copy(executable(server(&bryo, "long")), &newer).unwrap();
+    let mut upgrade = std::process::Command::new(&newer);
+    upgrade.args(["upgrade-server", "long"]).envs(
+        bryo.command([""])
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let done = Done::of(&mut upgrade);
+    assert_eq!(
+        (done.status.code(), done.stdout.as_str()),
+        (Some(0), "long\n"),
+        "{done}"
+    );
+    assert_eq!(executable(server(&bryo, "long")), newer);
+    kill_server(&bryo, "long");
+    assert_eq!(
+        executable(server(&bryo, "long")),
+        newer,
+        "and so have those that follow"
+    );
+    // A program that knows nothing of ledgers, put in its place.
+    fs::copy("/bin/false", &newer).unwrap_err();
+    fs::remove_file(&newer).unwrap();
+    fs::copy("/bin/false", &newer).unwrap();
+    kill_server(&bryo, "long");
+    assert_ne!(executable(server(&bryo, "long")), newer);
+    bryo.ok(["stop", "long"]);
+    assert_eq!(field(&bryo, "long", "{{.State.ExitCode}} {{.State.Error}}"), "0");
+    assert_eq!(
+        bryo.fails(1, ["upgrade-server", "long"]),
+        "bryo: cannot upgrade the server of container long: container is not running\n"
+    );
+}
+
 /// What compilers, databases and archives do; prints what must always be the same.
 const WORK: &str = r#"
     export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a

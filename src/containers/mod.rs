@@ -11,6 +11,7 @@ pub mod record;
 pub mod runtime;
 pub mod spec;
 pub mod supervisor;
+pub mod upgrade;
 
 /// Why work on a container failed. One line each: what failed, on what, why, what would help.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,12 @@ pub enum Error {
     /// `kill` or `stop` of a container that does not run.
     #[error("cannot kill container: {0}: container is not running")]
     NotRunning(String),
+    /// `upgrade-server` of a container that does not run.
+    #[error("cannot upgrade the server of container {0}: container is not running")]
+    NoServer(String),
+    /// `upgrade-server` where this program's server cannot take over.
+    #[error("container {0} goes on with its own filesystem server: this program's cannot take over from it")]
+    NotUpgraded(String),
     /// `start` of a container whose image was removed.
     #[error("the image of container {name}, {image}, is not in the store: pull it again")]
     NoImage {

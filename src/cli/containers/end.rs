@@ -63,7 +63,7 @@ pub(crate) struct Wait {
     containers: Vec<String>,
 }
 
-fn load(store: &Store, name: &str) -> Result<Record, Error> {
+pub(super) fn load(store: &Store, name: &str) -> Result<Record, Error> {
     let id = record::find(store, name)?;
     record::read(store, &id)?.ok_or_else(|| Error::NoSuchContainer(name.into()))
 }

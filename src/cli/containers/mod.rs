@@ -12,6 +12,7 @@ mod inspect;
 mod ps;
 mod run;
 mod start;
+mod upgrade;
 
 pub(super) use inspect::found as inspect_container;
 
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Stop(end::Stop),
     /// Wait until containers stop, then print their exit codes
     Wait(end::Wait),
+    /// Give running containers the filesystem server of this program; they notice nothing
+    UpgradeServer(upgrade::UpgradeServer),
 }
 
 impl Command {
@@ -56,6 +59,7 @@ impl Command {
             Command::Kill(kill) => kill.run(&store),
             Command::Stop(stop) => stop.run(&store),
             Command::Wait(wait) => wait.run(&store),
+            Command::UpgradeServer(upgrade) => upgrade.run(&store),
         }
     }
 }

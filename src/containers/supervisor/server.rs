@@ -24,6 +24,7 @@ use super::serving::{self, NAME};
 use super::stdio;
 use crate::containers::record::{Process, Takeovers};
 use crate::containers::runtime::channel::{Channel, MOST_DESCRIPTORS};
+use crate::containers::upgrade;
 use crate::host::IdMaps;
 use crate::sys;
 
@@ -92,6 +93,7 @@ impl Server {
     pub(super) fn fork(image: Lower, upper: &Path, close: impl FnOnce()) -> Result<Server, Failure> {
         let (ours, theirs) = Channel::pair().map_err(failed)?;
         let ledger = ledger::create().map_err(failed)?;
+        upgrade::forget(upper);
         let mut all = Some((ours, theirs, close, image, ledger));
         let pid = sys::fork(|| {
             let Some((ours, theirs, close, image, ledger)) = all.take() else {
@@ -305,15 +307,27 @@ impl Shared {
             return Err("it died before it had answered the kernel".into());
         }
         let mut crashed = death.crashed;
+        let mut program = upgrade::program(&self.estate.upper);
         for _ in 0..TRIES {
             if crashed {
                 self.count_crash()?;
             }
-            self.current = self.estate.spawn(crashed)?;
-            if self.install()? {
+            let installed = self.estate.spawn(program.as_deref(), crashed).and_then(|server| {
+                self.current = server;
+                self.install()
+            });
+            if installed == Ok(true) {
                 return Ok(());
             }
-            crashed = reap(self.current.process).is_none_or(|death| death.crashed);
+            let death = reap(self.current.process);
+            match (program.take(), installed) {
+                // It may be of a version that does not know this ledger; ours does.
+                (Some(program), why) => {
+                    tracing::warn!(program = %program.display(), ?why, "no filesystem server of that program");
+                }
+                (None, Err(why)) => return Err(why),
+                (None, Ok(_)) => crashed = death.is_none_or(|death| death.crashed),
+            }
         }
         Err("its successors are killed at once".into())
     }
@@ -347,11 +361,11 @@ impl Shared {
 }
 
 impl Estate {
-    /// Starts a successor: this same program anew, since a process with threads cannot be forked.
-    fn spawn(&self, blame: bool) -> Result<Current, Failure> {
+    /// Starts a successor: this same program anew, since a process with threads cannot be forked, or another `program`.
+    fn spawn(&self, program: Option<&Path>, blame: bool) -> Result<Current, Failure> {
         use std::os::unix::process::CommandExt as _;
         let (ours, theirs) = Channel::pair().map_err(failed)?;
-        let child = Command::new("/proc/self/exe")
+        let child = Command::new(program.unwrap_or(Path::new("/proc/self/exe")))
             .arg0(NAME)
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
