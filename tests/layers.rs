@@ -25,7 +25,7 @@ const FUSE_OVERLAY: &[&[&str]] = &[
     &["upper"],
     &["layer"],
     &["index", "tar"],
-    &["attr", "name", "error", "disk", "sys"],
+    &["attr", "name", "error", "disk", "ledger", "sys"],
 ];
 
 /// One source file: its path below `src` and its text.
