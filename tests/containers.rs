@@ -121,6 +121,45 @@ fn a_container_that_is_killed_is_not_blamed_on_its_server() {
 }
 
 #[test]
+fn diff_tells_what_changed() {
+    let (bryo, image) = busybox();
+    let script = "cd /; mkdir -p new/in; echo x > new/in/file; rm -r /usr/share; mv /bin /bin2; mv /bin2 /bin
+        chmod 700 /home; echo y >> /etc/passwd; rm /etc/group; mkdir /etc/group; touch /tmp/go; rm /tmp/go
+        echo told; sleep 1000";
+    let base =
+        "mkdir -p /usr/share/deep; mkdir -p /home /tmp; touch /usr/share/deep/file /etc/passwd /etc/group";
+    bryo.ok(["run", "--name", "plain", &image, "true"]);
+    assert_eq!(bryo.ok(["diff", "plain"]), "");
+    assert_eq!(bryo.ok(["run", "--name", "base", &image, "sh", "-ec", base]), "");
+    bryo.ok([
+        "run",
+        "-d",
+        "--name",
+        "changed",
+        &image,
+        "sh",
+        "-ec",
+        &format!("{base}; {script}"),
+    ]);
+    until("its work", || {
+        bryo.ok(["diff", "changed"]).contains("A /new/in/file")
+    });
+    let expected = bryo.ok(["diff", "changed"]);
+    for line in ["A /new", "A /new/in", "A /new/in/file", "C /etc"] {
+        assert!(expected.lines().any(|told| told == line), "{line}: {expected}");
+    }
+    assert!(
+        !expected.contains("/tmp/go") && !expected.contains("C /\n"),
+        "{expected}"
+    );
+    // The same when it is read after its end.
+    bryo.ok(["kill", "changed"]);
+    until("its end", || bryo.ok(["ps", "-q"]).is_empty());
+    assert_eq!(bryo.ok(["diff", "changed"]), expected);
+    bryo.fails(1, ["diff", "nobody"]);
+}
+
+#[test]
 fn create_then_start() {
     let (bryo, image) = busybox();
     let id = bryo.ok(["create", "--name", "later", &image, "echo", "now"]);

@@ -128,6 +128,60 @@ impl HostFile {
     }
 }
 
+/// A file of a writable layer that another process may be writing: only looked at. What it says of its length is what it
+/// was at first; whatever is written here goes nowhere.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    file: Option<File>,
+    size: u64,
+}
+
+impl Snapshot {
+    /// Opens `dir/name` for reading; a file that is missing is empty.
+    pub(crate) fn open(dir: &Path, name: &str) -> io::Result<Snapshot> {
+        let file = match File::open(dir.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            opened => Some(opened?),
+        };
+        let size = file
+            .as_ref()
+            .map_or(Ok(0), |file| Ok::<_, io::Error>(file.metadata()?.len()))?;
+        Ok(Snapshot { file, size })
+    }
+}
+
+impl Disk for Snapshot {
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.as_ref().map_or(Ok(0), |file| file.read_at(out, offset))
+    }
+
+    fn write_at(&self, bytes: &[u8], _offset: u64) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn start_writeback(&self, _offset: u64, _length: u64) {}
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.size)
+    }
+
+    fn allocate(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn punch(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn space(&self) -> io::Result<[u64; 3]> {
+        Ok([0; 3])
+    }
+}
+
 /// An offset or length as the system calls want it.
 fn signed(value: u64) -> io::Result<off_t> {
     off_t::try_from(value).map_err(|_| io::Error::from_raw_os_error(nix::libc::EFBIG))

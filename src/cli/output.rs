@@ -127,9 +127,9 @@ pub(crate) fn align(lines: &[String]) -> String {
 }
 
 /// Writes to standard output. A reader that went away (`| head`) is no error.
-pub(crate) fn put(text: &str) -> Result<(), Failure> {
+pub(crate) fn put(text: &(impl AsRef<[u8]> + ?Sized)) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::new(format!("cannot write to standard output: {error}")))
         }

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+pub mod changes;
 pub mod files;
 mod image_file;
 pub mod life;
@@ -70,6 +71,9 @@ pub enum Error {
     /// `kill` or `stop` of a container that does not run.
     #[error("cannot kill container: {0}: container is not running")]
     NotRunning(String),
+    /// The writable layer of a container cannot be read.
+    #[error("writable layer")]
+    Upper(#[source] fuse_overlay::upper::OpenError),
     /// `upgrade-server` of a container that does not run.
     #[error("cannot upgrade the server of container {0}: container is not running")]
     NoServer(String),

@@ -8,6 +8,7 @@ mod acl;
 mod attr;
 mod below;
 mod data;
+mod diff;
 mod dir;
 mod lookup;
 mod rename;
@@ -23,6 +24,7 @@ use nix::errno::Errno;
 use parking_lot::Mutex;
 
 use self::below::Below;
+pub use self::diff::{Difference, Differing};
 use crate::attr::{Ino, Kind, Time};
 use crate::error::{Error, Result};
 use crate::index::View;

@@ -52,6 +52,11 @@ impl Content {
         }
     }
 
+    /// Is it all the image's, as far as that reaches?
+    pub(crate) fn is_below(&self) -> bool {
+        self.map.is_empty() && self.below.is_some()
+    }
+
     /// Pages that it has in the data file.
     pub(crate) fn pages(&self) -> u64 {
         self.pages

@@ -30,7 +30,7 @@ pub(crate) use self::locked::Locked;
 use self::lookups::Lookups;
 use self::table::Table;
 use crate::attr::{Ino, Kind};
-use crate::disk::{Disk, HostFile};
+use crate::disk::{Disk, HostFile, Snapshot};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 
@@ -121,14 +121,36 @@ impl Storage {
             });
         }
         let data = open("data")?;
+        Storage::of(Box::new(journal), Box::new(data), dir)
+    }
+
+    /// The layer in a directory as it is now, to be looked at: another process may have it open and change it.
+    ///
+    /// # Errors
+    /// Fails if a file cannot be opened.
+    pub fn snapshot(dir: &Path) -> std::result::Result<Storage, OpenError> {
+        let open = |name: &str| {
+            Snapshot::open(dir, name).map_err(|source| OpenError::Io {
+                path: dir.join(name).display().to_string(),
+                source,
+            })
+        };
+        Storage::of(Box::new(open("journal")?), Box::new(open("data")?), dir)
+    }
+
+    fn of(
+        journal: Box<dyn Disk>,
+        data: Box<dyn Disk>,
+        dir: &Path,
+    ) -> std::result::Result<Storage, OpenError> {
         let boot = crate::disk::boot_id().map_err(|source| OpenError::Io {
             path: crate::disk::BOOT_ID.to_owned(),
             source,
         })?;
         Ok(Storage {
             boot,
-            journal: Box::new(journal),
-            data: Box::new(data),
+            journal,
+            data,
             path: dir.to_owned(),
         })
     }
@@ -219,6 +241,11 @@ impl Upper {
     /// The inode, if the upper knows it.
     pub(crate) fn find(&self, ino: Ino) -> Option<Arc<Inode>> {
         self.table.get(ino)
+    }
+
+    /// All inodes that it knows now.
+    pub(crate) fn all(&self) -> Vec<Arc<Inode>> {
+        self.table.all()
     }
 
     /// The inode; an image's one is taken in by `copy_up` if the upper does not know it yet.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, unreachable_pub, missing_docs)]
 
 mod crash;
+mod differences;
 mod disk;
 mod dump;
 mod faults;
@@ -45,5 +46,6 @@ proptest! {
         }
         both.step(&ops::Op::Remount);
         both.compare();
+        differences::check(&image, both.tree());
     }
 }

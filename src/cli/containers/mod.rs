@@ -7,6 +7,7 @@ use crate::containers::Error;
 use crate::store::Store;
 
 mod cidfile;
+mod diff;
 mod end;
 mod inspect;
 mod ps;
@@ -28,6 +29,8 @@ pub(crate) enum Command {
     Start(start::Start),
     /// List containers
     Ps(ps::Ps),
+    /// Show what a container changed in its tree: A (added), C (changed), D (deleted)
+    Diff(diff::Diff),
     /// Remove containers
     Rm(end::Rm),
     /// Send a signal to running containers
@@ -55,6 +58,7 @@ impl Command {
             Command::Create(create) => create.run(&store),
             Command::Start(start) => start.run(&store),
             Command::Ps(ps) => ps.run(&store),
+            Command::Diff(diff) => diff.run(&store),
             Command::Rm(rm) => rm.run(&store),
             Command::Kill(kill) => kill.run(&store),
             Command::Stop(stop) => stop.run(&store),

@@ -1,0 +1,152 @@
+//! What the tree says it has changed is what two looks at it tell.
+
+use std::collections::BTreeMap;
+
+use fuse_overlay::attr::{Attr, Ino, Kind, Time};
+use fuse_overlay::name::Name;
+use fuse_overlay::union::{Difference, Limits, Tree};
+
+use super::disk::MemoryDisk;
+use super::harness::{Image, list};
+
+/// All that a layer could tell of a file, and its number.
+#[derive(PartialEq, Debug)]
+struct Seen {
+    attr: Attr,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    content: Vec<u8>,
+}
+
+/// By the names on the way.
+type All = BTreeMap<Vec<String>, Seen>;
+
+fn look(tree: &Tree, ino: Ino, path: Vec<String>, all: &mut All) {
+    let attr = tree.getattr(ino).unwrap();
+    let names = tree.listxattr(ino).unwrap();
+    let xattrs = names.into_iter().map(|name| {
+        let value = tree.getxattr(ino, &name).unwrap();
+        (name, value)
+    });
+    let content = match attr.kind {
+        Kind::Regular => {
+            let mut content = vec![0; attr.size as usize];
+            assert_eq!(tree.read(ino, 0, &mut content).unwrap(), content.len());
+            content
+        }
+        Kind::Symlink => tree.readlink(ino).unwrap(),
+        _ => Vec::new(),
+    };
+    // What no layer tells.
+    let plain = Attr {
+        blocks: 0,
+        nlink: 0,
+        atime: Time::default(),
+        ctime: Time::default(),
+        ..attr
+    };
+    let seen = Seen {
+        attr: plain,
+        xattrs: xattrs.collect(),
+        content,
+    };
+    all.insert(path.clone(), seen);
+    if attr.kind == Kind::Directory {
+        for (name, child, _) in list(tree, ino).into_iter().skip(2) {
+            assert!(Name::new(&name).is_ok());
+            let mut path = path.clone();
+            path.push(String::from_utf8_lossy(&name).into_owned());
+            look(tree, child, path, all);
+        }
+    }
+}
+
+fn all(tree: &Tree) -> All {
+    let mut all = All::new();
+    look(tree, Ino::ROOT, Vec::new(), &mut all);
+    all
+}
+
+/// What two looks differ by.
+fn expected(before: &All, after: &All) -> BTreeMap<Vec<String>, Difference> {
+    let mut found = BTreeMap::new();
+    for (path, seen) in after {
+        match before.get(path) {
+            None => found.insert(path.clone(), Difference::Added),
+            Some(old) if old != seen => found.insert(path.clone(), Difference::Changed),
+            Some(_) => None,
+        };
+    }
+    let is_directory = |all: &All, path: &[String]| {
+        all.get(path)
+            .is_some_and(|seen| seen.attr.kind == Kind::Directory)
+    };
+    for path in before.keys().filter(|path| !after.contains_key(*path)) {
+        let Some((_, above)) = path.split_last() else {
+            continue;
+        };
+        if is_directory(after, above) {
+            found.insert(path.clone(), Difference::Deleted);
+        }
+    }
+    let paths: Vec<_> = found.keys().cloned().collect();
+    for path in paths {
+        // The root is its own.
+        for length in 1..path.len() {
+            found
+                .entry(path[..length].to_vec())
+                .or_insert(Difference::Changed);
+        }
+    }
+    found
+}
+
+/// Compares the two.
+pub fn check(image: &Image, tree: &Tree) {
+    let untouched = Tree::open_on(image.lower(), MemoryDisk::new().storage(), Limits::default()).unwrap();
+    let (before, after) = (all(&untouched), all(tree));
+    let mut told = Vec::new();
+    let mut each = |differing: fuse_overlay::union::Differing<'_>| {
+        let path = String::from_utf8_lossy(differing.path).into_owned();
+        let path: Vec<String> = path
+            .split('/')
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(
+            differing.now.map(|(ino, _)| ino),
+            after.get(&path).map(|seen| seen.attr.ino)
+        );
+        told.push((path, differing.how));
+        Ok(())
+    };
+    tree.differences(&mut each).unwrap();
+    let expected: Vec<_> = expected(&before, &after).into_iter().collect();
+    assert_eq!(told, expected);
+}
+
+/// A change of an image's file shows at all its names, of which the index knows only the first by the file.
+#[test]
+fn all_names_of_a_changed_file_differ() {
+    use super::ops::LayerEntry::{Dir, File, HardLink};
+    let layer = vec![
+        Dir(vec!["far"]),
+        Dir(vec!["here"]),
+        File(vec!["here", "a"], 100),
+        HardLink(vec!["far", "b"], vec!["here", "a"]),
+    ];
+    let image = Image::new(&[layer]).unwrap();
+    let tree = Tree::open_on(image.lower(), MemoryDisk::new().storage(), Limits::default()).unwrap();
+    check(&image, &tree);
+    let here = tree.lookup(Ino::ROOT, Name::new(b"here").unwrap()).unwrap();
+    let file = tree.lookup(here.ino, Name::new(b"a").unwrap()).unwrap();
+    tree.write(&super::ops::CALLER, file.ino, 7, b"new", false)
+        .unwrap();
+    check(&image, &tree);
+    let mut count = 0;
+    let mut each = |_: fuse_overlay::union::Differing<'_>| {
+        count += 1;
+        Ok(())
+    };
+    tree.differences(&mut each).unwrap();
+    assert_eq!(count, 4, "both directories and both names");
+}
