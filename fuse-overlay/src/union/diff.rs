@@ -117,7 +117,7 @@ impl Tree {
     }
 
     /// Does an inode of the image differ from what it was there, apart from what lies in a directory?
-    fn differs(&self, ino: Ino) -> Result<bool> {
+    pub(super) fn differs(&self, ino: Ino) -> Result<bool> {
         let Some(inode) = self.upper.find(ino) else {
             return Ok(false);
         };

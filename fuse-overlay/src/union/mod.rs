@@ -10,6 +10,7 @@ mod below;
 mod data;
 mod diff;
 mod dir;
+mod layer;
 mod lookup;
 mod rename;
 mod xattr;

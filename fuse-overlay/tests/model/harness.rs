@@ -54,6 +54,11 @@ impl Image {
         })
     }
 
+    /// The same with one more layer on top.
+    pub fn with_layer(&self, tar: Vec<u8>) -> Option<Image> {
+        Image::of_tars(self.tars.iter().cloned().chain([tar]).collect())
+    }
+
     pub fn lower(&self) -> Lower {
         let layers = self.tars.iter().zip(&self.indexes).map(|(bytes, index)| {
             let mut tar = tempfile::tempfile().unwrap();

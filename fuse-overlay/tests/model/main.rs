@@ -47,5 +47,6 @@ proptest! {
         both.step(&ops::Op::Remount);
         both.compare();
         differences::check(&image, both.tree());
+        differences::check_layer(&image, both.tree());
     }
 }
