@@ -48,37 +48,60 @@ impl Tree {
 
     /// A path at which the image has a file and the tree still shows it, unchanged.
     fn path_below(&self, file: Ino) -> Result<Option<Vec<u8>>> {
-        let Ok(mut node) = self.below.node(file) else {
+        let Ok(node) = self.below.node(file) else {
             return Ok(None);
         };
         if self.differs(file)? {
             return Ok(None);
         }
         let view = self.below.view();
-        let mut names = Vec::new();
-        while node != NodeId(0) {
-            let parent = view.parent(node)?;
-            let entries = view.entries(parent)?;
-            let mut found = None;
-            for place in 0..entries.len() {
-                let entry = entries.get(place)?;
-                if entry.target.is_some_and(|(target, _)| target == node) {
-                    found = Some(entry.name);
+        // The index says where the first name is; the others may be anywhere.
+        let first = view.parent(node)?;
+        let others = (0..view.node_count()).map(NodeId).filter(|dir| *dir != first);
+        for dir in std::iter::once(first).chain(others) {
+            if view.kind(dir)? != Kind::Directory {
+                continue;
+            }
+            for name in self.names_below(dir, node)? {
+                let Some(mut names) = self.way_below(dir)? else {
                     break;
+                };
+                names.push(name);
+                if self.walk(&names)? == Some(file) {
+                    let names: Vec<_> = names.iter().map(|name| name.as_bytes()).collect();
+                    return Ok(Some(names.join(&b'/')));
                 }
             }
-            let Some(name) = found else { return Ok(None) };
+        }
+        Ok(None)
+    }
+
+    /// The names that the image's directory has for a node.
+    fn names_below(&self, dir: NodeId, node: NodeId) -> Result<Vec<&Name>> {
+        let entries = self.below.view().entries(dir)?;
+        let mut names = Vec::new();
+        for place in 0..entries.len() {
+            let entry = entries.get(place)?;
+            if entry.target.is_some_and(|(target, _)| target == node) {
+                names.push(entry.name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// The names from the root to a directory of the image.
+    fn way_below(&self, mut dir: NodeId) -> Result<Option<Vec<&Name>>> {
+        let mut names = Vec::new();
+        while dir != NodeId(0) {
+            let parent = self.below.view().parent(dir)?;
+            let Some(name) = self.names_below(parent, dir)?.first().copied() else {
+                return Ok(None);
+            };
             names.push(name);
-            node = parent;
+            dir = parent;
         }
         names.reverse();
-        Ok((self.walk(&names)? == Some(file)).then(|| {
-            names
-                .iter()
-                .map(|name| name.as_bytes())
-                .collect::<Vec<_>>()
-                .join(&b'/')
-        }))
+        Ok(Some(names))
     }
 
     /// The inode at a path, through no symlink.

@@ -192,3 +192,23 @@ fn all_names_of_a_changed_file_differ() {
     tree.differences(&mut each).unwrap();
     assert_eq!(count, 4, "both directories and both names");
 }
+
+/// A file of several names, of which the image's first has moved away: the layer links the new name to the one that stayed.
+#[test]
+fn a_moved_name_stays_a_link_to_the_one_that_stayed() {
+    use super::ops::LayerEntry::{Dir, File, HardLink};
+    let layer = vec![
+        Dir(vec!["far"]),
+        Dir(vec!["here"]),
+        File(vec!["here", "a"], 100),
+        HardLink(vec!["far", "b"], vec!["here", "a"]),
+    ];
+    let image = Image::new(&[layer]).unwrap();
+    let tree = Tree::open_on(image.lower(), MemoryDisk::new().storage(), Limits::default()).unwrap();
+    let name = |text: &'static str| Name::new(text.as_bytes()).unwrap();
+    let how = fuse_overlay::union::Rename::Replace;
+    let (from, to) = ((Ino::ROOT, name("here")), (Ino::ROOT, name("there")));
+    tree.rename(&super::ops::CALLER, from, to, how).unwrap();
+    check(&image, &tree);
+    check_layer(&image, &tree);
+}
