@@ -121,7 +121,7 @@ fn dns_answer(query: &[u8]) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-/// An authority, and its certificate for [`NAME`].
+/// An authority and its certificate for [`NAME`], and one for it that signed itself.
 pub struct Certificates {
     dir: TempDir,
 }
@@ -138,14 +138,15 @@ impl Certificates {
         fs::write(dir.path().join("openssl.cnf"), config).expect("a config");
         let script = "new='openssl req -x509 -config openssl.cnf -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
             $new -extensions ca -keyout ca.key -out ca.pem
-            $new -extensions server -CA ca.pem -CAkey ca.key -keyout server.key -out server.pem";
+            $new -extensions server -CA ca.pem -CAkey ca.key -keyout server.key -out server.pem
+            $new -extensions server -keyout self.key -out self.pem";
         let mut command = Command::new("sh");
         let done = Done::of(command.args(["-ec", script]).current_dir(dir.path()));
         assert!(done.status.success(), "{done}");
         Certificates { dir }
     }
 
-    /// `ca.pem`, `server.pem`, `server.key`.
+    /// `ca.pem`, `server.pem`, `server.key`, `self.pem`, `self.key`.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
