@@ -186,8 +186,9 @@ fn open(path: &Path, create: bool) -> io::Result<File> {
         .open(path)
 }
 
-/// A lock file may be removed by whoever holds it; one who waited then holds a lock on nothing.
-fn is_at(file: &File, path: &Path) -> Result<bool, Error> {
+/// Is it this file that the path names? A lock file may be removed by whoever holds it; one who waited then holds a lock
+/// on nothing.
+pub fn is_at(file: &File, path: &Path) -> Result<bool, Error> {
     let held = file.metadata().map_err(Error::io("look at", path))?;
     match fs::symlink_metadata(path) {
         Ok(found) => Ok((found.dev(), found.ino()) == (held.dev(), held.ino())),
