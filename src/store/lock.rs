@@ -149,6 +149,12 @@ pub(super) fn is_lease(path: &Path) -> bool {
     path.extension() == Some(OsStr::new("lease"))
 }
 
+/// Removes a lease unless its holder lives.
+pub(super) fn remove_dead_lease(path: &Path) -> Result<(), Error> {
+    // Whoever takes it drops it.
+    Lease::attempt(path).map(drop)
+}
+
 fn attempt(path: &Path, mode: Mode, create: bool) -> Result<Attempt, Error> {
     let file = match open(path, create) {
         Ok(file) => file,

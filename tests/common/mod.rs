@@ -9,6 +9,7 @@ mod bryo;
 pub mod hostile;
 pub mod network;
 mod registry;
+pub mod sandbox;
 mod skopeo;
 
 pub use bryo::{Bryo, Done, has_id_range, on_terminal};

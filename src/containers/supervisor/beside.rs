@@ -87,7 +87,6 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         })
     });
     let Some((mut held, tool)) = mine else { return 125 };
-    held.beat();
     let container = Container {
         plan,
         host,
@@ -99,6 +98,8 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let begun = server
         .map_err(Failure::from)
         .and_then(|server| begin(server, container, &tool));
+    // The last fork is behind us; a lease is believed for far longer than a start takes.
+    held.beat();
     let (life, notice) = match begun {
         Ok(running) => stay(&mut held, running, &tool),
         Err(Failure { code, message }) => {
