@@ -1,6 +1,9 @@
-//! The tool in a sandbox of the test's making: what an ordinary user can take away from a process before it starts.
+//! The tool, or the whole test, in a sandbox of the test's making: what an ordinary user can take away from a process
+//! before it starts, and the namespaces that one can make.
 
 use std::process::{Command, Stdio};
+
+use super::Done;
 
 /// `wrapper` with the tool's words behind its own, in the tool's environment.
 pub fn within(wrapper: &[&str], tool: &Command) -> Command {
@@ -37,4 +40,36 @@ pub fn filtered(instructions: &str) -> String {
          \x20   struct.pack('HxxxxxxQ', len(filter) // 8, ctypes.addressof(lines)))\n\
          call(317, 1, 0, program)"
     ))
+}
+
+/// Says that this process is in its namespaces already.
+const INSIDE: &str = "BRYO_TEST_INSIDE";
+
+/// Runs `body` as root of new user, network and mount namespaces: by running the test once more, so `test` is its name.
+#[track_caller]
+pub fn in_own_namespaces(test: &str, body: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    let mut again = Command::new("unshare");
+    again
+        .args(["--user", "--map-root-user", "--net", "--mount"])
+        .arg(std::env::current_exe().expect("this test's file"))
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, "1");
+    for name in [
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+    ] {
+        again.env_remove(name).env_remove(name.to_ascii_lowercase());
+    }
+    let done = Done::of(&mut again);
+    assert!(done.status.success(), "{done}");
+    assert!(
+        done.stdout.contains("1 passed"),
+        "no test is called {test}: {done}"
+    );
 }

@@ -10,6 +10,7 @@ mod listings;
 mod mount;
 mod negotiate;
 mod patience;
+mod refused;
 mod reply;
 mod request;
 mod serve;

@@ -18,6 +18,7 @@ use super::adapter::{Adapter, End};
 use super::ids::IdMap;
 use super::listings::Listings;
 use super::negotiate::{self, MAX_WRITE};
+use super::refused::Refused;
 use super::reply::Reply;
 use super::sync::Unsynced;
 use super::wire::{InHeader, InitIn, opcode};
@@ -56,6 +57,7 @@ pub fn serve(tree: Tree, ids: IdMap, devices: Vec<OwnedFd>) -> io::Result<()> {
             ids,
             unsynced: Unsynced::default(),
             listings: Listings::default(),
+            refused: Refused::default(),
         },
         seat: Mutex::new(Patience::default()),
     };
