@@ -4,5 +4,6 @@ pub mod cli;
 pub mod containers;
 pub mod host;
 pub mod images;
+mod line;
 pub mod store;
 mod sys;

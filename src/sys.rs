@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use nix::sched::CloneFlags;
 use nix::sys::socket::ControlMessageOwned;
@@ -75,15 +76,21 @@ pub(crate) fn fork_sibling(namespaces: CloneFlags, body: impl FnOnce() -> u8) ->
     }
 }
 
+/// A thread that was joined may still be on its way out of the kernel (one in a thousand is), so it is waited for.
 fn require_one_thread() -> io::Result<()> {
-    // SAFETY: `unshare` takes no pointers; of a process with several threads CLONE_THREAD is EINVAL, of others a no-op.
-    match check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_THREAD) })) {
-        Ok(_) => Ok(()),
-        // A container's seccomp filter refuses `unshare` altogether: init under it (`--init`) makes no threads.
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(()),
-        Err(_) => Err(io::Error::other(
-            "a process with several threads cannot be forked",
-        )),
+    let end = Instant::now() + Duration::from_secs(1);
+    loop {
+        // SAFETY: `unshare` takes no pointers; of a process with several threads CLONE_THREAD is EINVAL, of others a no-op.
+        match check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_THREAD) })) {
+            Ok(_) => return Ok(()),
+            // A container's seccomp filter refuses `unshare` altogether: init under it (`--init`) makes no threads.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Ok(()),
+            Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_micros(50)),
+            Err(_) => {
+                let reason = "a process with several threads cannot be forked";
+                return Err(io::Error::other(reason));
+            }
+        }
     }
 }
 

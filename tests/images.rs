@@ -6,6 +6,8 @@ mod common;
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use common::{Bryo, hostile};
 use serde_json::Value;
@@ -396,6 +398,83 @@ fn a_prune_beside_pulls_takes_nothing_from_them() {
         }
     });
     assert!(bryo.ok(["store", "check"]).ends_with(": all whole\n"));
+}
+
+/// What is half there beside a removal or a pull is no damage.
+#[test]
+fn a_check_beside_pulls_and_removals_blames_nobody() {
+    let bryo = Bryo::new();
+    bryo.ok(["images"]);
+    // Of two images with a layer in common, one stays: its merged index goes alone.
+    let (shared, own) = (hostile::tar("shared", 3 << 20), hostile::tar("own", 3 << 20));
+    let layer = |tar: &[u8]| (hostile::gzip(tar), hostile::digest(tar));
+    let layout = bryo.scratch("layout");
+    hostile::Blobs::of(&[layer(&shared), layer(&own)]).write_layout(&layout, "1");
+    let both = format!("oci:{}", layout.display());
+    let base = bryo.scratch("base");
+    hostile::Blobs::of(&[layer(&shared)]).write_layout(&base, "1");
+    bryo.ok(["pull", "-q", &format!("oci:{}", base.display())]);
+    std::thread::scope(|scope| {
+        let moving = scope.spawn(|| {
+            for _ in 0..30 {
+                bryo.ok(["pull", "-q", &both]);
+                bryo.ok(["rmi", "localhost/layout:1"]);
+            }
+        });
+        while !moving.is_finished() {
+            let done = bryo.run(["store", "check"]);
+            assert!(done.status.success() && done.stderr.is_empty(), "{done}");
+            assert!(done.stdout.ends_with(": all whole\n"), "{done}");
+        }
+    });
+    bryo.ok(["image", "prune", "-f"]);
+    assert!(bryo.ok(["store", "check"]).ends_with(": all whole\n"));
+}
+
+/// A damaged layer that was pulled again before the check could set it aside: the new one stays.
+#[test]
+fn a_check_sets_aside_the_layer_that_it_saw() {
+    let bryo = with_busybox();
+    let tar = tar(&bryo);
+    let whole = fs::read(&tar).unwrap();
+    let (mut damaged, aside) = (whole.clone(), bryo.root().join("tmp/1-0"));
+    damaged[1000] ^= 1;
+    fs::write(&tar, damaged).unwrap();
+    let name = format!("layer-{}", tar.file_stem().unwrap().display());
+    let lock = fs::File::create(bryo.root().join("locks").join(name)).unwrap();
+    lock.lock().unwrap();
+    let check = bryo
+        .command(["store", "check"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    waits_for_a_lock(check.id());
+    fs::write(&aside, whole).unwrap();
+    fs::rename(&aside, &tar).unwrap();
+    drop(lock);
+    let checked = check.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(
+        checked.status.success() && said.ends_with(": all whole\n"),
+        "{said}"
+    );
+    assert!(bryo.ok(["store", "check"]).ends_with(": all whole\n"));
+    bryo.sh("busybox:oci", "true");
+}
+
+/// Returns when the process waits for a lock of flock(2).
+fn waits_for_a_lock(pid: u32) {
+    let end = Instant::now() + Duration::from_secs(30);
+    let waits = || {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks
+            .lines()
+            .any(|line| line.contains("-> FLOCK") && line.contains(&format!(" {pid} ")))
+    };
+    while !waits() {
+        assert!(Instant::now() < end, "{pid} waits for no lock");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Kills `args` before each of its steps in turn, until it gets through. After each kill the store must be whole, and

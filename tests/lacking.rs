@@ -5,23 +5,11 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
-
+use common::sandbox::{filtered, sandbox, within};
 use common::{Bryo, Done, has_id_range, on_terminal};
 
 fn busybox() -> (Bryo, String) {
     Bryo::with_image("busybox")
-}
-
-/// `wrapper` with the tool's words behind its own, in the tool's environment.
-fn within(wrapper: &[&str], tool: &Command) -> Command {
-    let mut command = Command::new(wrapper[0]);
-    command.args(&wrapper[1..]).arg(tool.get_program());
-    command.args(tool.get_args()).stdin(Stdio::null());
-    for (name, value) in tool.get_envs() {
-        command.env(name, value.unwrap());
-    }
-    command
 }
 
 /// Fails to run a container within `wrapper`, with one line that has all of `words`; nothing of it stays.
@@ -69,33 +57,14 @@ fn without_a_user_namespace_more() {
     fails_after(script, &["the limit user.max_user_namespaces is reached"]);
 }
 
-/// A program of Python that forbids something to itself, then becomes what its arguments name.
-fn sandbox(forbid: &str) -> String {
-    format!(
-        "import ctypes, os, struct, sys\n\
-         libc = ctypes.CDLL(None, use_errno=True)\n\
-         def call(*words):\n\
-         \x20   result = libc.syscall(*words)\n\
-         \x20   assert result >= 0, os.strerror(ctypes.get_errno())\n\
-         \x20   return result\n\
-         assert libc.prctl(38, 1, 0, 0, 0) == 0 # no_new_privs\n\
-         {forbid}\n\
-         os.execvp(sys.argv[1], sys.argv[1:])"
-    )
-}
-
 /// As where a security module gives user namespaces without capabilities: the mount namespace is refused. For users with
 /// an id range, whose ids newuidmap maps, that is the first call to need one.
 #[test]
 fn without_capabilities_in_user_namespaces() {
     // unshare(CLONE_NEWNS) answers EPERM, by a seccomp filter.
-    let filter = sandbox(
-        "filter = b''.join(struct.pack('HBBI', *line) for line in [\n\
-         \x20   (0x20, 0, 0, 0), (0x15, 0, 3, 272), (0x20, 0, 0, 16), (0x45, 0, 1, 0x20000),\n\
-         \x20   (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7fff0000)])\n\
-         lines = ctypes.create_string_buffer(filter)\n\
-         program = ctypes.create_string_buffer(struct.pack('HxxxxxxQ', 6, ctypes.addressof(lines)))\n\
-         call(317, 1, 0, program)",
+    let filter = filtered(
+        "(0x20, 0, 0, 0), (0x15, 0, 3, 272), (0x20, 0, 0, 16), (0x45, 0, 1, 0x20000),\
+         (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7fff0000)",
     );
     let words = ["mount namespace", "Operation not permitted", "must allow unshare"];
     fails_within(&["python3", "-c", &filter], &words);

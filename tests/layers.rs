@@ -15,7 +15,7 @@ const TOOL: &[&[&str]] = &[
     &["images"],
     &["store"],
     &["host"],
-    &["sys"],
+    &["line", "sys"],
 ];
 
 /// The filesystem's.

@@ -159,10 +159,7 @@ fn an_insecure_registry_may_give_tokens_over_plain_http_but_is_shown_no_login() 
             succeeds(&mut pull(&Bryo::new(), INSECURE, &image));
             assert_eq!(registry.seen("/token").len(), 1);
             let bryo = Bryo::new();
-            let logins = bryo.scratch("auth.json");
-            let text = format!(r#"{{"auths": {{"{NAME}:5000": {{"auth": "dXNlcjpzZWNyZXQ="}}}}}}"#);
-            fs::write(&logins, text).unwrap();
-            let line = fails(pull(&bryo, INSECURE, &image).env("REGISTRY_AUTH_FILE", logins));
+            let line = fails(&mut with_login(&bryo, pull(&bryo, INSECURE, &image)));
             assert!(line.contains("logins are only sent over verified TLS"), "{line}");
             let is_basic = |value: &str| value.starts_with("Basic");
             let seen = registry.seen("");
@@ -171,6 +168,136 @@ fn an_insecure_registry_may_give_tokens_over_plain_http_but_is_shown_no_login() 
                     .iter()
                     .any(|request| request.header("authorization").is_some_and(is_basic))
             );
+        },
+    );
+}
+
+/// A registry over TLS that has its tokens given at `realm`; its certificate is the authority's.
+fn with_realm(certificates: &Certificates, realm: &str) -> Hostile {
+    let (blobs, realm) = (Blobs::small(10), realm.to_owned());
+    let (pem, key) = (certificates.file("server.pem"), certificates.file("server.key"));
+    Hostile::serve_tls(
+        &format!("{ADDRESS}:5000"),
+        &pem,
+        &key,
+        move |request| match request.header("authorization") {
+            Some("Bearer good") => blobs.answer(request),
+            _ => {
+                let challenge = format!("Bearer realm=\"{realm}\",service=\"s\"");
+                Answer::new(401, "").header("WWW-Authenticate", challenge)
+            }
+        },
+    )
+}
+
+#[test]
+fn a_token_server_may_sign_its_own_certificate_under_an_insecure_registry_only() {
+    alone(
+        "a_token_server_may_sign_its_own_certificate_under_an_insecure_registry_only",
+        Names::Hosts,
+        || {
+            let certificates = Certificates::new();
+            let (pem, key) = (certificates.file("self.pem"), certificates.file("self.key"));
+            let tokens = Hostile::serve_tls(&format!("{ADDRESS}:5001"), &pem, &key, |_| {
+                Answer::new(200, r#"{"token": "good"}"#)
+            });
+            let _registry = with_realm(&certificates, &format!("https://{NAME}:5001/token"));
+            let image = format!("{NAME}:5000/image");
+            let authority = certificates.file("ca.pem");
+            let line = fails(pull(&Bryo::new(), "", &image).env("SSL_CERT_FILE", &authority));
+            assert!(
+                line.contains("registry.test:5001") && line.contains("certificate"),
+                "{line}"
+            );
+            assert_eq!(tokens.seen("").len(), 0);
+            succeeds(&mut pull(&Bryo::new(), INSECURE, &image));
+            assert_eq!(tokens.seen("/token").len(), 1);
+            // That the token server is marked insecure says nothing of the registry that sends there.
+            let other = INSECURE.replace("5000", "5001");
+            let line = fails(pull(&Bryo::new(), &other, &image).env("SSL_CERT_FILE", &authority));
+            assert!(line.contains("certificate"), "{line}");
+            assert_eq!(tokens.seen("/token").len(), 1);
+        },
+    );
+}
+
+/// The command that pulls with a login for the registry at port 5000, whose authority is known.
+fn logged_in(bryo: &Bryo, certificates: &Certificates, image: &str) -> Command {
+    let mut command = with_login(bryo, pull(bryo, "", image));
+    command.env("SSL_CERT_FILE", certificates.file("ca.pem"));
+    command
+}
+
+/// The command, with a login for the registry at port 5000.
+fn with_login(bryo: &Bryo, mut command: Command) -> Command {
+    let logins = bryo.scratch("auth.json");
+    let text = format!(r#"{{"auths": {{"{NAME}:5000": {{"auth": "dXNlcjpzZWNyZXQ="}}}}}}"#);
+    fs::write(&logins, text).unwrap();
+    command.env("REGISTRY_AUTH_FILE", logins);
+    command
+}
+
+const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
+
+/// Whoever listens on the way must not come to see the login: CVE-2020-15157 again, one step down.
+#[test]
+fn a_login_does_not_leave_https() {
+    alone("a_login_does_not_leave_https", Names::Hosts, || {
+        let certificates = Certificates::new();
+        let blobs = Blobs::small(10);
+        // Answers all as they wish, so that a client that came would go on.
+        let plain = Hostile::serve_at(&format!("{ADDRESS}:5001"), {
+            let blobs = blobs.clone();
+            move |request| blobs.answer(request)
+        });
+        let (pem, key) = (certificates.file("server.pem"), certificates.file("server.key"));
+        let between = Hostile::serve_tls(&format!("{ADDRESS}:5002"), &pem, &key, |request| {
+            let to = format!("http://{NAME}:5001{}", request.path);
+            Answer::new(307, "").header("Location", to)
+        });
+        // The image's name says what is redirected, and where to.
+        let registry = Hostile::serve_tls(&format!("{ADDRESS}:5000"), &pem, &key, move |request| {
+            let to = |at: &str| Answer::new(307, "").header("Location", format!("{at}{}", request.path));
+            match request.header("authorization") {
+                None => Answer::new(401, "").header("WWW-Authenticate", "Basic realm=\"x\""),
+                Some(_) if request.path.starts_with("/v2/all/") => to(&format!("http://{NAME}:5001")),
+                Some(_) if !blobs.is_layer(request) => blobs.answer(request),
+                Some(_) if request.path.starts_with("/v2/layer/") => to(&format!("http://{NAME}:5001")),
+                Some(_) => to(&format!("https://{NAME}:5002")),
+            }
+        });
+        for image in ["all", "layer", "roundabout"] {
+            let image = format!("{NAME}:5000/{image}");
+            let line = fails(&mut logged_in(&Bryo::new(), &certificates, &image));
+            assert!(line.contains("from HTTPS to plain HTTP"), "{line}");
+        }
+        let shown = registry.seen("");
+        assert!(
+            shown
+                .iter()
+                .any(|request| request.header("authorization") == Some(BASIC))
+        );
+        let between = between.seen("");
+        assert!(between.len() == 1 && between[0].header("authorization").is_none());
+        assert_eq!(plain.seen("").len(), 0);
+    });
+}
+
+#[test]
+fn a_login_does_not_go_to_a_token_server_without_tls() {
+    alone(
+        "a_login_does_not_go_to_a_token_server_without_tls",
+        Names::Hosts,
+        || {
+            let certificates = Certificates::new();
+            let tokens = Hostile::serve_at(&format!("{ADDRESS}:5001"), |_| {
+                Answer::new(200, r#"{"token": "good"}"#)
+            });
+            let _registry = with_realm(&certificates, &format!("http://{NAME}:5001/token"));
+            let image = format!("{NAME}:5000/image");
+            let line = fails(&mut logged_in(&Bryo::new(), &certificates, &image));
+            assert!(line.contains("a token server must use HTTPS"), "{line}");
+            assert_eq!(tokens.seen("").len(), 0);
         },
     );
 }

@@ -3,6 +3,9 @@
 
 mod common;
 
+use std::process::Command;
+use std::time::Duration;
+
 use common::hostile::{Blobs, Hostile, digest, gzip};
 use common::{Bryo, Done, Registry, on_terminal};
 
@@ -92,6 +95,32 @@ fn on_a_terminal() {
         "{done}"
     );
     assert!(done.stdout.contains(": Pulling ["), "no bar: {done}");
+}
+
+/// A log gets lines and nothing that steers a terminal, even if all else is one.
+#[test]
+fn into_a_log() {
+    let blobs = Blobs::small(1 << 20);
+    let registry = Hostile::serve(move |request| blobs.answer(request).waiting(Duration::from_millis(300)));
+    let image = format!("{}/image", registry.address());
+    // `run` fails in the end, since there is no command in the image.
+    for (words, log, wanted) in [(&["pull"][..], ">", 7), (&["run", "--rm"], "2>", 5)] {
+        let bryo = Bryo::new();
+        let tool = bryo.command(words.iter().chain(&[&*image]));
+        let mut shell = Command::new("sh");
+        let file = bryo.scratch("log");
+        let script = format!("\"$@\" {log} {}", file.display());
+        shell
+            .args(["-c", &script, "sh"])
+            .arg(tool.get_program())
+            .args(tool.get_args());
+        shell.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let done = Done::of(&mut on_terminal(&shell));
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(": Pull complete\n"), "{text:?}\n{done}");
+        assert!(!text.contains(['\x1b', '\r']), "{text:?}\n{done}");
+        assert!(text.lines().count() >= wanted, "{text:?}\n{done}");
+    }
 }
 
 /// An image whose one file says which it is.

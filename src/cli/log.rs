@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::report::printable_line;
+use crate::line::printable_line;
 
 /// Ours alone: a library's warnings are not worded for a user.
 const DEFAULT: &str = "bryo=warn,fuse_overlay=warn";

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::images::pull::PullError;
+use crate::line::chain;
 use crate::{images, store};
 
 /// An error on its way to the user.
@@ -144,32 +145,6 @@ fn command_of(error: &clap::Error) -> String {
     }
 }
 
-/// An error and its causes, outermost first. Some crates' messages end with their cause: it is not said twice.
-/// What others wrote into it cannot steer the terminal.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.ends_with(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        cause = error.source();
-    }
-    printable_line(&line)
-}
-
-/// The text as one line without control characters.
-pub(super) fn printable_line(text: &str) -> String {
-    let shown = |c: char| match c {
-        '\n' => ' ',
-        c if c.is_control() => '?',
-        c => c,
-    };
-    text.chars().map(shown).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -178,12 +153,6 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-
-    #[test]
-    fn what_others_wrote_cannot_steer_the_terminal() {
-        let error = io::Error::other("a\u{1b}[2Jb\rc\nd\u{9b}e\u{7f}");
-        assert_eq!(chain(&error), "a?[2Jb?c d?e?");
-    }
 
     #[test]
     fn a_failure_is_one_line_with_its_cause_and_what_helps() {

@@ -18,6 +18,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, names};
+use crate::line::chain;
 use crate::store::lock::{Attempt, Lock, Mode};
 use crate::store::write::{Durability, replace, sync_parent};
 use crate::store::{self, failpoint};
@@ -743,12 +744,6 @@ pub fn remove_damaged(store: &Store, id: &str) -> Result<(), Error> {
         .or_else(ignore_missing)
         .map_err(io)?;
     remove_directory(&directory, lock).map_err(io)
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &Error) -> String {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Takes a container that nobody moves, to start or remove it. `None`: someone holds it, so it runs or is about to.

@@ -2,16 +2,18 @@
 //! digest, every index is read whole. What is derived is made again; what is not is named, with what would help.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fuse_overlay::index::{DiffId, View};
 use fuse_overlay::layer::{self, VerifyError};
 use parking_lot::Mutex;
 
-use super::names::{Record, References};
+use super::names::{Change, Record, References};
 use super::{Error, layers, read_blob, sweep};
-use crate::store::{self, ChainId, Medium, Store};
+use crate::store::lock::is_at;
+use crate::store::{self, ChainId, Digest, Medium, Mode, Store};
 
 /// Tars that are hashed at once: more would only take turns at the disk.
 const MOST_THREADS: usize = 4;
@@ -49,44 +51,55 @@ pub struct Checked {
     pub findings: Vec<Finding>,
 }
 
+/// Something that is wrong, of images by their ids.
+struct Wrong {
+    problem: String,
+    outcome: Outcome,
+    images: Vec<Digest>,
+}
+
 /// Checks all images on the list. A damaged tar is set aside, so that the next pull fetches it.
+///
+/// Pulls and removals go on beside it: see [`surely`].
 pub fn check(store: &Store) -> Result<Checked, Error> {
     let references = References::load(store)?;
     let images: Vec<&Record> = references.images().collect();
-    let mut findings = Vec::new();
-    for image in &images {
-        let config = read_blob(store, "config", &image.id);
-        let manifest = read_blob(store, "manifest", &image.manifest);
-        for error in [config, manifest].into_iter().filter_map(Result::err) {
-            findings.push(lost(error.to_string(), vec![title(image)]));
-        }
-    }
     let owners = owners(&images);
     let medium = store.medium()?;
+    let mut wrong = Vec::new();
+    for image in &images {
+        wrong.extend(check_document(store, "config", &image.id, image)?);
+        wrong.extend(check_document(store, "manifest", &image.manifest, image)?);
+    }
     let (of_layers, bytes) = check_layers(store, medium, &owners)?;
-    let is_lost: BTreeSet<DiffId> = of_layers
-        .iter()
-        .filter(|(_, finding)| finding.outcome == Outcome::Lost)
-        .map(|(layer, _)| *layer)
-        .collect();
-    findings.extend(of_layers.into_iter().map(|(_, finding)| finding));
+    wrong.extend(of_layers);
     let mut chains = BTreeSet::new();
     for image in &images {
-        let is_whole = !image.layers().iter().any(|layer| is_lost.contains(layer));
-        if is_whole && chains.insert(image.chain()) {
-            findings.extend(check_merged(store, medium, image)?);
+        if chains.insert(image.chain()) {
+            wrong.extend(check_merged(store, medium, image)?);
         }
     }
-    // An image that was removed meanwhile is no damage.
-    let now = References::load(store)?;
-    let is_there = |title: &String| now.find(title).is_ok_and(|found| found.is_some());
-    findings.retain(|finding| finding.images.iter().any(is_there));
     Ok(Checked {
         images: images.len(),
         layers: owners.len(),
         bytes,
-        findings,
+        findings: findings(&References::load(store)?, wrong),
     })
+}
+
+/// With the images' present names. What belongs to none that is still there is no matter any more.
+fn findings(now: &References, wrong: Vec<Wrong>) -> Vec<Finding> {
+    let named = wrong.into_iter().map(|wrong| Finding {
+        problem: wrong.problem,
+        outcome: wrong.outcome,
+        images: wrong
+            .images
+            .iter()
+            .filter_map(|id| now.by_id(id))
+            .map(title)
+            .collect(),
+    });
+    named.filter(|finding| !finding.images.is_empty()).collect()
 }
 
 fn title(image: &Record) -> String {
@@ -97,35 +110,57 @@ fn title(image: &Record) -> String {
         .unwrap_or_else(|| image.id.to_string())
 }
 
-fn lost(problem: String, images: Vec<String>) -> Finding {
-    Finding {
-        problem,
-        outcome: Outcome::Lost,
-        images,
+/// What `look` finds wrong when nothing can arrive or go, if it finds anything before: half a removal or half a pull is
+/// no damage. Nor is anything of images that are removed.
+fn surely<T>(
+    store: &Store,
+    images: &[Digest],
+    look: impl Fn() -> Result<Option<T>, Error>,
+) -> Result<Option<T>, Error> {
+    if look()?.is_none() {
+        return Ok(None);
     }
+    let now = Change::begin(store)?;
+    let is_listed = images.iter().any(|id| now.references().by_id(id).is_some());
+    if is_listed { look() } else { Ok(None) }
+}
+
+fn check_document(
+    store: &Store,
+    what: &'static str,
+    digest: &Digest,
+    image: &Record,
+) -> Result<Option<Wrong>, Error> {
+    surely(store, &[image.id], || {
+        Ok(read_blob(store, what, digest).err().map(|error| Wrong {
+            problem: error.to_string(),
+            outcome: Outcome::Lost,
+            images: vec![image.id],
+        }))
+    })
 }
 
 /// Each layer with the images it belongs to.
-fn owners(images: &[&Record]) -> BTreeMap<DiffId, Vec<String>> {
-    let mut owners: BTreeMap<DiffId, Vec<String>> = BTreeMap::new();
+fn owners(images: &[&Record]) -> BTreeMap<DiffId, Vec<Digest>> {
+    let mut owners: BTreeMap<DiffId, Vec<Digest>> = BTreeMap::new();
     for image in images {
         for layer in image.layers() {
-            let titles = owners.entry(layer).or_default();
-            if !titles.contains(&title(image)) {
-                titles.push(title(image));
+            let ids = owners.entry(layer).or_default();
+            if !ids.contains(&image.id) {
+                ids.push(image.id);
             }
         }
     }
     owners
 }
 
-/// Findings by layer, and the bytes read.
-type OfLayers = (Vec<(DiffId, Finding)>, u64);
+/// What is wrong, in the layers' order, and the bytes read.
+type OfLayers = (Vec<Wrong>, u64);
 
 fn check_layers(
     store: &Store,
     medium: Medium,
-    owners: &BTreeMap<DiffId, Vec<String>>,
+    owners: &BTreeMap<DiffId, Vec<Digest>>,
 ) -> Result<OfLayers, Error> {
     let work: Vec<_> = owners.iter().collect();
     let threads = std::thread::available_parallelism()
@@ -137,32 +172,23 @@ fn check_layers(
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some((layer, titles)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let result = check_layer(store, medium, layer);
-                    results.lock().push((**layer, *titles, result));
+                while let Some((layer, images)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = check_layer(store, medium, layer, images);
+                    results.lock().push((**layer, result));
                 }
             });
         }
     });
-    let mut findings = Vec::new();
+    let mut wrong = Vec::new();
     let mut bytes = 0u64;
     let mut results = results.into_inner();
-    results.sort_by_key(|(layer, ..)| *layer);
-    for (layer, titles, result) in results {
-        let (size, problem) = result?;
+    results.sort_by_key(|(layer, _)| *layer);
+    for (_, result) in results {
+        let (size, found) = result?;
         bytes = bytes.saturating_add(size);
-        if let Some((outcome, problem)) = problem {
-            findings.push((
-                layer,
-                Finding {
-                    problem,
-                    outcome,
-                    images: titles.clone(),
-                },
-            ));
-        }
+        wrong.extend(found);
     }
-    Ok((findings, bytes))
+    Ok((wrong, bytes))
 }
 
 /// The size of a layer's tar, and what was wrong with it or its index.
@@ -170,48 +196,65 @@ fn check_layer(
     store: &Store,
     medium: Medium,
     layer: &DiffId,
-) -> Result<(u64, Option<(Outcome, String)>), Error> {
+    images: &[Digest],
+) -> Result<(u64, Option<Wrong>), Error> {
+    let wrong = |problem, outcome| Wrong {
+        problem,
+        outcome,
+        images: images.to_vec(),
+    };
+    let missing = || (!layers::is_stored(store, layer)).then(|| Error::LayerMissing(*layer));
+    let path = store.layer_tar(layer);
     let tar = match layers::open_tar(store, layer) {
         Ok(tar) => tar,
-        Err(error @ Error::LayerMissing(_)) => return Ok((0, Some((Outcome::Lost, error.to_string())))),
+        Err(Error::LayerMissing(_)) => {
+            let error = surely(store, images, || Ok(missing()))?;
+            return Ok((0, error.map(|error| wrong(error.to_string(), Outcome::Lost))));
+        }
         Err(error) => return Err(error),
     };
-    let size = layers::size(store, layer)?;
-    let path = store.layer_index(layer);
-    let index = layers::load(&path, medium, |view| {
+    let size = tar.metadata().map_err(store::Error::io("look at", &path))?.len();
+    let index = layers::load(&store.layer_index(layer), medium, |view| {
         view.source() == layer.0 && view.check().is_ok()
     })?;
-    let problem = match layer::verify(&tar, *layer, index.as_ref()) {
+    let (problem, outcome) = match layer::verify(&tar, *layer, index.as_ref()) {
         Ok(()) if index.is_some() => return Ok((size, None)),
-        Ok(()) => "index is missing, old or damaged".to_owned(),
-        Err(VerifyError::Read(error)) => {
-            return Err(store::Error::io("read", &store.layer_tar(layer))(error).into());
-        }
-        Err(error @ VerifyError::DiffId(_)) => {
-            set_aside(store, layer)?;
-            return Ok((
-                size,
-                Some((Outcome::Lost, format!("layer {layer:?} is damaged: {error}"))),
-            ));
-        }
-        Err(error @ (VerifyError::Sum(_) | VerifyError::Index(_))) => error.to_string(),
+        Ok(()) => ("index is missing, old or damaged".into(), Outcome::Repaired),
+        Err(VerifyError::Read(error)) => return Err(store::Error::io("read", &path)(error).into()),
+        Err(error @ VerifyError::DiffId(_)) => (error.to_string(), Outcome::Lost),
+        Err(error @ (VerifyError::Sum(_) | VerifyError::Index(_))) => (error.to_string(), Outcome::Repaired),
     };
-    layers::reindex(store, layer, &tar)?;
-    Ok((
-        size,
-        Some((Outcome::Repaired, format!("layer {layer:?}: {problem}"))),
-    ))
+    let is_mended = mend(store, layer, &tar, outcome)?;
+    let problem = format!("layer {layer:?}: {problem}");
+    Ok((size, is_mended.then(|| wrong(problem, outcome))))
+}
+
+/// Sets a damaged tar aside or makes its index again; `false` if this tar has gone meanwhile, and perhaps another come.
+/// A tar arrives under the lock that is held here, but may be removed without it.
+fn mend(store: &Store, layer: &DiffId, tar: &File, outcome: Outcome) -> Result<bool, Error> {
+    let _lock = store.lock(&format!("layer-{layer}"), Mode::Exclusive)?;
+    if !is_at(tar, &store.layer_tar(layer))? {
+        return Ok(false);
+    }
+    match outcome {
+        Outcome::Repaired => layers::reindex(store, layer, tar).map(|()| true),
+        Outcome::Lost => set_aside(store, layer),
+    }
 }
 
 /// Takes a damaged tar out of the layer's name. Containers that have it open keep it; the next prune removes it.
-fn set_aside(store: &Store, layer: &DiffId) -> Result<(), Error> {
+fn set_aside(store: &Store, layer: &DiffId) -> Result<bool, Error> {
     let tar = store.layer_tar(layer);
     let mut aside = tar.clone().into_os_string();
     aside.push(sweep::DAMAGED);
-    Ok(fs::rename(&tar, &aside).map_err(store::Error::io("set aside", &tar))?)
+    match fs::rename(&tar, &aside) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(store::Error::io("set aside", &tar)(error).into()),
+    }
 }
 
-fn check_merged(store: &Store, medium: Medium, image: &Record) -> Result<Option<Finding>, Error> {
+fn check_merged(store: &Store, medium: Medium, image: &Record) -> Result<Option<Wrong>, Error> {
     let layers = image.layers();
     let chain = ChainId::of(&layers);
     let path = store.merged_index(&chain);
@@ -219,19 +262,23 @@ fn check_merged(store: &Store, medium: Medium, image: &Record) -> Result<Option<
         let is_of_stack = view.source() == chain.0 && view.layers().is_ok_and(|found| found == layers);
         is_of_stack && view.check().is_ok()
     };
-    if layers::load(&path, medium, is_good)?.is_some() {
+    let bad = || Ok(layers::load(&path, medium, is_good)?.is_none().then_some(()));
+    if surely(store, &[image.id], bad)?.is_none() {
         return Ok(None);
     }
-    let index = |layer: &DiffId| {
-        let path = store.layer_index(layer);
-        layers::load(&path, medium, |view| view.source() == layer.0)?.ok_or(Error::LayerMissing(*layer))
-    };
-    let indexes = layers.iter().map(index).collect::<Result<Vec<_>, Error>>()?;
+    let mut indexes = Vec::new();
+    for layer in &layers {
+        let is_its = |view: &View| view.source() == layer.0;
+        match layers::load(&store.layer_index(layer), medium, is_its)? {
+            Some(index) => indexes.push(index),
+            // The layer is lost, which is said already, or the image has just been removed.
+            None => return Ok(None),
+        }
+    }
     layers::remerge(store, &chain, &indexes)?;
-    let problem = format!("merged index of {} is missing, old or damaged", title(image));
-    Ok(Some(Finding {
-        problem,
+    Ok(Some(Wrong {
+        problem: format!("merged index of {} is missing, old or damaged", title(image)),
         outcome: Outcome::Repaired,
-        images: vec![title(image)],
+        images: vec![image.id],
     }))
 }

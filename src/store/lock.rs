@@ -149,6 +149,12 @@ pub(super) fn is_lease(path: &Path) -> bool {
     path.extension() == Some(OsStr::new("lease"))
 }
 
+/// Removes a lease unless its holder lives.
+pub(super) fn remove_dead_lease(path: &Path) -> Result<(), Error> {
+    // Whoever takes it drops it.
+    Lease::attempt(path).map(drop)
+}
+
 fn attempt(path: &Path, mode: Mode, create: bool) -> Result<Attempt, Error> {
     let file = match open(path, create) {
         Ok(file) => file,
@@ -186,8 +192,9 @@ fn open(path: &Path, create: bool) -> io::Result<File> {
         .open(path)
 }
 
-/// A lock file may be removed by whoever holds it; one who waited then holds a lock on nothing.
-fn is_at(file: &File, path: &Path) -> Result<bool, Error> {
+/// Is it this file that the path names? A lock file may be removed by whoever holds it; one who waited then holds a lock
+/// on nothing.
+pub fn is_at(file: &File, path: &Path) -> Result<bool, Error> {
     let held = file.metadata().map_err(Error::io("look at", path))?;
     match fs::symlink_metadata(path) {
         Ok(found) => Ok((found.dev(), found.ino()) == (held.dev(), held.ino())),

@@ -124,7 +124,9 @@ pub fn remove_orphans(directory: &Path) -> Result<u64, Error> {
     for entry in super::root::list(directory)? {
         let path = entry.path();
         if lock::is_lease(&path) {
-            continue; // Belongs to the file of the same name, and goes with it.
+            // Of a file that was moved to its place, one killed right then leaves the lease alone.
+            lock::remove_dead_lease(&path)?;
+            continue;
         }
         match Lock::attempt_existing(&path, Mode::Exclusive)? {
             Attempt::Held => {}

@@ -1,12 +1,15 @@
-//! A registry that misbehaves as a test wants: HTTP/1.1 by hand, so that every byte can be wrong.
+//! A registry that misbehaves as a test wants: HTTP/1.1 by hand, over TLS or not, so that every byte can be wrong.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha2::{Digest, Sha256};
 
 /// A request as it came.
@@ -83,7 +86,7 @@ impl Answer {
         Answer { waits, ..self }
     }
 
-    fn write(&self, mut to: &TcpStream) -> std::io::Result<()> {
+    fn write(&self, to: &mut impl Write) -> std::io::Result<()> {
         write!(to, "HTTP/1.1 {} X\r\nConnection: close\r\n", self.status)?;
         if let Some(length) = self.claims {
             write!(to, "Content-Length: {length}\r\n")?;
@@ -96,7 +99,8 @@ impl Answer {
         let (first, second) = sent.split_at(sent.len() / 2);
         to.write_all(first)?;
         std::thread::sleep(self.waits);
-        to.write_all(second)
+        to.write_all(second)?;
+        to.flush()
     }
 }
 
@@ -114,18 +118,40 @@ impl Hostile {
 
     /// The same at an address of its own.
     pub fn serve_at(address: &str, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Hostile {
+        Hostile::listen(address, None, answer)
+    }
+
+    /// The same over TLS, with this certificate and its key.
+    pub fn serve_tls(
+        address: &str,
+        certificate: &Path,
+        key: &Path,
+        answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Hostile {
+        let certificate = CertificateDer::from_pem_file(certificate).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(key).expect("its key");
+        let tls = ServerConfig::builder().with_no_client_auth();
+        let tls = tls.with_single_cert(vec![certificate], key);
+        Hostile::listen(address, Some(Arc::new(tls.expect("a pair"))), answer)
+    }
+
+    fn listen(
+        address: &str,
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Hostile {
         let listener = TcpListener::bind(address).expect("the address");
         let address = listener.local_addr().expect("its address").to_string();
         let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
         let (answer, log) = (Arc::new(answer), seen.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (answer, log) = (answer.clone(), log.clone());
-                std::thread::spawn(move || {
-                    // A client that goes away is part of the tests.
-                    if let Some(request) = read(&stream) {
-                        log.lock().expect("the log").push(request.clone());
-                        drop(answer(&request).write(&stream));
+                let (answer, log, tls) = (answer.clone(), log.clone(), tls.clone());
+                std::thread::spawn(move || match tls {
+                    None => serve_one(stream, &log, &*answer),
+                    Some(tls) => {
+                        let server = ServerConnection::new(tls).expect("a TLS connection");
+                        serve_one(StreamOwned::new(server, stream), &log, &*answer);
                     }
                 });
             }
@@ -148,8 +174,16 @@ impl Hostile {
     }
 }
 
-/// Reads a request. TLS is not spoken here: the connection is closed, as a plain registry does.
-fn read(stream: &TcpStream) -> Option<Request> {
+/// Answers the one request of a connection. A client that goes away is part of the tests.
+fn serve_one(mut stream: impl Read + Write, log: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request) -> Answer) {
+    if let Some(request) = read(&mut stream) {
+        log.lock().expect("the log").push(request.clone());
+        drop(answer(&request).write(&mut stream));
+    }
+}
+
+/// Reads a request. Where no TLS was promised, its hello closes the connection, as a plain registry does.
+fn read(stream: &mut impl Read) -> Option<Request> {
     let mut lines = BufReader::new(stream);
     let start = lines.fill_buf().ok()?.first().copied()?;
     if !start.is_ascii_uppercase() {

@@ -10,6 +10,7 @@ mod bryo;
 pub mod hostile;
 pub mod network;
 mod registry;
+pub mod sandbox;
 mod skopeo;
 
 pub use alive::{field, kills, parent, process, until};

@@ -1,5 +1,4 @@
-//! A network of the test's own: the test runs once more, as root of new namespaces, where names, addresses and low
-//! ports are its to give.
+//! A network of the test's own, in namespaces where names, addresses and low ports are its to give.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -11,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 use super::Done;
+use super::sandbox::in_own_namespaces;
 
 /// The address in the network that is not loopback's.
 pub const ADDRESS: &str = "10.77.0.1";
@@ -26,37 +26,13 @@ pub enum Names {
     Dns,
 }
 
-/// Says that this process is in its namespaces already.
-const INSIDE: &str = "BRYO_TEST_INSIDE";
-
 /// Runs `body` in a network with [`ADDRESS`] and nothing else. `test` is the calling test's name.
 #[track_caller]
 pub fn alone(test: &str, names: Names, body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
+    in_own_namespaces(test, || {
         set_up(names);
-        return body();
-    }
-    let mut again = Command::new("unshare");
-    again
-        .args(["--user", "--map-root-user", "--net", "--mount"])
-        .arg(std::env::current_exe().expect("this test's file"))
-        .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, "1");
-    for name in [
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "NO_PROXY",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-    ] {
-        again.env_remove(name).env_remove(name.to_ascii_lowercase());
-    }
-    let done = Done::of(&mut again);
-    assert!(done.status.success(), "{done}");
-    assert!(
-        done.stdout.contains("1 passed"),
-        "no test is called {test}: {done}"
-    );
+        body();
+    });
 }
 
 fn set_up(names: Names) {
@@ -121,7 +97,7 @@ fn dns_answer(query: &[u8]) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-/// An authority, and its certificate for [`NAME`].
+/// An authority and its certificate for [`NAME`], and one for it that signed itself.
 pub struct Certificates {
     dir: TempDir,
 }
@@ -138,14 +114,15 @@ impl Certificates {
         fs::write(dir.path().join("openssl.cnf"), config).expect("a config");
         let script = "new='openssl req -x509 -config openssl.cnf -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
             $new -extensions ca -keyout ca.key -out ca.pem
-            $new -extensions server -CA ca.pem -CAkey ca.key -keyout server.key -out server.pem";
+            $new -extensions server -CA ca.pem -CAkey ca.key -keyout server.key -out server.pem
+            $new -extensions server -keyout self.key -out self.pem";
         let mut command = Command::new("sh");
         let done = Done::of(command.args(["-ec", script]).current_dir(dir.path()));
         assert!(done.status.success(), "{done}");
         Certificates { dir }
     }
 
-    /// `ca.pem`, `server.pem`, `server.key`.
+    /// `ca.pem`, `server.pem`, `server.key`, `self.pem`, `self.key`.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use super::ids::{IdMap, SET_ID_BITS};
 use super::listings::Listings;
+use super::refused::Refused;
 use super::reply::{Added, Form, Listing, Reply};
 use super::request::{Operation, Request};
 use super::sync::Unsynced;
@@ -21,6 +22,7 @@ pub(super) struct Adapter {
     pub(super) ids: IdMap,
     pub(super) unsynced: Unsynced,
     pub(super) listings: Listings,
+    pub(super) refused: Refused,
 }
 
 /// How a request ends.
@@ -161,10 +163,7 @@ impl Adapter {
     fn answer_existing(&self, request: &Request<'_>, reply: &mut Reply) -> Ended {
         let (tree, ino, caller) = (&self.tree, request.ino(), &request.caller());
         let done = match &request.operation {
-            Operation::GetAttr => {
-                self.outdated(ino, reply);
-                return self.attr(tree.getattr(ino), reply);
-            }
+            Operation::GetAttr { by_file } => return self.getattr(ino, *by_file, reply),
             Operation::SetAttr(set) => return self.attr(tree.setattr(caller, ino, set), reply),
             Operation::ReadLink => tree.readlink(ino).and_then(|target| Ok(reply.push(&target)?)),
             Operation::Unlink { name } => tree.unlink(caller, ino, name),
@@ -185,14 +184,21 @@ impl Adapter {
                 offset,
                 data,
                 kill_priv,
-            } => self
-                .minding_set_id(ino, reply, || tree.write(caller, ino, *offset, data, *kill_priv))
-                .and_then(|()| {
+                cached,
+            } => {
+                let write = || tree.write(caller, ino, *offset, data, *kill_priv);
+                let written = self.minding_set_id(ino, reply, write);
+                if let (Err(error), true) = (&written, *cached) {
+                    self.refused.add(ino, error.0);
+                    reply.outdates(ino);
+                }
+                written.and_then(|()| {
                     Ok(reply.push_struct(&WriteOut {
                         size: data.len() as u32,
                         padding: 0,
                     })?)
-                }),
+                })
+            }
             Operation::ReadDir { cookie, size } => self.list(ino, *cookie, *size, Form::Names, reply),
             Operation::ReadDirPlus { cookie, size } => {
                 self.list(ino, *cookie, *size, Form::Attributes, reply)
@@ -264,6 +270,18 @@ impl Adapter {
         if self.tree.forget(ino, count) == Released::Gone {
             self.unsynced.mark();
         }
+    }
+
+    fn getattr(&self, ino: Ino, by_file: bool, reply: &mut Reply) -> Ended {
+        if by_file && let Some(errno) = self.refused.take(ino) {
+            return Err(errno);
+        }
+        if self.refused.has(ino) {
+            // The question must come again when somebody writes.
+            reply.outdates(ino);
+        }
+        self.outdated(ino, reply);
+        self.attr(self.tree.getattr(ino), reply)
     }
 
     fn attr(&self, attr: crate::error::Result<Attr>, reply: &mut Reply) -> Ended {

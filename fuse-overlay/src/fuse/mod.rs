@@ -11,6 +11,7 @@ mod listings;
 mod mount;
 mod negotiate;
 mod patience;
+mod refused;
 mod reply;
 mod request;
 mod serve;

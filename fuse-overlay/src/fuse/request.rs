@@ -27,7 +27,10 @@ pub(super) enum Operation<'a> {
     ForgetMany {
         inodes: Vec<(Ino, u64)>,
     },
-    GetAttr,
+    GetAttr {
+        /// On behalf of an open file: before a write(2), not for a stat(2).
+        by_file: bool,
+    },
     SetAttr(SetAttr),
     ReadLink,
     Symlink {
@@ -73,6 +76,8 @@ pub(super) enum Operation<'a> {
         offset: u64,
         data: &'a [u8],
         kill_priv: bool,
+        /// Pages of the kernel's, whose writer has had its answer.
+        cached: bool,
     },
     ReadDir {
         cookie: u64,
@@ -176,7 +181,9 @@ impl Operation<'_> {
             }
             Rmdir { .. } | Rename { .. } | Link { .. } | Write { .. } | Fallocate { .. } => true,
             SetXattr { .. } | RemoveXattr { .. } => true,
-            Lookup { .. } | Forget { .. } | ForgetMany { .. } | GetAttr | ReadLink | Read { .. } => false,
+            Lookup { .. } | Forget { .. } | ForgetMany { .. } | GetAttr { .. } | ReadLink | Read { .. } => {
+                false
+            }
             ReadDir { .. } | ReadDirPlus { .. } | Fsync | GetXattr { .. } | ListXattr { .. } => false,
             Statfs | Release | Destroy | Unsupported | Reply => false,
         }
@@ -194,7 +201,9 @@ impl<'a> Body<'a> {
                 count: self.take::<wire::ForgetIn>()?.nlookup,
             },
             opcode::BATCH_FORGET => self.forget_many()?,
-            opcode::GETATTR => Operation::GetAttr,
+            opcode::GETATTR => Operation::GetAttr {
+                by_file: self.take::<wire::GetAttrIn>()?.getattr_flags & wire::GETATTR_FH != 0,
+            },
             opcode::SETATTR => Operation::SetAttr(set_attr(&self.take()?)),
             opcode::READLINK => Operation::ReadLink,
             opcode::SYMLINK => Operation::Symlink {
@@ -257,6 +266,7 @@ impl<'a> Body<'a> {
                     offset: args.offset,
                     data: self.bytes(args.size)?,
                     kill_priv,
+                    cached: args.write_flags & wire::WRITE_CACHE != 0,
                 }
             }
             opcode::READDIR => {

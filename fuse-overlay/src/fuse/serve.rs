@@ -19,6 +19,7 @@ use super::crash::{self, Point};
 use super::ids::IdMap;
 use super::listings::Listings;
 use super::negotiate;
+use super::refused::Refused;
 use super::reply::Reply;
 use super::sync::Unsynced;
 use super::wire::{InHeader, InitIn, opcode};
@@ -73,6 +74,7 @@ pub fn serve(tree: Tree, ids: IdMap, devices: Vec<OwnedFd>, ledger: &Ledger) -> 
             ids,
             unsynced: Unsynced::default(),
             listings: Listings::default(),
+            refused: Refused::default(),
         },
         seat: Mutex::new(Patience::default()),
     };

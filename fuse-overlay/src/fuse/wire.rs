@@ -62,6 +62,10 @@ pub(super) mod fattr {
 
 /// `fuse_write_in.write_flags`: the writer may not keep set-id bits.
 pub(super) const WRITE_KILL_SUIDGID: u32 = 1 << 2;
+/// `fuse_write_in.write_flags`: pages of the kernel's, whose writer has had its answer.
+pub(super) const WRITE_CACHE: u32 = 1 << 0;
+/// `fuse_getattr_in.getattr_flags`: asked on behalf of an open file.
+pub(super) const GETATTR_FH: u32 = 1 << 0;
 /// `fuse_setxattr_in.setxattr_flags`: setting this access ACL clears the set-group-id bit.
 pub(super) const SETXATTR_ACL_KILL_SGID: u32 = 1 << 0;
 /// `fuse_out_header.error` of a message that answers no request: forget an inode's attributes.
@@ -108,6 +112,7 @@ wire! {
     AttrOut = 104 { attr_valid: u64, attr_valid_nsec: u32, dummy: u32, attr: Attr }
     InvalInodeOut = 24 { ino: u64, off: i64, len: i64 }
     OpenOut = 16 { fh: u64, open_flags: u32, backing_id: u32 }
+    GetAttrIn = 16 { getattr_flags: u32, dummy: u32, fh: u64 }
     ForgetIn = 8 { nlookup: u64 }
     BatchForgetIn = 8 { count: u32, dummy: u32 }
     ForgetOne = 16 { nodeid: u64, nlookup: u64 }

@@ -15,8 +15,13 @@ use crate::tar::{Body, Fault, MAX_PATH, Member, Run, Xattr};
 const MAX_NODES: usize = 1 << 23;
 /// Most extents of one layer, for the same reason: a sparse map takes few bytes per extent.
 const MAX_EXTENTS: usize = 1 << 23;
-/// Most bytes of extended attributes and link targets of one layer.
-const MAX_BLOB: usize = 1 << 30;
+/// Most bytes that names, link targets and extended attributes of one layer may take in memory, for the same reason: one
+/// entry of 5 KiB may name two thousand directories, and a hard link or a whiteout is a name without a node.
+const MAX_TEXT: usize = 1 << 30;
+/// What a name or an attribute takes beside its bytes: its place in a directory or list, and the allocator's share.
+const PLACE: usize = 64;
+/// What a directory takes as soon as it has a name: the map makes room for eleven.
+const FIRST_PLACES: usize = 512;
 
 /// How the OCI image spec (layer.md, "Whiteouts") spells what hides.
 const WHITEOUT: &[u8] = b".wh.";
@@ -34,7 +39,8 @@ pub(super) struct Tree {
     /// Replaced nodes stay, without a name.
     nodes: Vec<Node>,
     extents: usize,
-    blob: usize,
+    /// What is left of [`MAX_TEXT`].
+    room: usize,
 }
 
 #[derive(Debug)]
@@ -111,7 +117,7 @@ impl Tree {
         Tree {
             nodes: vec![Node::implied()],
             extents: 0,
-            blob: 0,
+            room: MAX_TEXT,
         }
     }
 
@@ -137,32 +143,31 @@ impl Tree {
             }
             Last::Whiteout(name) => {
                 let dir = self.directory(&parents)?;
-                self.entries_mut(dir)?
-                    .entry(name.to_boxed())
-                    .or_default()
-                    .whiteout = true;
-                Ok(())
+                self.enter(dir, name.to_boxed(), |child| child.whiteout = true)
             }
         }
     }
 
-    /// Bounds what a tar can make us keep.
+    /// Bounds what a tar can make us keep of a member; its name is counted where it is new.
     fn count(&mut self, member: &Member) -> Result<(), Fault> {
-        self.blob += member
-            .xattrs
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum::<usize>();
+        for (name, value) in &member.xattrs {
+            self.take(PLACE + name.len() + value.len())?;
+        }
         match &member.body {
             Body::Regular { runs, .. } => self.extents += runs.len(),
-            Body::Symlink(target) | Body::HardLink(target) => self.blob += target.len(),
+            Body::Symlink(target) | Body::HardLink(target) => self.take(target.len())?,
             Body::Directory | Body::Special(..) => {}
         }
-        match () {
-            () if self.extents > MAX_EXTENTS => Err("more than 8 million extents in one layer"),
-            () if self.blob > MAX_BLOB => Err("more than 1 GiB of attributes and link targets in one layer"),
-            () => Ok(()),
+        if self.extents > MAX_EXTENTS {
+            return Err("more than 8 million extents in one layer");
         }
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), Fault> {
+        let left = self.room.checked_sub(bytes);
+        self.room = left.ok_or("more than 1 GiB of names, attributes and link targets in one layer")?;
+        Ok(())
     }
 
     fn put_root(&mut self, member: Member) -> Result<(), Fault> {
@@ -203,8 +208,20 @@ impl Tree {
             }
             None => self.add(member)?,
         };
-        self.entries_mut(dir)?.entry(name.to_boxed()).or_default().node = Some(node);
-        Ok(())
+        self.enter(dir, name.to_boxed(), |child| child.node = Some(node))
+    }
+
+    /// Changes what a name in a directory stands for; it may be new.
+    fn enter(&mut self, dir: Index, name: Box<Name>, change: impl FnOnce(&mut Child)) -> Result<(), Fault> {
+        let length = name.as_bytes().len();
+        let entries = self.entries_mut(dir)?;
+        let before = entries.len();
+        change(entries.entry(name).or_default());
+        match (before, entries.len() - before) {
+            (_, 0) => Ok(()),
+            (0, _) => self.take(FIRST_PLACES + PLACE + length),
+            _ => self.take(PLACE + length),
+        }
     }
 
     /// Gives a node that stays the metadata of a later member: a directory named again, or a hard link, whose header's
@@ -277,7 +294,7 @@ impl Tree {
                 Stop::Missing { in_link: true, .. } => return Err("its parent is a dangling symlink"),
                 Stop::Missing { dir, name, .. } => {
                     let made = self.push(Node::implied())?;
-                    self.entries_mut(dir)?.entry(name).or_default().node = Some(made);
+                    self.enter(dir, name, |child| child.node = Some(made))?;
                     walk.enter(made);
                 }
             }
@@ -481,5 +498,66 @@ fn last_of<'a>(path: &mut Vec<&'a Name>) -> Result<Last<'a>, Fault> {
         Some(hidden) => Ok(Last::Whiteout(
             Name::new(hidden).map_err(|_| "a whiteout of no name")?,
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(path: &str, body: Body) -> Member {
+        Member {
+            path: path.into(),
+            perm: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            xattrs: Vec::new(),
+            body,
+        }
+    }
+
+    fn file(path: &str) -> Member {
+        let (size, runs) = (0, Vec::new());
+        member(path, Body::Regular { size, runs })
+    }
+
+    /// How many members of a kind fit where there is room for this many bytes; the next is refused for that reason.
+    fn fit(room: usize, make: impl Fn(usize) -> Member) -> usize {
+        let mut tree = Tree { room, ..Tree::new() };
+        tree.apply(file("target")).unwrap();
+        let refused = (0..room).find_map(|number| Some((number, tree.apply(make(number)).err()?)));
+        let (number, fault) = refused.expect("a refusal");
+        assert!(fault.contains("more than 1 GiB of names"), "{fault}");
+        number
+    }
+
+    #[test]
+    fn all_that_is_kept_of_a_tar_has_a_limit() {
+        let long = "n".repeat(248);
+        assert!(fit(1 << 16, |number| file(&format!("{number:07}{long}"))) < 256);
+        assert!(fit(1 << 16, |number| file(&format!(".wh.{number}"))) < 1024);
+        let link = |number: usize| member(&number.to_string(), Body::HardLink("target".into()));
+        assert!(fit(1 << 16, link) < 1024);
+        let symlink = |_| member("s", Body::Symlink(vec![b't'; 4095]));
+        assert!(fit(1 << 16, symlink) < 16);
+        let attributed = |_| Member {
+            xattrs: (0..100u8).map(|n| (Box::from([n]), Box::default())).collect(),
+            ..file("a")
+        };
+        assert!(fit(1 << 16, attributed) < 10);
+        // Two thousand directories by one name.
+        let deep = |number| file(&format!("{number}{}", "/d".repeat(2000)));
+        assert!(fit(1 << 22, deep) < 4);
+    }
+
+    #[test]
+    fn a_name_again_takes_no_room() {
+        let mut tree = Tree::new();
+        tree.apply(file("d/a")).unwrap();
+        let room = tree.room;
+        tree.apply(file("d/a")).unwrap();
+        tree.apply(file("d/.wh.a")).unwrap();
+        assert_eq!(tree.room, room);
     }
 }

@@ -56,8 +56,10 @@ impl Search {
             .create(&directory)
             .map_err(failed)?;
         let path = directory.join("lock");
-        let lock = Lock::acquire(&path, Mode::Exclusive)
+        let mut lock = Lock::acquire(&path, Mode::Exclusive)
             .map_err(|error| Failure::new(path.display().to_string(), error))?;
+        // It is held while the child is forked that makes the namespace.
+        lock.still();
         Ok(match join_any(&directory)? {
             Some(holder) => Search::Found(holder),
             None => Search::Missing {

@@ -18,6 +18,7 @@ use crate::containers::record::{self, Afterwards, Held, Life, Process};
 use crate::containers::runtime::channel::Channel;
 use crate::containers::runtime::{self, Init, StartError};
 use crate::host::Probe;
+use crate::line::chain;
 
 /// Why the container never ran.
 struct Failure {
@@ -75,7 +76,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     if attach == Attach::Detached {
         stdio::forget_streams();
     }
-    let taken = held.take_over().map_err(|error| error.to_string());
+    let taken = held.take_over().map_err(|error| chain(&error));
     let upper = held.directory().join("upper");
     let open_stdin = held.record.settings.open_stdin;
     let mut mine = Some((held, tool));
@@ -88,7 +89,6 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         })
     });
     let Some((mut held, tool)) = mine else { return 125 };
-    held.beat();
     let container = Container {
         plan,
         host,
@@ -100,6 +100,8 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let begun = server
         .map_err(Failure::from)
         .and_then(|server| begin(server, container, &tool));
+    // The last fork is behind us; a lease is believed for far longer than a start takes.
+    held.beat();
     let (life, notice) = match begun {
         Ok(running) => stay(&mut held, running, &tool),
         Err(Failure { code, message }) => {
@@ -116,11 +118,11 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let notice = match (settle(held, life), notice) {
         (Err(error), Notice::Ended { code, .. }) => Notice::Ended {
             code,
-            error: Some(error.to_string()),
+            error: Some(chain(&error)),
         },
         (Err(error), Notice::Failed { code, message }) => Notice::Failed {
             code,
-            message: format!("{message}; {error}"),
+            message: format!("{message}; {}", chain(&error)),
         },
         (_, notice) => notice,
     };
@@ -250,7 +252,7 @@ fn record_running(held: &mut Held, server: &Server, init: &Init, started: &str) 
         started: started.into(),
     };
     held.record.takeovers = server.takeovers();
-    held.set_life(life).map_err(|error| error.to_string())
+    held.set_life(life).map_err(|error| chain(&error))
 }
 
 /// Passes the tool's orders on until init ends. A tool that was killed takes the user's streams with it. `renewed` is

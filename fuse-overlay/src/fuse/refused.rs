@@ -1,0 +1,44 @@
+//! Who hears that the disk is full? Under writeback a write(2) only fills the kernel's pages. When those are written out
+//! and find no room, the writer has had its answer long since: it would hear of it at fsync or close alone, and one that
+//! just goes on writing never.
+//!
+//! But the kernel wants to know the file's mode before each such write (`fuse_cache_write_iter`), and gives the writer what
+//! the question is answered with. So when pages are refused, the file's attributes are outdated, and the question that
+//! follows gets the error: one write(2) fails. The next is taken again; its pages are refused again if nothing has changed.
+//! A stat(2) asks without an open file (no `FUSE_GETATTR_FH`) and is answered as always.
+
+use std::collections::HashMap;
+
+use nix::errno::Errno;
+use parking_lot::Mutex;
+
+use crate::attr::Ino;
+
+/// Files to remember at most. The others' writers hear of it at fsync and close.
+const MOST: usize = 1 << 16;
+
+/// The files whose pages were refused since somebody heard of it.
+#[derive(Default)]
+pub(super) struct Refused {
+    files: Mutex<HashMap<Ino, Errno>>,
+}
+
+impl Refused {
+    /// Pages of `ino` could not be written out.
+    pub(super) fn add(&self, ino: Ino, why: Errno) {
+        let mut files = self.files.lock();
+        if files.len() < MOST {
+            files.insert(ino, why);
+        }
+    }
+
+    /// Is there something that the next who writes to `ino` should hear?
+    pub(super) fn has(&self, ino: Ino) -> bool {
+        self.files.lock().contains_key(&ino)
+    }
+
+    /// Why pages of `ino` were refused, for the one who hears of it.
+    pub(super) fn take(&self, ino: Ino) -> Option<Errno> {
+        self.files.lock().remove(&ino)
+    }
+}

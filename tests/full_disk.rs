@@ -1,0 +1,136 @@
+//! What does a container do on a full disk, and what does the tool say? The state lies on a small tmpfs of the test's own.
+
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::process::Command;
+
+use common::sandbox::in_own_namespaces;
+use common::{Bryo, Done, images};
+
+/// A store with busybox whose state has room for 8 MiB.
+fn on_a_small_disk() -> Bryo {
+    let bryo = Bryo::new();
+    fs::create_dir(bryo.state()).unwrap();
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs"]);
+    assert!(mount.arg(bryo.state()).status().unwrap().success());
+    let archive = images().join("busybox.oci.tar");
+    bryo.ok(["pull", "-q", &format!("oci-archive:{}", archive.display())]);
+    bryo
+}
+
+/// Fills the disk from outside, to the last byte; removing the file frees it again.
+fn fill(bryo: &Bryo) -> std::path::PathBuf {
+    let path = bryo.state().join("filler");
+    let mut file = File::create(&path).unwrap();
+    while file.write(&[1; 4096]).is_ok() {}
+    path
+}
+
+/// Runs the container made by `create` again with this script, expects success; gives standard output. One that hangs
+/// ends the test.
+#[track_caller]
+fn again(bryo: &Bryo, script: &str) -> String {
+    fs::write(bryo.scratch("script"), script).unwrap();
+    let tool = bryo.command(["start", "-a", "one"]);
+    let mut command = Command::new("timeout");
+    command
+        .args(["-k", "5", "60"])
+        .arg(tool.get_program())
+        .args(tool.get_args());
+    let done = Done::of(command.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?)))));
+    assert!(done.status.success(), "{done}");
+    done.stdout
+}
+
+/// A container that runs the script of [`again`].
+fn create(bryo: &Bryo) {
+    let script = format!("{}:/script", bryo.scratch("script").display());
+    fs::write(bryo.scratch("script"), "").unwrap();
+    bryo.ok([
+        "create",
+        "--name",
+        "one",
+        "-v",
+        &script,
+        "busybox:oci",
+        "sh",
+        "-e",
+        "/script",
+    ]);
+}
+
+#[test]
+fn a_container_goes_on_when_its_disk_is_full() {
+    in_own_namespaces("a_container_goes_on_when_its_disk_is_full", || {
+        let bryo = on_a_small_disk();
+        create(&bryo);
+        let fills = "yes kept | head -c 1000000 | dd of=/kept conv=fsync 2> /dev/null
+            if dd if=/dev/zero of=/big bs=64k 2> /tmp/why; then echo endless; fi
+            if echo more > /new && sync /new; then dd if=/dev/zero of=/more bs=4k 2> /tmp/why && echo endless; fi
+            ";
+        // What was read before the disk was full and what was not, of the image and of the container.
+        let reads = "yes kept | head -c 1000000 | cmp - /kept
+            sha256sum < /bin/busybox > /dev/null; ls / > /dev/null; stat /big > /dev/null";
+        let why = again(
+            &bryo,
+            &format!("{fills}\n{reads}\ncp /bin/busybox /copy 2>&1 || true"),
+        );
+        assert!(why.contains("No space left on device"), "{why}");
+        assert!(!why.contains("endless"), "{why}");
+        // The same after a restart: nothing is lost that was synced, and the disk is still full.
+        let why = again(&bryo, &format!("{reads}\ncp /bin/busybox /copy 2>&1 || true"));
+        assert!(why.contains("No space left on device"), "{why}");
+        // What is deleted can be used again, at once and after a restart.
+        let uses = "yes again | head -c 3000000 | dd of=/again conv=fsync 2> /dev/null";
+        again(&bryo, &format!("rm -f /big /new /more /copy\n{uses}"));
+        again(
+            &bryo,
+            &format!(
+                "yes again | head -c 3000000 | cmp - /again\n{reads_kept}",
+                reads_kept = "yes kept | head -c 1000000 | cmp - /kept"
+            ),
+        );
+        bryo.ok(["rm", "one"]);
+        assert_eq!(fs::read_dir(bryo.state().join("containers")).unwrap().count(), 0);
+    });
+}
+
+/// Not even the record can be written: one line that says so, and nothing of the container stays.
+#[test]
+fn a_disk_that_is_full_before_the_start_is_said() {
+    in_own_namespaces("a_disk_that_is_full_before_the_start_is_said", || {
+        let bryo = on_a_small_disk();
+        create(&bryo);
+        again(&bryo, "echo kept > /kept; sync /kept");
+        let filler = fill(&bryo);
+        for (code, command) in [
+            (125, &["run", "--rm", "busybox:oci", "true"][..]),
+            (125, &["run", "-d", "busybox:oci", "true"]),
+            (1, &["create", "busybox:oci", "true"]),
+        ] {
+            let done = bryo.run(command);
+            assert_eq!(done.status.code(), Some(code), "{done}");
+            assert_eq!(done.stderr.lines().count(), 1, "{done}");
+            assert!(done.stderr.contains("No space left on device"), "{done}");
+            assert_eq!(bryo.ok(["ps", "-aq"]).lines().count(), 1);
+        }
+        // One that is there runs, though its new state cannot be recorded, and can be looked at.
+        let done = bryo.run(["start", "-a", "one"]);
+        assert!(done.status.success(), "{done}");
+        assert_eq!(done.stderr.lines().count(), 1, "{done}");
+        assert!(done.stderr.contains("No space left on device"), "{done}");
+        assert_eq!(bryo.ok(["inspect", "-f", "{{.Name}}", "one"]), "/one\n");
+        fs::remove_file(filler).unwrap();
+        assert_eq!(again(&bryo, "cat /kept"), "kept\n");
+        let filler = fill(&bryo);
+        bryo.ok(["rm", "one"]);
+        assert_eq!(fs::read_dir(bryo.state().join("containers")).unwrap().count(), 0);
+        fs::remove_file(filler).unwrap();
+        bryo.sh("busybox:oci", "true");
+    });
+}
