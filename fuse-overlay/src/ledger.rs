@@ -72,6 +72,8 @@ enum Word {
     Found = 6,
     /// Those among them that had happened already.
     Happened = 7,
+    /// 1 once a flush failed: no fsync may succeed any more.
+    Lost = 8,
 }
 
 /// Makes a new ledger.
@@ -110,10 +112,12 @@ impl Ledger {
         let slots = (0..SLOTS).map(|number| Slot::in_memory(&memory, number * SLOT));
         let slots = Arc::new(Mutex::new(slots.collect()));
         let ledger = Ledger { memory, slots };
-        match ledger.swap(Word::Version, VERSION) {
-            0 | VERSION => Ok(ledger),
-            other => {
-                ledger.swap(Word::Version, other);
+        let version = ledger.word(Word::Version).map_or(Ok(0), |word| {
+            word.compare_exchange(0, VERSION, Ordering::AcqRel, Ordering::Acquire)
+        });
+        match version {
+            Ok(_) | Err(VERSION) => Ok(ledger),
+            Err(other) => {
                 let what = format!("the ledger is of version {other}, this server's is {VERSION}");
                 Err(io::Error::new(io::ErrorKind::Unsupported, what))
             }
@@ -174,6 +178,16 @@ impl Ledger {
         (self.get(Word::Began) != 0).then_some(last)
     }
 
+    /// A flush failed: what it should have written may be gone, which a later one that succeeds does not bring back.
+    pub(crate) fn set_lost(&self) {
+        self.swap(Word::Lost, 1);
+    }
+
+    /// Has a flush of any server failed?
+    pub(crate) fn is_lost(&self) -> bool {
+        self.get(Word::Lost) != 0
+    }
+
     /// The counters of inodes, by their number less one.
     pub(crate) fn inodes(&self) -> &[AtomicU32] {
         self.memory.words().get(OWN_WORDS..).unwrap_or_default()
@@ -219,9 +233,13 @@ impl Ledger {
     /// was trying one that was in hand before, of that.
     pub fn blame(&self) {
         let mut slots = self.slots.lock();
-        let suspect = |slot: &&mut Slot| slot.left() == Left::Request;
-        let tried = slots.iter().flatten().any(|slot| slot.byte(TRIED) != 0);
-        for slot in slots.iter_mut().flatten().filter(suspect) {
+        let is_tried = |slot: &Slot| slot.left() == Left::Request && slot.byte(TRIED) != 0;
+        let tried = slots.iter().flatten().any(is_tried);
+        for slot in slots
+            .iter_mut()
+            .flatten()
+            .filter(|slot| slot.left() == Left::Request)
+        {
             if !tried || slot.byte(TRIED) != 0 {
                 slot.set_byte(DEATHS, slot.byte(DEATHS).saturating_add(1));
             }
@@ -413,6 +431,26 @@ mod tests {
             (next(&file).left(), next(&file).saved()),
             (Left::Answer, &b""[..])
         );
+    }
+
+    #[test]
+    fn a_slot_left_half_cleared_hides_no_later_request() {
+        let file = create().unwrap();
+        let mut slot = next(&file);
+        write_request(&mut slot);
+        slot.mark_tried();
+        slot.save(b"old");
+        // Killed in the middle of `clear`.
+        slot.buffer()[..REQUEST_HEADER].fill(0);
+        let mut second = next(&file);
+        assert_eq!(second.left(), Left::Nothing);
+        // As `take_over` does.
+        second.clear();
+        write_request(&mut second);
+        assert_eq!(next(&file).left(), Left::Request);
+        Ledger::open(&file).unwrap().blame();
+        Ledger::open(&file).unwrap().blame();
+        assert!(next(&file).is_deadly());
     }
 
     #[test]

@@ -49,6 +49,11 @@ pub fn upgrade_server(store: &Store, record: &Record) -> Result<(), Error> {
         path: path.clone(),
         source,
     };
+    let not_upgraded = || {
+        // Not to be tried again; if it stays, it is, at each death.
+        let _ = fs::remove_file(&path);
+        Error::NotUpgraded(record.name.clone())
+    };
     let program = std::env::current_exe().map_err(io)?;
     let aside = path.with_extension("new");
     step();
@@ -74,10 +79,10 @@ pub fn upgrade_server(store: &Store, record: &Record) -> Result<(), Error> {
             return if runs == program {
                 Ok(())
             } else {
-                Err(Error::NotUpgraded(record.name.clone()))
+                Err(not_upgraded())
             };
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    Err(Error::NotUpgraded(record.name.clone()))
+    Err(not_upgraded())
 }

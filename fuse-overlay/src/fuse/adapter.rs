@@ -100,6 +100,10 @@ impl Adapter {
     /// Answers a request that another server had in hand. What would not do the same when it is done twice is answered from
     /// the journal, if it is there; all else is done (again): nobody can have built on it, since nobody was told.
     fn answer_again(&self, request: &Request<'_>, reply: &mut Reply) -> Ended {
+        if let Operation::Write { .. } | Operation::Fallocate { .. } = request.operation {
+            // It may have cleared set-id bits, and died before the kernel was told.
+            reply.outdates(request.ino());
+        }
         let Some(made) = self.tree.happened(request.header.unique) else {
             return self.answer(request, reply);
         };

@@ -296,7 +296,8 @@ impl Server {
         for desk in desks {
             let len = desk.slot.length();
             match desk.slot.left() {
-                Left::Nothing => continue,
+                // Clean also if it was left half cleared.
+                Left::Nothing => desk.slot.clear(),
                 Left::Answer => {
                     ledger.count_found(true);
                     if !desk.slot.saved().is_empty() {
@@ -305,9 +306,10 @@ impl Server {
                     desk.slot.clear();
                 }
                 Left::Request => {
-                    let unique = desk.slot.unique();
-                    ledger.count_found(self.adapter.tree.happened(unique).is_some());
-                    let answering = match desk.slot.is_deadly() {
+                    let happened = self.adapter.tree.happened(desk.slot.unique()).is_some();
+                    ledger.count_found(happened);
+                    // What was done already is told as done, whoever died of it.
+                    let answering = match desk.slot.is_deadly() && !happened {
                         true => Answering::Refuse,
                         false => Answering::Again,
                     };

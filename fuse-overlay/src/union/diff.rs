@@ -4,13 +4,18 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
+use nix::errno::Errno;
+
 use super::Tree;
 use super::below::ino;
 use crate::attr::{Attr, Ino, Kind};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::NodeId;
 use crate::name::Name;
 use crate::upper::inode::{Body, Inode, State};
+
+/// Bytes of the longest path: twice what any system call takes. It bounds how deep the walk goes down, too.
+const LONGEST: usize = 8192;
 
 /// How a path of the tree differs from the image's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
@@ -42,7 +47,7 @@ impl Tree {
     /// only if it differs itself.
     ///
     /// # Errors
-    /// EIO for a damaged image, and whatever `each` fails with.
+    /// EIO for a damaged image, ENAMETOOLONG for a path of more than [`LONGEST`] bytes, and whatever `each` fails with.
     pub fn differences(&self, each: Each<'_>) -> Result<()> {
         let root = ino(NodeId(0));
         let mut walk = Walk {
@@ -134,9 +139,9 @@ fn told(attr: &Attr) -> (Kind, u16, u32, u32, u32, crate::attr::Time) {
 
 fn differs(inode: &Inode, now: &State, before: &State) -> bool {
     let [new, old] = [now, before].map(|state| state.attr(inode.ino, inode.kind));
-    let content = match &now.body {
-        Body::Regular(content) => !content.is_below() || new.size != old.size,
-        Body::Directory(_) | Body::Symlink(_) | Body::Special => false,
+    let content = match (&now.body, &before.body) {
+        (Body::Regular(now), Body::Regular(image)) => !now.shows(image) || new.size != old.size,
+        _ => false,
     };
     content || told(&new) != told(&old) || now.xattrs != before.xattrs
 }
@@ -164,6 +169,9 @@ impl Walk<'_> {
                 self.path.push(b'/');
             }
             self.path.extend_from_slice(name.as_bytes());
+            if self.path.len() > LONGEST {
+                return Err(Error(Errno::ENAMETOOLONG));
+            }
             self.compare(both)?;
             self.path.truncate(length);
         }

@@ -52,9 +52,9 @@ impl Content {
         }
     }
 
-    /// Is it all the image's, as far as that reaches?
-    pub(crate) fn is_below(&self) -> bool {
-        self.map.is_empty() && self.below.is_some()
+    /// Does it show what `image`, an image's file without changes, shows, as far as both reach?
+    pub(crate) fn shows(&self, image: &Content) -> bool {
+        self.map.is_empty() && self.below_end() == image.below_end()
     }
 
     /// Pages that it has in the data file.

@@ -222,6 +222,16 @@ impl Data {
         Ok(())
     }
 
+    /// No flush succeeds any more: see [`Data::lost`].
+    pub(crate) fn lose(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+
+    /// Has a flush failed?
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     /// Returns when every write that ended before the call is on the disk.
     pub(crate) fn flush(&self) -> Result<()> {
         let wanted = self.writes.load(Ordering::Acquire);

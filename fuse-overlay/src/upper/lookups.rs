@@ -21,6 +21,11 @@ impl Lookups {
         Lookups { ledger }
     }
 
+    /// The ledger that holds them.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     fn count(&self, ino: Ino) -> Option<&AtomicU32> {
         self.ledger
             .inodes()

@@ -221,10 +221,18 @@ impl Upper {
         } = replayed;
         ledger.begin(log.last_change());
         let lookups = Lookups::new(ledger.clone());
-        let (used, made) = drop_orphans(&table, image_end, &lookups);
+        let told: Vec<Ino> = happened.values().flatten().copied().collect();
+        let (used, made) = drop_orphans(&table, image_end, |ino| {
+            lookups.get(ino) > 0 || told.contains(&ino)
+        });
         let pages = limits.bytes.map(|bytes| bytes / PAGE);
         let data = Data::open(data, used, log.last_change(), pages)
             .map_err(|error| open_error(&path.join("data"), error.into()))?;
+        if ledger.is_lost() {
+            // The files are open anew, but what was lost stays lost.
+            data.lose();
+            log.lose();
+        }
         Ok(Upper {
             table,
             log,
@@ -406,8 +414,11 @@ impl Upper {
     /// a loss of power whose data a flush that began after them has covered.
     pub(crate) fn sync(&self) -> Result<Durable> {
         let wanted = self.log.last_change();
-        self.data.flush()?;
-        self.log.flush(wanted)
+        let synced = self.data.flush().and_then(|()| self.log.flush(wanted));
+        if self.data.is_lost() || self.log.is_lost() {
+            self.lookups.ledger().set_lost();
+        }
+        synced
     }
 
     /// Gives freed space back to the disk, as far as the records that freed it are durable.
@@ -497,12 +508,12 @@ impl Replayed {
 
 /// Takes inodes without names that nobody holds, which were open when the layer was last used, out of the table. Gives the
 /// data pages of all others, and how many of them are not the image's.
-fn drop_orphans(table: &Table, image_end: u64, lookups: &Lookups) -> (Vec<Run>, u64) {
+fn drop_orphans(table: &Table, image_end: u64, is_held: impl Fn(Ino) -> bool) -> (Vec<Run>, u64) {
     let mut used = Vec::new();
     let mut made = 0;
     for inode in table.all() {
         let state = inode.state.read();
-        if state.meta.nlink == 0 && lookups.get(inode.ino) == 0 {
+        if state.meta.nlink == 0 && !is_held(inode.ino) {
             table.remove(inode.ino);
             continue;
         }

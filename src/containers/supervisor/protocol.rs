@@ -1,7 +1,5 @@
 //! What do tool, supervisor and server say to each other? One enum per direction, one packet per message.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 /// From the supervisor to the tool.
@@ -55,8 +53,8 @@ pub(super) enum Answer {
 pub(super) enum Task {
     /// To a successor: take over under the ledger that comes along.
     Inherit {
-        /// The writable layer's directory.
-        upper: PathBuf,
+        /// The bytes of the writable layer's path.
+        upper: Vec<u8>,
         /// How many descriptors of the image follow.
         descriptors: usize,
         /// Its indexes may be mapped.

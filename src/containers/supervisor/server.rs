@@ -3,6 +3,7 @@
 //! unseen by the container. This is the supervisor's side; `serving` is the server's.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use parking_lot::Mutex;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::protocol::{Answer, Task};
-use super::serving::{self, NAME};
+use super::serving::{self, NAME, UNSYNCED};
 use super::stdio;
 use crate::containers::record::{Process, Takeovers};
 use crate::containers::runtime::channel::{Channel, MOST_DESCRIPTORS};
@@ -40,7 +41,7 @@ pub(super) struct Server {
 /// One server process.
 struct Current {
     process: Process,
-    pidfd: OwnedFd,
+    pidfd: Arc<OwnedFd>,
     channel: Channel,
 }
 
@@ -81,6 +82,8 @@ type Failure = String;
 /// A server that dies by itself so often within [`LATELY`] has no successor.
 const MOST_CRASHES: usize = 30;
 const LATELY: Duration = Duration::from_secs(60);
+/// How long a server of another program may take to open image and writable layer.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Successors tried that are killed before they have opened the image.
 const TRIES: usize = 100;
 
@@ -210,8 +213,8 @@ impl Server {
             // A keeper that panicked knows nothing good.
             Some(keeper) => keeper.join().unwrap_or(Finish::Failed),
             None => match reap(self.shared.lock().current.process) {
-                None => Finish::Synced,
-                Some(_) => Finish::Failed,
+                End::Synced => Finish::Synced,
+                End::Unsynced | End::Died(_) => Finish::Failed,
             },
         }
     }
@@ -235,13 +238,23 @@ impl Current {
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
         Ok(Current {
             process: Process::of(pid.as_raw()).ok_or_else(|| failed("it died at once"))?,
-            pidfd: pidfd.map_err(failed)?,
+            pidfd: Arc::new(pidfd.map_err(failed)?),
             channel,
         })
     }
 }
 
-/// How a server died; none if it ended by itself, the mount being gone and everything synced.
+/// How a server's process ended.
+enum End {
+    /// By itself: the mount is gone, and everything synced.
+    Synced,
+    /// By itself, but its last sync failed.
+    Unsynced,
+    /// Otherwise.
+    Died(Death),
+}
+
+/// How a server died.
 struct Death {
     how: String,
     /// Of a fault of its own, not of a signal that somebody sent.
@@ -249,29 +262,38 @@ struct Death {
 }
 
 /// Reaps a dead server.
-fn reap(process: Process) -> Option<Death> {
+fn reap(process: Process) -> End {
     let (how, crashed) = match waitpid(Pid::from_raw(process.pid), None) {
-        Ok(WaitStatus::Exited(_, 0)) => return None,
+        Ok(WaitStatus::Exited(_, 0)) => return End::Synced,
+        Ok(WaitStatus::Exited(_, code)) if code == i32::from(UNSYNCED) => return End::Unsynced,
         Ok(WaitStatus::Signaled(_, NixSignal::SIGKILL, _)) => ("was killed".into(), false),
-        Ok(WaitStatus::Signaled(_, signal, _)) => (format!("died of {signal}"), true),
+        Ok(WaitStatus::Signaled(_, signal, _)) => (format!("died of {signal}"), is_fault(signal)),
         Ok(WaitStatus::Exited(_, code)) => (format!("failed (code {code})"), true),
         // Nobody else reaps, so these do not happen.
         Ok(_) | Err(_) => ("is gone".into(), true),
     };
-    Some(Death { how, crashed })
+    End::Died(Death { how, crashed })
+}
+
+/// Is it a signal that a process gets for what it does itself?
+fn is_fault(signal: NixSignal) -> bool {
+    use NixSignal::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+    [SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP].contains(&signal)
 }
 
 /// The keeper's life: waits for each server's death, until one ends by itself or nobody can follow it.
 fn keep(shared: &Mutex<Shared>, succeeded: &EventFd) -> Finish {
     loop {
-        // The descriptor is only replaced here.
-        let Ok(pidfd) = shared.lock().current.pidfd.try_clone() else {
-            return Finish::Failed;
-        };
+        let pidfd = Arc::clone(&shared.lock().current.pidfd);
         stdio::wait_readable(pidfd.as_fd());
         let mut shared = shared.lock();
-        let Some(death) = reap(shared.current.process) else {
-            return Finish::Synced;
+        let death = match reap(shared.current.process) {
+            End::Synced => return Finish::Synced,
+            End::Unsynced => {
+                shared.close();
+                return Finish::Failed;
+            }
+            End::Died(death) => death,
         };
         if shared.unwanted {
             return Finish::Failed;
@@ -289,11 +311,7 @@ fn keep(shared: &Mutex<Shared>, succeeded: &EventFd) -> Finish {
             Err(why) => {
                 tracing::error!(how = death.how, %why, "filesystem server: nobody can follow it");
                 shared.lost = Some(format!("{} and none could follow it ({why})", death.how));
-                shared.estate.devices.clear();
-                if let Some(init) = &shared.init {
-                    // It may have ended already, which is what is wanted.
-                    let _ = pidfd_send_signal(init, Signal::KILL);
-                }
+                shared.close();
                 return Finish::Failed;
             }
         }
@@ -301,6 +319,15 @@ fn keep(shared: &Mutex<Shared>, succeeded: &EventFd) -> Finish {
 }
 
 impl Shared {
+    /// Lets go of the connection, so that nothing waits for it, and ends the container.
+    fn close(&mut self) {
+        self.estate.devices.clear();
+        if let Some(init) = &self.init {
+            // It may have ended already, which is what is wanted.
+            let _ = pidfd_send_signal(init, Signal::KILL);
+        }
+    }
+
     /// Puts another server in the place of the dead one.
     fn succeed(&mut self, death: &Death) -> Result<(), Failure> {
         if !Ledger::open(&self.estate.ledger).map_err(failed)?.is_connected() {
@@ -312,21 +339,31 @@ impl Shared {
             if crashed {
                 self.count_crash()?;
             }
+            let patience = program.as_ref().map(|_| PATIENCE);
+            let mut started = false;
             let installed = self.estate.spawn(program.as_deref(), crashed).and_then(|server| {
                 self.current = server;
-                self.install()
+                started = true;
+                self.install(patience)
             });
             if installed == Ok(true) {
                 return Ok(());
             }
-            let death = reap(self.current.process);
+            let mut end = None;
+            if started {
+                // One that is alive all the same answers nothing that makes sense, or nothing at all.
+                let _ = pidfd_send_signal(&self.current.pidfd, Signal::KILL);
+                end = Some(reap(self.current.process));
+            }
+            // Its requests have been blamed.
+            crashed = false;
             match (program.take(), installed) {
                 // It may be of a version that does not know this ledger; ours does.
                 (Some(program), why) => {
                     tracing::warn!(program = %program.display(), ?why, "no filesystem server of that program");
                 }
                 (None, Err(why)) => return Err(why),
-                (None, Ok(_)) => crashed = death.is_none_or(|death| death.crashed),
+                (None, Ok(_)) => crashed = matches!(end, Some(End::Died(Death { crashed: true, .. }))),
             }
         }
         Err("its successors are killed at once".into())
@@ -342,8 +379,11 @@ impl Shared {
     }
 
     /// Hands over to a server that was just started; says false if it died meanwhile.
-    fn install(&self) -> Result<bool, Failure> {
+    fn install(&self, patience: Option<Duration>) -> Result<bool, Failure> {
         let channel = &self.current.channel;
+        if !stdio::becomes_readable(channel.as_fd(), patience) {
+            return Err("it does not answer".into());
+        }
         match channel.receive() {
             Ok(Some((Answer::Open, _))) => {}
             Ok(Some((Answer::Failed(why), _))) => return Err(why),
@@ -375,7 +415,7 @@ impl Estate {
         let pid = i32::try_from(child.id()).map_err(failed)?;
         let (image, access) = self.image.descriptors().map_err(failed)?;
         let task = Task::Inherit {
-            upper: self.upper.clone(),
+            upper: self.upper.as_os_str().as_bytes().to_vec(),
             descriptors: image.len(),
             mapped: access == Access::Map,
             blame,

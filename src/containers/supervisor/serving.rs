@@ -1,6 +1,8 @@
 //! The filesystem server's own side: opens image and writable layer, serves the connection, minds the supervisor's end.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use fuse_overlay::fuse::{IdMap, serve};
@@ -43,7 +45,8 @@ pub(super) fn run(lower: Lower, upper: &Path, ledger: &OwnedFd, channel: Channel
         .spawn(move || guard(&channel));
     match (guard, serve(tree, ids, devices, &ledger)) {
         (Ok(_), Ok(())) => 0,
-        _ => 1,
+        (_, Err(_)) => UNSYNCED,
+        (Err(_), Ok(())) => 1,
     }
 }
 
@@ -98,7 +101,7 @@ fn succeed(channel: Channel) -> Option<u8> {
             return None;
         }
     };
-    Some(run(lower, &upper, &ledger, channel))
+    Some(run(lower, Path::new(OsStr::from_bytes(&upper)), &ledger, channel))
 }
 
 /// Waits for the supervisor's end, which closes the channel, and kills init then. (Its parent-death signal does so
@@ -119,6 +122,10 @@ fn guard(channel: &Channel) {
 }
 
 pub(super) const NO_DESCRIPTORS: [OwnedFd; 0] = [];
+
+/// Exit code of a server whose connection has ended, and whose last sync failed: another would not find out, for a disk
+/// tells of an error once.
+pub(super) const UNSYNCED: u8 = 2;
 
 /// The name under which a successor is started.
 pub(super) const NAME: &str = "bryo-server";

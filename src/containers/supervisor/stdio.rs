@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
+use std::time::Duration;
+
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -227,6 +229,19 @@ fn wait(on: BorrowedFd<'_>, event: PollFlags) {
 pub(super) fn wait_readable(on: BorrowedFd<'_>) {
     let mut fds = [PollFd::new(on, PollFlags::POLLIN)];
     while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
+}
+
+/// The same for at most this time (`None` for ever): says whether it came.
+pub(super) fn becomes_readable(on: BorrowedFd<'_>, within: Option<Duration>) -> bool {
+    let timeout = within.map_or(PollTimeout::NONE, |time| {
+        PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)
+    });
+    loop {
+        match poll(&mut [PollFd::new(on, PollFlags::POLLIN)], timeout) {
+            Err(Errno::EINTR) => {}
+            found => return found.is_ok_and(|ready| ready > 0),
+        }
+    }
 }
 
 /// Puts /dev/null in place of the user's streams, for a process that has no business with them.

@@ -196,6 +196,16 @@ impl Log {
         }
     }
 
+    /// No flush succeeds any more: see [`Log::lost`].
+    pub(crate) fn lose(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+
+    /// Has a flush failed?
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     /// Returns when the records up to `wanted` would survive a loss of power. Their data must be on the disk already.
     pub(crate) fn flush(&self, wanted: u64) -> Result<Durable> {
         self.covered.fetch_max(wanted, Ordering::AcqRel);
