@@ -14,7 +14,7 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::protocol::{Answer, Task};
 use super::stdio;
-use crate::containers::record::Process;
+use crate::containers::process::Process;
 use crate::containers::runtime::channel::Channel;
 use crate::host::IdMaps;
 use crate::sys;
