@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use fuse_overlay::fuse::{IdMap, serve};
-use fuse_overlay::union::{Limits, Lower, Tree};
+use fuse_overlay::union::{Limits, Lower, OpenError, Storage, Tree};
 use nix::sys::signal::Signal as NixSignal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
@@ -15,6 +16,7 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::protocol::{Answer, Task};
 use super::stdio;
 use crate::containers::process::Process;
+use crate::containers::record::SERVER_PATIENCE;
 use crate::containers::runtime::channel::Channel;
 use crate::host::IdMaps;
 use crate::sys;
@@ -94,7 +96,8 @@ impl Server {
         };
         let sent = self.channel.send(&task, &devices);
         self.shared.lock().devices = devices;
-        sent.map_err(|error| format!("filesystem server: {error}"))
+        // One that is gone has said why.
+        sent.or_else(|error| self.opened().and(Err(format!("filesystem server: {error}"))))
     }
 
     /// Waits until it has opened image and writable layer.
@@ -183,7 +186,8 @@ fn run(lower: Lower, upper: &Path, channel: Channel) -> u8 {
     stdio::forget_streams();
     // A name is a help to people only.
     let _ = nix::sys::prctl::set_name(c"bryo-server");
-    let tree = match Tree::open(lower, upper, Limits::default()) {
+    let tree = storage(upper).and_then(|storage| Tree::open_on(lower, storage, Limits::default()));
+    let tree = match tree {
         Ok(tree) => tree,
         Err(error) => {
             // If nobody hears it, nobody is there to be told.
@@ -208,6 +212,20 @@ fn run(lower: Lower, upper: &Path, channel: Channel) -> u8 {
     match (guard, serve(tree, ids, devices)) {
         (Ok(_), Ok(())) => 0,
         _ => 1,
+    }
+}
+
+/// Opens the writable layer. The container is our supervisor's, so who still has the layer in use is a server whose
+/// supervisor was killed before it could record it: that one ends as soon as it has synced.
+fn storage(upper: &Path) -> Result<Storage, OpenError> {
+    let end = Instant::now() + SERVER_PATIENCE;
+    loop {
+        match Storage::open(upper) {
+            Err(OpenError::InUse { .. }) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            opened => return opened,
+        }
     }
 }
 
