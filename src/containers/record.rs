@@ -250,7 +250,7 @@ impl Held {
     /// Records a move.
     ///
     /// # Errors
-    /// The record cannot be written; the old one stands.
+    /// The record cannot be written; on the disk the old one stands.
     pub fn set_life(&mut self, life: Life) -> Result<(), Error> {
         self.record.life = life;
         self.write()
@@ -534,12 +534,16 @@ fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> 
         server.end(SERVER_PATIENCE);
         init.end(Duration::ZERO);
         let (started, error) = (started.clone(), "the supervisor was killed".into());
-        held.set_life(Life::Exited {
+        let exited = Life::Exited {
             code: KILLED,
             error,
             started,
             finished: now(),
-        })?;
+        };
+        // Nobody is kept from seeing it, or the other containers, by a full disk; the next command tries again.
+        if let Err(error) = held.set_life(exited) {
+            tracing::warn!("the end of container {id} cannot be recorded: {}", chain(&error));
+        }
     }
     Ok(Some(held.record))
 }
