@@ -141,9 +141,7 @@ fn diff_tells_what_changed() {
         "-ec",
         &format!("{base}; {script}"),
     ]);
-    until("its work", || {
-        bryo.ok(["diff", "changed"]).contains("A /zz\n")
-    });
+    until("its work", || bryo.ok(["diff", "changed"]).contains("A /zz\n"));
     let expected = bryo.ok(["diff", "changed"]);
     for line in ["A /new", "A /new/in", "A /new/in/file", "C /etc"] {
         assert!(expected.lines().any(|told| told == line), "{line}: {expected}");

@@ -100,6 +100,35 @@ fn a_container_goes_on_when_its_disk_is_full() {
     });
 }
 
+/// The end of a container cannot be recorded: that hides it from nobody, nor keeps it from being started again.
+#[test]
+fn an_end_that_cannot_be_recorded_is_seen() {
+    in_own_namespaces("an_end_that_cannot_be_recorded_is_seen", || {
+        let bryo = on_a_small_disk();
+        create(&bryo);
+        fs::write(bryo.scratch("script"), "exec sleep 1000").unwrap();
+        bryo.ok(["start", "one"]);
+        let filler = fill(&bryo);
+        bryo.ok(["kill", "one"]);
+        bryo.run(["wait", "one"]);
+        let record = bryo
+            .state()
+            .join("containers")
+            .join(bryo.ok(["ps", "-aq", "--no-trunc"]).trim_end());
+        let recorded = fs::read_to_string(record.join("record.json")).unwrap();
+        assert!(recorded.contains("running"), "there was room for it: {recorded}");
+        assert_eq!(bryo.ok(["ps", "-q"]), "");
+        let done = bryo.run(["inspect", "-f", "{{.State.Status}}", "one"]);
+        assert_eq!(done.stdout, "exited\n", "{done}");
+        assert_eq!(done.stderr.lines().count(), 1, "{done}");
+        assert!(done.stderr.contains("No space left on device"), "{done}");
+        assert_eq!(again(&bryo, "echo here"), "here\n");
+        fs::remove_file(filler).unwrap();
+        assert_eq!(bryo.ok(["inspect", "-f", "{{.State.Status}}", "one"]), "exited\n");
+        bryo.ok(["rm", "one"]);
+    });
+}
+
 /// Not even the record can be written: one line that says so, and nothing of the container stays.
 #[test]
 fn a_disk_that_is_full_before_the_start_is_said() {

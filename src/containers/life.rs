@@ -11,7 +11,8 @@ use oci_spec::runtime::{LinuxSeccomp, Spec};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::files::{self, HostNames};
-use super::record::{self, Afterwards, Held, Life, Process, Record, Settings};
+use super::process::{self, Process};
+use super::record::{self, Afterwards, Held, Life, Record, Settings};
 use super::runtime::{self, RootSource};
 use super::spec::mounts::{Asked, Missing};
 use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
@@ -415,7 +416,7 @@ pub fn wait(record: &Record, limit: Option<Duration>) -> Result<bool, Error> {
         source,
     };
     match supervisor.open().map_err(io)? {
-        Some(pidfd) => record::ends(&pidfd, limit).map_err(io),
+        Some(pidfd) => process::ends(&pidfd, limit).map_err(io),
         None => Ok(true),
     }
 }

@@ -8,6 +8,8 @@ pub mod files;
 mod image_file;
 pub mod life;
 mod names;
+pub mod orphans;
+pub mod process;
 pub mod record;
 pub mod runtime;
 pub mod spec;

@@ -6,17 +6,14 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::Spec;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
+use super::process::Process;
 use super::{Error, names};
 use crate::line::chain;
 use crate::store::lock::{Attempt, Lock, Mode};
@@ -29,81 +26,6 @@ const VERSION: u32 = 1;
 
 /// Exit code of a container whose supervisor was killed: as if it had got SIGKILL.
 const KILLED: i32 = 137;
-
-/// A process, told from a later one of the same number by its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    /// Its number.
-    pub pid: i32,
-    /// When it started, in clock ticks since boot (proc_pid_stat(5), field 22).
-    pub start: u64,
-}
-
-impl Process {
-    /// The living process of this number.
-    pub fn of(pid: i32) -> Option<Process> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field, the program's name, may hold blanks and parentheses.
-        let start = stat
-            .rsplit_once(')')?
-            .1
-            .split_whitespace()
-            .nth(19)?
-            .parse()
-            .ok()?;
-        Some(Process { pid, start })
-    }
-
-    /// Returns when it has ended: by itself within `patience`, else killed.
-    fn end(&self, patience: Duration) {
-        let Ok(Some(pidfd)) = self.open() else { return };
-        // One that cannot be waited for is as one that does not end.
-        if !ends(&pidfd, Some(patience)).unwrap_or(false) {
-            // It may have ended in between. One that no signal ends waits in the kernel, and so would we: bounded.
-            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-            let _ = ends(&pidfd, Some(SERVER_PATIENCE));
-        }
-    }
-
-    /// A descriptor of it; `None` if it has ended.
-    ///
-    /// # Errors
-    /// The kernel gives none.
-    pub fn open(&self) -> std::io::Result<Option<OwnedFd>> {
-        let Some(pid) = Pid::from_raw(self.pid) else {
-            return Ok(None);
-        };
-        match pidfd_open(pid, PidfdFlags::empty()) {
-            // The descriptor holds one process; only now is it sure to be the one meant.
-            Ok(pidfd) => Ok(self.lives().then_some(pidfd)),
-            Err(rustix::io::Errno::SRCH) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Does it still run?
-    pub fn lives(&self) -> bool {
-        Process::of(self.pid) == Some(*self)
-    }
-}
-
-/// Waits for the end of a process: `false` if it has not come within `limit` (`None` waits for ever).
-///
-/// # Errors
-/// The kernel refuses to wait.
-pub fn ends(pidfd: &OwnedFd, limit: Option<Duration>) -> std::io::Result<bool> {
-    let timeout = match limit {
-        None => PollTimeout::NONE,
-        Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
-    };
-    loop {
-        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
-            Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-            Ok(ready) => return Ok(ready > 0),
-        }
-    }
-}
 
 /// Where a container is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -343,7 +265,7 @@ impl Held {
     /// Records a move.
     ///
     /// # Errors
-    /// The record cannot be written; the old one stands.
+    /// The record cannot be written; on the disk the old one stands.
     pub fn set_life(&mut self, life: Life) -> Result<(), Error> {
         self.record.life = life;
         self.write()
@@ -425,7 +347,7 @@ fn make_directory(directory: &Path) -> Result<Lock, Error> {
 }
 
 /// Removes a container's directory, the large files first: killed half-way, what is left is small, and the next sweep's.
-fn remove_directory(directory: &Path, lock: Lock) -> std::io::Result<()> {
+pub(super) fn remove_directory(directory: &Path, lock: Lock) -> std::io::Result<()> {
     for file in ["upper/data", "upper/journal", "upper"] {
         failpoint::step();
         let path = directory.join(file);
@@ -439,49 +361,6 @@ fn remove_directory(directory: &Path, lock: Lock) -> std::io::Result<()> {
     fs::remove_dir_all(directory)?;
     drop(lock);
     Ok(())
-}
-
-/// Removes what killed `create` and `rm` left: directories without a record that nobody holds. Gives the bytes of disk
-/// that this frees.
-///
-/// # Errors
-/// Something cannot be looked at or removed.
-pub fn remove_orphans(store: &Store) -> Result<u64, Error> {
-    let mut freed = 0;
-    for id in ids(store)? {
-        let directory = store.container(&id);
-        if has_record(&directory) {
-            continue;
-        }
-        let lock = match Lock::try_acquire(&directory.join("lock"), Mode::Exclusive) {
-            Ok(Some(lock)) => lock,
-            Ok(None) => continue,
-            // Its owner was faster.
-            Err(store::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => continue,
-            Err(error) => return Err(error.into()),
-        };
-        // Under the lock once more: it may have been made meanwhile.
-        if has_record(&directory) {
-            continue;
-        }
-        let io = |source| Error::Io {
-            action: "remove",
-            path: directory.clone(),
-            source,
-        };
-        freed += ["upper/data", "upper/journal"]
-            .iter()
-            .filter_map(|file| fs::metadata(directory.join(file)).ok())
-            .map(|found| found.blocks() * 512)
-            .sum::<u64>();
-        remove_directory(&directory, lock).map_err(io)?;
-    }
-    Ok(freed)
-}
-
-/// An empty one is none: so a loss of power leaves that of a container of `--rm`, which is not flushed.
-fn has_record(directory: &Path) -> bool {
-    fs::metadata(directory.join("record.json")).is_ok_and(|found| found.len() > 0)
 }
 
 fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
@@ -598,7 +477,8 @@ pub fn find(store: &Store, text: &str) -> Result<String, Error> {
     }
 }
 
-fn ids(store: &Store) -> Result<Vec<String>, Error> {
+/// The ids of all directories of containers.
+pub(super) fn ids(store: &Store) -> Result<Vec<String>, Error> {
     let directory = store.state().join("containers");
     let io = |source| Error::Io {
         action: "list",
@@ -640,7 +520,7 @@ pub fn read(store: &Store, id: &str) -> Result<Option<Record>, Error> {
 }
 
 /// How long a server may take to sync when its supervisor was killed. Killed then, it loses nothing but that sync.
-const SERVER_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const SERVER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The record under the lock: nobody is beside the container, so it does not run.
 fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> {
@@ -669,12 +549,16 @@ fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> 
         server.end(SERVER_PATIENCE);
         init.end(Duration::ZERO);
         let (started, error) = (started.clone(), "the supervisor was killed".into());
-        held.set_life(Life::Exited {
+        let exited = Life::Exited {
             code: KILLED,
             error,
             started,
             finished: now(),
-        })?;
+        };
+        // Nobody is kept from seeing it, or the other containers, by a full disk; the next command tries again.
+        if let Err(error) = held.set_life(exited) {
+            tracing::warn!("the end of container {id} cannot be recorded: {}", chain(&error));
+        }
     }
     Ok(Some(held.record))
 }

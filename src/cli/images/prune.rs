@@ -6,7 +6,7 @@ use super::remove::familiar;
 use super::{now, uses};
 use crate::cli::output::{human_size, put};
 use crate::cli::report::Failure;
-use crate::containers::record;
+use crate::containers::orphans;
 use crate::images::list::Filters;
 use crate::images::names::References;
 use crate::images::prune::{Which, prune};
@@ -45,7 +45,7 @@ impl Prune {
         }
         let filters = Filters::parse(&self.filter, &References::load(store)?, now())?;
         let mut pruned = prune(store, which, &filters, &|| uses(store))?;
-        pruned.bytes += record::remove_orphans(store)?;
+        pruned.bytes += orphans::remove(store)?;
         let mut text = String::new();
         if !pruned.removed.is_empty() {
             text.push_str("Deleted Images:\n");

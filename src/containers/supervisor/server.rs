@@ -23,7 +23,8 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::protocol::{Answer, Task};
 use super::serving::{self, NAME, UNSYNCED};
 use super::stdio;
-use crate::containers::record::{Process, Takeovers};
+use crate::containers::process::Process;
+use crate::containers::record::Takeovers;
 use crate::containers::runtime::channel::{Channel, MOST_DESCRIPTORS};
 use crate::containers::upgrade;
 use crate::host::IdMaps;
@@ -145,7 +146,9 @@ impl Server {
         let sent = shared.current.channel.send(&task, &devices);
         shared.estate.devices = devices;
         shared.estate.serve = Some(task);
-        sent.map_err(failed)
+        drop(shared);
+        // One that is gone has said why.
+        sent.or_else(|error| self.opened().and(Err(failed(error))))
     }
 
     /// Waits until it has opened image and writable layer.

@@ -4,16 +4,18 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use fuse_overlay::fuse::{IdMap, serve};
 use fuse_overlay::index::view::Access;
 use fuse_overlay::ledger::Ledger;
-use fuse_overlay::union::{Limits, Lower, Tree};
+use fuse_overlay::union::{Limits, Lower, OpenError, Tree};
 use fuse_overlay::upper::Storage;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::protocol::{Answer, Task};
 use super::stdio;
+use crate::containers::record::SERVER_PATIENCE;
 use crate::containers::runtime::channel::Channel;
 
 /// The server's whole life once it has its image.
@@ -52,9 +54,23 @@ pub(super) fn run(lower: Lower, upper: &Path, ledger: &OwnedFd, channel: Channel
 
 fn open(lower: Lower, upper: &Path, ledger: &OwnedFd) -> Result<(Tree, Ledger), String> {
     let ledger = Ledger::open(ledger).map_err(|error| format!("the server's ledger: {error}"))?;
-    let storage = Storage::open(upper).map_err(|error| error.to_string())?;
+    let storage = storage(upper).map_err(|error| error.to_string())?;
     let tree = Tree::open_under(lower, storage, Limits::default(), &ledger);
     Ok((tree.map_err(|error| error.to_string())?, ledger))
+}
+
+/// Opens the writable layer. The container is our supervisor's, so who still has the layer in use is a server whose
+/// supervisor was killed before it could record it: that one ends as soon as it has synced.
+fn storage(upper: &Path) -> Result<Storage, OpenError> {
+    let end = Instant::now() + SERVER_PATIENCE;
+    loop {
+        match Storage::open(upper) {
+            Err(OpenError::InUse { .. }) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// What this process was started for, if it was started to follow a dead server: its whole life, and its exit code.

@@ -1,0 +1,89 @@
+//! Does a process still run, and how does one wait for its end? Pids are used again, so a process is its pid and its start,
+//! and is held by a descriptor.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+/// How long a killed process may take to die.
+const DYING: Duration = Duration::from_secs(10);
+
+/// A process, told from a later one of the same number by its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot (proc_pid_stat(5), field 22).
+    pub start: u64,
+}
+
+impl Process {
+    /// The living process of this number.
+    pub fn of(pid: i32) -> Option<Process> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field, the program's name, may hold blanks and parentheses.
+        let start = stat
+            .rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .nth(19)?
+            .parse()
+            .ok()?;
+        Some(Process { pid, start })
+    }
+
+    /// Returns when it has ended: by itself within `patience`, else killed.
+    pub(super) fn end(&self, patience: Duration) {
+        let Ok(Some(pidfd)) = self.open() else { return };
+        // One that cannot be waited for is as one that does not end.
+        if !ends(&pidfd, Some(patience)).unwrap_or(false) {
+            // It may have ended in between. One that no signal ends waits in the kernel, and so would we: bounded.
+            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            let _ = ends(&pidfd, Some(DYING));
+        }
+    }
+
+    /// A descriptor of it; `None` if it has ended.
+    ///
+    /// # Errors
+    /// The kernel gives none.
+    pub fn open(&self) -> std::io::Result<Option<OwnedFd>> {
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return Ok(None);
+        };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            // The descriptor holds one process; only now is it sure to be the one meant.
+            Ok(pidfd) => Ok(self.lives().then_some(pidfd)),
+            Err(rustix::io::Errno::SRCH) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Does it still run?
+    pub fn lives(&self) -> bool {
+        Process::of(self.pid) == Some(*self)
+    }
+}
+
+/// Waits for the end of a process: `false` if it has not come within `limit` (`None` waits for ever).
+///
+/// # Errors
+/// The kernel refuses to wait.
+pub fn ends(pidfd: &OwnedFd, limit: Option<Duration>) -> std::io::Result<bool> {
+    let timeout = match limit {
+        None => PollTimeout::NONE,
+        Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
+    };
+    loop {
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(ready) => return Ok(ready > 0),
+        }
+    }
+}
