@@ -7,11 +7,11 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use common::hostile::{Blobs, Hostile};
 use common::sandbox::{filtered, within};
-use common::{Bryo, Done, Registry};
+use common::{Bryo, Done, Registry, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -60,12 +60,10 @@ fn busybox() -> (Bryo, String) {
     (bryo, image)
 }
 
-fn until(what: &str, mut happened: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !happened() {
-        assert!(Instant::now() < end, "{what} does not happen");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+/// Makes the container `one`, whose command is this script.
+#[track_caller]
+fn create_one(bryo: &Bryo, image: &str, script: &str) {
+    ok(bryo, ["create", "--name", "one", image, "sh", "-c", script]);
 }
 
 #[test]
@@ -73,18 +71,7 @@ fn containers_come_and_go() {
     let (bryo, image) = busybox();
     assert_eq!(ok(&bryo, ["run", "--rm", &image, "echo", "hi"]), "hi\n");
     nothing_is_left(&bryo);
-    ok(
-        &bryo,
-        [
-            "create",
-            "--name",
-            "one",
-            &image,
-            "sh",
-            "-c",
-            "echo x >> /kept; wc -l < /kept",
-        ],
-    );
+    create_one(&bryo, &image, "echo x >> /kept; wc -l < /kept");
     for round in ["1\n", "2\n"] {
         assert_eq!(ok(&bryo, ["start", "-a", "one"]), round);
     }
@@ -202,18 +189,7 @@ fn no_change_of_the_list_is_lost() {
 #[test]
 fn a_container_is_started_once() {
     let (bryo, image) = busybox();
-    ok(
-        &bryo,
-        [
-            "create",
-            "--name",
-            "one",
-            &image,
-            "sh",
-            "-c",
-            "echo x >> /starts; sleep 1; wc -l < /starts",
-        ],
-    );
+    create_one(&bryo, &image, "echo x >> /starts; sleep 1; wc -l < /starts");
     let starts: Vec<_> = (0..4)
         .map(|_| {
             let mut start = leased(&bryo, ["start", "one"]);

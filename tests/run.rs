@@ -7,25 +7,15 @@ mod common;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
 use common::hostile::{Blobs, Hostile, digest, gzip};
-use common::{Bryo, Done, has_id_range};
+use common::{Bryo, Done, has_id_range, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
 fn busybox() -> (Bryo, String) {
     Bryo::with_image("busybox")
-}
-
-/// Waits for what is about to happen; fails after half a minute.
-fn until(what: &str, mut happened: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !happened() {
-        assert!(Instant::now() < end, "{what} does not happen");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 fn pid_of(child: &Child) -> Pid {

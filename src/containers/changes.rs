@@ -8,9 +8,8 @@ use std::time::Duration;
 use fuse_overlay::union::{Difference, Limits, OpenError, Tree};
 use fuse_overlay::upper::Storage;
 
-use super::Error;
 use super::record::Record;
-use crate::images;
+use super::{Error, life};
 use crate::store::Store;
 
 /// Looks at a journal that is being written, when its end does not make sense.
@@ -42,10 +41,7 @@ pub fn changes(store: &Store, record: &Record) -> Result<Vec<(Difference, PathBu
 /// The container's tree as it is now.
 fn open(store: &Store, record: &Record) -> Result<Tree, Error> {
     let upper = store.container(&record.id).join("upper");
-    let image = images::find(store, &record.image.to_string())?.ok_or_else(|| Error::NoImage {
-        name: record.name.clone(),
-        image: record.image.to_string(),
-    })?;
+    let image = life::image_of(store, record)?;
     let mut looks = 1..;
     loop {
         let tree = Storage::snapshot(&upper).and_then(|storage| {

@@ -296,6 +296,17 @@ fn host_name() -> String {
         .unwrap_or_else(|_| "localhost".into())
 }
 
+/// The image of a container.
+///
+/// # Errors
+/// [`Error::NoImage`].
+pub(super) fn image_of(store: &Store, record: &Record) -> Result<Image, Error> {
+    images::find(store, &record.image.to_string())?.ok_or_else(|| Error::NoImage {
+        name: record.name.clone(),
+        image: record.image.to_string(),
+    })
+}
+
 /// Takes a container that does not run, to start it again. `None`: it runs already.
 ///
 /// # Errors
@@ -309,10 +320,7 @@ pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
     let Some(held) = record::hold(store, id)? else {
         return Ok(None);
     };
-    let image = images::find(store, &held.record.image.to_string())?.ok_or_else(|| Error::NoImage {
-        name: held.record.name.clone(),
-        image: held.record.image.to_string(),
-    })?;
+    let image = image_of(store, &held.record)?;
     Ok(Some(Made {
         spec: held.spec()?,
         held,

@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 
 use super::Bryo;
 
-/// Waits for something that must happen soon.
+/// Waits for what is about to happen; fails after half a minute.
 pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(30);
     while !happened() {

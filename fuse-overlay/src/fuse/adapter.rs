@@ -115,14 +115,7 @@ impl Adapter {
             Operation::SetXattr { .. } | Operation::RemoveXattr { .. } => None,
             _ => return self.answer(request, reply),
         };
-        for dir in request
-            .operation
-            .changed_directories(request.ino())
-            .into_iter()
-            .flatten()
-        {
-            reply.outdates(dir);
-        }
+        outdate_directories(request, reply);
         match ino {
             Some(ino) => {
                 self.tree.looked_up(ino);
@@ -135,9 +128,7 @@ impl Adapter {
 
     fn answer(&self, request: &Request<'_>, reply: &mut Reply) -> Ended {
         let (tree, ino, caller) = (&self.tree, request.ino(), &request.caller());
-        for dir in request.operation.changed_directories(ino).into_iter().flatten() {
-            reply.outdates(dir);
-        }
+        outdate_directories(request, reply);
         let made = match &request.operation {
             Operation::Lookup { name } => return self.lookup(ino, name, reply),
             Operation::Symlink { name, target } => tree.symlink(caller, ino, name, target),
@@ -380,6 +371,12 @@ impl Adapter {
             ..Default::default()
         })?)
     }
+}
+
+/// The kernel forgets the attributes of directories in which names come or go.
+fn outdate_directories(request: &Request<'_>, reply: &mut Reply) {
+    let changed = request.operation.changed_directories(request.ino());
+    changed.into_iter().flatten().for_each(|dir| reply.outdates(dir));
 }
 
 /// Answers GETXATTR and LISTXATTR: the size alone to whoever asks with none, ERANGE if `size` is too small.

@@ -38,10 +38,7 @@ pub fn in_mortal_mount<F: Fn(&Inside, &dyn Fn() -> [u32; 3])>(
         Some(("keeper", _)) => keep(),
         Some(("mortal", _)) => run_mortal(),
         _ => {
-            let dir = tempfile::tempdir().unwrap();
-            fs::create_dir(dir.path().join("mnt")).unwrap();
-            fs::create_dir(dir.path().join("upper")).unwrap();
-            image::store(layers, dir.path());
+            let dir = prepared(layers);
             let mut keeper = myself("keeper 0", dir.path(), &[]);
             keeper.env(
                 DEATH,

@@ -109,15 +109,21 @@ pub fn in_mounts<'a>(ids: Ids, layers: &[Layer], bodies: &[&'a (dyn Fn(&Inside) 
         Some(("inside", number)) => run_inside(bodies[number.parse::<usize>().unwrap()]),
         Some(("server", _)) => run_server(),
         _ => {
-            let dir = tempfile::tempdir().unwrap();
-            fs::create_dir(dir.path().join("mnt")).unwrap();
-            fs::create_dir(dir.path().join("upper")).unwrap();
-            image::store(layers, dir.path());
+            let dir = prepared(layers);
             for number in 0..bodies.len() {
                 direct(ids, number, dir.path());
             }
         }
     }
+}
+
+/// A directory with the image's layers, an empty writable layer and a mount point.
+fn prepared(layers: &[Layer]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("mnt")).unwrap();
+    fs::create_dir(dir.path().join("upper")).unwrap();
+    image::store(layers, dir.path());
+    dir
 }
 
 fn direct(ids: Ids, number: usize, dir: &Path) {

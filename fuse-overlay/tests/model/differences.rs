@@ -7,6 +7,7 @@ use fuse_overlay::name::Name;
 use fuse_overlay::union::{Difference, Limits, Tree};
 
 use super::disk::MemoryDisk;
+use super::dump::content;
 use super::harness::{Image, list};
 
 /// All that a layer could tell of a file, and its number.
@@ -36,15 +37,6 @@ fn look(tree: &Tree, ino: Ino, path: Vec<String>, all: &mut All) {
         let value = tree.getxattr(ino, &name).unwrap();
         (name, value)
     });
-    let content = match attr.kind {
-        Kind::Regular => {
-            let mut content = vec![0; attr.size as usize];
-            assert_eq!(tree.read(ino, 0, &mut content).unwrap(), content.len());
-            content
-        }
-        Kind::Symlink => tree.readlink(ino).unwrap(),
-        _ => Vec::new(),
-    };
     // What no layer tells.
     let plain = Attr {
         blocks: 0,
@@ -60,7 +52,7 @@ fn look(tree: &Tree, ino: Ino, path: Vec<String>, all: &mut All) {
     let seen = Seen {
         attr: plain,
         xattrs: xattrs.collect(),
-        content,
+        content: content(tree, &attr),
     };
     all.insert(path.clone(), seen);
     if attr.kind == Kind::Directory {
@@ -115,8 +107,7 @@ fn expected(before: &All, after: &All) -> BTreeMap<Vec<String>, Difference> {
 
 /// Compares the two.
 pub fn check(image: &Image, tree: &Tree) {
-    let untouched = Tree::open_on(image.lower(), MemoryDisk::new().storage(), Limits::default()).unwrap();
-    let (before, after) = (all(&untouched), all(tree));
+    let (before, after) = (all(&untouched(image)), all(tree));
     let mut told = Vec::new();
     let mut each = |differing: fuse_overlay::union::Differing<'_>| {
         let path = String::from_utf8_lossy(differing.path).into_owned();
@@ -156,8 +147,7 @@ pub fn check_layer(image: &Image, tree: &Tree) {
         tree.write_layer(Vec::new()).unwrap(),
         "the same bytes each time"
     );
-    let again = image.with_layer(layer).unwrap();
-    let again = Tree::open_on(again.lower(), MemoryDisk::new().storage(), Limits::default()).unwrap();
+    let again = untouched(&image.with_layer(layer).unwrap());
     let (again, wanted) = (by_first_path(all(&again)), by_first_path(all(tree)));
     for (again, wanted) in again.iter().zip(&wanted) {
         assert_eq!(again, wanted);
@@ -165,9 +155,8 @@ pub fn check_layer(image: &Image, tree: &Tree) {
     assert_eq!(again.len(), wanted.len());
 }
 
-/// A change of an image's file shows at all its names, of which the index knows only the first by the file.
-#[test]
-fn all_names_of_a_changed_file_differ() {
+/// An image of one file with two names in two directories.
+fn two_names() -> Image {
     use super::ops::LayerEntry::{Dir, File, HardLink};
     let layer = vec![
         Dir(vec!["far"]),
@@ -175,8 +164,19 @@ fn all_names_of_a_changed_file_differ() {
         File(vec!["here", "a"], 100),
         HardLink(vec!["far", "b"], vec!["here", "a"]),
     ];
-    let image = Image::new(&[layer]).unwrap();
-    let tree = Tree::open_on(image.lower(), MemoryDisk::new().storage(), Limits::default()).unwrap();
+    Image::new(&[layer]).unwrap()
+}
+
+/// The image under an empty writable layer.
+fn untouched(image: &Image) -> Tree {
+    Tree::open_on(image.lower(), MemoryDisk::new().storage(), Limits::default()).unwrap()
+}
+
+/// A change of an image's file shows at all its names, of which the index knows only the first by the file.
+#[test]
+fn all_names_of_a_changed_file_differ() {
+    let image = two_names();
+    let tree = untouched(&image);
     check(&image, &tree);
     let here = tree.lookup(Ino::ROOT, Name::new(b"here").unwrap()).unwrap();
     let file = tree.lookup(here.ino, Name::new(b"a").unwrap()).unwrap();
@@ -196,15 +196,8 @@ fn all_names_of_a_changed_file_differ() {
 /// A file of several names, of which the image's first has moved away: the layer links the new name to the one that stayed.
 #[test]
 fn a_moved_name_stays_a_link_to_the_one_that_stayed() {
-    use super::ops::LayerEntry::{Dir, File, HardLink};
-    let layer = vec![
-        Dir(vec!["far"]),
-        Dir(vec!["here"]),
-        File(vec!["here", "a"], 100),
-        HardLink(vec!["far", "b"], vec!["here", "a"]),
-    ];
-    let image = Image::new(&[layer]).unwrap();
-    let tree = Tree::open_on(image.lower(), MemoryDisk::new().storage(), Limits::default()).unwrap();
+    let image = two_names();
+    let tree = untouched(&image);
     let name = |text: &'static str| Name::new(text.as_bytes()).unwrap();
     let how = fuse_overlay::union::Rename::Replace;
     let (from, to) = ((Ino::ROOT, name("here")), (Ino::ROOT, name("there")));

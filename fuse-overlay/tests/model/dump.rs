@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fuse_overlay::attr::{Ino, Kind};
+use fuse_overlay::attr::{Attr, Ino, Kind};
 use fuse_overlay::name::Name;
 use fuse_overlay::union::Tree;
 
@@ -24,6 +24,19 @@ pub fn dump(tree: &Tree) -> Dump {
     seen
 }
 
+/// A file's bytes, a symlink's target, nothing of all else.
+pub fn content(tree: &Tree, attr: &Attr) -> Vec<u8> {
+    match attr.kind {
+        Kind::Regular => {
+            let mut content = vec![0; attr.size as usize];
+            assert_eq!(tree.read(attr.ino, 0, &mut content).unwrap(), content.len());
+            content
+        }
+        Kind::Symlink => tree.readlink(attr.ino).unwrap(),
+        _ => Vec::new(),
+    }
+}
+
 fn visit(tree: &Tree, ino: Ino, path: String, seen: &mut Dump) {
     let attr = tree.getattr(ino).unwrap();
     let xattrs: Vec<_> = tree
@@ -32,22 +45,13 @@ fn visit(tree: &Tree, ino: Ino, path: String, seen: &mut Dump) {
         .into_iter()
         .map(|name| tree.getxattr(ino, &name).unwrap())
         .collect();
-    let content = match attr.kind {
-        Kind::Regular => {
-            let mut content = vec![0; attr.size as usize];
-            assert_eq!(tree.read(ino, 0, &mut content).unwrap(), content.len());
-            content
-        }
-        Kind::Symlink => tree.readlink(ino).unwrap(),
-        _ => Vec::new(),
-    };
     // Blocks tell where bytes lie, which may differ.
-    let attr_without_blocks = fuse_overlay::attr::Attr { blocks: 0, ..attr };
+    let attr_without_blocks = Attr { blocks: 0, ..attr };
     seen.insert(
         path.clone(),
         Seen {
             meta: format!("{attr_without_blocks:?} {xattrs:?}"),
-            content,
+            content: content(tree, &attr),
         },
     );
     if attr.kind == Kind::Directory {

@@ -66,6 +66,8 @@ struct Shared {
     lost: Option<String>,
     /// When servers died by themselves, lately.
     crashes: Vec<Instant>,
+    /// Has another taken over from the first?
+    followed: bool,
 }
 
 /// How a server's life ended that was not ended from outside.
@@ -124,6 +126,7 @@ impl Server {
             unwanted: false,
             lost: None,
             crashes: Vec::new(),
+            followed: false,
         };
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         Ok(Server {
@@ -153,11 +156,9 @@ impl Server {
 
     /// Waits until it has opened image and writable layer.
     pub(super) fn opened(&self) -> Result<(), Failure> {
-        match self.shared.lock().current.channel.receive() {
-            Ok(Some((Answer::Open, _))) => Ok(()),
-            Ok(Some((Answer::Failed(why), _))) => Err(why),
-            Ok(None) => Err("the filesystem server died before it had opened the image".into()),
-            Err(error) => Err(failed(error)),
+        match self.shared.lock().current.opened()? {
+            true => Ok(()),
+            false => Err("the filesystem server died before it had opened the image".into()),
         }
     }
 
@@ -192,7 +193,12 @@ impl Server {
 
     /// What its successors found.
     pub(super) fn takeovers(&self) -> Takeovers {
-        let counted = Ledger::open(&self.shared.lock().estate.ledger).map(|ledger| ledger.takeovers());
+        let shared = self.shared.lock();
+        if !shared.followed {
+            // Nothing to read, which spares a start the mapping.
+            return Takeovers::default();
+        }
+        let counted = Ledger::open(&shared.estate.ledger).map(|ledger| ledger.takeovers());
         counted.map_or(Takeovers::default(), |counted| Takeovers {
             servers: counted.successors,
             in_hand: counted.found,
@@ -244,6 +250,16 @@ impl Current {
             pidfd: Arc::new(pidfd.map_err(failed)?),
             channel,
         })
+    }
+
+    /// Waits until it has opened image and writable layer; says false if it died before.
+    fn opened(&self) -> Result<bool, Failure> {
+        match self.channel.receive() {
+            Ok(Some((Answer::Open, _))) => Ok(true),
+            Ok(Some((Answer::Failed(why), _))) => Err(why),
+            Ok(None) => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
     }
 }
 
@@ -350,6 +366,7 @@ impl Shared {
                 self.install(patience)
             });
             if installed == Ok(true) {
+                self.followed = true;
                 return Ok(());
             }
             let mut end = None;
@@ -387,11 +404,8 @@ impl Shared {
         if !stdio::becomes_readable(channel.as_fd(), patience) {
             return Err("it does not answer".into());
         }
-        match channel.receive() {
-            Ok(Some((Answer::Open, _))) => {}
-            Ok(Some((Answer::Failed(why), _))) => return Err(why),
-            Ok(None) => return Ok(false),
-            Err(error) => return Err(failed(error)),
+        if !self.current.opened()? {
+            return Ok(false);
         }
         let serve = self.estate.serve.as_ref().ok_or("it never had a connection")?;
         // One that is killed from here on is the keeper's to see.
