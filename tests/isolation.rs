@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Bryo, Done};
+use common::{Bryo, Done, copy_program};
 
 fn sha256(path: &Path) -> String {
     let done = Done::of(Command::new("sha256sum").arg("--").arg(path));
@@ -47,7 +47,7 @@ fn the_image_stays_as_it_was() {
 fn a_container_cannot_overwrite_the_binary() {
     let (bryo, image) = Bryo::with_image("busybox");
     let own = bryo.scratch("bryo-of-the-user");
-    std::fs::copy(bryo.command([""]).get_program(), &own).unwrap();
+    assert!(copy_program(bryo.command([""]).get_program(), &own));
     std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o755)).unwrap();
     let before = sha256(&own);
     let attack = "for exe in /proc/[0-9]*/exe /proc/self/exe; do

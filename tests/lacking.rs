@@ -6,7 +6,7 @@
 mod common;
 
 use common::sandbox::{filtered, sandbox, within};
-use common::{Bryo, Done, has_id_range, on_terminal};
+use common::{Bryo, Done, copy_program, has_id_range, on_terminal};
 
 fn busybox() -> (Bryo, String) {
     Bryo::with_image("busybox")
@@ -155,10 +155,11 @@ fn id_tools_that_fail_leave_one_id_and_a_warning() {
     let (bryo, image) = busybox();
     let tools = bryo.scratch("tools");
     std::fs::create_dir(&tools).unwrap();
+    let script = bryo.scratch("script");
+    std::fs::write(&script, "#!/bin/sh\necho not today >&2; exit 1\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     for tool in ["newuidmap", "newgidmap"] {
-        let path = tools.join(tool);
-        std::fs::write(&path, "#!/bin/sh\necho not today >&2; exit 1\n").unwrap();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        assert!(copy_program(&script, tools.join(tool)));
     }
     let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
     let command = ["run", "--rm", "--group-add", "7", &image, "id", "-u"];

@@ -2,6 +2,8 @@
 //! that holds busybox; driven through `examples/oci-run.rs`, so by the Spec alone.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test fails by panicking.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bryo::containers::runtime::seccomp::DEFAULT_CAPABILITIES;
 use bryo::host::Probe;
+use common::copy_program;
 use serde_json::{Value, json};
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -31,7 +34,10 @@ impl Bundle {
         for name in ["bin", "etc", "tmp"] {
             fs::create_dir_all(root.join(name)).unwrap();
         }
-        fs::copy(BUSYBOX, root.join("bin/busybox")).expect("busybox-static is needed");
+        assert!(
+            copy_program(BUSYBOX, root.join("bin/busybox")),
+            "busybox-static is needed"
+        );
         symlink("busybox", root.join("bin/sleep")).unwrap();
         let host = Probe::now();
         let (uids, gids) = host.id_maps().to_spec();

@@ -18,7 +18,8 @@ pub use bryo::{Bryo, Done, has_id_range, on_terminal};
 pub use registry::{Mode, Registry};
 pub use skopeo::skopeo;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// Where `scripts/images.sh` keeps what it made.
 pub fn images() -> PathBuf {
@@ -29,4 +30,14 @@ pub fn images() -> PathBuf {
         dir.display()
     );
     dir
+}
+
+/// Copies a program by another process, and says whether it could: were it written here, a child that another test
+/// forks meanwhile would hold it open for writing, and nobody could start it (ETXTBSY).
+pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) -> bool {
+    let status = Command::new("cp")
+        .args([from.as_ref(), to.as_ref()])
+        .stderr(Stdio::null())
+        .status();
+    status.expect("cp").success()
 }
