@@ -107,10 +107,7 @@ fn image(dir: &Path) -> Lower {
     merge::merge(std::slice::from_ref(&view), [7; 32], &mut merged).unwrap();
     let path = dir.join("layer.tar");
     File::create(&path).unwrap().write_all(&bytes).unwrap();
-    let layer = LowerLayer {
-        tar: File::open(&path).unwrap(),
-        index: view,
-    };
+    let layer = LowerLayer::tar(File::open(&path).unwrap(), view);
     Lower {
         view: View::from_bytes(merged).unwrap(),
         layers: vec![layer],

@@ -1,7 +1,10 @@
 //! One pass over a layer's tar stream: bytes → stored tar, index, diff id, checksums.
 
+mod directory;
 mod tree;
 mod walk;
+
+pub use self::directory::{Directory, scan};
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};

@@ -56,7 +56,7 @@ fn lower() -> Option<Lower> {
     let mut merged = Vec::new();
     merge::merge(std::slice::from_ref(&view), [7; 32], &mut merged).ok()?;
     let tar = std::fs::File::open("/dev/null").ok()?;
-    let layers = vec![fuse_overlay::union::LowerLayer { tar, index: view }];
+    let layers = vec![fuse_overlay::union::LowerLayer::tar(tar, view)];
     Some(Lower { view: View::from_bytes(merged).ok()?, layers })
 }
 

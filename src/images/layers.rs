@@ -43,7 +43,7 @@ pub fn open(store: &Store, layers: &[DiffId]) -> Result<Lower, Error> {
     let layers = tars
         .into_iter()
         .zip(indexes)
-        .map(|(tar, index)| LowerLayer { tar, index })
+        .map(|(tar, index)| LowerLayer::tar(tar, index))
         .collect();
     Ok(Lower { view, layers })
 }

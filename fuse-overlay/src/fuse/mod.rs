@@ -1,11 +1,12 @@
 //! The FUSE front: messages of the kernel to calls on [`crate::union::Tree`].
 //!
-//! [`mount()`] puts a connection in place, [`serve()`] answers it. On the way of a request: `serve` reads the bytes,
+//! [`mount()`] or [`mount_by_helper`] puts a connection in place, [`serve()`] answers it. On the way of a request: `serve` reads the bytes,
 //! `request` decodes them, `adapter` calls the tree, `reply` lays out the answer; `wire` are the protocol's structs and
 //! `negotiate` its features.
 
 mod adapter;
 mod crash;
+mod fusermount;
 mod ids;
 mod listings;
 mod mount;
@@ -18,6 +19,7 @@ mod serve;
 mod sync;
 mod wire;
 
+pub use fusermount::{mount_by_helper, unmount_by_helper};
 pub use ids::IdMap;
-pub use mount::{mount, open_devices};
+pub use mount::{Reach, mount, open_devices};
 pub use serve::serve;

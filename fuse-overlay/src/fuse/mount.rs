@@ -8,6 +8,15 @@ use std::path::Path;
 
 use nix::mount::MsFlags;
 
+/// Who may use a mount that a helper makes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// The user who mounts.
+    Owner,
+    /// All users, as permissions allow.
+    Everybody,
+}
+
 /// The FUSE device.
 const DEVICE: &str = "/dev/fuse";
 

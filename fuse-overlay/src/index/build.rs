@@ -73,6 +73,13 @@ pub enum Source<'a> {
         /// CRC32C of each 64 KiB of it.
         tar_sums: &'a [u32],
     },
+    /// One plain directory.
+    Directory {
+        /// What names it: see [`crate::layer::Directory`].
+        id: DiffId,
+        /// Bytes of all its files.
+        size: u64,
+    },
     /// A stack of layers.
     Merged {
         /// The stack's name.
@@ -265,6 +272,7 @@ impl Builder {
                 std::slice::from_ref(&diff_id.0).to_vec(),
                 tar_sums,
             ),
+            Source::Directory { id, size } => (format::KIND_DIRECTORY, id.0, size, vec![id.0], &[][..]),
             Source::Merged { chain_id, layers } => (
                 format::KIND_MERGED,
                 chain_id,

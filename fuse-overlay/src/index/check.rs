@@ -27,7 +27,10 @@ pub(super) fn header(file: &[u8]) -> Result<Header, LoadError> {
     if !rest.is_some_and(|rest| rest.iter().all(|&byte| byte == 0)) {
         return Err(damaged("bytes behind the header"));
     }
-    if !matches!(header.kind.get(), format::KIND_LAYER | format::KIND_MERGED) {
+    if !matches!(
+        header.kind.get(),
+        format::KIND_LAYER | format::KIND_MERGED | format::KIND_DIRECTORY
+    ) {
         return Err(damaged("kind"));
     }
     places(&header, file.len() as u64)?;
@@ -88,6 +91,7 @@ fn counts(header: &Header) -> Result<(), LoadError> {
     let block_sums = records(header.block_sums, size_of::<u32>())?;
     let (expected_layers, expected_tar_sums) = match header.kind.get() {
         format::KIND_LAYER => (1, header.tar_size.get().div_ceil(BLOCK)),
+        format::KIND_DIRECTORY => (1, 0),
         _ => (layers, 0),
     };
     let covered = header.block_sums.offset.get() - HEADER_SIZE;

@@ -21,6 +21,8 @@ pub const ALIGN: u64 = 64;
 pub const KIND_LAYER: u32 = 1;
 /// [`Header::kind`]: the tree of a stack, whiteouts resolved.
 pub const KIND_MERGED: u32 = 2;
+/// [`Header::kind`]: the tree of a plain directory, whiteouts kept; its extents lie in the directory's files.
+pub const KIND_DIRECTORY: u32 = 3;
 
 /// Where a section lies: offset in bytes from the file's start, and its length in bytes.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -40,11 +42,11 @@ pub struct Header {
     pub magic: [u8; 8],
     /// [`VERSION`].
     pub version: U32,
-    /// [`KIND_LAYER`] or [`KIND_MERGED`].
+    /// [`KIND_LAYER`], [`KIND_MERGED`] or [`KIND_DIRECTORY`].
     pub kind: U32,
     /// Diff id of the layer, or chain id of the stack.
     pub source: [u8; 32],
-    /// Size of the layer's tar in bytes; 0 in a merged index.
+    /// Size of the layer's tar in bytes, of a directory that of all its files; 0 in a merged index.
     pub tar_size: U64,
     /// Number of [`Node`]s.
     pub nodes: Section,

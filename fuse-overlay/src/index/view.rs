@@ -170,7 +170,7 @@ impl View {
 
     /// Is this the index of one tar, with its whiteouts?
     pub fn is_layer(&self) -> bool {
-        self.header.kind.get() == format::KIND_LAYER
+        self.header.kind.get() != format::KIND_MERGED
     }
 
     /// Size in bytes of the layer's tar; 0 for a merged index.

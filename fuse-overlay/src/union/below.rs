@@ -1,18 +1,13 @@
-//! The image below: its inodes as they are without changes, and its files' bytes, each 64 KiB of a tar checked against
-//! its CRC32C when first touched.
-
-use std::cell::RefCell;
-use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+//! The image below: its inodes as they are without changes, and its files' bytes.
 
 use nix::errno::Errno;
-use zerocopy::FromZeros;
 
-use super::{Lower, LowerLayer, OpenError};
+use super::tar::Tar;
+use super::{LayerBytes, Lower, LowerLayer, OpenError};
 use crate::attr::{Attr, Ino, Kind};
 use crate::error::{Error, Result};
-use crate::index::format::BLOCK;
 use crate::index::{NodeId, View};
+use crate::layer;
 use crate::upper::content::Content;
 use crate::upper::directory::Directory;
 use crate::upper::inode::{Body, Inode, State};
@@ -22,15 +17,31 @@ use crate::upper::journal::format::Meta;
 #[derive(Debug)]
 pub(super) struct Below {
     view: View,
-    layers: Vec<Tar>,
+    layers: Vec<Bytes>,
 }
 
-/// A layer's tar.
+/// A layer's bytes.
 #[derive(Debug)]
-struct Tar {
-    layer: LowerLayer,
-    /// A bit for each block that was found good.
-    good: Box<[AtomicU64]>,
+enum Bytes {
+    Tar(Tar),
+    Directory(layer::Directory),
+}
+
+impl Bytes {
+    fn new(layer: LowerLayer) -> std::io::Result<Bytes> {
+        Ok(match layer.bytes {
+            LayerBytes::Tar(tar) => Bytes::Tar(Tar::new(tar, layer.index)?),
+            LayerBytes::Directory(directory) => Bytes::Directory(directory),
+        })
+    }
+
+    /// Reads all of `out` from an extent, at an offset as extents have it.
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        match self {
+            Bytes::Tar(tar) => tar.read(offset, out),
+            Bytes::Directory(directory) => directory.read(offset, out),
+        }
+    }
 }
 
 impl Below {
@@ -44,7 +55,7 @@ impl Below {
                 "it names other layers than were given".to_owned(),
             ));
         }
-        let layers = layers.into_iter().map(Tar::new).collect::<std::io::Result<_>>();
+        let layers = layers.into_iter().map(Bytes::new).collect::<std::io::Result<_>>();
         let layers = layers.map_err(|error| OpenError::Lower(format!("layer: {error}")))?;
         Ok(Below { view, layers })
     }
@@ -137,9 +148,9 @@ impl Below {
             let Some(extent) = extent else { break };
             let skip = at - extent.file_offset;
             let (piece, after) = split(rest, extent.length.saturating_sub(skip));
-            let tar = self.layers.get(extent.layer as usize).ok_or(Error(Errno::EIO))?;
+            let bytes = self.layers.get(extent.layer as usize).ok_or(Error(Errno::EIO))?;
             let from = extent.tar_offset.checked_add(skip).ok_or(Error(Errno::EIO))?;
-            tar.read(from, piece)?;
+            bytes.read(from, piece)?;
             at += piece.len() as u64;
             rest = after;
             i += 1;
@@ -169,100 +180,7 @@ pub(super) fn ino(node: NodeId) -> Ino {
 }
 
 /// `bytes` cut after `length`, or after its end.
-fn split(bytes: &mut [u8], length: u64) -> (&mut [u8], &mut [u8]) {
+pub(super) fn split(bytes: &mut [u8], length: u64) -> (&mut [u8], &mut [u8]) {
     let length = usize::try_from(length).unwrap_or(usize::MAX).min(bytes.len());
     bytes.split_at_mut(length)
-}
-
-thread_local! {
-    /// Room for one block of a tar.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-impl Tar {
-    fn new(layer: LowerLayer) -> std::io::Result<Tar> {
-        let blocks = layer.tar.metadata()?.len().div_ceil(BLOCK);
-        let words = usize::try_from(blocks.div_ceil(64)).unwrap_or(0);
-        let good = <[AtomicU64]>::new_box_zeroed_with_elems(words)
-            .unwrap_or_else(|_| (0..words).map(|_| AtomicU64::new(0)).collect());
-        Ok(Tar { layer, good })
-    }
-
-    fn is_good(&self, block: u64) -> bool {
-        self.good
-            .get((block / 64) as usize)
-            .is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (block % 64)) != 0)
-    }
-
-    /// Reads all of `out`. Blocks seen before are read straight; another is read whole, and checked.
-    fn read(&self, mut offset: u64, mut out: &mut [u8]) -> Result<()> {
-        while !out.is_empty() {
-            let mut block = offset / BLOCK;
-            let end = offset + out.len() as u64;
-            if self.is_good(block) {
-                while block * BLOCK < end && self.is_good(block) {
-                    block += 1;
-                }
-                let (piece, rest) = split(out, block * BLOCK - offset);
-                self.read_exactly(offset, piece)?;
-                offset += piece.len() as u64;
-                out = rest;
-                continue;
-            }
-            let inside = offset % BLOCK;
-            let (piece, rest) = split(out, BLOCK - inside);
-            if inside == 0 && piece.len() as u64 == BLOCK {
-                let n = self.read_some(offset, piece)?;
-                self.check(block, piece.get(..n).unwrap_or_default())?;
-            } else {
-                SCRATCH.with_borrow_mut(|scratch| -> Result<()> {
-                    scratch.resize(BLOCK as usize, 0);
-                    let n = self.read_some(block * BLOCK, scratch)?;
-                    let bytes = scratch.get(..n).unwrap_or_default();
-                    self.check(block, bytes)?;
-                    let wanted = bytes.get(inside as usize..inside as usize + piece.len());
-                    piece.copy_from_slice(wanted.ok_or(Error(Errno::EIO))?);
-                    Ok(())
-                })?;
-            }
-            offset += piece.len() as u64;
-            out = rest;
-        }
-        Ok(())
-    }
-
-    /// Compares a block with its checksum.
-    fn check(&self, block: u64, bytes: &[u8]) -> Result<()> {
-        if crc32c::crc32c(bytes) != self.layer.index.tar_sum(block)? {
-            let layer = crate::index::DiffId(self.layer.index.source());
-            tracing::error!(%layer, offset = block * BLOCK, "the stored layer is damaged here: pull the image again");
-            return Err(Error(Errno::EIO));
-        }
-        if let Some(word) = self.good.get((block / 64) as usize) {
-            word.fetch_or(1 << (block % 64), Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    fn read_exactly(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        if self.read_some(offset, out)? == out.len() {
-            Ok(())
-        } else {
-            Err(Error(Errno::EIO))
-        }
-    }
-
-    /// Reads until `out` is full or the tar ends.
-    fn read_some(&self, offset: u64, out: &mut [u8]) -> Result<usize> {
-        let mut done = 0;
-        while let Some(rest) = out.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match self.layer.tar.read_at(rest, offset + done as u64) {
-                Ok(0) => break,
-                Ok(n) => done += n,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(done)
-    }
 }

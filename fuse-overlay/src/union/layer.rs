@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
+use ::tar::{Builder, EntryType, Header};
 use nix::errno::Errno;
-use tar::{Builder, EntryType, Header};
 
 use super::below::ino;
 use super::{Difference, Differing, Tree};

@@ -13,6 +13,7 @@ mod dir;
 mod layer;
 mod lookup;
 mod rename;
+mod tar;
 mod xattr;
 
 use std::fs::File;
@@ -30,6 +31,7 @@ use crate::attr::{Ino, Kind, Time};
 use crate::error::{Error, Result};
 use crate::index::View;
 use crate::index::view::{Access, LoadError};
+use crate::layer::Directory as PlainDirectory;
 use crate::ledger::Ledger;
 use crate::upper::Upper;
 use crate::upper::content::Content;
@@ -52,7 +54,7 @@ pub struct Caller {
     pub unique: u64,
 }
 
-/// The image below: its merged index, and for each of its layers, lowest first, the tar and its layer index.
+/// The image below: its merged index, and its layers, lowest first.
 #[derive(Debug)]
 pub struct Lower {
     /// The merged index.
@@ -66,7 +68,8 @@ impl Lower {
     /// indexes are held.
     ///
     /// # Errors
-    /// The system call's; EBADF if an index was not opened from a file.
+    /// The system call's; EBADF if an index was not opened from a file; EOPNOTSUPP for a directory, whose scan one process
+    /// holds.
     pub fn descriptors(&self) -> io::Result<(Vec<OwnedFd>, Access)> {
         let index = |view: &View| match view.file() {
             Some((file, access)) => Ok((file.try_clone()?.into(), access)),
@@ -75,7 +78,10 @@ impl Lower {
         let (merged, access) = index(&self.view)?;
         let mut all = vec![merged];
         for layer in &self.layers {
-            all.push(layer.tar.try_clone()?.into());
+            match &layer.bytes {
+                LayerBytes::Tar(tar) => all.push(tar.try_clone()?.into()),
+                LayerBytes::Directory(_) => return Err(Errno::EOPNOTSUPP.into()),
+            }
             all.push(index(&layer.index)?.0);
         }
         Ok((all, access))
@@ -98,19 +104,36 @@ impl Lower {
         let mut layers = Vec::new();
         while let Some(tar) = files.next() {
             let index = open(files.next())?;
-            layers.push(LowerLayer { tar, index });
+            layers.push(LowerLayer::tar(tar, index));
         }
         Ok(Lower { view, layers })
     }
 }
 
-/// A stored layer: its tar, and its own index, which holds the tar's checksums.
+/// A layer: where its bytes lie, and its own index, which holds the checksums of a tar.
 #[derive(Debug)]
 pub struct LowerLayer {
-    /// The tar, opened for reading.
-    pub tar: File,
+    /// Where its files' bytes lie.
+    pub bytes: LayerBytes,
     /// The layer's index.
     pub index: View,
+}
+
+/// Where the bytes of a layer's files lie.
+#[derive(Debug)]
+pub enum LayerBytes {
+    /// In its tar, opened for reading.
+    Tar(File),
+    /// In the files of a plain directory.
+    Directory(PlainDirectory),
+}
+
+impl LowerLayer {
+    /// A stored tar and its index.
+    pub fn tar(tar: File, index: View) -> LowerLayer {
+        let bytes = LayerBytes::Tar(tar);
+        LowerLayer { bytes, index }
+    }
 }
 
 /// A change of attributes; `None` leaves as it is.

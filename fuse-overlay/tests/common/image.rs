@@ -114,10 +114,7 @@ pub fn store(layers: &[Layer], dir: &Path) {
 pub fn load(dir: &Path) -> Lower {
     let layer = |number: usize| {
         let tar = File::open(dir.join(format!("{number}.tar"))).ok()?;
-        Some(LowerLayer {
-            tar,
-            index: view(&dir.join(format!("{number}.index"))),
-        })
+        Some(LowerLayer::tar(tar, view(&dir.join(format!("{number}.index")))))
     };
     Lower {
         view: view(&dir.join("merged.index")),

@@ -64,10 +64,7 @@ impl Image {
             let mut tar = tempfile::tempfile().unwrap();
             tar.write_all(bytes).unwrap();
             tar.rewind().unwrap();
-            LowerLayer {
-                tar,
-                index: View::from_bytes(index.clone()).unwrap(),
-            }
+            LowerLayer::tar(tar, View::from_bytes(index.clone()).unwrap())
         });
         Lower {
             view: self.view(),

@@ -1,0 +1,62 @@
+//! Is everything as it was stored? Each finding is a line; with any the exit code is 1.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use fuse_overlay::index::{DiffId, View};
+use fuse_overlay::layer;
+use fuse_overlay::stack;
+use fuse_overlay::union::LayerBytes;
+
+use super::{Options, diff};
+
+pub(super) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    let indexes = options.indexes();
+    let findings = findings(options, &indexes);
+    if options.indexes.is_none() && options.upper.is_none() {
+        // A temporary place, which nobody else knows.
+        fs::remove_dir_all(&indexes)?;
+    }
+    match findings? {
+        0 => Ok(()),
+        1 => Err("1 finding".into()),
+        found => Err(format!("{found} findings").into()),
+    }
+}
+
+fn findings(options: &Options, indexes: &Path) -> Result<usize, Box<dyn Error>> {
+    let lower = stack::open(&options.layers, indexes)?;
+    let mut found = 0;
+    let mut tell = |path: &Path, what: &dyn std::fmt::Display| {
+        println!("{}: {what}", path.display());
+        found += 1;
+    };
+    let check = |view: &View| view.check();
+    for (layer, path) in lower.layers.iter().zip(&options.layers) {
+        if let Err(error) = check(&layer.index) {
+            tell(path, &error);
+        }
+        match &layer.bytes {
+            LayerBytes::Tar(tar) => {
+                if let Err(error) = layer::verify(tar, DiffId(layer.index.source()), Some(&layer.index)) {
+                    tell(path, &error);
+                }
+            }
+            LayerBytes::Directory(directory) => {
+                for changed in directory.changed() {
+                    tell(&path.join(changed), &"it changed while it was read");
+                }
+            }
+        }
+    }
+    if let Err(error) = check(&lower.view) {
+        tell(Path::new("the layers together"), &error);
+    }
+    if let Some(upper) = options.upper.as_ref()
+        && let Err(error) = diff::open(options)
+    {
+        tell(upper, &error);
+    }
+    Ok(found)
+}
