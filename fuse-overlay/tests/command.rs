@@ -20,7 +20,9 @@ layers() {
     head -c 200000 /dev/urandom > top/large; truncate -s 1M top/holes; ln top/large top/twin
 }
 mounted() {
-    local server=$!
+    server=$!
+    # A failed script must not leave it behind: it holds our pipes.
+    trap 'kill -9 $server 2> /dev/null || true' EXIT
     until mountpoint -q mnt; do kill -0 $server; sleep 0.05; done
 }
 "#;
@@ -66,12 +68,12 @@ cmp mnt/big base/big; cmp mnt/large top/large; cmp mnt/holes top/holes
 echo more >> mnt/large; rm mnt/etc/one; mkdir mnt/new; echo n > mnt/new/n
 cmp mnt/twin mnt/large; ! cmp -s mnt/large top/large
 $fo diff --layer base.tar --layer top --upper upper
-kill -TERM %1; wait %1; ! mountpoint -q mnt
+kill -TERM $server; wait $server; ! mountpoint -q mnt
 # Again: what was written is there.
 $fo mount --layer base.tar --layer top --upper upper mnt &
 mounted
 cat mnt/new/n; tail -c 5 mnt/twin
-umount mnt; wait %2
+umount mnt; wait $server
 $fo check --layer base.tar --layer top --upper upper
 "#,
     );
@@ -93,10 +95,10 @@ mounted
 cat mnt/etc/two; echo new > mnt/old/z 2> /dev/null || true
 stat -f -c %T mnt; ls mnt/old
 if [ "$(id -u)" = 0 ]; then umount mnt; else fusermount3 -u mnt; fi
-wait %1
+wait $server
 $fo mount --layer base.tar --layer top --upper upper mnt &
 mounted
-kill -INT %2; wait %2; ! mountpoint -q mnt
+kill -INT $server; wait $server; ! mountpoint -q mnt
 "#,
     );
     assert_eq!(said, "TWO\nfuse\nz\n");
@@ -119,7 +121,7 @@ cat mnt/old/z 2>&1 || true
 mv top/large top/large.0; mkfifo top/large
 cat mnt/large 2>&1 || true
 mv top/etc aside; ln -s ../aside top/etc
-umount mnt; wait %1
+umount mnt; wait $server
 # The directory is another now, and the upper belongs to the old one.
 ! $fo mount --layer top --upper upper mnt 2>> log || exit 1
 grep -c 'cannot be read as it was scanned' log; ! grep -q secret log
@@ -141,7 +143,7 @@ setfattr -n user.kept -v 1 up/b
 $fo mount --layer low --layer up --upper upper mnt &
 mounted
 (cd mnt; find . | sort | tr '\n' ' '; getfattr --absolute-names -m - a b)
-umount mnt; wait %1
+umount mnt; wait $server
 "#,
     );
     assert_eq!(
@@ -207,7 +209,7 @@ echo more >> mnt/big; rm -r mnt/gone; rm mnt/etc/link; mkdir -p mnt/deep/er; ech
 ln mnt/etc/one mnt/etc/uno; chmod 600 mnt/etc/two; mv mnt/old mnt/moved; ln -s ../deep mnt/etc/one.link
 mkdir mnt/gone; echo again > mnt/gone/z; truncate -s 100000 mnt/deep/sparse
 tree mnt > served
-umount mnt; wait %1
+umount mnt; wait $server
 $fo diff --layer base.tar --upper upper --tar layer.tar
 umoci raw add-layer --image image:latest layer.tar
 umoci raw unpack --rootless --image image:latest unpacked
@@ -217,7 +219,7 @@ mkdir upper2
 $fo mount --layer base.tar --layer layer.tar --upper upper2 mnt &
 mounted
 diff <(tree mnt) served
-umount mnt; wait %2
+umount mnt; wait $server
 wc -l < served
 "#;
     let said = printed(INSIDE, &format!("{TREE}{script}"));
