@@ -9,7 +9,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Bryo, Done, copy_program};
+use common::{Bryo, Done, copy_program, process, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 fn sha256(path: &Path) -> String {
     let done = Done::of(Command::new("sha256sum").arg("--").arg(path));
@@ -39,6 +41,35 @@ fn the_image_stays_as_it_was() {
     );
     assert_eq!(layers(&bryo), before);
     bryo.ok(["store", "check"]);
+}
+
+/// What a fault in the filesystem server is worth to whoever finds it: every thread of it, and of the one that follows it,
+/// is under a filter and gains no privileges. (What the filter and Landlock refuse: `supervisor/confine.rs`.)
+#[test]
+fn the_filesystem_server_is_confined() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    bryo.ok(["run", "-d", "--name", "long", &image, "sleep", "1000"]);
+    let server = || process(&bryo, "long", "FilesystemPid");
+    let first = server();
+    let threads = |server: Pid| -> Vec<_> {
+        let tasks = std::fs::read_dir(format!("/proc/{server}/task")).unwrap();
+        tasks.map(|task| task.unwrap().path()).collect()
+    };
+    let confined = |server: Pid| {
+        until("its threads", || threads(server).len() > 2);
+        for thread in threads(server) {
+            let status = std::fs::read_to_string(thread.join("status")).unwrap();
+            assert!(
+                status.contains("NoNewPrivs:\t1\n") && status.contains("Seccomp:\t2\n"),
+                "{status}"
+            );
+        }
+    };
+    confined(first);
+    kill(first, Signal::SIGKILL).unwrap();
+    until("a successor", || server() != first);
+    confined(server());
+    bryo.ok(["rm", "-f", "long"]);
 }
 
 /// CVE-2019-5736: the runtime's binary, reached over /proc/…/exe, overwritten from inside. The binary belongs to the

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{Bryo, Done, copy_program, field, kills, parent, process, until};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -147,6 +148,29 @@ fn a_running_container_gets_the_server_of_another_program() {
         bryo.fails(1, ["upgrade-server", "long"]),
         "bryo: cannot upgrade the server of container long: container is not running\n"
     );
+}
+
+/// Limits how many processes its user may have for the process `of` to start another.
+fn limit_processes(of: Pid, soft: u64) {
+    let mut prlimit = std::process::Command::new("prlimit");
+    let done = Done::of(prlimit.args(["--pid", &of.to_string(), &format!("--nproc={soft}:")]));
+    assert!(done.status.success(), "{done}");
+}
+
+#[test]
+fn a_successor_that_cannot_be_started_is_tried_again() {
+    let bryo = running("long", COUNT);
+    let dead = server(&bryo, "long");
+    let supervisor = parent(dead);
+    let (usual, _) = getrlimit(Resource::RLIMIT_NPROC).unwrap();
+    limit_processes(supervisor, 1);
+    kill(dead, Signal::SIGKILL).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(server(&bryo, "long"), dead, "nobody could follow it");
+    limit_processes(supervisor, usual);
+    until("a successor", || server(&bryo, "long") != dead);
+    bryo.ok(["stop", "long"]);
+    assert_eq!(field(&bryo, "long", "{{.State.ExitCode}} {{.State.Error}}"), "0");
 }
 
 /// What compilers, databases and archives do; prints what must always be the same.

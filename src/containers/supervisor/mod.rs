@@ -2,9 +2,10 @@
 //! of the FUSE connection and of the container's streams.
 //!
 //! [`start`] is the tool's side; `beside` is the supervisor's life; `server` the supervisor's side
-//! of the filesystem server, `serving` the server's own.
+//! of the filesystem server, `serving` the server's own, `confine` what it may do.
 
 mod beside;
+mod confine;
 mod protocol;
 mod server;
 mod serving;

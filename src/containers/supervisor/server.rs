@@ -87,8 +87,10 @@ const MOST_CRASHES: usize = 30;
 const LATELY: Duration = Duration::from_secs(60);
 /// How long a server of another program may take to open image and writable layer.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Successors tried that are killed before they have opened the image.
+/// Successors tried that cannot be started, or are killed before they have opened the image.
 const TRIES: usize = 100;
+/// Between two of which the first could not be started.
+const PAUSE: Duration = Duration::from_millis(50);
 
 fn failed(error: impl std::fmt::Display) -> Failure {
     format!("filesystem server: {error}")
@@ -354,6 +356,7 @@ impl Shared {
         }
         let mut crashed = death.crashed;
         let mut program = upgrade::program(&self.estate.upper);
+        let mut why_not = String::from("its successors are killed at once");
         for _ in 0..TRIES {
             if crashed {
                 self.count_crash()?;
@@ -382,11 +385,16 @@ impl Shared {
                 (Some(program), why) => {
                     tracing::warn!(program = %program.display(), ?why, "no filesystem server of that program");
                 }
+                // A user with too many processes, or a machine without memory, may have fewer in a moment.
+                (None, Err(why)) if !started => {
+                    why_not = why;
+                    std::thread::sleep(PAUSE);
+                }
                 (None, Err(why)) => return Err(why),
                 (None, Ok(_)) => crashed = matches!(end, Some(End::Died(Death { crashed: true, .. }))),
             }
         }
-        Err("its successors are killed at once".into())
+        Err(why_not)
     }
 
     fn count_crash(&mut self) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ use fuse_overlay::upper::Storage;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::protocol::{Answer, Task};
-use super::stdio;
+use super::{confine, stdio};
 use crate::containers::record::SERVER_PATIENCE;
 use crate::containers::runtime::channel::Channel;
 
@@ -31,6 +31,10 @@ pub(super) fn run(lower: Lower, upper: &Path, ledger: &OwnedFd, channel: Channel
             return 1;
         }
     };
+    // While the supervisor makes namespaces, so that no start waits for it.
+    if let Err(why) = confine::server() {
+        tracing::warn!(%why, "the filesystem server is not confined");
+    }
     if channel.send(&Answer::Open, &NO_DESCRIPTORS).is_err() {
         return 1;
     }

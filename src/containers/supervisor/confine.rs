@@ -1,0 +1,133 @@
+//! What may a filesystem server do? Use what it has open, and start threads: all that a hostile image or container could
+//! make of a fault in it is what they hold anyway. `server.json` is the list of its system calls, in Docker's form, compiled
+//! by `build.rs`: none opens, names, makes or runs anything (but unnamed memory that is never executable); stat only of
+//! what is open (AT_EMPTY_PATH); seccomp only takes more away; the one ioctl is FUSE_DEV_IOC_CLONE, the one prctl PR_SET_NAME; clone makes threads.
+//! Landlock says again, by object, that no file is opened and no port used. What is not listed is EPERM.
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
+    RulesetError,
+};
+
+use crate::sys;
+
+/// The programs of `server.json`, oldest first.
+const FILTERS: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/server.rs"));
+
+/// Why a server is not confined.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("landlock: {0}")]
+    Landlock(#[from] RulesetError),
+    #[error("no_new_privs: {0}")]
+    Privileges(#[source] nix::errno::Errno),
+    #[error("seccomp: {0}")]
+    Seccomp(#[source] std::io::Error),
+}
+
+/// Confines the calling thread and those that it will start, for good.
+///
+/// # Errors
+/// Says what the kernel lacks. A kernel without Landlock (5.13), or with an older one, is no error.
+pub(super) fn server() -> Result<(), Error> {
+    nix::sys::prctl::set_no_new_privs().map_err(Error::Privileges)?;
+    no_files()?;
+    FILTERS
+        .iter()
+        .try_for_each(|program| sys::install_seccomp(program))
+        .map_err(Error::Seccomp)
+}
+
+/// No file is opened by name any more, and no TCP port used, as far as this kernel's Landlock goes.
+fn no_files() -> Result<(), RulesetError> {
+    let abi = ABI::V5;
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(abi))?
+        .handle_access(AccessNet::from_all(abi))?
+        .create()?
+        .restrict_self()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{ErrorKind, Read as _};
+    use std::os::unix::fs::FileExt as _;
+
+    use super::*;
+
+    /// Both belong to threads: what is tried is tried in one of its own.
+    fn confined<T: Send>(confine: fn(), trial: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                confine();
+                trial()
+            });
+            thread.join().unwrap()
+        })
+    }
+
+    fn refused<T>(result: std::io::Result<T>) -> bool {
+        matches!(result, Err(error) if error.kind() == ErrorKind::PermissionDenied)
+    }
+
+    #[test]
+    fn a_server_opens_names_and_runs_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "text").unwrap();
+        confined(
+            || server().unwrap(),
+            || {
+                let file = dir.path().join("file");
+                assert!(refused(File::open(&file)), "open");
+                assert!(refused(File::create(dir.path().join("new"))), "create");
+                assert!(refused(std::fs::metadata(&file)), "stat by name");
+                assert!(refused(std::fs::remove_file(&file)), "unlink");
+                assert!(refused(std::net::TcpListener::bind("127.0.0.1:0")), "socket");
+                assert!(refused(std::process::Command::new("/bin/true").spawn()), "exec");
+                let parent = nix::unistd::Pid::parent();
+                assert!(nix::sys::signal::kill(parent, None).is_err(), "signals");
+                assert!(nix::sys::ptrace::attach(parent).is_err(), "ptrace");
+            },
+        );
+        assert_eq!(std::fs::read_to_string(dir.path().join("file")).unwrap(), "text");
+    }
+
+    #[test]
+    fn landlock_alone_opens_nothing_either() {
+        let dir = tempfile::tempdir().unwrap();
+        confined(
+            || {
+                nix::sys::prctl::set_no_new_privs().unwrap();
+                no_files().unwrap();
+            },
+            || {
+                assert!(refused(File::open("/etc/passwd")));
+                assert!(refused(File::create(dir.path().join("new"))));
+            },
+        );
+    }
+
+    #[test]
+    fn what_is_open_is_used_and_threads_start() {
+        let mut file = tempfile::tempfile().unwrap();
+        confined(
+            || server().unwrap(),
+            move || {
+                file.write_all_at(b"some bytes", 4096).unwrap();
+                file.sync_data().unwrap();
+                assert_eq!(file.metadata().unwrap().len(), 4106);
+                file.set_len(4100).unwrap();
+                let read = std::thread::spawn(move || {
+                    let mut all = Vec::new();
+                    file.read_to_end(&mut all).map(|_| all.len())
+                });
+                assert_eq!(read.join().unwrap().unwrap(), 4100);
+                // From the kernel, large, and given back.
+                drop(vec![1_u8; 64 << 20]);
+            },
+        );
+    }
+}
