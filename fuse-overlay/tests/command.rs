@@ -80,7 +80,7 @@ $fo check --layer base.tar --layer top --upper upper
     let expected = "\
 . ./big ./etc ./etc/hard ./etc/link ./etc/one ./etc/pipe ./etc/two ./holes ./large ./old ./old/z ./twin 
 one\nTWO\ntwo\none\n2
-C /etc\nD /etc/one\nC /large\nA /new\nA /new/n\nC /twin\nn\nmore\n";
+C /\nC /etc\nD /etc/one\nC /large\nA /new\nA /new/n\nC /twin\nn\nmore\n";
     assert_eq!(said, expected);
 }
 
