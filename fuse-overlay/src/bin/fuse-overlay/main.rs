@@ -56,6 +56,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(false)
         .init();
     let (command, options) = match parse(lexopt::Parser::from_env()) {
         Ok(Some(parsed)) => parsed,
