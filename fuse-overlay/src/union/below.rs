@@ -23,14 +23,14 @@ pub(super) struct Below {
 /// A layer's bytes.
 #[derive(Debug)]
 enum Bytes {
-    Tar(Tar),
+    Tar(Box<Tar>),
     Directory(layer::Directory),
 }
 
 impl Bytes {
     fn new(layer: LowerLayer) -> std::io::Result<Bytes> {
         Ok(match layer.bytes {
-            LayerBytes::Tar(tar) => Bytes::Tar(Tar::new(tar, layer.index)?),
+            LayerBytes::Tar(tar) => Bytes::Tar(Box::new(Tar::new(tar, layer.index)?)),
             LayerBytes::Directory(directory) => Bytes::Directory(directory),
         })
     }
