@@ -195,8 +195,11 @@ fn a_flipped_bit_in_a_tar_is_eio_and_the_rest_is_readable() {
     .unwrap();
     let lower = image.lower();
     let mut byte = [0];
-    lower.layers[0].tar.read_exact_at(&mut byte, 100_000).unwrap();
-    lower.layers[0].tar.write_all_at(&[byte[0] ^ 4], 100_000).unwrap();
+    let fuse_overlay::union::LayerBytes::Tar(tar) = &lower.layers[0].bytes else {
+        panic!("the harness stores tars");
+    };
+    tar.read_exact_at(&mut byte, 100_000).unwrap();
+    tar.write_all_at(&[byte[0] ^ 4], 100_000).unwrap();
     let tree = Tree::open_on(lower, MemoryDisk::new().storage(), Limits::default()).unwrap();
     let a = tree.lookup(Ino::ROOT, name("a")).unwrap().ino;
     let mut out = [0; 4096];
