@@ -6,7 +6,7 @@ use fuse_overlay::attr::Kind;
 use fuse_overlay::error::{Error, Result};
 use fuse_overlay::index::NodeId;
 use fuse_overlay::name::Name;
-use fuse_overlay::union::Lower;
+use fuse_overlay::union::{LayerBytes, Lower};
 use nix::errno::Errno;
 
 /// Files above this are not read: passwd and group of an image are what it says, and may say anything.
@@ -99,7 +99,11 @@ fn content(lower: &Lower, node: NodeId) -> Result<Option<Vec<u8>>> {
             .ok()
             .and_then(|layer| lower.layers.get(layer))
             .ok_or_else(io)?;
-        layer.tar.read_exact_at(part, extent.tar_offset)?;
+        // An image's layers are tars.
+        let LayerBytes::Tar(tar) = &layer.bytes else {
+            return Err(io());
+        };
+        tar.read_exact_at(part, extent.tar_offset)?;
     }
     Ok(Some(bytes))
 }
