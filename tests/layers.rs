@@ -20,7 +20,9 @@ const TOOL: &[&[&str]] = &[
 
 /// The filesystem's.
 const FUSE_OVERLAY: &[&[&str]] = &[
+    &["bin"],
     &["fuse"],
+    &["stack"],
     &["union"],
     &["upper"],
     &["layer"],
