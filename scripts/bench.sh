@@ -2,13 +2,13 @@
 # Sets Bryo beside podman, crun and the kernel's overlayfs, as one ordinary user on this machine: the same work in
 # alternating turns, medians, ratios. Run as root: it installs the peers, builds, and makes images and the user.
 #
-#   scripts/bench.sh [start|pull|fs|memory|store|all]     BRYO_BENCH_ROUNDS=5 sets the number of turns
+#   scripts/bench.sh [start|pull|fs|write|cpu|memory|store|all]     BRYO_BENCH_ROUNDS=5 sets the number of turns
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/host.sh
 [ "$(id -u)" = 0 ] || { echo "run me as root: I install the peers and drop caches; the work itself is a user's" >&2; exit 1; }
 
-need_packages build-essential busybox-static buildah crun docker-registry fuse-overlayfs git mmdebstrap podman python3 skopeo \
+need_packages build-essential busybox-static buildah crun docker-registry fuse-overlayfs git mmdebstrap podman python3 python3-pip skopeo \
     uidmap util-linux
 open_devices
 make_user bryo-range range
@@ -16,6 +16,7 @@ need_cargo
 what=${1:-all}
 images=(debian software)
 case $what in start | all) images+=(few many) ;; esac
+case $what in fs | write | cpu | all) images+=(bench) ;; esac
 scripts/images.sh "${images[@]}"
 cargo build --quiet --release --bin bryo
 

@@ -110,6 +110,34 @@ make_software() {
     push software software:latest oci gzip
 }
 
+# Programs and sources that the benches write with: fio, PostgreSQL, 20 packages to install and wheels, all offline.
+make_bench() {
+    local c wheels=$work/wheels
+    rm -rf "$wheels"
+    python3 -m pip -q download --only-binary :all: --python-version 3.11 --platform manylinux2014_x86_64 \
+        --dest "$wheels" django flask requests
+    c=$(buildah from localhost/software)
+    buildah run --isolation chroot --network host "$c" -- sh -ec "
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get -q update; apt-get -qy install --no-install-recommends fio postgresql dpkg-dev
+        apt-get clean
+        apt-get -qy install --no-install-recommends --download-only $(bench_packages)
+        mkdir -p /srv/debs; mv /var/cache/apt/archives/*.deb /srv/debs
+        (cd /srv/debs; dpkg-scanpackages -m . > Packages; gzip -k Packages)
+        bench_packages='$(bench_packages)'; echo \$bench_packages > /srv/debs/names
+        rm -rf /var/lib/apt/lists/*
+        # 7,500 files, about 150 MB, to unpack
+        (find /usr/include /usr/lib/gcc /usr/lib/python3 /usr/lib/python3.11 -type f -size -300k | sort | head -7500) |
+            tar -C / -cf /srv/files.tar --verbatim-files-from -T - 2> /dev/null
+    " > "$work/bench.log" 2>&1 || { tail -20 "$work/bench.log" >&2; exit 1; }
+    buildah copy -q "$c" "$wheels" /srv/wheels > /dev/null
+    buildah commit --quiet --rm "$c" localhost/bench > /dev/null
+    push bench bench:latest oci gzip
+}
+bench_packages() {
+    echo jq tree less rsync file vim-tiny nano bc zip unzip xz-utils bzip2 patch strace lsof socat netcat-openbsd wget screen tmux
+}
+
 # Everything a layer can hold, in five layers; see odd_layer_1 and on.
 make_odd() {
     local c m n
@@ -200,7 +228,7 @@ make_files() { # NAME THOUSANDS
 }
 
 needs() { # what an image is made from
-    case $1 in odd | configured | many | few) echo busybox ;; software) echo debian ;; esac
+    case $1 in odd | configured | many | few) echo busybox ;; software) echo debian ;; bench) echo software ;; esac
 }
 
 # Makes one image unless it was made by these very lines, over the same base.
@@ -211,6 +239,7 @@ make() {
     stamp=$( {
         declare -f "make_$1"
         [ "$1" != odd ] || declare -f odd_layer_1 odd_layer_2 odd_layer_3 odd_layer_4
+        [ "$1" != bench ] || declare -f bench_packages
         for before in $(needs "$1"); do cat "$work/$before.made"; done
     } | sha256sum | cut -c1-64)
     [ "$(cat "$work/$1.made" 2> /dev/null)" != "$stamp" ] || return 0
