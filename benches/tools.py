@@ -200,11 +200,15 @@ class Tools:
         return name
 
 
-def clean():
-    """podman's files belong to subordinate ids, so root removes them; and podman leaves a process that holds its
-    user namespace."""
+def end_pause():
+    """podman leaves a process that holds its user namespace."""
     with contextlib.suppress(OSError, ValueError):
         pause = int((BASE / "xdg/libpod/tmp/pause.pid").read_text())
         if pathlib.Path(f"/proc/{pause}").owner() == USER:
             os.kill(pause, signal.SIGKILL)
+
+
+def clean():
+    """podman's files belong to subordinate ids, so root removes them."""
+    end_pause()
     shutil.rmtree(BASE, ignore_errors=True)
