@@ -11,6 +11,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use filter::{Filter, Rule};
 use seccompiler::{SeccompAction, TargetArch};
 
 /// For containers, with the default capabilities.
@@ -21,34 +22,42 @@ const SERVER: &str = "src/containers/supervisor/server.json";
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=src/containers/runtime/seccomp");
     println!("cargo::rerun-if-changed={SERVER}");
-    compile(PROFILE, "seccomp")?;
-    compile(SERVER, "server")
-}
-
-/// Compiles a profile; the list of its programs becomes `$OUT_DIR/<name>.rs`.
-fn compile(profile: &str, name: &str) -> Result<(), Box<dyn Error>> {
-    let machine = std::env::var("CARGO_CFG_TARGET_ARCH")?;
-    let (arch, machine) = match machine.as_str() {
-        "x86_64" => (TargetArch::x86_64, "amd64"),
-        "aarch64" => (TargetArch::aarch64, "arm64"),
-        other => return Err(format!("no seccomp profile for machines of type {other}").into()),
-    };
-    let profile = profile::Profile::parse(&std::fs::read_to_string(profile)?)?;
-    let profile = profile.resolve(machine, |capability| {
-        profile::DEFAULT_CAPABILITIES.contains(&capability)
-    });
-    let mut filter = profile.rules()?;
-    if name == "server" && std::env::var("PROFILE")? == "debug" {
+    compile(&read(PROFILE)?, "seccomp")?;
+    let mut server = read(SERVER)?;
+    if std::env::var("PROFILE")? == "debug" {
         // Such a server kills itself where a test wants it to (fuse-overlay's `crash`).
-        filter.rules.push(filter::Rule {
+        server.rules.push(Rule {
             name: "tgkill".into(),
             action: SeccompAction::Allow,
             arguments: Vec::new(),
         });
     }
+    compile(&server, "server")
+}
+
+/// The machine's architecture, and what profiles call it.
+fn machine() -> Result<(TargetArch, &'static str), Box<dyn Error>> {
+    match std::env::var("CARGO_CFG_TARGET_ARCH")?.as_str() {
+        "x86_64" => Ok((TargetArch::x86_64, "amd64")),
+        "aarch64" => Ok((TargetArch::aarch64, "arm64")),
+        other => Err(format!("no seccomp profile for machines of type {other}").into()),
+    }
+}
+
+/// Reads a profile, as it is for this machine and the default capabilities.
+fn read(profile: &str) -> Result<Filter, Box<dyn Error>> {
+    let profile = profile::Profile::parse(&std::fs::read_to_string(profile)?)?;
+    let profile = profile.resolve(machine()?.1, |capability| {
+        profile::DEFAULT_CAPABILITIES.contains(&capability)
+    });
+    Ok(profile.rules()?)
+}
+
+/// Compiles a filter; the list of its programs becomes `$OUT_DIR/<name>.rs`.
+fn compile(filter: &Filter, name: &str) -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let mut list = String::new();
-    for (position, program) in filter::compile(&filter, arch)?.iter().enumerate() {
+    for (position, program) in filter::compile(filter, machine()?.0)?.iter().enumerate() {
         let file = out.join(format!("{name}-{position}.bpf"));
         std::fs::write(&file, program)?;
         writeln!(list, "include_bytes!({:?}),", file.display().to_string())?;

@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 from rows import ROWS
-from tools import BASE, CGROUPS, HERE, drop_caches, failures
+from tools import BASE, CGROUPS, HERE, drop_caches, failures, in_cgroup
 
 # The same inside of all three.
 INSIDE = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "PYTHONDONTWRITEBYTECODE=1", "/usr/bin/python3", "/mnt/inside.py"]
@@ -135,23 +135,13 @@ def bench_writes(tools):
 @contextlib.contextmanager
 def half_a_cpu():
     """This process, and what it starts meanwhile, may use half of one CPU."""
-    is_v1 = (CGROUPS / "cpu").is_dir()
-    hierarchy = CGROUPS / "cpu" if is_v1 else CGROUPS
-    group = hierarchy / "bryo-bench-quota"
-    if not is_v1:
-        (CGROUPS / "cgroup.subtree_control").write_text("+cpu")
-    group.mkdir(exist_ok=True)
-    if is_v1:
-        (group / "cpu.cfs_quota_us").write_text("50000")
-    else:
-        (group / "cpu.max").write_text("50000 100000")
-    (group / "cgroup.procs").write_text(str(os.getpid()))
-    try:
+    with in_cgroup("cpu", "bryo-bench-quota") as (group, is_v1):
+        if is_v1:
+            (group / "cpu.cfs_quota_us").write_text("50000")
+        else:
+            (CGROUPS / "cgroup.subtree_control").write_text("+cpu")
+            (group / "cpu.max").write_text("50000 100000")
         yield
-    finally:
-        (hierarchy / "cgroup.procs").write_text(str(os.getpid()))
-        with contextlib.suppress(OSError):  # what is still ending keeps it, empty soon
-            group.rmdir()
 
 
 @contextlib.contextmanager

@@ -148,27 +148,36 @@ def running(command):
 
 
 @contextlib.contextmanager
-def account():
-    """A CPU account for whole process trees: `with account() as spent: …; spent()` gives seconds."""
-    is_v1 = (CGROUPS / "cpuacct").is_dir()
-    hierarchy = CGROUPS / "cpuacct" if is_v1 else CGROUPS
+def in_cgroup(controller, name):
+    """This process, and what it starts meanwhile, in a cgroup of its own: gives its directory, and whether it is of v1."""
+    is_v1 = (CGROUPS / controller).is_dir()
+    hierarchy = CGROUPS / controller if is_v1 else CGROUPS
     # Where we were before: a path below the hierarchy's root.
-    own = re.search(r"^\d+:(?:[^:\n]*\bcpuacct\b[^:\n]*):(.*)$" if is_v1 else r"^0::(.*)$", pathlib.Path("/proc/self/cgroup").read_text(), re.M)
-    group = hierarchy / "bryo-bench"
+    own = re.search(rf"^\d+:(?:[^:\n]*\b{controller}\b[^:\n]*):(.*)$" if is_v1 else r"^0::(.*)$", pathlib.Path("/proc/self/cgroup").read_text(), re.M)
+    group = hierarchy / name
     group.mkdir(exist_ok=True)
     (group / "cgroup.procs").write_text(str(os.getpid()))
-
-    def used():
-        if is_v1:
-            return int((group / "cpuacct.usage").read_text()) / 1e9
-        # Every v2 cgroup has the times in cpu.stat, whatever controllers are on.
-        return int(re.search(r"^usage_usec (\d+)", (group / "cpu.stat").read_text(), re.M)[1]) / 1e6
-
-    start = used()
     try:
-        yield lambda: used() - start
+        yield group, is_v1
     finally:
         (hierarchy / own[1].lstrip("/") / "cgroup.procs").write_text(str(os.getpid()))
+        with contextlib.suppress(OSError):  # what is still ending keeps it, empty soon
+            group.rmdir()
+
+
+@contextlib.contextmanager
+def account():
+    """A CPU account for whole process trees: `with account() as spent: …; spent()` gives seconds."""
+    with in_cgroup("cpuacct", "bryo-bench") as (group, is_v1):
+
+        def used():
+            if is_v1:
+                return int((group / "cpuacct.usage").read_text()) / 1e9
+            # Every v2 cgroup has the times in cpu.stat, whatever controllers are on.
+            return int(re.search(r"^usage_usec (\d+)", (group / "cpu.stat").read_text(), re.M)[1]) / 1e6
+
+        start = used()
+        yield lambda: used() - start
 
 
 def bryo_processes(binary):

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::sandbox::within;
 use common::{Bryo, Done, copy_program, process, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -87,18 +88,8 @@ fn a_container_cannot_overwrite_the_binary() {
             (exec 9<> $exe) 2> /dev/null && echo opened $exe
         done; true";
     for init in [&["--init"][..], &[]] {
-        let prepared = bryo.command::<&str>([]);
-        let mut command = Command::new(&own);
-        command.envs(
-            prepared
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        );
-        command
-            .arg("run")
-            .arg("--rm")
-            .args(init)
-            .args([&image, "sh", "-c", attack]);
+        let mut command = bryo.command_of(&own, ["run", "--rm"]);
+        command.args(init).args([&image, "sh", "-c", attack]);
         let done = Done::of(&mut command);
         assert!(done.status.success(), "{done}");
         assert_eq!(done.stdout, "");
@@ -126,16 +117,14 @@ fn only_the_three_standard_descriptors_reach_the_command() {
     let secret = bryo.scratch("secret");
     std::fs::write(&secret, "secret").unwrap();
     // The caller leaks one too.
-    let mut command = Command::new("sh");
     let prepared = bryo.command(["run", "--rm", &image, "sh", "-c", "ls /proc/$$/fd; true"]);
-    command.envs(
-        prepared
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    command.args(["-c", "exec 7< \"$0\"; exec \"$@\""]).arg(&secret);
-    command.arg(prepared.get_program()).args(prepared.get_args());
-    let done = Done::of(&mut command);
+    let leak = [
+        "sh",
+        "-c",
+        "exec 7< \"$0\"; exec \"$@\"",
+        secret.to_str().unwrap(),
+    ];
+    let done = Done::of(&mut within(&leak, &prepared));
     assert!(done.status.success(), "{done}");
     let open: Vec<&str> = done.stdout.split_whitespace().collect();
     assert_eq!(open, ["0", "1", "2"], "{done}");

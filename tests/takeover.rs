@@ -117,13 +117,7 @@ fn a_running_container_gets_the_server_of_another_program() {
     let bryo = running("long", COUNT);
     let newer = bryo.scratch("newer");
     assert!(copy_program(executable(server(&bryo, "long")), &newer));
-    let mut upgrade = std::process::Command::new(&newer);
-    upgrade.args(["upgrade-server", "long"]).envs(
-        bryo.command([""])
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    let done = Done::of(&mut upgrade);
+    let done = Done::of(&mut bryo.command_of(&newer, ["upgrade-server", "long"]));
     assert_eq!(
         (done.status.code(), done.stdout.as_str()),
         (Some(0), "long\n"),

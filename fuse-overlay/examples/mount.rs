@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use fuse_overlay::fuse::{IdMap, mount, open_devices, serve};
 use fuse_overlay::ledger::Ledger;
@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: mount UPPER MOUNTPOINT LAYER...".into());
     };
     std::fs::create_dir_all(upper)?;
-    let lower = stack::open(layers, Path::new("/tmp/fuse-overlay-example"))?;
+    let lower = stack::open(layers, &upper.with_extension("indexes"))?;
     let tree = Tree::open(lower, upper, Limits::default())?;
     let devices = open_devices(2)?;
     let mounted = devices.first().ok_or("no device")?;

@@ -3,17 +3,12 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use fuse_overlay::union::{Difference, Limits, OpenError, Tree};
-use fuse_overlay::upper::Storage;
+use fuse_overlay::union::{Difference, OpenError, Tree};
 
 use super::record::Record;
 use super::{Error, life};
 use crate::store::Store;
-
-/// Looks at a journal that is being written, when its end does not make sense.
-const LOOKS: u32 = 10;
 
 /// All paths at which a container's tree differs from its image's, each below its directory, by name. The root is not told
 /// of, as Docker has it.
@@ -42,20 +37,9 @@ pub fn changes(store: &Store, record: &Record) -> Result<Vec<(Difference, PathBu
 fn open(store: &Store, record: &Record) -> Result<Tree, Error> {
     let upper = store.container(&record.id).join("upper");
     let image = life::image_of(store, record)?;
-    let mut looks = 1..;
-    loop {
-        let tree = Storage::snapshot(&upper).and_then(|storage| {
-            let lower = image
-                .lower(store)
-                .map_err(|error| OpenError::Lower(error.to_string()))?;
-            Tree::open_on(lower, storage, Limits::default())
-        });
-        match tree {
-            // A record that was half written when it was read, and others behind it that were written since.
-            Err(OpenError::Damaged { .. }) if looks.next() < Some(LOOKS) => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            tree => return tree.map_err(Error::Upper),
-        }
-    }
+    let lower = || {
+        let lower = image.lower(store);
+        lower.map_err(|error| OpenError::Lower(error.to_string()))
+    };
+    Tree::snapshot(&upper, lower).map_err(Error::Upper)
 }

@@ -1,13 +1,12 @@
 //! How does an ordinary user mount outside a user namespace? By `fusermount3`, the setuid helper of libfuse, which opens
 //! the device, mounts it, and sends its descriptor over the socket that `_FUSE_COMMFD` names.
 
-use std::ffi::OsStr;
-use std::io::{self, IoSliceMut, Read};
+use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
@@ -30,17 +29,11 @@ pub fn mount_by_helper(target: &Path, reach: Reach) -> io::Result<OwnedFd> {
     }
     let (ours, theirs) = UnixStream::pair()?;
     // The socket is the helper's standard input, so that nothing else inherits it.
-    let helper = Command::new(HELPER)
-        .args(["-o", &options, "--"])
-        .arg(target)
-        .env("_FUSE_COMMFD", "0")
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(missing)?;
-    let received = receive(&ours);
-    finished(helper)?;
-    received?.ok_or_else(|| io::Error::other(format!("{HELPER} sent no descriptor")))
+    let mut helper = Command::new(HELPER);
+    helper.args(["-o", &options, "--"]).arg(target);
+    helper.env("_FUSE_COMMFD", "0").stdin(OwnedFd::from(theirs));
+    run(helper)?;
+    receive(&ours)?.ok_or_else(|| io::Error::other(format!("{HELPER} sent no descriptor")))
 }
 
 /// Unmounts what [`mount_by_helper`] mounted, also while it is in use: it ends when its last user has gone.
@@ -48,19 +41,10 @@ pub fn mount_by_helper(target: &Path, reach: Reach) -> io::Result<OwnedFd> {
 /// # Errors
 /// As the helper says.
 pub fn unmount_by_helper(target: &Path) -> io::Result<()> {
-    let helper = Command::new(HELPER)
-        .args([
-            OsStr::new("-u"),
-            OsStr::new("-q"),
-            OsStr::new("-z"),
-            OsStr::new("--"),
-            target.as_os_str(),
-        ])
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(missing)?;
-    finished(helper)
+    let mut helper = Command::new(HELPER);
+    helper.args(["-u", "-q", "-z", "--"]).arg(target);
+    helper.stdin(Stdio::null());
+    run(helper)
 }
 
 fn missing(error: io::Error) -> io::Error {
@@ -71,16 +55,14 @@ fn missing(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{HELPER}: {error}{help}"))
 }
 
-/// Waits for the helper; a failure is what it printed.
-fn finished(mut helper: Child) -> io::Result<()> {
-    let mut said = String::new();
-    if let Some(errors) = &mut helper.stderr {
-        errors.read_to_string(&mut said)?;
-    }
-    match helper.wait()? {
-        status if status.success() => Ok(()),
-        status if said.trim().is_empty() => Err(io::Error::other(format!("{HELPER}: {status}"))),
-        _ => Err(io::Error::other(said.trim().to_owned())),
+/// Runs the helper to its end, and lets go of what it was given; a failure is what it printed.
+fn run(mut helper: Command) -> io::Result<()> {
+    let done = helper.output().map_err(missing)?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    match (done.status, said.trim()) {
+        (status, _) if status.success() => Ok(()),
+        (status, "") => Err(io::Error::other(format!("{HELPER}: {status}"))),
+        (_, said) => Err(io::Error::other(said.to_owned())),
     }
 }
 

@@ -21,6 +21,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use parking_lot::Mutex;
@@ -40,6 +41,9 @@ use crate::upper::inode::{Body, Inode, State};
 use crate::upper::journal::format::Image;
 
 pub use crate::upper::{Durable, Limits, OpenError, Released, Storage};
+
+/// How often a journal is looked at that is being written.
+const LOOKS: u32 = 10;
 
 /// Who asks: ids in the container's user namespace, as FUSE requests carry them.
 #[derive(Clone, Copy, Debug)]
@@ -271,6 +275,30 @@ impl Tree {
     /// Fails if the journal belongs to another image, is damaged in its middle, or cannot be read.
     pub fn open(lower: Lower, upper: &Path, limits: Limits) -> std::result::Result<Tree, OpenError> {
         Tree::open_on(lower, Storage::open(upper)?, limits)
+    }
+
+    /// Opens the writable layer in directory `upper` as it is now, to be looked at: another process may be writing to it.
+    /// Then its journal is looked at again when its end does not make sense, over a fresh `lower` each time.
+    ///
+    /// # Errors
+    /// As [`Tree::open`], and what `lower` fails with.
+    pub fn snapshot<E: From<OpenError>>(
+        upper: &Path,
+        mut lower: impl FnMut() -> std::result::Result<Lower, E>,
+    ) -> std::result::Result<Tree, E> {
+        let mut looks = 1..;
+        loop {
+            let lower = lower()?;
+            let opened =
+                Storage::snapshot(upper).and_then(|storage| Tree::open_on(lower, storage, Limits::default()));
+            match opened {
+                // A record that was half written when it was read, and others behind it that were written since.
+                Err(OpenError::Damaged { .. }) if looks.next() < Some(LOOKS) => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                opened => return Ok(opened?),
+            }
+        }
     }
 
     /// Opens the writable layer in `storage` over `lower`.

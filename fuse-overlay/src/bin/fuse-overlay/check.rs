@@ -1,10 +1,9 @@
 //! Is everything as it was stored? Each finding is a line; with any the exit code is 1.
 
 use std::error::Error;
-use std::fs;
 use std::path::Path;
 
-use fuse_overlay::index::{DiffId, View};
+use fuse_overlay::index::DiffId;
 use fuse_overlay::layer;
 use fuse_overlay::stack;
 use fuse_overlay::union::LayerBytes;
@@ -12,13 +11,12 @@ use fuse_overlay::union::LayerBytes;
 use super::{Options, diff};
 
 pub(super) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let indexes = options.indexes();
-    let findings = findings(options, &indexes);
-    if options.indexes.is_none() && options.upper.is_none() {
-        // A temporary place, which nobody else knows.
-        fs::remove_dir_all(&indexes)?;
-    }
-    match findings? {
+    let found = match options.indexes() {
+        Some(indexes) => findings(options, &indexes),
+        // A place that nobody else can have prepared: an index that is kept is believed.
+        None => findings(options, tempfile::tempdir()?.path()),
+    };
+    match found? {
         0 => Ok(()),
         1 => Err("1 finding".into()),
         found => Err(format!("{found} findings").into()),
@@ -32,9 +30,8 @@ fn findings(options: &Options, indexes: &Path) -> Result<usize, Box<dyn Error>> 
         println!("{}: {what}", path.display());
         found += 1;
     };
-    let check = |view: &View| view.check();
     for (layer, path) in lower.layers.iter().zip(&options.layers) {
-        if let Err(error) = check(&layer.index) {
+        if let Err(error) = layer.index.check() {
             tell(path, &error);
         }
         match &layer.bytes {
@@ -50,7 +47,7 @@ fn findings(options: &Options, indexes: &Path) -> Result<usize, Box<dyn Error>> 
             }
         }
     }
-    if let Err(error) = check(&lower.view) {
+    if let Err(error) = lower.view.check() {
         tell(Path::new("the layers together"), &error);
     }
     if let Some(upper) = options.upper.as_ref()

@@ -4,16 +4,11 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
 
 use fuse_overlay::stack;
-use fuse_overlay::union::{Difference, Limits, OpenError, Storage, Tree};
+use fuse_overlay::union::{Difference, Tree};
 
 use super::Options;
-
-/// How often a layer is looked at that its server is writing to.
-const LOOKS: u32 = 20;
 
 pub(super) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let tree = open(options)?;
@@ -55,18 +50,6 @@ fn print(tree: &Tree, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
 
 /// The tree as it is now, mounted or not.
 pub(super) fn open(options: &Options) -> Result<Tree, Box<dyn Error>> {
-    let upper = options.upper()?;
-    let mut looks = 1..;
-    loop {
-        let lower = stack::open(&options.layers, &options.indexes())?;
-        let opened =
-            Storage::snapshot(upper).and_then(|storage| Tree::open_on(lower, storage, Limits::default()));
-        match opened {
-            // A record that was half written when it was read.
-            Err(OpenError::Damaged { .. }) if looks.next() < Some(LOOKS) => {
-                thread::sleep(Duration::from_millis(5));
-            }
-            opened => return Ok(opened?),
-        }
-    }
+    let indexes = options.indexes().ok_or("--upper is missing")?;
+    Tree::snapshot(options.upper()?, || Ok(stack::open(&options.layers, &indexes)?))
 }

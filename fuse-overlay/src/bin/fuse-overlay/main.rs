@@ -154,16 +154,13 @@ impl Options {
         self.upper.as_ref().ok_or_else(|| "--upper is missing".into())
     }
 
-    /// Where indexes are kept.
-    fn indexes(&self) -> PathBuf {
-        match (&self.indexes, &self.upper) {
-            (Some(indexes), _) => indexes.clone(),
-            (None, Some(upper)) => {
-                let mut path = upper.clone().into_os_string();
-                path.push(".indexes");
-                path.into()
-            }
-            (None, None) => std::env::temp_dir().join(format!("fuse-overlay.{}", std::process::id())),
-        }
+    /// Where indexes are kept, if they are.
+    fn indexes(&self) -> Option<PathBuf> {
+        let beside = |upper: &PathBuf| {
+            let mut path = upper.clone().into_os_string();
+            path.push(".indexes");
+            path.into()
+        };
+        self.indexes.clone().or_else(|| self.upper.as_ref().map(beside))
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     // Whole, since a signal may come when the working directory is another filesystem's.
     let target = fs::canonicalize(target).map_err(|error| format!("{}: {error}", target.display()))?;
     fs::create_dir_all(upper).map_err(|error| format!("{}: {error}", upper.display()))?;
-    let lower = stack::open(&options.layers, &options.indexes())?;
+    let lower = stack::open(&options.layers, &options.indexes().ok_or("--upper is missing")?)?;
     let tree = Tree::open(lower, upper, Limits::default())?;
     let ledger = Ledger::alone()?;
     // Blocked before any thread is there, so that only the one that waits for them gets them.
