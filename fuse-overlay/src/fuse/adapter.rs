@@ -160,6 +160,9 @@ impl Adapter {
         let done = match &request.operation {
             Operation::GetAttr { by_file } => return self.getattr(ino, *by_file, reply),
             Operation::SetAttr(set) => return self.attr(tree.setattr(caller, ino, set), reply),
+            Operation::TakePrivileges { ctime } => {
+                return self.attr(tree.take_privileges(caller, ino, *ctime), reply);
+            }
             Operation::ReadLink => tree.readlink(ino).and_then(|target| Ok(reply.push(&target)?)),
             Operation::Unlink { name } => tree.unlink(caller, ino, name),
             Operation::Rmdir { name } => tree.rmdir(caller, ino, name),
@@ -182,7 +185,7 @@ impl Adapter {
                 cached,
             } => {
                 let write = || tree.write(caller, ino, *offset, data, *kill_priv);
-                let written = self.minding_set_id(ino, reply, write);
+                let written = self.minding_attributes(ino, reply, write);
                 if let (Err(error), true) = (&written, *cached) {
                     self.refused.add(ino, error.0);
                     reply.outdates(ino);
@@ -198,7 +201,7 @@ impl Adapter {
             Operation::ReadDirPlus { cookie, size } => {
                 self.list(ino, *cookie, *size, Form::Attributes, reply)
             }
-            Operation::Fallocate { how, offset, length } => self.minding_set_id(ino, reply, || {
+            Operation::Fallocate { how, offset, length } => self.minding_attributes(ino, reply, || {
                 tree.fallocate(caller, ino, *how, *offset, *length)?;
                 self.take_set_id(caller, ino)
             }),
@@ -328,16 +331,17 @@ impl Adapter {
     }
 
     /// Runs an operation that may clear set-id bits. The kernel leaves that to us (HANDLE_KILLPRIV_V2) and then does not
-    /// ask for the mode again, so it is told; else a file could be run with the bits that it has lost.
-    fn minding_set_id(
+    /// ask for the mode again, so it is told; else a file could be run with the bits that it has lost. Nor does it ask how
+    /// many blocks its pages have taken when it wrote them out.
+    fn minding_attributes(
         &self,
         ino: Ino,
         reply: &mut Reply,
         operation: impl FnOnce() -> crate::error::Result<()>,
     ) -> crate::error::Result<()> {
-        let before = self.tree.getattr(ino)?.perm;
+        let before = self.tree.getattr(ino)?;
         let done = operation();
-        if before & SET_ID_BITS != 0 {
+        if before.perm & SET_ID_BITS != 0 || self.tree.getattr(ino)?.blocks != before.blocks {
             reply.outdates(ino);
         }
         done
@@ -373,10 +377,14 @@ impl Adapter {
     }
 }
 
-/// The kernel forgets the attributes of directories in which names come or go.
+/// The kernel forgets the attributes of directories in which names come or go, and the listings that it keeps: whoever goes
+/// on in one from a place in its middle would still find names there that are gone.
 fn outdate_directories(request: &Request<'_>, reply: &mut Reply) {
     let changed = request.operation.changed_directories(request.ino());
-    changed.into_iter().flatten().for_each(|dir| reply.outdates(dir));
+    changed
+        .into_iter()
+        .flatten()
+        .for_each(|dir| reply.outdates_directory(dir));
 }
 
 /// Answers GETXATTR and LISTXATTR: the size alone to whoever asks with none, ERANGE if `size` is too small.

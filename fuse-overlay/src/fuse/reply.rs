@@ -22,8 +22,8 @@ pub(super) struct Reply {
     /// Room for the largest answer, touched only as far as it was ever used. The header's place comes first.
     bytes: Box<[u8]>,
     len: usize,
-    /// Whose attributes the kernel must forget before it hears the answer.
-    stale: [Option<Ino>; 2],
+    /// What the kernel must forget before it hears the answer.
+    stale: [Option<(Ino, Forget)>; 2],
     /// Whose listing the kernel must forget once it has heard the answer.
     relisted: Option<Ino>,
 }
@@ -32,6 +32,8 @@ pub(super) struct Reply {
 #[derive(Clone, Copy)]
 enum Forget {
     Attributes,
+    /// Of a directory: its pages are a listing's, which the kernel locks only while it copies, never while a request is on
+    /// its way.
     AttributesAndPages,
 }
 
@@ -79,19 +81,25 @@ impl Reply {
     /// for after such an operation, and those that an older answer, still on its way to whoever asked, would bring back.
     /// At most two inodes.
     pub(super) fn outdates(&mut self, ino: Ino) {
-        if let Some(place) = self
-            .stale
-            .iter_mut()
-            .find(|place| place.is_none_or(|stale| stale == ino))
-        {
-            *place = Some(ino);
+        self.outdates_by(ino, Forget::Attributes);
+    }
+
+    /// The same of a directory, whose listing changed as well.
+    pub(super) fn outdates_directory(&mut self, dir: Ino) {
+        self.outdates_by(dir, Forget::AttributesAndPages);
+    }
+
+    fn outdates_by(&mut self, ino: Ino, what: Forget) {
+        let mut places = self.stale.iter_mut();
+        if let Some(place) = places.find(|place| place.is_none_or(|(stale, _)| stale == ino)) {
+            *place = Some((ino, what));
         }
     }
 
     /// The notifications that [`Reply::outdates`] asked for.
     pub(super) fn notifications(&self) -> impl Iterator<Item = [u8; NOTIFICATION]> {
         let stale = self.stale.into_iter().flatten();
-        stale.map(|ino| notification(ino, Forget::Attributes))
+        stale.map(|(ino, what)| notification(ino, what))
     }
 
     /// Says that the directory `dir` should be listed anew the next time.
@@ -99,8 +107,7 @@ impl Reply {
         self.relisted = Some(dir);
     }
 
-    /// The notification that [`Reply::relists`] asked for. It is sent after the answer, for nobody waits for it. The pages
-    /// are a listing's, which the kernel locks only while it copies, never while a request is on its way.
+    /// The notification that [`Reply::relists`] asked for. It is sent after the answer, for nobody waits for it.
     pub(super) fn afterwards(&self) -> Option<[u8; NOTIFICATION]> {
         let dir = self.relisted?;
         Some(notification(dir, Forget::AttributesAndPages))

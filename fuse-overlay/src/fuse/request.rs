@@ -32,6 +32,10 @@ pub(super) enum Operation<'a> {
         by_file: bool,
     },
     SetAttr(SetAttr),
+    /// SETATTR that sets nothing, or the change time alone: see [`crate::union::Tree::take_privileges`].
+    TakePrivileges {
+        ctime: Option<Time>,
+    },
     ReadLink,
     Symlink {
         name: &'a Name,
@@ -176,9 +180,13 @@ impl Operation<'_> {
     pub(super) fn changes_tree(&self) -> bool {
         use Operation::*;
         match self {
-            SetAttr(_) | Symlink { .. } | Mknod { .. } | Mkdir { .. } | TmpFile { .. } | Unlink { .. } => {
-                true
-            }
+            SetAttr(_)
+            | TakePrivileges { .. }
+            | Symlink { .. }
+            | Mknod { .. }
+            | Mkdir { .. }
+            | TmpFile { .. }
+            | Unlink { .. } => true,
             Rmdir { .. } | Rename { .. } | Link { .. } | Write { .. } | Fallocate { .. } => true,
             SetXattr { .. } | RemoveXattr { .. } => true,
             Lookup { .. } | Forget { .. } | ForgetMany { .. } | GetAttr { .. } | ReadLink | Read { .. } => {
@@ -204,7 +212,15 @@ impl<'a> Body<'a> {
             opcode::GETATTR => Operation::GetAttr {
                 by_file: self.take::<wire::GetAttrIn>()?.getattr_flags & wire::GETATTR_FH != 0,
             },
-            opcode::SETATTR => Operation::SetAttr(set_attr(&self.take()?)),
+            opcode::SETATTR => {
+                let args: wire::SetAttrIn = self.take()?;
+                match args.valid & !(fattr::FH | fattr::LOCKOWNER | fattr::CTIME) {
+                    0 => Operation::TakePrivileges {
+                        ctime: set_attr(&args).ctime,
+                    },
+                    _ => Operation::SetAttr(set_attr(&args)),
+                }
+            }
             opcode::READLINK => Operation::ReadLink,
             opcode::SYMLINK => Operation::Symlink {
                 name: self.name()?,
@@ -370,10 +386,12 @@ impl<'a> Body<'a> {
 
     fn set_xattr(&mut self) -> Result<Operation<'a>, Errno> {
         let args: wire::SetXattrIn = self.take()?;
+        const BOTH: i32 = libc::XATTR_CREATE | libc::XATTR_REPLACE;
         let how = match args.flags as i32 {
             0 => SetXattr::Any,
             libc::XATTR_CREATE => SetXattr::Create,
             libc::XATTR_REPLACE => SetXattr::Replace,
+            BOTH => SetXattr::Never,
             _ => return Err(Errno::EINVAL),
         };
         let set_gid = match args.setxattr_flags & wire::SETXATTR_ACL_KILL_SGID {
@@ -511,6 +529,33 @@ mod tests {
         };
         assert!(kill(fattr::UID) && kill(fattr::GID) && kill(fattr::SIZE | fattr::KILL_SUIDGID));
         assert!(!kill(fattr::SIZE) && !kill(fattr::MODE));
+    }
+
+    #[test]
+    fn chown_to_nobody_is_told_by_what_it_leaves_out() {
+        let asked = |valid| {
+            let args = wire::SetAttrIn {
+                valid,
+                ctime: 5,
+                ..Default::default()
+            };
+            let bytes = message(opcode::SETATTR, &[args.as_bytes()]);
+            match Request::decode(&bytes).unwrap().operation {
+                Operation::TakePrivileges { ctime } => Some(ctime.map(|time| time.sec)),
+                _ => None,
+            }
+        };
+        assert_eq!(asked(fattr::CTIME), Some(Some(5)));
+        assert_eq!(asked(fattr::FH | fattr::LOCKOWNER), Some(None));
+        for more in [
+            fattr::MODE,
+            fattr::GID,
+            fattr::SIZE,
+            fattr::MTIME,
+            fattr::KILL_SUIDGID,
+        ] {
+            assert_eq!(asked(fattr::CTIME | more), None);
+        }
     }
 
     #[test]

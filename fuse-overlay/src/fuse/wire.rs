@@ -54,8 +54,10 @@ pub(super) mod fattr {
     pub(in super::super) const SIZE: u32 = 1 << 3;
     pub(in super::super) const ATIME: u32 = 1 << 4;
     pub(in super::super) const MTIME: u32 = 1 << 5;
+    pub(in super::super) const FH: u32 = 1 << 6;
     pub(in super::super) const ATIME_NOW: u32 = 1 << 7;
     pub(in super::super) const MTIME_NOW: u32 = 1 << 8;
+    pub(in super::super) const LOCKOWNER: u32 = 1 << 9;
     pub(in super::super) const CTIME: u32 = 1 << 10;
     pub(in super::super) const KILL_SUIDGID: u32 = 1 << 11;
 }

@@ -21,6 +21,44 @@ impl Tree {
         self.with_space(|| self.try_setattr(caller, ino, set))
     }
 
+    /// Takes set-id bits and capabilities away on a request that says no more than that, as the kernel sends it.
+    ///
+    /// With a change time, or for what is no regular file, it is chown(2) that names neither owner nor group. That clears
+    /// what each chown clears; but set-id bits only for the owner or root (else EPERM), which the kernel has not checked.
+    /// Without, it comes before a write, which clears the set-id bits itself.
+    pub fn take_privileges(&self, caller: &Caller, ino: Ino, ctime: Option<Time>) -> Result<Attr> {
+        let inode = self.inode(ino)?;
+        let mut locked = Locked::new(&[&inode]);
+        let state = held(locked.get(ino))?;
+        let chown = inode.kind != Kind::Regular || ctime.is_some();
+        let capable = inode.kind != Kind::Directory && state.xattrs.contains_key(CAPABILITY);
+        let mut meta = Meta {
+            ctime: ctime.unwrap_or_else(now),
+            ..state.meta
+        };
+        if chown {
+            meta.perm = without_set_id(caller, &meta, inode.kind);
+        }
+        if meta.perm != state.meta.perm && !may_change(caller, state) {
+            return Err(Error(Errno::EPERM));
+        }
+        let mut changes = Vec::new();
+        if capable {
+            changes.push(Change::Xattr {
+                ino,
+                name: CAPABILITY,
+                value: None,
+            });
+        }
+        if capable || chown {
+            changes.push(Change::Meta { ino, meta });
+            let (operation, unique) = (Operation::SetAttr, caller.unique);
+            self.upper
+                .commit(operation, unique, &changes, Room::Reserve, &mut locked)?;
+        }
+        Ok(held(locked.get(ino))?.attr(ino, inode.kind))
+    }
+
     fn try_setattr(&self, caller: &Caller, ino: Ino, set: &SetAttr) -> Result<Attr> {
         let inode = self.inode(ino)?;
         let mut locked = Locked::new(&[&inode]);
@@ -55,7 +93,7 @@ impl Tree {
                 value: None,
             });
         }
-        let meta = changed_meta(&state.meta, inode.kind, set, present);
+        let meta = changed_meta(caller, &state.meta, inode.kind, set, present);
         if meta != state.meta {
             changes.push(Change::Meta { ino, meta });
         }
@@ -67,7 +105,7 @@ impl Tree {
     }
 }
 
-fn changed_meta(old: &Meta, kind: Kind, set: &SetAttr, present: Time) -> Meta {
+fn changed_meta(caller: &Caller, old: &Meta, kind: Kind, set: &SetAttr, present: Time) -> Meta {
     let time = |new: Option<SetTime>, old: Time| match new {
         None => old,
         Some(SetTime::Now) => present,
@@ -84,19 +122,29 @@ fn changed_meta(old: &Meta, kind: Kind, set: &SetAttr, present: Time) -> Meta {
         ..*old
     };
     if set.kill_priv && set.perm.is_none() {
-        meta.perm = without_set_id(meta.perm, kind);
+        meta.perm = without_set_id(caller, old, kind);
     }
     meta
 }
 
-/// The permissions after a write or chown by one without privilege. Set-gid without group execution is a mark for
-/// mandatory locking, not a privilege: it stays.
-pub(super) fn without_set_id(perm: u16, kind: Kind) -> u16 {
+/// The permissions after a write or chown by one without privilege. Set-gid without group execution gives nobody anything
+/// yet, so it stays for root and for members of the group. Of the caller's groups a request names one alone.
+pub(super) fn without_set_id(caller: &Caller, meta: &Meta, kind: Kind) -> u16 {
     if kind == Kind::Directory {
-        return perm;
+        return meta.perm;
     }
-    let group = if perm & 0o010 != 0 { SET_GID } else { 0 };
-    perm & !(SET_UID | group)
+    let member = caller.uid == 0 || caller.gid == meta.gid;
+    let group = if meta.perm & 0o010 != 0 || !member {
+        SET_GID
+    } else {
+        0
+    };
+    meta.perm & !(SET_UID | group)
+}
+
+/// Is the caller the owner, or root? All that a request says of privileges.
+pub(super) fn may_change(caller: &Caller, state: &State) -> bool {
+    caller.uid == 0 || caller.uid == state.meta.uid
 }
 
 /// The access control list as chmod changes it.

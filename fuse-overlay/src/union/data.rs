@@ -111,7 +111,7 @@ impl Tree {
             self.zero_tail(content, size, range.start)?;
         }
         let mut changes = if kill_priv {
-            killed(ino, inode.kind, state)
+            killed(caller, ino, inode.kind, state)
         } else {
             Vec::new()
         };
@@ -458,9 +458,9 @@ impl State {
 }
 
 /// The changes that take set-id bits and capabilities away, if there are any.
-fn killed(ino: Ino, kind: Kind, state: &State) -> Vec<Change<'static>> {
+fn killed(caller: &Caller, ino: Ino, kind: Kind, state: &State) -> Vec<Change<'static>> {
     let mut changes = Vec::new();
-    let perm = without_set_id(state.meta.perm, kind);
+    let perm = without_set_id(caller, &state.meta, kind);
     if perm != state.meta.perm {
         changes.push(Change::Meta {
             ino,

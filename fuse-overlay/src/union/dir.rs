@@ -182,7 +182,8 @@ impl Tree {
         let inherited = {
             let state = dir.state.read();
             state.directory()?;
-            still_there(&state)?;
+            // Not ENOENT: that is ext4's answer here.
+            still_there(&state).map_err(|_| Error(Errno::EPERM))?;
             inherit(
                 &state,
                 caller,

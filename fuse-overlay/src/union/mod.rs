@@ -206,6 +206,8 @@ pub enum SetXattr {
     Create,
     /// ENODATA if it is not.
     Replace,
+    /// EEXIST if it is there, ENODATA if it is not: both flags at once, as ext4 takes them.
+    Never,
 }
 
 /// What happens to the set-group-id bit of a file that gets an access list: who is not in its group, and has no

@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use super::acl::{self, Acl};
+use super::attr::{CAPABILITY, may_change};
 use super::{Caller, SetGroupId, SetXattr, Tree, held, now};
 use crate::attr::{Ino, Kind};
 use crate::error::{Error, Result};
@@ -19,12 +20,13 @@ const MAX_LIST: usize = 64 * 1024;
 const MAX_TOTAL: usize = 1 << 20;
 
 impl Tree {
-    /// An extended attribute's value; ENODATA if there is none.
+    /// An extended attribute's value; ENODATA if there is none, or what is wrong with the name.
     pub fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
-        let none = Error(Errno::ENODATA);
         if is_hidden(name) {
-            return Err(none);
+            return Err(Error(Errno::ENODATA));
         }
+        // An image's layer may hold names that could not be set here.
+        let none = check_name(name).err().unwrap_or(Error(Errno::ENODATA));
         match self.upper.find(ino) {
             Some(inode) => inode
                 .state
@@ -92,8 +94,8 @@ impl Tree {
         let mut locked = Locked::new(&[&inode]);
         let state = held(locked.get(ino))?;
         match (how, state.xattrs.contains_key(name)) {
-            (SetXattr::Create, true) => return Err(Error(Errno::EEXIST)),
-            (SetXattr::Replace, false) => return Err(Error(Errno::ENODATA)),
+            (SetXattr::Create | SetXattr::Never, true) => return Err(Error(Errno::EEXIST)),
+            (SetXattr::Replace | SetXattr::Never, false) => return Err(Error(Errno::ENODATA)),
             _ => {}
         }
         refuse_too_much(state, name, value)?;
@@ -133,14 +135,21 @@ impl Tree {
         )
     }
 
-    /// Removes an extended attribute; ENODATA if there is none.
+    /// Removes an extended attribute; ENODATA if there is none, unless it is an access control list.
+    ///
+    /// Capabilities stay if neither owner nor root asks: that is the kernel on behalf of somebody who writes, or who calls
+    /// chown(2) without a right to, and [`Tree::take_privileges`] follows, which knows which.
     pub fn removexattr(&self, caller: &Caller, ino: Ino, name: &[u8]) -> Result<()> {
         check_name(name)?;
         let inode = self.inode(ino)?;
         let mut locked = Locked::new(&[&inode]);
         let state = held(locked.get(ino))?;
         if !state.xattrs.contains_key(name) {
-            return Err(Error(Errno::ENODATA));
+            let list = name == acl::ACCESS || name == acl::DEFAULT;
+            return if list { Ok(()) } else { Err(Error(Errno::ENODATA)) };
+        }
+        if name == CAPABILITY && !may_change(caller, state) {
+            return Ok(());
         }
         let meta = Meta {
             ctime: now(),
@@ -177,10 +186,11 @@ fn check_name(name: &[u8]) -> Result<()> {
     if is_hidden(name) {
         return Err(Error(Errno::EPERM));
     }
-    let known = [&b"user."[..], b"security."]
-        .iter()
-        .any(|space| name.len() > space.len() && name.starts_with(space));
-    if (known || name == acl::ACCESS || name == acl::DEFAULT) && !name.contains(&0) {
+    if name == b"user." || name == b"security." || name.contains(&0) {
+        return Err(Error(Errno::EINVAL));
+    }
+    let known = name.starts_with(b"user.") || name.starts_with(b"security.");
+    if known || name == acl::ACCESS || name == acl::DEFAULT {
         Ok(())
     } else {
         Err(Error(Errno::EOPNOTSUPP))

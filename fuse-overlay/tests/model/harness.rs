@@ -420,6 +420,12 @@ impl<'a> Both<'a> {
                     },
                 )
             }
+            Op::TakePrivileges(file, ctime) => {
+                self.file(file, |ino| {
+                    tree.take_privileges(&CALLER, ino, *ctime).map_err(|e| e.0)
+                })?;
+                Ok(None)
+            }
             Op::SetTimes(file, time) => self.set(
                 file,
                 SetAttr {
@@ -536,11 +542,15 @@ impl<'a> Both<'a> {
             }
             Op::Chown(file, uid, gid, kill_priv) => {
                 let id = self.ref_file(file)?;
-                let node = self.reference.node(id);
-                (node.uid, node.gid) = (*uid, *gid);
                 if *kill_priv {
                     self.reference.kill_priv(id);
                 }
+                let node = self.reference.node(id);
+                (node.uid, node.gid) = (*uid, *gid);
+            }
+            Op::TakePrivileges(file, ctime) => {
+                let id = self.ref_file(file)?;
+                self.reference.take_privileges(id, ctime.is_some())?;
             }
             Op::SetTimes(file, time) => {
                 let id = self.ref_file(file)?;

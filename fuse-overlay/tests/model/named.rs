@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::FileExt;
 
-use fuse_overlay::attr::{Attr, Ino};
+use fuse_overlay::attr::{Attr, Ino, Time};
 use fuse_overlay::error::Error;
 use fuse_overlay::union::{Allocate, Caller, Limits, Released, SetAttr, SetGroupId, SetXattr, Tree};
 use nix::errno::Errno;
@@ -280,6 +280,112 @@ fn extended_attributes_keep_to_linux_limits() {
     let many = (0..100).find(|i| set(format!("user.{i}").as_bytes(), 65_536).is_err());
     assert_eq!(many, Some(14), "a mebibyte for all");
     fails(tree.removexattr(&CALLER, ino, b"user.none"), Errno::ENODATA);
+}
+
+#[test]
+fn a_name_of_no_attribute_is_told_from_one_that_is_not_there() {
+    let Mounted { tree, .. } = mounted(vec![]);
+    let ino = file(&tree, "a");
+    let set = |xattr: &[u8], how| tree.setxattr(&CALLER, ino, xattr, b"1", how, SetGroupId::Keep);
+    for (xattr, errno) in [
+        (&b"user."[..], Errno::EINVAL),
+        (b"security.", Errno::EINVAL),
+        (b"user", Errno::EOPNOTSUPP),
+        (b"system.x", Errno::EOPNOTSUPP),
+    ] {
+        fails(set(xattr, SetXattr::Any), errno);
+        fails(tree.getxattr(ino, xattr), errno);
+        fails(tree.removexattr(&CALLER, ino, xattr), errno);
+    }
+    fails(tree.getxattr(ino, b"user.x"), Errno::ENODATA);
+    fails(tree.getxattr(ino, b"trusted.x"), Errno::ENODATA);
+    fails(set(b"user.x", SetXattr::Never), Errno::ENODATA);
+    set(b"user.x", SetXattr::Create).unwrap();
+    fails(set(b"user.x", SetXattr::Never), Errno::EEXIST);
+    // A list that is not there can be removed.
+    tree.removexattr(&CALLER, ino, b"system.posix_acl_access")
+        .unwrap();
+    tree.removexattr(&CALLER, ino, b"system.posix_acl_default")
+        .unwrap();
+}
+
+#[test]
+fn chown_to_nobody_takes_set_id_bits_from_who_owns_them() {
+    let Mounted { tree, .. } = mounted(vec![]);
+    let ino = file(&tree, "a");
+    let capability = b"security.capability";
+    let prepare = |perm| {
+        let perm = Some(perm);
+        let set = SetAttr {
+            perm,
+            ..SetAttr::default()
+        };
+        tree.setattr(&CALLER, ino, &set).unwrap();
+        tree.setxattr(&CALLER, ino, capability, b"c", SetXattr::Any, SetGroupId::Keep)
+            .unwrap();
+    };
+    let stranger = Caller { uid: 7, ..CALLER };
+    let ctime = Some(Time { sec: 5, nsec: 6 });
+    let capable = || tree.getxattr(ino, capability).is_ok();
+
+    prepare(0o6755);
+    // The kernel begins with the capability, whoever asks.
+    tree.removexattr(&stranger, ino, capability).unwrap();
+    fails(tree.take_privileges(&stranger, ino, ctime), Errno::EPERM);
+    assert_eq!((tree.getattr(ino).unwrap().perm, capable()), (0o6755, true));
+    // Without a change time it comes before a write, which takes the bits itself.
+    let attr = tree.take_privileges(&stranger, ino, None).unwrap();
+    assert_eq!((attr.perm, capable()), (0o6755, false));
+    for (caller, before, after) in [
+        (CALLER, 0o6755, 0o755),
+        (CALLER, 0o6666, 0o2666),
+        (stranger, 0o2644, 0o2644),
+    ] {
+        prepare(before);
+        let attr = tree.take_privileges(&caller, ino, ctime).unwrap();
+        assert_eq!((attr.perm, capable()), (after, false));
+        assert_eq!(Some(attr.ctime), ctime);
+    }
+    let make = |text, mode| tree.mknod(&CALLER, Ino::ROOT, name(text), mode, 0).unwrap().ino;
+    let fifo = make("fifo", 0o016_711);
+    assert_eq!(tree.take_privileges(&CALLER, fifo, None).unwrap().perm, 0o711);
+    let dir = tree.mkdir(&CALLER, Ino::ROOT, name("d"), 0o755).unwrap().ino;
+    let perm = Some(0o2755);
+    let set = SetAttr {
+        perm,
+        ..SetAttr::default()
+    };
+    tree.setattr(&CALLER, dir, &set).unwrap();
+    assert_eq!(tree.take_privileges(&CALLER, dir, None).unwrap().perm, 0o2755);
+}
+
+#[test]
+fn set_gid_without_execution_stays_for_root_and_the_group() {
+    let Mounted { tree, .. } = mounted(vec![]);
+    let ino = file(&tree, "a");
+    let member = Caller { uid: 7, ..CALLER };
+    let stranger = Caller { gid: 7, ..member };
+    let root = Caller { uid: 0, ..stranger };
+    for (caller, left) in [(member, 0o2666), (root, 0o2666), (stranger, 0o666)] {
+        let perm = Some(0o6666);
+        let prepare = SetAttr {
+            perm,
+            ..SetAttr::default()
+        };
+        tree.setattr(&CALLER, ino, &prepare).unwrap();
+        tree.write(&caller, ino, 0, b"x", true).unwrap();
+        assert_eq!(tree.getattr(ino).unwrap().perm, left);
+    }
+}
+
+#[test]
+fn no_temporary_file_is_made_in_a_removed_directory() {
+    let Mounted { tree, .. } = mounted(vec![]);
+    let dir = tree.mkdir(&CALLER, Ino::ROOT, name("d"), 0o755).unwrap().ino;
+    tree.tmpfile(&CALLER, dir, 0o600).unwrap();
+    tree.rmdir(&CALLER, Ino::ROOT, name("d")).unwrap();
+    fails(tree.tmpfile(&CALLER, dir, 0o600), Errno::EPERM);
+    fails(tree.mknod(&CALLER, dir, name("x"), REGULAR, 0), Errno::ENOENT);
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub enum Op {
     Allocate(File, Allocate, usize, usize),
     Chmod(File, u16),
     Chown(File, u32, u32, bool),
+    /// chown(2) that names nobody, or, without a change time, what comes before a write.
+    TakePrivileges(File, Option<Time>),
     SetTimes(File, Time),
     SetXattr(File, &'static str, usize, SetXattr),
     RemoveXattr(File, &'static str),
@@ -102,7 +104,12 @@ pub fn op() -> impl Strategy<Value = Op> {
         Allocate::ZeroGrow,
         Allocate::ZeroKeepSize,
     ]);
-    let how = prop::sample::select(vec![SetXattr::Any, SetXattr::Create, SetXattr::Replace]);
+    let how = prop::sample::select(vec![
+        SetXattr::Any,
+        SetXattr::Create,
+        SetXattr::Replace,
+        SetXattr::Never,
+    ]);
     let perm = prop::sample::select(vec![0o644u16, 0o777, 0o4755, 0o2755, 0o6711, 0o2644, 0o1777, 0]);
     prop_oneof![
         4 => (path(), perm.clone()).prop_map(|(p, m)| Op::Create(p, m)),
@@ -122,6 +129,9 @@ pub fn op() -> impl Strategy<Value = Op> {
         3 => (file(), allocate, bytes(), bytes()).prop_map(|(f, how, o, l)| Op::Allocate(f, how, o, l)),
         2 => (file(), perm).prop_map(|(f, m)| Op::Chmod(f, m)),
         2 => (file(), 0..3u32, 0..3u32, any::<bool>()).prop_map(|(f, u, g, k)| Op::Chown(f, u, g, k)),
+        2 => (file(), prop::option::of(-5..5i64)).prop_map(|(f, sec)| {
+            Op::TakePrivileges(f, sec.map(|sec| Time { sec, nsec: 7 }))
+        }),
         1 => (file(), -5..5i64).prop_map(|(f, sec)| Op::SetTimes(f, Time { sec, nsec: 7 })),
         2 => (file(), xattr(), 0..300usize, how).prop_map(|(f, n, l, how)| Op::SetXattr(f, n, l, how)),
         1 => (file(), xattr()).prop_map(|(f, n)| Op::RemoveXattr(f, n)),

@@ -256,9 +256,28 @@ impl Reference {
     pub fn kill_priv(&mut self, id: Id) {
         let node = self.node(id);
         if node.kind != Kind::Directory {
-            node.perm &= !(0o4000 | if node.perm & 0o010 != 0 { 0o2000 } else { 0 });
+            let set_gid = node.perm & 0o010 != 0 || node.gid != super::ops::GID;
+            node.perm &= !(0o4000 | if set_gid { 0o2000 } else { 0 });
         }
         node.xattrs.remove(&b"security.capability"[..]);
+    }
+
+    pub fn take_privileges(&mut self, id: Id, chown: bool) -> Res<()> {
+        let node = self.node(id);
+        let before = node.clone();
+        self.kill_priv(id);
+        let node = self.node(id);
+        if node.kind == Kind::Regular && !chown {
+            node.perm = before.perm;
+        }
+        if node.perm != before.perm && node.uid != super::ops::UID {
+            *node = before;
+            return Err(Errno::EPERM);
+        }
+        if node.kind == Kind::Directory {
+            *node = before;
+        }
+        Ok(())
     }
 
     pub fn write(&mut self, id: Id, offset: usize, data: &[u8], kill_priv: bool) -> Res<()> {
@@ -305,8 +324,8 @@ impl Reference {
     pub fn set_xattr(&mut self, id: Id, name: &[u8], value: &[u8], how: SetXattr) -> Res<()> {
         let xattrs = &mut self.node(id).xattrs;
         match (how, xattrs.contains_key(name)) {
-            (SetXattr::Create, true) => return Err(Errno::EEXIST),
-            (SetXattr::Replace, false) => return Err(Errno::ENODATA),
+            (SetXattr::Create | SetXattr::Never, true) => return Err(Errno::EEXIST),
+            (SetXattr::Replace | SetXattr::Never, false) => return Err(Errno::ENODATA),
             _ => {}
         }
         xattrs.insert(name.to_vec(), value.to_vec());
@@ -314,6 +333,14 @@ impl Reference {
     }
 
     pub fn remove_xattr(&mut self, id: Id, name: &[u8]) -> Res<()> {
-        self.node(id).xattrs.remove(name).map(drop).ok_or(Errno::ENODATA)
+        let stranger = self.node(id).uid != super::ops::UID;
+        let xattrs = &mut self.node(id).xattrs;
+        if !xattrs.contains_key(name) {
+            return Err(Errno::ENODATA);
+        }
+        if !(stranger && name == b"security.capability") {
+            xattrs.remove(name);
+        }
+        Ok(())
     }
 }
