@@ -74,6 +74,14 @@ const DIFFERENT: &[(&str, &str)] = &[
         "the mount is the container's own, so its root may set them; ext4 is the host's",
     ),
     (
+        "reading_without_waiting",
+        "the kernel's FUSE has no RWF_NOWAIT and says so; callers then read as usual",
+    ),
+    (
+        "times_of_a_pipe",
+        "the kernel's FUSE keeps times of regular files alone, and a pipe's bytes reach no server",
+    ),
+    (
         "waiting_for_a_regular_file",
         "the kernel's FUSE lets any file be polled; it is always ready",
     ),

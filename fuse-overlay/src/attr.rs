@@ -20,6 +20,9 @@ impl fmt::Debug for Ino {
 /// The largest file in bytes: what `off_t` can say, in whole pages of 4096.
 pub(crate) const MAX_FILE: u64 = i64::MAX as u64 & !4095;
 
+/// The size that `stat` tells of a directory: one block, as on ext4. Nothing depends on it.
+pub(crate) const DIRECTORY_SIZE: u64 = 4096;
+
 /// The type of a file, with the values of `d_type` in `dirent(3)`, which are `st_mode >> 12`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]

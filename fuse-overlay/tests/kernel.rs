@@ -141,6 +141,25 @@ fn opening_to_truncate_truncates() {
 }
 
 #[test]
+fn blocks_of_a_file_that_stays_open_are_counted() {
+    in_mount(Ids::One, &image(), |inside| {
+        let path = inside.path("tmp/log");
+        let mut file = File::create(&path).unwrap();
+        let blocks = || fs::metadata(&path).unwrap().blocks();
+        file.write_all(&[7; 100_000]).unwrap();
+        assert_eq!(blocks(), 0, "no page is written out");
+        // Sends nothing but the pages. The kernel is told by the timer.
+        nix::unistd::sync();
+        while blocks() != 25 * 8 {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        file.write_all(&[7; 100_000]).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(blocks(), 49 * 8);
+    });
+}
+
+#[test]
 fn set_id_bits_go_as_on_any_filesystem() {
     in_mount(Ids::Range, &image(), |inside| {
         // The same on a tmpfs of the same namespace says what is right.

@@ -5,7 +5,10 @@ import mmap
 import os
 import resource
 import signal
+import socket
 import stat
+import struct
+import termios
 
 import kit
 from kit import case, child, give_name, libc, mode, read, start, tries, write
@@ -112,6 +115,13 @@ def flags_of_single_writes():
     fd = opened("f")
     answers = [tries(os.pwritev, fd, [b"x" * 10], 0, flag) for flag in (os.RWF_DSYNC, os.RWF_SYNC, os.RWF_APPEND, os.RWF_HIPRI)]
     return answers, tries(os.preadv, fd, [bytearray(5)], 0, os.RWF_HIPRI), os.fstat(fd).st_size
+
+
+@case
+def reading_without_waiting():
+    fd = opened("f")
+    os.write(fd, b"in memory")
+    return tries(os.preadv, fd, [bytearray(5)], 0, os.RWF_NOWAIT), tries(os.pwritev, fd, [b"x"], 0, 0x40), tries(os.pwritev, fd, [b"x"], 0, 0x1000)
 
 
 @case
@@ -405,6 +415,14 @@ def what_stat_says_of_small_files():
     return [(status.st_size, status.st_blocks, status.st_blksize, status.st_nlink, status.st_rdev) for status in (empty, one, os.fstat(fd))]
 
 
+@case
+def what_stat_says_of_directories():
+    os.mkdir("d")
+    status = os.stat("d")
+    small = [status.st_size, status.st_blocks, status.st_nlink, status.st_blksize, status.st_rdev]
+    return small, os.lseek(os.open("d", os.O_RDONLY), 0, os.SEEK_CUR), child(lambda: os.stat("d").st_dev == os.stat(".").st_dev)
+
+
 def statx(path, mask, flags=0):
     buffer = ctypes.create_string_buffer(256)
     libc("statx", -100, path, flags, mask, buffer)
@@ -445,6 +463,52 @@ def extents_of_a_file():
     fd = opened("f")
     os.write(fd, b"x" * 4096)
     return tries(lambda: len(fcntl.ioctl(fd, 0xC020660B, b"\0" * 8 + b"\xff" * 8 + b"\1" + b"\0" * 15)))
+
+
+@case
+def flags_of_opening():
+    write("f", b"content"), os.mkdir("d")
+    opens = lambda path, flags: tries(lambda: os.close(os.open(path, flags, 0o600)))
+    answers = [opens("f", os.O_RDONLY | os.O_TRUNC), os.path.getsize("f"), opens("new", os.O_CREAT | os.O_DIRECTORY), os.path.exists("new")]
+    answers += [opens("d", os.O_CREAT | os.O_DIRECTORY), opens("f", os.O_PATH | os.O_CREAT | os.O_TRUNC), opens("f", os.O_WRONLY | os.O_NOFOLLOW), opens("f", 3)]
+    answers += [opens("f", os.O_TMPFILE | os.O_RDWR), opens("d", os.O_TMPFILE), opens("f", os.O_DIRECT), opens("d", os.O_DIRECT), opens("locked", os.O_CREAT | os.O_WRONLY)]
+    fd = os.open("zero", os.O_CREAT | os.O_RDWR, 0)
+    answers += [os.write(fd, b"written without permission"), mode("zero")]
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_APPEND | os.O_DIRECT | os.O_NOATIME | os.O_NONBLOCK)
+    return answers, [bool(fcntl.fcntl(fd, fcntl.F_GETFL) & flag) for flag in (os.O_APPEND, os.O_DIRECT, os.O_NOATIME, os.O_NONBLOCK)]
+
+
+def openat2(path, flags, resolve, how=0):
+    return tries(lambda: os.close(kit.system("openat2", -100, path, struct.pack("QQQ", flags, how, resolve), 24)))
+
+
+@case
+def openings_that_stay_below():
+    os.makedirs("d/e"), write("d/f"), os.symlink("/etc/passwd", "d/out"), os.symlink("f", "d/in"), os.symlink("../d/f", "d/up")
+    answers = [[openat2(path, os.O_RDONLY, resolve) for path in ("d/f", "d/in", "d/up", "d/out", "../x", "/etc/passwd", "d/../d/f")] for resolve in (0, 1, 2, 4, 8, 16)]
+    return answers, openat2("d/f", os.O_RDONLY, 64), openat2("n", os.O_CREAT | os.O_RDWR, 8, 0o640), openat2("d", os.O_RDONLY, 0, 0o640)
+
+
+@case
+def questions_by_ioctl():
+    fd = opened("f")
+    os.write(fd, b"x" * 5000), os.lseek(fd, 1000, 0)
+    ask = lambda request: tries(lambda: kit.unpack("i", fcntl.ioctl(fd, request, b"\0" * 8)))
+    return ask(termios.FIONREAD), ask(2), ask(0x5460), tries(fcntl.ioctl, fd, 0x5401, b"\0" * 100), tries(fcntl.ioctl, fd, 0xDEAD), \
+        tries(fcntl.fcntl, fd, 1035, b"\0" * 8), tries(fcntl.fcntl, fd, 1033, 1), tries(fcntl.fcntl, fd, 1034)
+
+
+@case
+def copies_between_descriptors_of_many_kinds():
+    source, target, pipe = opened("s"), opened("t"), os.pipe()
+    os.write(source, b"0123456789" * 10)
+    answers = [os.splice(source, pipe[1], 50, offset_src=10), os.splice(pipe[0], target, 50, offset_dst=7), os.sendfile(target, source, 0, 5)]
+    left, right = socket.socketpair()
+    answers += [os.sendfile(left.fileno(), source, 90, 100), right.recv(100)]
+    os.write(pipe[1], b"tail")
+    answers += [os.splice(pipe[0], target, 4), holds(target), tries(os.splice, source, target, 5), tries(os.sendfile, source, opened(".", os.O_RDONLY), 0, 5)]
+    return answers
 
 
 @case

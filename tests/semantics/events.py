@@ -5,7 +5,7 @@ import os
 import signal
 import struct
 
-from kit import case, child, give_name, libc, write
+from kit import case, child, give_name, libc, tries, write
 
 NAMES = {0x1: "access", 0x2: "modify", 0x4: "attrib", 0x8: "close-write", 0x10: "close", 0x20: "open", 0x40: "moved-from",
          0x80: "moved-to", 0x100: "create", 0x200: "delete", 0x400: "delete-self", 0x800: "move-self", 0x2000: "unmount",
@@ -145,6 +145,19 @@ def inotify_watches_only_what_it_should():
     os.chmod("f", 0o600)
     os.unlink("s")
     return watch.events()
+
+
+@case
+def fanotify_of_a_file():
+    write("f")
+    fd = tries(libc, "fanotify_init", 0x200, os.O_RDONLY)  # FAN_REPORT_FID, which needs no privilege
+    if isinstance(fd, str):
+        return fd
+    answers = [tries(libc, "fanotify_mark", fd, 1, ctypes.c_ulong(0x2 | 0x20), -100, "f")]
+    if answers == [0]:
+        write("f", b"x")
+        answers.append(len(os.read(fd, 4096)) > 0)
+    return answers
 
 
 @case

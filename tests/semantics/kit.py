@@ -3,6 +3,7 @@ import ctypes
 import errno
 import os
 import pickle
+import shutil
 import signal
 import stat
 import struct
@@ -177,6 +178,15 @@ def image_file(paths):
         for name in names[1:]:
             os.link(names[0], name)
     return names
+
+
+def image_tree(path, name="image"):
+    """The same with a directory of the image and all below it."""
+    if OWN_TREE:
+        os.rename(path, name)
+    else:
+        shutil.copytree(path, name, symlinks=True)
+    return name
 
 
 def unpack(layout, buffer):

@@ -181,6 +181,47 @@ def a_file_of_the_image_is_mapped_and_changed():
 
 
 @case
+def another_process_cuts_a_mapped_file():
+    write("f", b"x" * PAGE * 3)
+    mapping, fd = shared("f", PAGE * 3)
+    touched = mapping[PAGE * 2]
+    child(lambda: os.truncate("f", PAGE + 10))
+    answers = [touched, mapping[PAGE + 9], mapping[PAGE + 10], child(lambda: mapping[PAGE * 2])]
+    child(lambda: os.truncate("f", PAGE * 3))
+    return answers, mapping[PAGE + 9], mapping[PAGE + 10], mapping[PAGE * 2]
+
+
+@case
+def pages_are_advised_and_locked():
+    write("f", b"x" * PAGE * 4)
+    mapping, fd = shared("f", PAGE * 4)
+    answers = [tries(mapping.madvise, advice) for advice in (mmap.MADV_SEQUENTIAL, 20, 21, 8, 22, 23, 12)]
+    answers += [mapping[5], tries(libc, "mlock", ctypes.addressof(ctypes.c_char.from_buffer(mapping)), PAGE)]
+    return answers, tries(mmap.mmap, fd, PAGE, 3 | 0x80000, mmap.PROT_READ), len(mmap.mmap(fd, PAGE, mmap.MAP_SHARED | mmap.MAP_POPULATE)), \
+        tries(mmap.mmap, fd, PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_EXEC) != "EPERM"
+
+
+@case
+def a_mapping_outlives_its_descriptor():
+    write("f", b"x" * PAGE)
+    mapping, fd = shared("f")
+    os.close(fd)
+    mapping[7] = 55
+    os.unlink("f")
+    mapping[8] = 56
+    return mapping[7:9], tries(mapping.flush), child(lambda: mapping[7:9])
+
+
+@case
+def punching_under_a_mapping():
+    write("f", b"x" * PAGE * 3)
+    mapping, fd = shared("f", PAGE * 3)
+    mapping[PAGE] = 9
+    libc("fallocate", fd, 3, PAGE, PAGE), libc("fallocate", fd, 17, PAGE * 2 + 10, 20)
+    return mapping[PAGE - 1], mapping[PAGE], mapping[PAGE * 2 + 9], mapping[PAGE * 2 + 10], mapping[PAGE * 2 + 30]
+
+
+@case
 def reading_into_a_mapping_of_the_same_file():
     write("f", bytes(range(256)) * 64)
     mapping, fd = shared("f", 16384)

@@ -7,6 +7,7 @@ import stat
 import subprocess
 
 from kit import ALICE, BOB, CLUB, case, child, image_file, look, mode, read, start, tries, write
+from xattrs import CAPABLE
 
 
 def runs(*words, **named):
@@ -39,6 +40,17 @@ def scripts_run():
     write("no-format", "neither\n", mode=0o755), write("empty", mode=0o755), write("endless", "#!./endless\n", mode=0o755), write("long", "#!/" + "x" * 300 + "\n", mode=0o755)
     names = ["script", "nested", "argument", "no-program", "no-format", "empty", "endless", "long"]
     return [(name, runs(f"./{name}", "word")) for name in names], script
+
+
+@case(ids=True)
+def programs_with_capabilities():
+    write("cat", read("/bin/cat"), mode=0o755)
+    os.setxattr("cat", "security.capability", CAPABLE)
+    effective = lambda: [line for line in runs("./cat", "/proc/self/status")[1].decode().splitlines() if line.startswith("CapEff")]
+    answers = [child(effective, ALICE)]
+    with open("cat", "ab") as file:
+        file.write(b"x")
+    return answers, child(effective, ALICE), os.listxattr("cat")
 
 
 @case

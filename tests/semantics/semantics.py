@@ -15,6 +15,7 @@ import sys
 import kit
 import data      # noqa: F401  the cases put themselves into kit.CASES
 import events    # noqa: F401
+import image     # noqa: F401
 import locks     # noqa: F401
 import memory    # noqa: F401
 import names     # noqa: F401

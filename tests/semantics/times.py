@@ -7,6 +7,7 @@ import time
 
 import kit
 from kit import ALICE, BOB, CLUB, case, child, libc, moved, read, tries, write
+from xattrs import ACCESS, MINIMAL
 
 NOW, OMIT = (1 << 30) - 1, (1 << 30) - 2
 BILLION = 10**9
@@ -91,7 +92,7 @@ def what_moves_the_times_of_a_file():
         "nothing": moved("f", lambda: os.pwrite(fd, b"", 0) and None), "chmod": moved("f", os.chmod, "f", 0o600), "the same": moved("f", os.chmod, "f", 0o600),
         "chown": moved("f", os.chown, "f", 0, 0), "chown to nobody": moved("f", os.chown, "f", -1, -1), "link": moved("f", os.link, "f", "g"),
         "unlink": moved("f", os.unlink, "g"), "rename": moved(fd, os.rename, "f", "h"), "rename back": moved(fd, os.rename, "h", "f"),
-        "setxattr": moved("f", os.setxattr, "f", "user.x", b"1"), "removexattr": moved("f", os.removexattr, "f", "user.x"),
+        "setxattr": moved("f", os.setxattr, "f", "user.x", b"1"), "acl": moved("f", os.setxattr, "f", ACCESS, MINIMAL), "removexattr": moved("f", os.removexattr, "f", "user.x"),
         "failed removexattr": moved("f", os.removexattr, "f", "user.x"), "punch": moved("f", lambda: libc("fallocate", fd, 3, 0, 4096) and None),
         "allocate": moved("f", lambda: libc("fallocate", fd, 0, 0, 40_000) and None), "keep size": moved("f", lambda: libc("fallocate", fd, 1, 40_000, 40_000) and None),
         "allocate again": moved("f", lambda: libc("fallocate", fd, 0, 0, 4096) and None), "zero": moved("f", lambda: libc("fallocate", fd, 16, 0, 4096) and None),
@@ -162,6 +163,31 @@ def times_of_new_files_are_one():
 def reading_moves_the_access_time():
     write("f", b"x"), os.mkdir("d"), os.symlink("f", "s")
     return moved("f", lambda: read("f") and None), moved("d", lambda: os.listdir("d") and None), moved("s", lambda: os.readlink("s") and None, follow=False)
+
+
+@case
+def times_of_a_pipe():
+    os.mkfifo("p")
+    fd = os.open("p", os.O_RDWR)
+    return moved("p", lambda: os.write(fd, b"x") and None), moved("p", lambda: os.read(fd, 1) and None)
+
+
+@case
+def times_come_in_their_order():
+    stamps, fd = [], os.open("f", os.O_CREAT | os.O_RDWR)
+    for number in range(100):
+        os.mkdir(f"d{number}")
+        stamps.append(os.stat(f"d{number}").st_mtime_ns)
+        os.write(fd, b"x")
+        stamps.append(os.fstat(fd).st_mtime_ns)
+        os.symlink("x", f"s{number}")
+        stamps.append(os.lstat(f"s{number}").st_ctime_ns)
+        os.chmod("f", 0o600 + number % 8)
+        stamps += [os.fstat(fd).st_ctime_ns, os.stat(".").st_mtime_ns]
+        time.sleep(0.0001)
+    order = stamps[:]
+    order[4::5], order[3::5] = stamps[3::5], stamps[4::5]  # the directory changed before the mode
+    return order == sorted(order), abs(stamps[-1] - time.time_ns()) < 60 * BILLION
 
 
 @case

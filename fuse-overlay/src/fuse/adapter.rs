@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::errno::Errno;
 
+use super::grown::Grown;
 use super::ids::{IdMap, SET_ID_BITS};
 use super::listings::Listings;
 use super::refused::Refused;
@@ -23,6 +24,7 @@ pub(super) struct Adapter {
     pub(super) unsynced: Unsynced,
     pub(super) listings: Listings,
     pub(super) refused: Refused,
+    pub(super) grown: Grown,
 }
 
 /// How a request ends.
@@ -184,8 +186,15 @@ impl Adapter {
                 kill_priv,
                 cached,
             } => {
-                let write = || tree.write(caller, ino, *offset, data, *kill_priv);
-                let written = self.minding_attributes(ino, reply, write);
+                let write = || {
+                    let before = tree.getattr(ino)?.blocks;
+                    tree.write(caller, ino, *offset, data, *kill_priv)?;
+                    if *cached && tree.getattr(ino)?.blocks != before {
+                        self.grown.add(ino);
+                    }
+                    Ok(())
+                };
+                let written = self.minding_set_id(ino, reply, write);
                 if let (Err(error), true) = (&written, *cached) {
                     self.refused.add(ino, error.0);
                     reply.outdates(ino);
@@ -201,11 +210,16 @@ impl Adapter {
             Operation::ReadDirPlus { cookie, size } => {
                 self.list(ino, *cookie, *size, Form::Attributes, reply)
             }
-            Operation::Fallocate { how, offset, length } => self.minding_attributes(ino, reply, || {
+            Operation::Fallocate { how, offset, length } => self.minding_set_id(ino, reply, || {
                 tree.fallocate(caller, ino, *how, *offset, *length)?;
                 self.take_set_id(caller, ino)
             }),
-            Operation::Fsync => tree.fsync(ino).map(|_durable| ()),
+            Operation::Fsync => {
+                if self.grown.take(ino) {
+                    reply.outdates(ino);
+                }
+                tree.fsync(ino).map(|_durable| ())
+            }
             Operation::Statfs => self.statfs(reply),
             Operation::Release => Ok(()),
             _ => return self.answer_rest(request, reply),
@@ -331,17 +345,16 @@ impl Adapter {
     }
 
     /// Runs an operation that may clear set-id bits. The kernel leaves that to us (HANDLE_KILLPRIV_V2) and then does not
-    /// ask for the mode again, so it is told; else a file could be run with the bits that it has lost. Nor does it ask how
-    /// many blocks its pages have taken when it wrote them out.
-    fn minding_attributes(
+    /// ask for the mode again, so it is told; else a file could be run with the bits that it has lost.
+    fn minding_set_id(
         &self,
         ino: Ino,
         reply: &mut Reply,
         operation: impl FnOnce() -> crate::error::Result<()>,
     ) -> crate::error::Result<()> {
-        let before = self.tree.getattr(ino)?;
+        let before = self.tree.getattr(ino)?.perm;
         let done = operation();
-        if before.perm & SET_ID_BITS != 0 || self.tree.getattr(ino)?.blocks != before.blocks {
+        if before & SET_ID_BITS != 0 {
             reply.outdates(ino);
         }
         done

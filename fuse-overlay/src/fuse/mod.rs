@@ -7,6 +7,7 @@
 mod adapter;
 mod crash;
 mod fusermount;
+mod grown;
 mod ids;
 mod listings;
 mod mount;

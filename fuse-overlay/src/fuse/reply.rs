@@ -37,6 +37,11 @@ enum Forget {
     AttributesAndPages,
 }
 
+/// "Forget the attributes of this inode": sent on no request's behalf.
+pub(super) fn outdated(ino: Ino) -> impl AsRef<[u8]> {
+    notification(ino, Forget::Attributes)
+}
+
 /// "Forget what you know of this inode."
 fn notification(ino: Ino, what: Forget) -> [u8; NOTIFICATION] {
     let out = InvalInodeOut {

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,11 +17,12 @@ use zerocopy::FromBytes;
 
 use super::adapter::{Adapter, Answering, End};
 use super::crash::{self, Point};
+use super::grown::Grown;
 use super::ids::IdMap;
 use super::listings::Listings;
 use super::negotiate;
 use super::refused::Refused;
-use super::reply::Reply;
+use super::reply::{Reply, outdated};
 use super::sync::Unsynced;
 use super::wire::{InHeader, InitIn, opcode};
 use super::{mount, patience::Patience};
@@ -75,6 +77,7 @@ pub fn serve(tree: Tree, ids: IdMap, devices: Vec<OwnedFd>, ledger: &Ledger) -> 
             unsynced: Unsynced::default(),
             listings: Listings::default(),
             refused: Refused::default(),
+            grown: Grown::default(),
         },
         seat: Mutex::new(Patience::default()),
     };
@@ -82,7 +85,7 @@ pub fn serve(tree: Tree, ids: IdMap, devices: Vec<OwnedFd>, ledger: &Ledger) -> 
         let slot = ledger
             .slot(number)
             .ok_or_else(|| malformed("more threads than slots"))?;
-        let device = mount::nonblocking(device)?;
+        let device = Arc::new(mount::nonblocking(device)?);
         let reply = Reply::new();
         Ok(Desk { device, slot, reply })
     });
@@ -108,8 +111,7 @@ enum Connection {
 
 /// Reads and answers INIT, which is always the first request.
 fn handshake(mounted: &OwnedFd) -> io::Result<Connection> {
-    let mut device = mount::nonblocking(mounted.try_clone()?)?;
-    let device = &mut device;
+    let device = &mount::nonblocking(mounted.try_clone()?)?;
     let mut message = vec![0; MESSAGE];
     let mut reply = Reply::new();
     loop {
@@ -149,7 +151,7 @@ fn malformed(what: &str) -> io::Error {
 }
 
 /// Sleeps until there is a message and reads it. `None`: the connection has ended.
-fn wait_for_message(device: &mut File, message: &mut [u8]) -> io::Result<Option<usize>> {
+fn wait_for_message(device: &File, message: &mut [u8]) -> io::Result<Option<usize>> {
     loop {
         match take(device, message)? {
             Taken::Message(len) => return Ok(Some(len)),
@@ -176,7 +178,7 @@ enum Taken {
 }
 
 /// Takes a message if there is one.
-fn take(device: &mut File, message: &mut [u8]) -> io::Result<Taken> {
+fn take(mut device: &File, message: &mut [u8]) -> io::Result<Taken> {
     match device.read(message) {
         Ok(len) => Ok(Taken::Message(len)),
         Err(error) => match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
@@ -191,7 +193,7 @@ fn take(device: &mut File, message: &mut [u8]) -> io::Result<Taken> {
 
 /// Where one thread works: all that is its own.
 struct Desk {
-    device: File,
+    device: Arc<File>,
     slot: Slot,
     reply: Reply,
 }
@@ -205,6 +207,7 @@ struct Server {
 impl Server {
     fn run(&self, desks: Vec<Desk>, ledger: &Ledger) -> io::Result<()> {
         let threads = desks.len();
+        let device = desks.first().map(|desk| Arc::clone(&desk.device));
         thread::scope(|scope| {
             let timer = thread::Builder::new().name("fuse-sync".into());
             let timer = timer.spawn_scoped(scope, move || {
@@ -212,7 +215,16 @@ impl Server {
                 if !self.adapter.unsynced.ends_within(SETTLED) {
                     ledger.populate(threads, MESSAGE);
                 }
-                self.adapter.unsynced.run(&self.adapter.tree);
+                self.adapter.unsynced.run(|| {
+                    let synced = self.adapter.tree.sync();
+                    if let Some(device) = &device {
+                        let grown = self.adapter.grown.take_all();
+                        grown
+                            .into_iter()
+                            .for_each(|ino| send(device, outdated(ino).as_ref()));
+                    }
+                    synced
+                });
             })?;
             let mut threads = Vec::new();
             let mut desks = desks.into_iter();
@@ -242,7 +254,7 @@ impl Server {
         let mut counts = Counts([0; 64]);
         let mut seat = self.seat.lock();
         loop {
-            let (len, waited) = match next_message(&mut seat, &mut desk.device, desk.slot.buffer())? {
+            let (len, waited) = match next_message(&mut seat, &desk.device, desk.slot.buffer())? {
                 Some(next) => next,
                 None => {
                     counts.log();
@@ -324,7 +336,7 @@ impl Server {
 /// Polls, then sleeps, until there is a message: its length and how long that took. `None`: the connection has ended.
 fn next_message(
     seat: &mut Patience,
-    device: &mut File,
+    device: &File,
     message: &mut [u8],
 ) -> io::Result<Option<(usize, Duration)>> {
     match take(device, message)? {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::union::Tree;
+use crate::error::Result;
+use crate::union::Durable;
 
 /// How old an unsynced change may get.
 const AGE: Duration = Duration::from_secs(5);
@@ -52,8 +53,8 @@ impl Unsynced {
         *state == State::Ended
     }
 
-    /// Syncs `tree` whenever its oldest change is [`AGE`] old.
-    pub(super) fn run(&self, tree: &Tree) {
+    /// Calls `sync` whenever the oldest change is [`AGE`] old.
+    pub(super) fn run(&self, sync: impl Fn() -> Result<Durable>) {
         let mut state = self.state.lock();
         loop {
             self.changed
@@ -66,8 +67,7 @@ impl Unsynced {
             }
             *state = State::Clean;
             drop(state);
-            let synced = tree.sync();
-            if let Err(error) = synced {
+            if let Err(error) = sync() {
                 // Nobody waits for this sync; fsync tells its own caller. It is tried again in a while.
                 tracing::error!(%error, "periodic sync failed");
                 self.mark();

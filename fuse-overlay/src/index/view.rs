@@ -14,7 +14,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 use super::build::Marks;
 use super::format::{self, BLOCK, HEADER_SIZE, Header, Section};
 use super::{DiffId, NodeId, check};
-use crate::attr::{Attr, Ino, Kind, Time};
+use crate::attr::{Attr, DIRECTORY_SIZE, Ino, Kind, Time};
 use crate::error::{Error, Result};
 use crate::name::Name;
 use crate::sys::Mapping;
@@ -95,9 +95,6 @@ pub struct Extent {
     /// Offset in that layer's tar.
     pub tar_offset: u64,
 }
-
-/// The size that `stat` tells of a directory: one block, as on ext4. Nothing depends on it.
-const DIRECTORY_SIZE: u64 = 4096;
 
 impl View {
     /// Opens an index file and verifies its header. `path` is for messages.

@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use super::content::{Content, Run};
 use super::directory::Directory;
 use super::journal::format::{Change, Meta};
-use crate::attr::{Attr, Ino, Kind};
+use crate::attr::{Attr, DIRECTORY_SIZE, Ino, Kind};
 
 /// An inode that the container made or changed.
 #[derive(Debug)]
@@ -63,10 +63,14 @@ impl State {
             Kind::Symlink => Body::Symlink(target.into()),
             Kind::Fifo | Kind::CharDevice | Kind::BlockDevice | Kind::Socket => Body::Special,
         };
+        let (size, blocks_below) = match kind {
+            Kind::Directory => (DIRECTORY_SIZE, DIRECTORY_SIZE / 512),
+            _ => (target.len() as u64, 0),
+        };
         State {
             meta,
-            size: target.len() as u64,
-            blocks_below: 0,
+            size,
+            blocks_below,
             xattrs: BTreeMap::new(),
             body,
         }
