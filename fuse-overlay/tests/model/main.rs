@@ -5,6 +5,7 @@
 mod common;
 mod crash;
 mod differences;
+mod directories;
 mod disk;
 mod dump;
 mod faults;
