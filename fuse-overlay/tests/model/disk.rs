@@ -63,7 +63,7 @@ pub struct MemoryDisk {
     pub plan: Arc<Mutex<Plan>>,
     /// The host's boot.
     pub boot: [u8; 16],
-    /// Writes take a moment, in which other threads come to run.
+    /// Writes and punches take a moment, in which other threads come to run.
     pub slow: bool,
 }
 
@@ -207,6 +207,9 @@ impl Disk for MemoryFile {
     }
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        if self.slow {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.change()?;
         let mut bytes = self.bytes.lock();
         let size = bytes.cache.len();
