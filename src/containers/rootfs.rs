@@ -3,7 +3,7 @@
 //! EIO, one that was added is not there.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufWriter, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -104,8 +104,10 @@ pub(super) fn scan(
         source,
     })?;
     let name = view.source();
-    merge::merge(&[view], name, &mut Stepped(merged.file()))
-        .map_err(|source| RootfsError::Merge { path: path(), source })?;
+    let mut out = BufWriter::with_capacity(1 << 20, Stepped(merged.file()));
+    merge::merge(&[view], name, &mut out).map_err(|source| RootfsError::Merge { path: path(), source })?;
+    out.flush().map_err(store::Error::io("write", merged.path()))?;
+    drop(out);
     for (file, name) in [(index, INDEX), (merged, MERGED), (files, FILES)] {
         file.commit(&container.join(name), durability)?;
     }
