@@ -1,4 +1,5 @@
-//! Which role has this process? It starts as the tool; supervisor, server and init are forked from it.
+//! Which role has this process? It starts as the tool, from which supervisor, first server and init are forked; or, by its
+//! name, as a server that follows one that died.
 
 use std::process::ExitCode;
 

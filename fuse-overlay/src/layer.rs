@@ -1,6 +1,7 @@
 //! One pass over a layer's tar stream: bytes → stored tar, index, diff id, checksums.
 
 mod directory;
+mod scanned;
 mod tree;
 mod walk;
 

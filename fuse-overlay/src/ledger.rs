@@ -198,12 +198,14 @@ impl Ledger {
         self.count(Word::Successors);
     }
 
-    /// It found a request in hand, which had happened or not.
-    pub(crate) fn count_found(&self, happened: bool) {
+    /// It found a request in hand.
+    pub(crate) fn count_found(&self) {
         self.count(Word::Found);
-        if happened {
-            self.count(Word::Happened);
-        }
+    }
+
+    /// And that had happened.
+    pub(crate) fn count_happened(&self) {
+        self.count(Word::Happened);
     }
 
     /// What was counted so far.

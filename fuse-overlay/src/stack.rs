@@ -100,10 +100,11 @@ fn in_memory(bytes: Vec<u8>, path: &Path) -> Result<View, StackError> {
 
 fn directory(path: &Path) -> Result<LowerLayer, StackError> {
     let mut index = Vec::new();
-    let scanned = layer::scan(path, &mut index).map_err(|source| StackError::Layer {
-        path: path.to_owned(),
-        source,
-    })?;
+    let scanned =
+        layer::scan(path, &|uid, gid| (uid, gid), &mut index).map_err(|source| StackError::Layer {
+            path: path.to_owned(),
+            source,
+        })?;
     Ok(LowerLayer {
         bytes: LayerBytes::Directory(scanned),
         index: in_memory(index, path)?,

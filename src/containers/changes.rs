@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
-use fuse_overlay::union::{Difference, OpenError, Tree};
+use fuse_overlay::union::{Difference, Tree};
 
 use super::record::Record;
 use super::{Error, life};
@@ -14,7 +14,7 @@ use crate::store::Store;
 /// of, as Docker has it.
 ///
 /// # Errors
-/// The image is gone, or the writable layer cannot be read.
+/// Image or directory is gone, or the writable layer cannot be read.
 pub fn changes(store: &Store, record: &Record) -> Result<Vec<(Difference, PathBuf)>, Error> {
     let tree = open(store, record)?;
     let mut changes = Vec::new();
@@ -36,10 +36,5 @@ pub fn changes(store: &Store, record: &Record) -> Result<Vec<(Difference, PathBu
 /// The container's tree as it is now.
 fn open(store: &Store, record: &Record) -> Result<Tree, Error> {
     let upper = store.container(&record.id).join("upper");
-    let image = life::image_of(store, record)?;
-    let lower = || {
-        let lower = image.lower(store);
-        lower.map_err(|error| OpenError::Lower(error.to_string()))
-    };
-    Tree::snapshot(&upper, lower).map_err(Error::Upper)
+    Tree::snapshot(&upper, || life::lower(store, record))
 }

@@ -1,12 +1,10 @@
 //! How is a small file of an image read without a mount? By the index, so that no link can lead outside it.
 
-use std::os::unix::fs::FileExt;
-
 use fuse_overlay::attr::Kind;
 use fuse_overlay::error::{Error, Result};
 use fuse_overlay::index::NodeId;
 use fuse_overlay::name::Name;
-use fuse_overlay::union::{LayerBytes, Lower};
+use fuse_overlay::union::Lower;
 use nix::errno::Errno;
 
 /// Files above this are not read: passwd and group of an image are what it says, and may say anything.
@@ -19,7 +17,7 @@ const MOST_LINKS: usize = 40;
 /// it is something else (CVE-2021-29136: a FIFO as /etc/passwd), or it is larger than any such file.
 ///
 /// # Errors
-/// Index or tar cannot be read.
+/// Index or layer cannot be read.
 pub(super) fn read(lower: &Lower, path: &str) -> Result<Option<Vec<u8>>> {
     match find(lower, path.as_bytes())? {
         Some(node) => content(lower, node),
@@ -99,11 +97,7 @@ fn content(lower: &Lower, node: NodeId) -> Result<Option<Vec<u8>>> {
             .ok()
             .and_then(|layer| lower.layers.get(layer))
             .ok_or_else(io)?;
-        // An image's layers are tars.
-        let LayerBytes::Tar(tar) = &layer.bytes else {
-            return Err(io());
-        };
-        tar.read_exact_at(part, extent.tar_offset)?;
+        layer.bytes.read(extent.tar_offset, part)?;
     }
     Ok(Some(bytes))
 }

@@ -3,26 +3,28 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fuse_overlay::union::Lower;
+use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::files::{self, HostNames};
 use super::process::{self, Process};
-use super::record::{self, Afterwards, Held, Life, Record, Settings};
+use super::record::{self, Afterwards, Base, Held, Life, Record, Settings};
 use super::runtime::{self, RootSource};
 use super::spec::mounts::{Asked, Missing};
 use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
+use super::storage::Storage;
 use super::supervisor::{self, Attach, Start, Supervisor};
-use super::{Error, image_file, names};
+use super::{Error, image_file, names, rootfs};
 use crate::host::Probe;
 use crate::host::probe::thermal_throttles;
 use crate::images::names::References;
 use crate::images::{self, Image};
-use crate::store::{Digest, Store};
+use crate::store::Store;
 
 /// Threads of the filesystem server, each with its own descriptor of /dev/fuse: one for each core that this process
 /// may use. Fewer than two would let one slow read hold up all; more than sixteen queue up for the same locks.
@@ -33,11 +35,37 @@ fn server_threads() -> usize {
 /// How long a container may take to be gone after SIGKILL before its supervisor is killed as well.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a container is to stand on.
+#[derive(Debug, Clone)]
+pub enum Below {
+    /// An image.
+    Image(Box<Image>),
+    /// A directory of the host (`--rootfs`), whole.
+    Rootfs(PathBuf),
+}
+
+impl Below {
+    fn base(&self) -> Base {
+        match self {
+            Below::Image(image) => Base::Image(image.id),
+            Below::Rootfs(directory) => Base::Rootfs(directory.clone()),
+        }
+    }
+
+    /// The image's config; a directory has none.
+    fn config(&self) -> ImageConfiguration {
+        match self {
+            Below::Image(image) => image.config.clone(),
+            Below::Rootfs(_) => ImageConfiguration::default(),
+        }
+    }
+}
+
 /// A container to be made.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// Its image, and how the user called it.
-    pub image: (Image, String),
+    /// What it stands on, and how the user called that.
+    pub below: (Below, String),
     /// `--name`.
     pub name: Option<String>,
     /// The flags that shape the Spec.
@@ -50,6 +78,8 @@ pub struct Wanted {
     pub open_stdin: bool,
     /// `--stop-signal`.
     pub stop_signal: Option<String>,
+    /// `--storage-opt`.
+    pub storage: Storage,
     /// `-l`, over the image's.
     pub labels: Vec<(String, String)>,
     /// `-v`, `--mount`, `--security-opt` as they were given.
@@ -65,14 +95,14 @@ pub struct Given {
     pub security_opts: Vec<String>,
 }
 
-/// A container that is made and locked, and its image opened.
+/// A container that is made and locked, and what it stands on opened.
 #[derive(Debug)]
 pub struct Made {
     /// The container.
     pub held: Held,
     /// Its Spec.
     pub spec: Spec,
-    /// Its image.
+    /// What it stands on.
     pub lower: Lower,
 }
 
@@ -95,24 +125,31 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
     if let Some(name) = wanted.name.as_ref().filter(|name| !names::is_name(name)) {
         return Err(Error::Name(name.clone()));
     }
-    let (image, _) = &wanted.image;
-    let lower = image.lower(store)?;
-    let passwd = text_file(&lower, image.id, "/etc/passwd")?;
-    let group = text_file(&lower, image.id, "/etc/group")?;
+    let config = wanted.below.0.config();
+    let ids = Probe::now().id_maps();
     prepare_sources(&wanted.request)?;
     let seccomp = seccomp(&wanted.request)?;
     for attempt in 0.. {
         let record = record_of(&wanted, attempt)?;
-        let hostname = record.settings.hostname.clone();
+        let (hostname, durability) = (record.settings.hostname.clone(), record.durability());
         let mut made = None;
         let held = Held::create(store, record, |directory| {
             let network = wanted.request.network;
+            let lower = match &wanted.below.0 {
+                Below::Image(image) => image.lower(store)?,
+                Below::Rootfs(root) => {
+                    rootfs::scan(root, directory, &ids, durability)?;
+                    rootfs::open(root, directory)?
+                }
+            };
+            let passwd = text_file(&lower, "/etc/passwd")?;
+            let group = text_file(&lower, "/etc/group")?;
             let own_files = files::write(directory, &hostname, network, &wanted.host_names)?;
             let context = Context {
-                image: &image.config,
+                image: &config,
                 passwd: &passwd,
                 group: &group,
-                ids: &Probe::now().id_maps(),
+                ids: &ids,
                 // Covered by the mount, in the container's mount namespace alone; the server works on it outside.
                 root: &directory.join("upper"),
                 own_files: &own_files,
@@ -121,7 +158,7 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
                 seccomp: seccomp.clone(),
             };
             let spec = spec::build(&wanted.request, &context)?;
-            made = Some(spec.clone());
+            made = Some((spec.clone(), lower));
             Ok(spec)
         });
         match (held, made) {
@@ -130,7 +167,10 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
             (Err(error), _) => return Err(error),
             (Ok(held), made) => {
                 let held = still_listed(store, held)?;
-                let spec = made.map_or_else(|| held.spec(), Ok)?;
+                let (spec, lower) = match made {
+                    Some(made) => made,
+                    None => (held.spec()?, lower(store, &held.record)?),
+                };
                 return Ok(Made { held, spec, lower });
             }
         }
@@ -142,7 +182,9 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
 /// the list, and the container goes as well. No lock: a start changes nothing in the images' store, which may be
 /// read-only.
 fn still_listed(store: &Store, held: Held) -> Result<Held, Error> {
-    let image = held.record.image;
+    let Base::Image(image) = held.record.base else {
+        return Ok(held);
+    };
     if References::load(store)?.by_id(&image).is_some() {
         return Ok(held);
     }
@@ -150,10 +192,10 @@ fn still_listed(store: &Store, held: Held) -> Result<Held, Error> {
     Err(images::Error::NoSuchImage(image.to_string()).into())
 }
 
-fn text_file(lower: &Lower, image: Digest, path: &'static str) -> Result<String, Error> {
+fn text_file(lower: &Lower, path: &'static str) -> Result<String, Error> {
     let io = |error: fuse_overlay::error::Error| Error::Io {
         action: "read from the image's layers",
-        path: format!("{image}:{path}").into(),
+        path: path.into(),
         source: error.0.into(),
     };
     let bytes = image_file::read(lower, path).map_err(io)?;
@@ -230,8 +272,9 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
         Some(name) => name.clone(),
         None => names::new_name(attempt).map_err(random)?,
     };
-    let (image, image_name) = &wanted.image;
-    let config = image.config.config().as_ref();
+    let (below, name_below) = &wanted.below;
+    let image = below.config();
+    let config = image.config().as_ref();
     let request = &wanted.request;
     let hostname = match (&request.hostname, request.network) {
         (Some(hostname), _) => hostname.clone(),
@@ -256,7 +299,7 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
             .or_else(|| config.and_then(|c| c.user().clone()))
             .unwrap_or_default(),
         open_stdin: wanted.open_stdin,
-        command: spec::arguments(request, &image.config)?.split_off(skip),
+        command: spec::arguments(request, &image)?.split_off(skip),
         entrypoint,
         labels: labels.into_iter().collect(),
         stop_signal: wanted
@@ -280,11 +323,12 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
         privileged: request.confine.privileged,
         security_opts: wanted.given.security_opts.clone(),
         init: request.init,
+        storage: wanted.storage,
     };
     Ok(Record::new(
         id,
         name,
-        (image.id, image_name.clone()),
+        (below.base(), name_below.clone()),
         wanted.afterwards,
         settings,
     ))
@@ -296,21 +340,28 @@ fn host_name() -> String {
         .unwrap_or_else(|_| "localhost".into())
 }
 
-/// The image of a container.
+/// Opens what a container stands on.
 ///
 /// # Errors
-/// [`Error::NoImage`].
-pub(super) fn image_of(store: &Store, record: &Record) -> Result<Image, Error> {
-    images::find(store, &record.image.to_string())?.ok_or_else(|| Error::NoImage {
-        name: record.name.clone(),
-        image: record.image.to_string(),
-    })
+/// [`Error::NoImage`], [`Error::Rootfs`].
+pub(super) fn lower(store: &Store, record: &Record) -> Result<Lower, Error> {
+    let image = match &record.base {
+        Base::Rootfs(root) => return Ok(rootfs::open(root, &store.container(&record.id))?),
+        Base::Image(image) => image.to_string(),
+    };
+    match images::find(store, &image)? {
+        Some(image) => Ok(image.lower(store)?),
+        None => Err(Error::NoImage {
+            name: record.name.clone(),
+            image,
+        }),
+    }
 }
 
 /// Takes a container that does not run, to start it again. `None`: it runs already.
 ///
 /// # Errors
-/// It is gone, or its image is.
+/// It is gone, or what it stands on is.
 pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
     // Settles what a killed supervisor left.
     let record = record::read(store, id)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
@@ -320,11 +371,10 @@ pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
     let Some(held) = record::hold(store, id)? else {
         return Ok(None);
     };
-    let image = image_of(store, &held.record)?;
     Ok(Some(Made {
         spec: held.spec()?,
+        lower: lower(store, &held.record)?,
         held,
-        lower: image.lower(store)?,
     }))
 }
 

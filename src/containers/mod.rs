@@ -11,8 +11,10 @@ mod names;
 pub mod orphans;
 pub mod process;
 pub mod record;
+pub mod rootfs;
 pub mod runtime;
 pub mod spec;
+pub mod storage;
 pub mod supervisor;
 pub mod upgrade;
 
@@ -75,7 +77,7 @@ pub enum Error {
     NotRunning(String),
     /// The writable layer of a container cannot be read.
     #[error("writable layer")]
-    Upper(#[source] fuse_overlay::upper::OpenError),
+    Upper(#[from] fuse_overlay::upper::OpenError),
     /// `upgrade-server` of a container that does not run.
     #[error("cannot upgrade the server of container {0}: container is not running")]
     NoServer(String),
@@ -111,6 +113,9 @@ pub enum Error {
     /// The store.
     #[error(transparent)]
     Store(#[from] crate::store::Error),
+    /// The directory of `--rootfs`.
+    #[error(transparent)]
+    Rootfs(#[from] rootfs::RootfsError),
     /// The image.
     #[error(transparent)]
     Image(#[from] crate::images::Error),

@@ -14,6 +14,7 @@ use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use super::process::Process;
+use super::storage::Storage;
 use super::{Error, names};
 use crate::line::chain;
 use crate::store::lock::{Attempt, Lock, Mode};
@@ -111,6 +112,29 @@ pub struct Settings {
     pub security_opts: Vec<String>,
     /// `--init`: a process of ours is pid 1 and reaps.
     pub init: bool,
+    /// `--storage-opt`.
+    #[serde(default)]
+    pub storage: Storage,
+}
+
+/// What a container stands on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Base {
+    /// An image of this id.
+    Image(Digest),
+    /// A directory of the host (`--rootfs`).
+    Rootfs(PathBuf),
+}
+
+impl Base {
+    /// The image's id.
+    pub fn image(&self) -> Option<&Digest> {
+        match self {
+            Base::Image(id) => Some(id),
+            Base::Rootfs(_) => None,
+        }
+    }
 }
 
 /// A container as it is kept.
@@ -126,9 +150,10 @@ pub struct Record {
     pub name: String,
     /// When it was made, RFC 3339.
     pub created: String,
-    /// Its image.
-    pub image: Digest,
-    /// The image as the user called it.
+    /// What it stands on.
+    #[serde(flatten)]
+    pub base: Base,
+    /// That, as the user called it.
     pub image_name: String,
     /// What becomes of it at its end.
     pub afterwards: Afterwards,
@@ -143,11 +168,11 @@ impl Record {
     pub fn new(
         id: String,
         name: String,
-        image: (Digest, String),
+        base: (Base, String),
         afterwards: Afterwards,
         settings: Settings,
     ) -> Record {
-        let (image, image_name) = image;
+        let (base, image_name) = base;
         let (created, life) = (now(), Life::Created);
         Record {
             takeovers: Takeovers::default(),
@@ -155,7 +180,7 @@ impl Record {
             id,
             name,
             created,
-            image,
+            base,
             image_name,
             afterwards,
             settings,
@@ -164,7 +189,7 @@ impl Record {
     }
 
     /// Nobody wants `--rm` containers after a power cut, so nothing waits for the disk on their behalf.
-    fn durability(&self) -> Durability {
+    pub(super) fn durability(&self) -> Durability {
         match self.afterwards {
             Afterwards::Keep | Afterwards::RemoveOnceRun => Durability::Durable,
             Afterwards::Remove => Durability::Volatile,

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
 
+/// As whose the kernel shows what belongs to no id inside (`/proc/sys/kernel/overflowuid`).
+const NOBODY: u32 = 65_534;
+
 /// A run of ids: `inside` … in the container are `outside` … on the host, `count` of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IdRange {
@@ -62,6 +65,18 @@ impl IdMaps {
                 .collect()
         };
         (ranges(&self.uids), ranges(&self.gids))
+    }
+
+    /// The owner inside of a file of the host's user and group: nobody's where the maps have none.
+    pub fn shown(&self, uid: u32, gid: u32) -> (u32, u32) {
+        let inside = |ids: &[IdRange], id: u32| {
+            let mapped = |range: &IdRange| {
+                let place = id.checked_sub(range.outside)?;
+                (place < range.count).then(|| range.inside + place)
+            };
+            ids.iter().find_map(mapped).unwrap_or(NOBODY)
+        };
+        (inside(&self.uids, uid), inside(&self.gids, gid))
     }
 
     /// The maps as a Spec's `linux.uidMappings` and `linux.gidMappings`.
@@ -155,6 +170,9 @@ mod tests {
             }
         );
         assert!(maps(&maps_.uids, 65_546) && !maps(&maps_.uids, 65_547) && !maps(&maps_.gids, 65_537));
+        assert_eq!(maps_.shown(1000, 100), (0, 0));
+        assert_eq!(maps_.shown(300_009, 100_000), (65_546, 1));
+        assert_eq!(maps_.shown(300_010, 99), (65_534, 65_534));
         assert!(!maps_.is_single() && IdMaps::single(1000, 100).is_single());
         assert_eq!(maps_.inside().1, [0..1, 1..65_537]);
     }

@@ -311,7 +311,8 @@ impl Server {
                 // Clean also if it was left half cleared.
                 Left::Nothing => desk.slot.clear(),
                 Left::Answer => {
-                    ledger.count_found(true);
+                    ledger.count_found();
+                    ledger.count_happened();
                     if !desk.slot.saved().is_empty() {
                         send(&desk.device, desk.slot.saved());
                     }
@@ -319,7 +320,10 @@ impl Server {
                 }
                 Left::Request => {
                     let happened = self.adapter.tree.happened(desk.slot.unique()).is_some();
-                    ledger.count_found(happened);
+                    ledger.count_found();
+                    if happened {
+                        ledger.count_happened();
+                    }
                     // What was done already is told as done, whoever died of it.
                     let answering = match desk.slot.is_deadly() && !happened {
                         true => Answering::Refuse,

@@ -170,6 +170,11 @@ impl View {
         self.header.kind.get() != format::KIND_MERGED
     }
 
+    /// Is this the index of a plain directory?
+    pub fn is_directory(&self) -> bool {
+        self.header.kind.get() == format::KIND_DIRECTORY
+    }
+
     /// Size in bytes of the layer's tar; 0 for a merged index.
     pub fn tar_size(&self) -> u64 {
         self.header.tar_size.get()

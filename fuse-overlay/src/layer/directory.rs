@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -20,6 +20,7 @@ use nix::sys::stat::{FileStat, fstatat};
 use sha2::{Digest, Sha256};
 
 use super::LayerError;
+use super::scanned::{self, Scanned};
 use super::tree::Tree;
 use crate::attr::{Kind, Time};
 use crate::error::{Error, Result};
@@ -41,17 +42,8 @@ pub struct Directory {
     root: OwnedFd,
     /// In the order of `start`.
     files: Vec<Scanned>,
-}
-
-/// A file as the scan saw it.
-#[derive(Debug)]
-struct Scanned {
-    /// The number of its first byte.
-    start: u64,
-    path: Box<Path>,
-    inode: u64,
-    size: u64,
-    mtime: Time,
+    /// Where `files` was read from.
+    list: Option<File>,
 }
 
 /// Scans a directory and writes its layer index to `index`.
@@ -61,17 +53,25 @@ struct Scanned {
 /// `user.overlay.opaque` and `user.fuseoverlayfs.opaque` of value `y` (opaque directories). Other filesystems mounted
 /// inside are not entered: their mount points are empty directories.
 ///
+/// `shown` says as whose a file of these owners (user, group) is shown.
+///
 /// The directory is named by the sha256 of all that it found but the files' bytes: paths, kinds, modes, owners, sizes,
 /// times, targets, attributes. So a writable layer made over it is refused when it has changed.
 ///
 /// # Errors
 /// A directory or an attribute cannot be read, or a name, a count or a link breaks a rule that tars have, too.
-pub fn scan(root: &Path, index: &mut dyn Write) -> std::result::Result<Directory, LayerError> {
+pub fn scan(
+    root: &Path,
+    shown: &dyn Fn(u32, u32) -> (u32, u32),
+    index: &mut dyn Write,
+) -> std::result::Result<Directory, LayerError> {
     let mut scan = Scan {
         directory: Directory {
             root: OwnedFd::from(File::open(root).map_err(reading(root))?),
             files: Vec::new(),
+            list: None,
         },
+        shown,
         tree: Tree::new(),
         end: 0,
         named: HashMap::new(),
@@ -98,8 +98,9 @@ fn reading(path: &Path) -> impl Fn(io::Error) -> LayerError {
 }
 
 /// A scan under way.
-struct Scan {
+struct Scan<'a> {
     directory: Directory,
+    shown: &'a dyn Fn(u32, u32) -> (u32, u32),
     tree: Tree,
     /// The number behind the last byte so far.
     end: u64,
@@ -108,7 +109,7 @@ struct Scan {
     seen: Sha256,
 }
 
-impl Scan {
+impl Scan<'_> {
     /// Every directory before what lies in it, names in the order of their bytes.
     fn all(&mut self) -> std::result::Result<(), LayerError> {
         let mut todo = vec![PathBuf::new()];
@@ -143,7 +144,9 @@ impl Scan {
     /// Takes in one entry of an open directory.
     fn add(&mut self, dir: &OwnedFd, name: &OsStr, path: &Path) -> std::result::Result<Kind, LayerError> {
         let failed = reading(path);
-        let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|errno| failed(errno.into()))?;
+        let mut stat =
+            fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|errno| failed(errno.into()))?;
+        (stat.st_uid, stat.st_gid) = (self.shown)(stat.st_uid, stat.st_gid);
         let kind = Kind::from_mode(stat.st_mode).ok_or_else(|| failed(Errno::EINVAL.into()))?;
         if kind == Kind::CharDevice && stat.st_rdev == 0 {
             let mut hidden = b".wh.".to_vec();
@@ -333,6 +336,33 @@ fn xattrs(dir: &OwnedFd, name: &OsStr) -> io::Result<Vec<Xattr>> {
 }
 
 impl Directory {
+    /// A directory that was scanned before, and what [`Directory::write_list`] wrote then.
+    ///
+    /// # Errors
+    /// The list cannot be read.
+    pub fn listed(root: OwnedFd, list: File) -> io::Result<Directory> {
+        let (files, list) = (scanned::read(&list)?, Some(list));
+        Ok(Directory { root, files, list })
+    }
+
+    /// Writes which files the scan saw, and how they were.
+    ///
+    /// # Errors
+    /// `out` fails.
+    pub fn write_list(&self, out: &mut dyn Write) -> io::Result<()> {
+        scanned::write(&self.files, out)
+    }
+
+    /// The descriptor of the directory itself.
+    pub fn root(&self) -> &OwnedFd {
+        &self.root
+    }
+
+    /// The file that it was [`listed`](Directory::listed) from.
+    pub fn list(&self) -> Option<&File> {
+        self.list.as_ref()
+    }
+
     /// Opens a path beneath the root, through no symlink and into no other mount.
     fn open(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
         let path = match path.as_os_str().is_empty() {
@@ -386,15 +416,5 @@ impl Directory {
         };
         let changed = self.files.iter().filter(is_changed);
         changed.map(|scanned| &*scanned.path).collect()
-    }
-}
-
-impl Scanned {
-    fn is_as_it_was(&self, file: &File) -> io::Result<bool> {
-        let now = file.metadata()?;
-        let mtime = (now.mtime(), now.mtime_nsec());
-        Ok(now.is_file()
-            && (now.ino(), now.size()) == (self.inode, self.size)
-            && mtime == (self.mtime.sec, i64::from(self.mtime.nsec)))
     }
 }

@@ -19,6 +19,7 @@ mod xattr;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,46 +70,61 @@ pub struct Lower {
 
 impl Lower {
     /// Descriptors by which another process can open the same image, whatever became of its files' names; and how their
-    /// indexes are held.
+    /// indexes are held: the merged index, then of each layer tar and index, or directory, index and list of files.
     ///
     /// # Errors
-    /// The system call's; EBADF if an index was not opened from a file; EOPNOTSUPP for a directory, whose scan one process
-    /// holds.
+    /// The system call's; EBADF if an index, or the list of a directory's files, was not opened from a file.
     pub fn descriptors(&self) -> io::Result<(Vec<OwnedFd>, Access)> {
-        let index = |view: &View| match view.file() {
-            Some((file, access)) => Ok((file.try_clone()?.into(), access)),
-            None => Err(io::Error::from(Errno::EBADF)),
+        let none = || io::Error::from(Errno::EBADF);
+        let index = |view: &View| {
+            let (file, access) = view.file().ok_or_else(none)?;
+            Ok::<_, io::Error>((OwnedFd::from(file.try_clone()?), access))
         };
         let (merged, access) = index(&self.view)?;
         let mut all = vec![merged];
         for layer in &self.layers {
+            let (index, _) = index(&layer.index)?;
             match &layer.bytes {
-                LayerBytes::Tar(tar) => all.push(tar.try_clone()?.into()),
-                LayerBytes::Directory(_) => return Err(Errno::EOPNOTSUPP.into()),
+                LayerBytes::Tar(tar) => all.extend([tar.try_clone()?.into(), index]),
+                LayerBytes::Directory(directory) => {
+                    let list = directory.list().ok_or_else(none)?.try_clone()?.into();
+                    all.extend([directory.root().try_clone()?, index, list]);
+                }
             }
-            all.push(index(&layer.index)?.0);
         }
         Ok((all, access))
+    }
+
+    /// The directories among the layers, beneath which files are opened when they are read.
+    pub fn directories(&self) -> impl Iterator<Item = &PlainDirectory> {
+        self.layers.iter().filter_map(|layer| match &layer.bytes {
+            LayerBytes::Tar(_) => None,
+            LayerBytes::Directory(directory) => Some(directory),
+        })
     }
 
     /// Opens an image by what [`Lower::descriptors`] gave.
     ///
     /// # Errors
-    /// An index cannot be used, or descriptors are missing.
+    /// An index or a list cannot be used, or descriptors are missing.
     pub fn from_descriptors(
         descriptors: Vec<OwnedFd>,
         access: Access,
     ) -> std::result::Result<Lower, LoadError> {
         let mut files = descriptors.into_iter().map(File::from);
-        let open = |file: Option<File>| {
-            let file = file.ok_or_else(|| io::Error::from(Errno::EBADF))?;
-            View::open(file, Path::new("(an inherited index)"), access)
-        };
+        let there = |file: Option<File>| file.ok_or_else(|| io::Error::from(Errno::EBADF));
+        let open = |file| View::open(there(file)?, Path::new("(an inherited index)"), access);
         let view = open(files.next())?;
         let mut layers = Vec::new();
-        while let Some(tar) = files.next() {
+        while let Some(bytes) = files.next() {
             let index = open(files.next())?;
-            layers.push(LowerLayer::tar(tar, index));
+            layers.push(match index.is_directory() {
+                false => LowerLayer::tar(bytes, index),
+                true => {
+                    let directory = PlainDirectory::listed(bytes.into(), there(files.next())?)?;
+                    LowerLayer::directory(directory, index)
+                }
+            });
         }
         Ok(Lower { view, layers })
     }
@@ -132,10 +148,29 @@ pub enum LayerBytes {
     Directory(PlainDirectory),
 }
 
+impl LayerBytes {
+    /// Reads all of `out` from an extent, at an offset as extents have it. The checksums of a tar are not asked.
+    ///
+    /// # Errors
+    /// Reading fails; a directory's file is not as it was scanned.
+    pub fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        match self {
+            LayerBytes::Tar(tar) => Ok(tar.read_exact_at(out, offset)?),
+            LayerBytes::Directory(directory) => directory.read(offset, out),
+        }
+    }
+}
+
 impl LowerLayer {
     /// A stored tar and its index.
     pub fn tar(tar: File, index: View) -> LowerLayer {
         let bytes = LayerBytes::Tar(tar);
+        LowerLayer { bytes, index }
+    }
+
+    /// A scanned directory and its index.
+    pub fn directory(directory: PlainDirectory, index: View) -> LowerLayer {
+        let bytes = LayerBytes::Directory(directory);
         LowerLayer { bytes, index }
     }
 }

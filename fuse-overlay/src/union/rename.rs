@@ -41,7 +41,7 @@ impl Tree {
         // The chain of parents stays as it is while this is held.
         let _moving = (from.0 != to.0).then(|| self.moving.lock());
         loop {
-            let (from, to) = (self.place(from)?, self.place(to)?);
+            let (from, to) = self.places(from, to)?;
             let source = from.found.target.ok_or(Error(Errno::ENOENT))?;
             let target = to.found.target;
             let step = Move {
@@ -68,10 +68,15 @@ impl Tree {
         }
     }
 
-    fn place<'a>(&self, (dir, name): (Ino, &'a Name)) -> Result<Place<'a>> {
-        let dir = self.inode(dir)?;
-        let found = self.find_name(dir.state.read().directory()?, name)?;
-        Ok(Place { dir, name, found })
+    /// What stands at both names at one moment: else one that moves from here to there would be seen twice.
+    fn places<'a>(&self, from: (Ino, &'a Name), to: (Ino, &'a Name)) -> Result<(Place<'a>, Place<'a>)> {
+        let dirs = (self.inode(from.0)?, self.inode(to.0)?);
+        let locked = Locked::new(&[&dirs.0, &dirs.1]);
+        let find = |(dir, name)| self.find_name(held(locked.get(dir))?.directory()?, name);
+        let found = (find(from)?, find(to)?);
+        drop(locked);
+        let place = |dir, name, found| Place { dir, name, found };
+        Ok((place(dirs.0, from.1, found.0), place(dirs.1, to.1, found.1)))
     }
 
     /// EINVAL if a directory would come to lie in itself.

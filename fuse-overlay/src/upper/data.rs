@@ -24,6 +24,8 @@ const MOST_RESERVE: u64 = 4096;
 pub(crate) struct Data {
     disk: Box<dyn Disk>,
     space: Mutex<Space>,
+    /// Held while freed pages are punched: whoever finds no room waits for those that are on their way.
+    reclaiming: Mutex<()>,
     /// Counts writes that ended: a flush covers those counted before it began.
     writes: AtomicU64,
     /// All writes up to this count are on the disk.
@@ -81,6 +83,7 @@ impl Data {
         Ok(Data {
             disk,
             space: Mutex::new(space),
+            reclaiming: Mutex::new(()),
             // What the last server wrote may not be on the disk either.
             writes: AtomicU64::new(1),
             durable: Mutex::new(0),
@@ -147,6 +150,7 @@ impl Data {
 
     /// Punches and frees what waited for records up to `durable`.
     pub(crate) fn reclaim(&self, durable: u64) {
+        let _alone = self.reclaiming.lock();
         let mut ready: Vec<Run> = Vec::new();
         self.space.lock().waiting.retain(|(sequence, run)| {
             if *sequence <= durable {

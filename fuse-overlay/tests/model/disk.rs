@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fuse_overlay::disk::Disk;
 use fuse_overlay::union::Storage;
@@ -51,6 +52,7 @@ pub struct Bytes {
 pub struct MemoryFile {
     pub bytes: Arc<Mutex<Bytes>>,
     plan: Arc<Mutex<Plan>>,
+    slow: bool,
 }
 
 /// The two files of a writable layer.
@@ -61,6 +63,8 @@ pub struct MemoryDisk {
     pub plan: Arc<Mutex<Plan>>,
     /// The host's boot.
     pub boot: [u8; 16],
+    /// Writes and punches take a moment, in which other threads come to run.
+    pub slow: bool,
 }
 
 impl MemoryDisk {
@@ -77,12 +81,14 @@ impl MemoryDisk {
                 disk: bytes,
             })),
             plan: Arc::clone(&plan),
+            slow: false,
         };
         MemoryDisk {
             journal: file(journal),
             data: file(data),
             plan: Arc::clone(&plan),
             boot: [1; 16],
+            slow: false,
         }
     }
 
@@ -97,9 +103,13 @@ impl MemoryDisk {
     }
 
     pub fn storage(&self) -> Storage {
+        let file = |file: &MemoryFile| MemoryFile {
+            slow: self.slow,
+            ..file.clone()
+        };
         Storage {
-            journal: Box::new(self.journal.clone()),
-            data: Box::new(self.data.clone()),
+            journal: Box::new(file(&self.journal)),
+            data: Box::new(file(&self.data)),
             path: PathBuf::from("memory"),
             boot: self.boot,
         }
@@ -145,6 +155,10 @@ impl Disk for MemoryFile {
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize> {
+        if self.slow {
+            // Some 60 µs, as the kernel's timers are.
+            std::thread::sleep(Duration::from_nanos(1));
+        }
         let fault = self.plan.lock().next();
         let n = match fault {
             None => data.len(),
@@ -193,6 +207,9 @@ impl Disk for MemoryFile {
     }
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        if self.slow {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.change()?;
         let mut bytes = self.bytes.lock();
         let size = bytes.cache.len();

@@ -1,12 +1,16 @@
 //! Random operations with remounts, on the tree and on a plain reference filesystem, compared after each step.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, unreachable_pub, missing_docs)]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod crash;
 mod differences;
+mod directories;
 mod disk;
 mod dump;
 mod faults;
 mod harness;
+mod histories;
 mod named;
 mod ops;
 mod reference;

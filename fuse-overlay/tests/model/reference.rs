@@ -11,7 +11,7 @@ pub type Res<T> = Result<T, Errno>;
 
 pub const ROOT: Id = 0;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Body {
     Dir {
         entries: BTreeMap<Vec<u8>, Id>,
@@ -22,7 +22,7 @@ pub enum Body {
     Special,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     pub kind: Kind,
     pub perm: u16,
@@ -35,7 +35,7 @@ pub struct Node {
     pub body: Body,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reference {
     pub nodes: BTreeMap<Id, Node>,
     pub next: Id,
@@ -47,6 +47,21 @@ impl Reference {
         self.next += 1;
         self.nodes.insert(id, node);
         id
+    }
+
+    /// What the root leads to, and what these inodes do.
+    pub fn reachable(&self, from: &[Id]) -> Reference {
+        let mut left = Reference::default();
+        let mut waiting: Vec<Id> = [&[ROOT], from].concat();
+        while let Some(id) = waiting.pop() {
+            let node = &self.nodes[&id];
+            if left.nodes.insert(id, node.clone()).is_none()
+                && let Body::Dir { entries, .. } = &node.body
+            {
+                waiting.extend(entries.values());
+            }
+        }
+        left
     }
 
     pub fn node(&mut self, id: Id) -> &mut Node {
@@ -191,6 +206,9 @@ impl Reference {
         );
         if source_dir && self.is_in(to.0, source) {
             return Err(Errno::EINVAL);
+        }
+        if self.node(to.0).nlink == 0 {
+            return Err(Errno::ENOENT);
         }
         if let Some(target) = target.filter(|_| target_dir)
             && self.is_in(from.0, target)

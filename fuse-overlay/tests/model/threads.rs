@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use fuse_overlay::attr::{Ino, Kind};
 use fuse_overlay::union::{Limits, Rename, Tree};
 
+use super::disk::MemoryDisk;
 use super::dump::{dump, without_content};
 use super::harness::{Image, list, name, pattern};
 use super::ops::{CALLER, LayerEntry};
@@ -132,6 +133,45 @@ fn check_links(tree: &Tree) {
     }
     for (ino, count) in names {
         assert_eq!(tree.getattr(ino).unwrap().nlink, count, "{ino:?}");
+    }
+}
+
+/// Two find no room at once; what was freed before is enough for both, though one of them is still giving it back.
+#[test]
+fn space_that_another_gives_back_is_waited_for() {
+    let image = Image::new(&[]).unwrap();
+    let disk = MemoryDisk {
+        slow: true,
+        ..MemoryDisk::new()
+    };
+    let limits = Limits {
+        bytes: Some(8 << 20),
+        inodes: None,
+    };
+    let tree = Tree::open_on(image.lower(), disk.storage(), limits).unwrap();
+    let make = |called| {
+        let made = tree.mknod(&CALLER, Ino::ROOT, name(called), 0o100_644, 0);
+        made.unwrap().ino
+    };
+    let remove = |called, ino| {
+        tree.unlink(&CALLER, Ino::ROOT, name(called)).unwrap();
+        tree.forget(ino, 1);
+    };
+    for _ in 0..20 {
+        let large = make("large");
+        tree.write(&CALLER, large, 0, &[1; 7 << 20], false).unwrap();
+        remove("large", large);
+        let barrier = Barrier::new(2);
+        std::thread::scope(|scope| {
+            for called in ["a", "b"] {
+                let (tree, barrier, remove, ino) = (&tree, &barrier, &remove, make(called));
+                scope.spawn(move || {
+                    barrier.wait();
+                    tree.write(&CALLER, ino, 0, &[2; 2 << 20], false).unwrap();
+                    remove(called, ino);
+                });
+            }
+        });
     }
 }
 

@@ -1,11 +1,14 @@
 //! `inspect`: everything about a container, in Docker's shape.
 
+use std::collections::BTreeMap;
+
 use oci_spec::runtime::{Mount, Spec};
 use serde_json::{Value, json};
 
 use super::ps::state;
 use crate::containers::Error;
-use crate::containers::record::{self, Life, Record};
+use crate::containers::record::{self, Base, Life, Record};
+use crate::containers::storage::Storage;
 use crate::store::Store;
 
 /// Docker's way to write that it never happened.
@@ -33,7 +36,11 @@ fn object(store: &Store, name: &str) -> Result<Value, Error> {
         "Path": args.first(),
         "Args": args.get(1..).unwrap_or_default(),
         "State": life(&record),
-        "Image": record.image,
+        "Image": record.base.image().map(ToString::to_string).unwrap_or_default(),
+        "Rootfs": match &record.base {
+            Base::Rootfs(directory) => directory.to_string_lossy(),
+            Base::Image(_) => "".into(),
+        },
         "ResolvConfPath": file("resolv.conf"),
         "HostnamePath": file("hostname"),
         "HostsPath": file("hosts"),
@@ -142,9 +149,20 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         "ReadonlyRootfs": read_only,
         "SecurityOpt": settings.security_opts,
         "Init": settings.init,
+        "StorageOpt": storage_opt(settings.storage),
         "MaskedPaths": linux.and_then(|l| l.masked_paths().clone()),
         "ReadonlyPaths": linux.and_then(|l| l.readonly_paths().clone()),
     })
+}
+
+/// As Docker has it: text by name, null if nothing is limited.
+fn storage_opt(storage: Storage) -> Option<BTreeMap<&'static str, String>> {
+    let limits = [("size", storage.size), ("inodes", storage.inodes)];
+    let set = limits
+        .into_iter()
+        .filter_map(|(name, limit)| Some((name, limit?.to_string())));
+    let set: BTreeMap<_, _> = set.collect();
+    (!set.is_empty()).then_some(set)
 }
 
 fn mounts(record: &Record, spec: &Spec) -> Vec<Value> {

@@ -268,7 +268,7 @@ impl Filter {
                 let hex = image.trim_start_matches("sha256:");
                 record.image_name == *image
                     || record.image_name == format!("{image}:latest")
-                    || (hex.len() >= 4 && record.image.hex().starts_with(hex))
+                    || (hex.len() >= 4 && record.base.image().is_some_and(|id| id.hex().starts_with(hex)))
             }
             Filter::Before(created) => record.created < *created,
             Filter::Since(created) => record.created > *created,

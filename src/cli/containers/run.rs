@@ -11,9 +11,11 @@ use super::super::report::Failure;
 use super::cidfile::CidFile;
 use super::start::{attached, detached, require_terminal, warn};
 use crate::containers::files::{self, HostNames};
-use crate::containers::life::{self, Given, Wanted};
+use crate::containers::life::{self, Below, Given, Wanted};
 use crate::containers::record::Afterwards;
+use crate::containers::rootfs;
 use crate::containers::spec::{self, Confine, Network, Request, TerminalSize, env, mounts};
+use crate::containers::storage::Storage;
 use crate::containers::supervisor::{Attach, terminal_size};
 use crate::host::Probe;
 use crate::images::manifest::Platform;
@@ -149,6 +151,9 @@ struct Container {
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<String>,
+    /// Limit what the container may write: size=BYTES, inodes=NUMBER
+    #[arg(long, value_name = "KEY=VALUE")]
+    storage_opt: Vec<String>,
     /// Run an init that passes signals and reaps processes
     #[arg(long)]
     init: bool,
@@ -158,6 +163,9 @@ struct Container {
     /// Set a label
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
+    /// Stand on a directory of the host instead of an image: the first argument. It stays as it is; DIR:O is taken, too
+    #[arg(long, conflicts_with_all = ["pull", "platform"])]
+    rootfs: bool,
     /// The image
     #[arg(value_name = "IMAGE")]
     image: String,
@@ -244,12 +252,19 @@ impl Container {
             );
         }
         let cidfile = self.cidfile.as_deref().map(CidFile::new).transpose()?;
-        let image = self.find_image(store)?;
+        let below = match self.rootfs {
+            true => Below::Rootfs(rootfs::directory(&self.image).map_err(crate::containers::Error::from)?),
+            false => Below::Image(Box::new(self.find_image(store)?)),
+        };
         let cwd = std::env::current_dir()
             .map_err(|error| Failure::new(format!("the current directory cannot be found: {error}")))?;
+        let mut storage = Storage::default();
+        for option in &self.storage_opt {
+            storage.option(option).map_err(|error| Failure::of(&error))?;
+        }
         let request = self.request(&cwd).map_err(|error| Failure::of(&error))?;
         let wanted = Wanted {
-            image: (image, self.image.clone()),
+            below: (below, self.image.clone()),
             name: self.name,
             request,
             host_names: HostNames {
@@ -261,6 +276,7 @@ impl Container {
             afterwards,
             open_stdin: self.interactive,
             stop_signal: self.stop_signal,
+            storage,
             labels: self.label.iter().map(|text| label(text)).collect(),
             given: Given {
                 binds: self.volume.into_iter().chain(self.mount).collect(),

@@ -79,13 +79,15 @@ impl Command {
 
 /// The images that containers were made from: what a removal must leave.
 fn uses(store: &Store) -> Result<Vec<Use>, images::Error> {
-    let used = |record: Record| Use {
-        container: record.id,
-        image: record.image,
-        is_running: matches!(record.life, Life::Running { .. }),
+    let used = |record: Record| {
+        Some(Use {
+            image: *record.base.image()?,
+            is_running: matches!(record.life, Life::Running { .. }),
+            container: record.id,
+        })
     };
     let records = record::all(store).map_err(|error| images::Error::Uses(Box::new(error)))?;
-    Ok(records.into_iter().map(used).collect())
+    Ok(records.into_iter().filter_map(used).collect())
 }
 
 /// Seconds since 1970.

@@ -140,6 +140,12 @@ pub enum SpecError {
         /// What in it cannot be read or done.
         why: String,
     },
+    /// `--storage-opt`.
+    #[error("--storage-opt {0} is not supported (supported: size=BYTES, inodes=NUMBER)")]
+    StorageOpt(String),
+    /// The same without a number that makes sense.
+    #[error("--storage-opt {0}: a number above 0 is wanted, a size with b, k, m, g or t behind it")]
+    StorageNumber(String),
     /// `--ulimit`.
     #[error("invalid ulimit {0:?}: expected NAME=SOFT[:HARD]")]
     Ulimit(String),

@@ -12,7 +12,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::Start;
 use super::protocol::{Notice, Order};
-use super::server::{Finish, Server};
+use super::server::{Finish, Server, ServerError};
 use super::stdio::{self, Attach, Relay};
 use crate::containers::process::Process;
 use crate::containers::record::{self, Afterwards, Held, Life};
@@ -36,9 +36,12 @@ impl From<StartError> for Failure {
     }
 }
 
-impl From<String> for Failure {
-    fn from(message: String) -> Failure {
-        Failure { code: 125, message }
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Failure {
+        Failure {
+            code: 125,
+            message: error.to_string(),
+        }
     }
 }
 
@@ -77,17 +80,22 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     if attach == Attach::Detached {
         stdio::forget_streams();
     }
-    let taken = held.take_over().map_err(|error| chain(&error));
+    let taken = held.take_over().map_err(|error| Failure {
+        code: 125,
+        message: chain(&error),
+    });
     let upper = held.directory().join("upper");
+    let storage = held.record.settings.storage;
     let open_stdin = held.record.settings.open_stdin;
     let mut mine = Some((held, tool));
     let server = taken.and_then(|()| {
-        Server::fork(lower, &upper, || {
+        Server::fork(lower, &upper, storage, || {
             if let Some((held, tool)) = mine.take() {
                 held.leave();
                 drop(tool);
             }
         })
+        .map_err(Failure::from)
     });
     let Some((mut held, tool)) = mine else { return 125 };
     let container = Container {
@@ -98,9 +106,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         open_stdin,
         run,
     };
-    let begun = server
-        .map_err(Failure::from)
-        .and_then(|server| begin(server, container, &tool));
+    let begun = server.and_then(|server| begin(server, container, &tool));
     // The last fork is behind us; a lease is believed for far longer than a start takes.
     held.beat();
     let (life, notice) = match begun {
@@ -187,7 +193,7 @@ fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(
     let devices = launch.devices()?;
     let ids = launch
         .id_maps()
-        .ok_or_else(|| "the user namespace has no known id maps".to_string())?;
+        .ok_or_else(|| io::Error::other("the user namespace has no known id maps"))?;
     server.serve(ids, devices)?;
     server.opened()?;
     server.watch()?;

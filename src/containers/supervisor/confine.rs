@@ -2,21 +2,28 @@
 //! make of a fault in it is what they hold anyway. `server.json` is the list of its system calls, in Docker's form, compiled
 //! by `build.rs`: none opens, names, makes or runs anything (but unnamed memory that is never executable); stat only of
 //! what is open (AT_EMPTY_PATH); seccomp only takes more away; the one ioctl is FUSE_DEV_IOC_CLONE, the one prctl PR_SET_NAME; clone makes threads.
-//! Landlock says again, by object, that no file is opened and no port used. What is not listed is EPERM.
+//! Landlock says again, by object, that no file is opened and no port used; only beneath the directories of `--rootfs` may files
+//! be read. What is not listed is EPERM.
+
+use std::os::fd::OwnedFd;
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
-    RulesetError,
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetError,
 };
 
 use crate::sys;
 
 /// The programs of `server.json`, oldest first.
 const FILTERS: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/server.rs"));
+/// The same for a server that opens files beneath directories: with openat2, whose flags no filter can see.
+const OPENING: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/opening-server.rs"));
 
 /// Why a server is not confined.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
+    #[error("the directories below: {0}")]
+    Directories(#[from] std::io::Error),
     #[error("landlock: {0}")]
     Landlock(#[from] RulesetError),
     #[error("no_new_privs: {0}")]
@@ -25,28 +32,33 @@ pub(super) enum Error {
     Seccomp(#[source] std::io::Error),
 }
 
-/// Confines the calling thread and those that it will start, for good.
+/// Confines the calling thread and those that it will start, for good. Files beneath `directories` may be opened, to be
+/// read.
 ///
 /// # Errors
 /// Says what the kernel lacks. A kernel without Landlock (5.13), or with an older one, is no error.
-pub(super) fn server() -> Result<(), Error> {
+pub(super) fn server(directories: &[OwnedFd]) -> Result<(), Error> {
     nix::sys::prctl::set_no_new_privs().map_err(Error::Privileges)?;
-    no_files()?;
-    FILTERS
+    only_beneath(directories)?;
+    let filters = if directories.is_empty() { FILTERS } else { OPENING };
+    filters
         .iter()
         .try_for_each(|program| sys::install_seccomp(program))
         .map_err(Error::Seccomp)
 }
 
-/// No file is opened by name any more, and no TCP port used, as far as this kernel's Landlock goes.
-fn no_files() -> Result<(), RulesetError> {
+/// No other file is opened by name any more, and no TCP port used, as far as this kernel's Landlock goes.
+fn only_beneath(directories: &[OwnedFd]) -> Result<(), RulesetError> {
     let abi = ABI::V5;
-    Ruleset::default()
+    let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))?
         .handle_access(AccessNet::from_all(abi))?
-        .create()?
-        .restrict_self()?;
+        .create()?;
+    for directory in directories {
+        ruleset = ruleset.add_rule(PathBeneath::new(directory, AccessFs::ReadFile))?;
+    }
+    ruleset.restrict_self()?;
     Ok(())
 }
 
@@ -78,7 +90,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("file"), "text").unwrap();
         confined(
-            || server().unwrap(),
+            || server(&[]).unwrap(),
             || {
                 let file = dir.path().join("file");
                 assert!(refused(File::open(&file)), "open");
@@ -96,12 +108,49 @@ mod tests {
     }
 
     #[test]
+    fn beneath_a_directory_files_are_read_and_nothing_else() {
+        use nix::fcntl::{OFlag, OpenHow, openat2};
+
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("root")).unwrap();
+        std::fs::write(dir.path().join("root/file"), "text").unwrap();
+        std::fs::write(dir.path().join("beside"), "text").unwrap();
+        let root = OwnedFd::from(File::open(dir.path().join("root")).unwrap());
+        let again = root.try_clone().unwrap();
+        let open = move |path: &str, flags| {
+            openat2(&again, path, OpenHow::new().flags(flags | OFlag::O_CLOEXEC)).map(File::from)
+        };
+        let trial = move || {
+            let mut text = String::new();
+            open("file", OFlag::O_RDONLY)
+                .unwrap()
+                .read_to_string(&mut text)
+                .unwrap();
+            assert_eq!(text, "text");
+            for (path, flags) in [
+                ("file", OFlag::O_RDWR),
+                ("file", OFlag::O_TRUNC),
+                ("../beside", OFlag::O_RDONLY),
+                ("/etc/passwd", OFlag::O_RDONLY),
+            ] {
+                assert_eq!(open(path, flags).err(), Some(nix::errno::Errno::EACCES), "{path}");
+            }
+        };
+        std::thread::spawn(move || {
+            server(&[root]).unwrap();
+            trial();
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
     fn landlock_alone_opens_nothing_either() {
         let dir = tempfile::tempdir().unwrap();
         confined(
             || {
                 nix::sys::prctl::set_no_new_privs().unwrap();
-                no_files().unwrap();
+                only_beneath(&[]).unwrap();
             },
             || {
                 assert!(refused(File::open("/etc/passwd")));
@@ -114,7 +163,7 @@ mod tests {
     fn what_is_open_is_used_and_threads_start() {
         let mut file = tempfile::tempfile().unwrap();
         confined(
-            || server().unwrap(),
+            || server(&[]).unwrap(),
             move || {
                 file.write_all_at(b"some bytes", 4096).unwrap();
                 file.sync_data().unwrap();

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::containers::storage::Storage;
+
 /// From the supervisor to the tool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Notice {
@@ -48,6 +50,24 @@ pub(super) enum Answer {
     Failed(String),
 }
 
+/// How a server holds an image's indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Indexes {
+    /// Mapped.
+    Mapped,
+    /// Read into memory.
+    Read,
+}
+
+/// How a server died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Death {
+    /// By itself, perhaps of a request.
+    Crash,
+    /// By a signal that somebody sent.
+    Killed,
+}
+
 /// From the supervisor to the filesystem server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Task {
@@ -55,12 +75,14 @@ pub(super) enum Task {
     Inherit {
         /// The bytes of the writable layer's path.
         upper: Vec<u8>,
+        /// Its limits.
+        storage: Storage,
         /// How many descriptors of the image follow.
         descriptors: usize,
-        /// Its indexes may be mapped.
-        mapped: bool,
-        /// The dead server died by itself, perhaps of a request.
-        blame: bool,
+        /// How its indexes are held.
+        indexes: Indexes,
+        /// How the dead server died.
+        death: Death,
     },
     /// Descriptors of the image come along.
     Image,

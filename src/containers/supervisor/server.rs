@@ -20,12 +20,13 @@ use nix::unistd::Pid;
 use parking_lot::Mutex;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::protocol::{Answer, Task};
+use super::protocol::{Answer, Death, Indexes, Task};
 use super::serving::{self, NAME, UNSYNCED};
 use super::stdio;
 use crate::containers::process::Process;
 use crate::containers::record::Takeovers;
 use crate::containers::runtime::channel::{Channel, MOST_DESCRIPTORS};
+use crate::containers::storage::Storage;
 use crate::containers::upgrade;
 use crate::host::IdMaps;
 use crate::sys;
@@ -51,6 +52,7 @@ struct Estate {
     ledger: OwnedFd,
     image: Lower,
     upper: PathBuf,
+    storage: Storage,
     /// Every descriptor of /dev/fuse: while one is open, the container's calls wait.
     devices: Vec<OwnedFd>,
     serve: Option<Task>,
@@ -80,7 +82,36 @@ pub(super) enum Finish {
 }
 
 /// Why there is no server.
-type Failure = String;
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ServerError {
+    /// A system call failed.
+    #[error("filesystem server: {0}")]
+    Io(#[from] std::io::Error),
+    /// What it said itself.
+    #[error("{0}")]
+    Said(String),
+    /// It died before it had opened image and writable layer.
+    #[error("the filesystem server died before it had opened the image")]
+    Died,
+    /// It died before the kernel had its first answer: there is nothing to go on with.
+    #[error("it died before it had answered the kernel")]
+    NeverServed,
+    /// [`MOST_CRASHES`].
+    #[error("it crashes again and again")]
+    Crashing,
+    /// One of another program.
+    #[error("it does not answer")]
+    Silent,
+    /// [`TRIES`].
+    #[error("its successors are killed at once")]
+    Hunted,
+}
+
+impl From<nix::errno::Errno> for ServerError {
+    fn from(errno: nix::errno::Errno) -> ServerError {
+        ServerError::Io(errno.into())
+    }
+}
 
 /// A server that dies by itself so often within [`LATELY`] has no successor.
 const MOST_CRASHES: usize = 30;
@@ -92,15 +123,16 @@ const TRIES: usize = 100;
 /// Between two of which the first could not be started.
 const PAUSE: Duration = Duration::from_millis(50);
 
-fn failed(error: impl std::fmt::Display) -> Failure {
-    format!("filesystem server: {error}")
-}
-
 impl Server {
     /// Forks the server, which opens image and writable layer at once. `close` drops what is the supervisor's alone.
-    pub(super) fn fork(image: Lower, upper: &Path, close: impl FnOnce()) -> Result<Server, Failure> {
-        let (ours, theirs) = Channel::pair().map_err(failed)?;
-        let ledger = ledger::create().map_err(failed)?;
+    pub(super) fn fork(
+        image: Lower,
+        upper: &Path,
+        storage: Storage,
+        close: impl FnOnce(),
+    ) -> Result<Server, ServerError> {
+        let (ours, theirs) = Channel::pair()?;
+        let ledger = ledger::create()?;
         upgrade::forget(upper);
         let mut all = Some((ours, theirs, close, image, ledger));
         let pid = sys::fork(|| {
@@ -109,11 +141,11 @@ impl Server {
             };
             drop(ours);
             close();
-            serving::run(image, upper, &ledger, theirs)
+            serving::run(image, upper, storage, &ledger, theirs)
         });
-        let pid = pid.map_err(failed)?;
+        let pid = pid?;
         let Some((channel, _, _, image, ledger)) = all else {
-            return Err(failed("no channel"));
+            return Err(std::io::Error::other("forked twice").into());
         };
         let shared = Shared {
             current: Current::new(pid, channel)?,
@@ -121,6 +153,7 @@ impl Server {
                 ledger,
                 image,
                 upper: upper.to_owned(),
+                storage,
                 devices: Vec::new(),
                 serve: None,
             },
@@ -134,12 +167,12 @@ impl Server {
         Ok(Server {
             shared: Arc::new(Mutex::new(shared)),
             keeper: None,
-            succeeded: Arc::new(EventFd::from_flags(flags).map_err(failed)?),
+            succeeded: Arc::new(EventFd::from_flags(flags)?),
         })
     }
 
     /// Hands it the connection.
-    pub(super) fn serve(&self, ids: &IdMaps, devices: Vec<OwnedFd>) -> Result<(), Failure> {
+    pub(super) fn serve(&self, ids: &IdMaps, devices: Vec<OwnedFd>) -> Result<(), ServerError> {
         let (uids, gids) = ids.inside();
         let pairs =
             |ranges: Vec<std::ops::Range<u32>>| ranges.into_iter().map(|r| (r.start, r.end)).collect();
@@ -153,15 +186,12 @@ impl Server {
         shared.estate.serve = Some(task);
         drop(shared);
         // One that is gone has said why.
-        sent.or_else(|error| self.opened().and(Err(failed(error))))
+        sent.or_else(|error| self.opened().and(Err(error.into())))
     }
 
     /// Waits until it has opened image and writable layer.
-    pub(super) fn opened(&self) -> Result<(), Failure> {
-        match self.shared.lock().current.opened()? {
-            true => Ok(()),
-            false => Err("the filesystem server died before it had opened the image".into()),
-        }
+    pub(super) fn opened(&self) -> Result<(), ServerError> {
+        self.shared.lock().current.opened()
     }
 
     /// Watches it in a thread, which starts a successor when it dies. Where there can be none, the connection is closed, so
@@ -225,7 +255,7 @@ impl Server {
             Some(keeper) => keeper.join().unwrap_or(Finish::Failed),
             None => match reap(self.shared.lock().current.process) {
                 End::Synced => Finish::Synced,
-                End::Unsynced | End::Died(_) => Finish::Failed,
+                End::Unsynced | End::Died(..) => Finish::Failed,
             },
         }
     }
@@ -242,25 +272,24 @@ impl Server {
 }
 
 impl Current {
-    fn new(pid: Pid, channel: Channel) -> Result<Current, Failure> {
+    fn new(pid: Pid, channel: Channel) -> Result<Current, ServerError> {
         let raw = rustix::process::Pid::from_raw(pid.as_raw());
         let pidfd = raw
             .ok_or(rustix::io::Errno::SRCH)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
         Ok(Current {
-            process: Process::of(pid.as_raw()).ok_or_else(|| failed("it died at once"))?,
-            pidfd: Arc::new(pidfd.map_err(failed)?),
+            process: Process::of(pid.as_raw()).ok_or(ServerError::Died)?,
+            pidfd: Arc::new(pidfd.map_err(std::io::Error::from)?),
             channel,
         })
     }
 
-    /// Waits until it has opened image and writable layer; says false if it died before.
-    fn opened(&self) -> Result<bool, Failure> {
-        match self.channel.receive() {
-            Ok(Some((Answer::Open, _))) => Ok(true),
-            Ok(Some((Answer::Failed(why), _))) => Err(why),
-            Ok(None) => Ok(false),
-            Err(error) => Err(failed(error)),
+    /// Waits until it has opened image and writable layer.
+    fn opened(&self) -> Result<(), ServerError> {
+        match self.channel.receive()? {
+            Some((Answer::Open, _)) => Ok(()),
+            Some((Answer::Failed(why), _)) => Err(ServerError::Said(why)),
+            None => Err(ServerError::Died),
         }
     }
 }
@@ -272,34 +301,30 @@ enum End {
     /// By itself, but its last sync failed.
     Unsynced,
     /// Otherwise.
-    Died(Death),
-}
-
-/// How a server died.
-struct Death {
-    how: String,
-    /// Of a fault of its own, not of a signal that somebody sent.
-    crashed: bool,
+    Died(Death, String),
 }
 
 /// Reaps a dead server.
 fn reap(process: Process) -> End {
-    let (how, crashed) = match waitpid(Pid::from_raw(process.pid), None) {
+    let (death, how) = match waitpid(Pid::from_raw(process.pid), None) {
         Ok(WaitStatus::Exited(_, 0)) => return End::Synced,
         Ok(WaitStatus::Exited(_, code)) if code == i32::from(UNSYNCED) => return End::Unsynced,
-        Ok(WaitStatus::Signaled(_, NixSignal::SIGKILL, _)) => ("was killed".into(), false),
-        Ok(WaitStatus::Signaled(_, signal, _)) => (format!("died of {signal}"), is_fault(signal)),
-        Ok(WaitStatus::Exited(_, code)) => (format!("failed (code {code})"), true),
+        Ok(WaitStatus::Signaled(_, NixSignal::SIGKILL, _)) => (Death::Killed, "was killed".into()),
+        Ok(WaitStatus::Signaled(_, signal, _)) => (death_of(signal), format!("died of {signal}")),
+        Ok(WaitStatus::Exited(_, code)) => (Death::Crash, format!("failed (code {code})")),
         // Nobody else reaps, so these do not happen.
-        Ok(_) | Err(_) => ("is gone".into(), true),
+        Ok(_) | Err(_) => (Death::Crash, "is gone".into()),
     };
-    End::Died(Death { how, crashed })
+    End::Died(death, how)
 }
 
-/// Is it a signal that a process gets for what it does itself?
-fn is_fault(signal: NixSignal) -> bool {
+/// A process gets some signals for what it does itself.
+fn death_of(signal: NixSignal) -> Death {
     use NixSignal::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
-    [SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP].contains(&signal)
+    match signal {
+        SIGABRT | SIGBUS | SIGFPE | SIGILL | SIGSEGV | SIGSYS | SIGTRAP => Death::Crash,
+        _ => Death::Killed,
+    }
 }
 
 /// The keeper's life: waits for each server's death, until one ends by itself or nobody can follow it.
@@ -308,30 +333,29 @@ fn keep(shared: &Mutex<Shared>, succeeded: &EventFd) -> Finish {
         let pidfd = Arc::clone(&shared.lock().current.pidfd);
         stdio::wait_readable(pidfd.as_fd());
         let mut shared = shared.lock();
-        let death = match reap(shared.current.process) {
+        let (death, how) = match reap(shared.current.process) {
             End::Synced => return Finish::Synced,
             End::Unsynced => {
                 shared.close();
                 return Finish::Failed;
             }
-            End::Died(death) => death,
+            End::Died(death, how) => (death, how),
         };
         if shared.unwanted {
             return Finish::Failed;
         }
-        match shared.succeed(&death) {
+        match shared.succeed(death) {
             Ok(()) => {
-                if death.crashed {
-                    tracing::warn!(how = death.how, "filesystem server: another took over");
-                } else {
-                    tracing::info!(how = death.how, "filesystem server: another took over");
+                match death {
+                    Death::Crash => tracing::warn!(how, "filesystem server: another took over"),
+                    Death::Killed => tracing::info!(how, "filesystem server: another took over"),
                 }
                 // Full only after 2⁶⁴ deaths that nobody looked at.
                 let _ = succeeded.write(1);
             }
             Err(why) => {
-                tracing::error!(how = death.how, %why, "filesystem server: nobody can follow it");
-                shared.lost = Some(format!("{} and none could follow it ({why})", death.how));
+                tracing::error!(how, %why, "filesystem server: nobody can follow it");
+                shared.lost = Some(format!("{how} and none could follow it ({why})"));
                 shared.close();
                 return Finish::Failed;
             }
@@ -350,28 +374,27 @@ impl Shared {
     }
 
     /// Puts another server in the place of the dead one.
-    fn succeed(&mut self, death: &Death) -> Result<(), Failure> {
-        if !Ledger::open(&self.estate.ledger).map_err(failed)?.is_connected() {
-            return Err("it died before it had answered the kernel".into());
+    fn succeed(&mut self, mut death: Death) -> Result<(), ServerError> {
+        if !Ledger::open(&self.estate.ledger)?.is_connected() {
+            return Err(ServerError::NeverServed);
         }
-        let mut crashed = death.crashed;
         let mut program = upgrade::program(&self.estate.upper);
-        let mut why_not = String::from("its successors are killed at once");
+        let mut why_not = ServerError::Hunted;
         for _ in 0..TRIES {
-            if crashed {
+            if death == Death::Crash {
                 self.count_crash()?;
             }
             let patience = program.as_ref().map(|_| PATIENCE);
             let mut started = false;
-            let installed = self.estate.spawn(program.as_deref(), crashed).and_then(|server| {
+            let installed = self.estate.spawn(program.as_deref(), death).and_then(|server| {
                 self.current = server;
                 started = true;
                 self.install(patience)
             });
-            if installed == Ok(true) {
+            let Err(why) = installed else {
                 self.followed = true;
                 return Ok(());
-            }
+            };
             let mut end = None;
             if started {
                 // One that is alive all the same answers nothing that makes sense, or nothing at all.
@@ -379,71 +402,77 @@ impl Shared {
                 end = Some(reap(self.current.process));
             }
             // Its requests have been blamed.
-            crashed = false;
-            match (program.take(), installed) {
+            death = Death::Killed;
+            match (program.take(), why) {
                 // It may be of a version that does not know this ledger; ours does.
                 (Some(program), why) => {
-                    tracing::warn!(program = %program.display(), ?why, "no filesystem server of that program");
+                    tracing::warn!(program = %program.display(), %why, "no filesystem server of that program");
                 }
                 // A user with too many processes, or a machine without memory, may have fewer in a moment.
-                (None, Err(why)) if !started => {
+                (None, why) if !started => {
                     why_not = why;
                     std::thread::sleep(PAUSE);
                 }
-                (None, Err(why)) => return Err(why),
-                (None, Ok(_)) => crashed = matches!(end, Some(End::Died(Death { crashed: true, .. }))),
+                (None, ServerError::Died) => {
+                    if let Some(End::Died(how, _)) = end {
+                        death = how;
+                    }
+                }
+                (None, why) => return Err(why),
             }
         }
         Err(why_not)
     }
 
-    fn count_crash(&mut self) -> Result<(), Failure> {
+    fn count_crash(&mut self) -> Result<(), ServerError> {
         self.crashes.retain(|crash| crash.elapsed() < LATELY);
         self.crashes.push(Instant::now());
         match self.crashes.len() > MOST_CRASHES {
-            true => Err("it crashes again and again".into()),
+            true => Err(ServerError::Crashing),
             false => Ok(()),
         }
     }
 
-    /// Hands over to a server that was just started; says false if it died meanwhile.
-    fn install(&self, patience: Option<Duration>) -> Result<bool, Failure> {
+    /// Hands over to a server that was just started.
+    fn install(&self, patience: Option<Duration>) -> Result<(), ServerError> {
         let channel = &self.current.channel;
         if !stdio::becomes_readable(channel.as_fd(), patience) {
-            return Err("it does not answer".into());
+            return Err(ServerError::Silent);
         }
-        if !self.current.opened()? {
-            return Ok(false);
-        }
-        let serve = self.estate.serve.as_ref().ok_or("it never had a connection")?;
+        self.current.opened()?;
+        let serve = self.estate.serve.as_ref().ok_or(ServerError::NeverServed)?;
         // One that is killed from here on is the keeper's to see.
         let _ = channel.send(serve, &self.estate.devices);
         if let Some(init) = &self.init {
             let _ = channel.send(&Task::Guard, &[init.as_fd()]);
         }
-        Ok(true)
+        Ok(())
     }
 }
 
 impl Estate {
     /// Starts a successor: this same program anew, since a process with threads cannot be forked, or another `program`.
-    fn spawn(&self, program: Option<&Path>, blame: bool) -> Result<Current, Failure> {
+    /// It learns how its predecessor died.
+    fn spawn(&self, program: Option<&Path>, death: Death) -> Result<Current, ServerError> {
         use std::os::unix::process::CommandExt as _;
-        let (ours, theirs) = Channel::pair().map_err(failed)?;
+        let (ours, theirs) = Channel::pair()?;
         let child = Command::new(program.unwrap_or(Path::new("/proc/self/exe")))
             .arg0(NAME)
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .spawn()
-            .map_err(failed)?;
-        let pid = i32::try_from(child.id()).map_err(failed)?;
-        let (image, access) = self.image.descriptors().map_err(failed)?;
+            .spawn()?;
+        let pid = child.id().cast_signed();
+        let (image, access) = self.image.descriptors()?;
         let task = Task::Inherit {
             upper: self.upper.as_os_str().as_bytes().to_vec(),
+            storage: self.storage,
             descriptors: image.len(),
-            mapped: access == Access::Map,
-            blame,
+            indexes: match access {
+                Access::Map => Indexes::Mapped,
+                Access::Read => Indexes::Read,
+            },
+            death,
         };
         // If it is killed before it has read all, it is replaced by the next.
         let _ = ours.send(&task, std::slice::from_ref(&self.ledger));

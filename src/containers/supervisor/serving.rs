@@ -7,32 +7,38 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fuse_overlay::fuse::{IdMap, serve};
-use fuse_overlay::index::view::Access;
+use fuse_overlay::index::view::{Access, LoadError};
 use fuse_overlay::ledger::Ledger;
-use fuse_overlay::union::{Limits, Lower, OpenError, Tree};
-use fuse_overlay::upper::Storage;
+use fuse_overlay::union::{Lower, OpenError, Tree};
+use fuse_overlay::upper;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::protocol::{Answer, Task};
+use super::protocol::{Answer, Death, Indexes, Task};
 use super::{confine, stdio};
 use crate::containers::record::SERVER_PATIENCE;
 use crate::containers::runtime::channel::Channel;
+use crate::containers::storage::Storage;
 
 /// The server's whole life once it has its image.
-pub(super) fn run(lower: Lower, upper: &Path, ledger: &OwnedFd, channel: Channel) -> u8 {
+pub(super) fn run(lower: Lower, upper: &Path, storage: Storage, ledger: &OwnedFd, channel: Channel) -> u8 {
     stdio::forget_streams();
     // A name is a help to people only.
     let _ = nix::sys::prctl::set_name(c"bryo-server");
-    let (tree, ledger) = match open(lower, upper, ledger) {
+    let directories: std::io::Result<Vec<OwnedFd>> = lower
+        .directories()
+        .map(|directory| directory.root().try_clone())
+        .collect();
+    let (tree, ledger) = match open(lower, upper, storage, ledger) {
         Ok(open) => open,
         Err(why) => {
             // If nobody hears it, nobody is there to be told.
-            let _ = channel.send(&Answer::Failed(why), &NO_DESCRIPTORS);
+            let _ = channel.send(&Answer::Failed(why.to_string()), &NO_DESCRIPTORS);
             return 1;
         }
     };
     // While the supervisor makes namespaces, so that no start waits for it.
-    if let Err(why) = confine::server() {
+    let confined = directories.map_err(confine::Error::from);
+    if let Err(why) = confined.and_then(|directories| confine::server(&directories)) {
         tracing::warn!(%why, "the filesystem server is not confined");
     }
     if channel.send(&Answer::Open, &NO_DESCRIPTORS).is_err() {
@@ -56,19 +62,34 @@ pub(super) fn run(lower: Lower, upper: &Path, ledger: &OwnedFd, channel: Channel
     }
 }
 
-fn open(lower: Lower, upper: &Path, ledger: &OwnedFd) -> Result<(Tree, Ledger), String> {
-    let ledger = Ledger::open(ledger).map_err(|error| format!("the server's ledger: {error}"))?;
-    let storage = storage(upper).map_err(|error| error.to_string())?;
-    let tree = Tree::open_under(lower, storage, Limits::default(), &ledger);
-    Ok((tree.map_err(|error| error.to_string())?, ledger))
+/// Why a server cannot begin.
+#[derive(Debug, thiserror::Error)]
+enum OpeningError {
+    #[error("the server's ledger: {0}")]
+    Ledger(#[source] std::io::Error),
+    #[error(transparent)]
+    Upper(#[from] OpenError),
+    #[error("the image: {0}")]
+    Image(#[from] LoadError),
+}
+
+fn open(
+    lower: Lower,
+    upper: &Path,
+    storage: Storage,
+    ledger: &OwnedFd,
+) -> Result<(Tree, Ledger), OpeningError> {
+    let ledger = Ledger::open(ledger).map_err(OpeningError::Ledger)?;
+    let tree = Tree::open_under(lower, opened(upper)?, storage.limits(), &ledger)?;
+    Ok((tree, ledger))
 }
 
 /// Opens the writable layer. The container is our supervisor's, so who still has the layer in use is a server whose
 /// supervisor was killed before it could record it: that one ends as soon as it has synced.
-fn storage(upper: &Path) -> Result<Storage, OpenError> {
+fn opened(upper: &Path) -> Result<upper::Storage, OpenError> {
     let end = Instant::now() + SERVER_PATIENCE;
     loop {
-        match Storage::open(upper) {
+        match upper::Storage::open(upper) {
             Err(OpenError::InUse { .. }) if Instant::now() < end => {
                 std::thread::sleep(Duration::from_millis(2));
             }
@@ -92,9 +113,10 @@ fn succeed(channel: Channel) -> Option<u8> {
     let (
         Task::Inherit {
             upper,
+            storage,
             descriptors,
-            mapped,
-            blame,
+            indexes,
+            death,
         },
         ledger,
     ) = channel.receive().ok()??
@@ -109,19 +131,26 @@ fn succeed(channel: Channel) -> Option<u8> {
         };
         image.extend(more);
     }
-    if blame {
+    if death == Death::Crash {
         Ledger::open(&ledger).ok()?.blame();
     }
-    let access = if mapped { Access::Map } else { Access::Read };
+    let access = match indexes {
+        Indexes::Mapped => Access::Map,
+        Indexes::Read => Access::Read,
+    };
     let lower = match Lower::from_descriptors(image, access) {
         Ok(lower) => lower,
         Err(error) => {
             // As in `run`.
-            let _ = channel.send(&Answer::Failed(format!("the image: {error}")), &NO_DESCRIPTORS);
+            let _ = channel.send(
+                &Answer::Failed(OpeningError::from(error).to_string()),
+                &NO_DESCRIPTORS,
+            );
             return None;
         }
     };
-    Some(run(lower, Path::new(OsStr::from_bytes(&upper)), &ledger, channel))
+    let upper = Path::new(OsStr::from_bytes(&upper));
+    Some(run(lower, upper, storage, &ledger, channel))
 }
 
 /// Waits for the supervisor's end, which closes the channel, and kills init then. (Its parent-death signal does so

@@ -1,0 +1,61 @@
+//! Do the names and files that the architecture's pages speak of exist?
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// Each page, and where the sources lie that it speaks of.
+const PAGES: [(&str, &[&str]); 2] = [
+    ("ARCHITECTURE.md", &["src", "fuse-overlay/src", "."]),
+    (
+        "fuse-overlay/ARCHITECTURE.md",
+        &["fuse-overlay/src", "fuse-overlay"],
+    ),
+];
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_')
+}
+
+#[test]
+fn names_and_files_on_the_pages_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for dir in ["src", "fuse-overlay/src", "fuse-overlay/tests", "tests"] {
+        sources(&root.join(dir), &mut files);
+    }
+    let texts: Vec<String> = files
+        .iter()
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
+    let known: HashSet<&str> = texts.iter().flat_map(|text| words(text)).collect();
+    let mut spoken_of = 0;
+    for (page, places) in PAGES {
+        let text = std::fs::read_to_string(root.join(page)).unwrap();
+        for token in text.split(|c: char| !c.is_alphanumeric() && !"_:/.-".contains(c)) {
+            let token = token.trim_matches(['.', ':', '/', '-']);
+            if token.contains("::") {
+                let missing = token.split("::").find(|name| !known.contains(name));
+                assert_eq!(missing, None, "{page}: {token}");
+                spoken_of += 1;
+            } else if token.ends_with(".rs") && token.contains('/') {
+                let exists = places.iter().any(|place| root.join(place).join(token).exists())
+                    || files.iter().any(|file| file.ends_with(token));
+                assert!(exists, "{page}: {token}");
+                spoken_of += 1;
+            }
+        }
+    }
+    assert!(spoken_of > 60, "only {spoken_of}");
+}
