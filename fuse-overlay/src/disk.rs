@@ -10,7 +10,8 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc::off_t;
 use parking_lot::Mutex;
 
-/// One file of the writable layer. Offsets and lengths are bytes. Calls may come from many threads at once.
+/// One file of the writable layer. Offsets and lengths are bytes. Calls may come from many threads at once; one that fails
+/// with EINTR is made again.
 pub trait Disk: Send + Sync + fmt::Debug {
     /// Reads at `offset`; fewer bytes than asked only at the end of the file or when interrupted.
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;
@@ -41,19 +42,28 @@ pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
+/// Makes a system call again as often as a signal interrupts it: a server that is stopped and goes on, or frozen with its
+/// job, must not tell a container of it.
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 /// Reads until `out` is full or the file ends; what lies beyond its end reads as zeros.
 pub(crate) fn read_full(disk: &dyn Disk, out: &mut [u8], offset: u64) -> io::Result<()> {
     let mut done = 0;
     while done < out.len() {
         let rest = out.get_mut(done..).unwrap_or_default();
-        match disk.read_at(rest, offset + done as u64) {
-            Ok(0) => {
+        match uninterrupted(|| disk.read_at(rest, offset + done as u64))? {
+            0 => {
                 rest.fill(0);
                 return Ok(());
             }
-            Ok(n) => done += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            n => done += n,
         }
     }
     Ok(())
@@ -62,15 +72,12 @@ pub(crate) fn read_full(disk: &dyn Disk, out: &mut [u8], offset: u64) -> io::Res
 /// Writes all of `bytes`.
 pub(crate) fn write_full(disk: &dyn Disk, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
-        match disk.write_at(bytes, offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => {
-                bytes = bytes.get(n..).unwrap_or_default();
-                offset += n as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        let n = uninterrupted(|| disk.write_at(bytes, offset))?;
+        if n == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
         }
+        bytes = bytes.get(n..).unwrap_or_default();
+        offset += n as u64;
     }
     Ok(())
 }

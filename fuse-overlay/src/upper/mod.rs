@@ -400,9 +400,12 @@ impl Upper {
     /// Runs an operation; if there is no space, once more after freed space was given back.
     pub(crate) fn with_space<T>(&self, mut operation: impl FnMut() -> Result<T>) -> Result<T> {
         match operation() {
-            Err(Error(Errno::ENOSPC | Errno::EDQUOT)) => {
-                // Freed pages can be used again once the records that freed them are on the disk.
-                let Durable { .. } = self.sync()?;
+            Err(full @ Error(Errno::ENOSPC | Errno::EDQUOT)) => {
+                // Freed pages can be used again once the records that freed them are on the disk. A flush that fails is
+                // told to those who ask for one.
+                let Ok(Durable { .. }) = self.sync() else {
+                    return Err(full);
+                };
                 self.reclaim();
                 operation()
             }

@@ -17,7 +17,7 @@ struct Moment {
 
 /// Where the last record ends. Each begins with its length, and all behind the last is zero; a record may itself end in
 /// zeros, so that it is no use to look for those.
-fn journal_end(disk: &MemoryDisk) -> usize {
+pub fn journal_end(disk: &MemoryDisk) -> usize {
     let bytes = disk.journal.bytes.lock();
     let length_at = |at: usize| {
         let field = bytes.cache.get(at..at + 4)?;

@@ -6,22 +6,26 @@ use std::sync::Arc;
 
 use fuse_overlay::disk::Disk;
 use fuse_overlay::union::Storage;
+use nix::errno::Errno;
 use parking_lot::Mutex;
 
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    Eio,
-    Enospc,
-    /// A write stops half way with ENOSPC.
-    Torn,
+    Errno(Errno),
+    /// A read or write moves half of the bytes.
+    Short,
+    /// A write stops half way, and cannot go on for this reason.
+    Torn(Errno),
 }
 
 /// Shared by the two files: which of the next calls fail.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Calls that change something, so far.
+    /// Calls so far.
     pub calls: usize,
+    /// Do those count, too, that change nothing?
+    pub looks: bool,
     /// Those that fail.
     pub faults: Vec<(usize, Fault)>,
     /// How many have failed.
@@ -31,6 +35,10 @@ pub struct Plan {
 }
 
 impl Plan {
+    fn look(&mut self) -> Option<Fault> {
+        if self.looks { self.next() } else { None }
+    }
+
     fn next(&mut self) -> Option<Fault> {
         let call = self.calls;
         self.calls += 1;
@@ -86,6 +94,15 @@ impl MemoryDisk {
         }
     }
 
+    /// The same files once more, as they are now, without faults.
+    pub fn copy(&self) -> MemoryDisk {
+        let bytes = |file: &MemoryFile| file.bytes.lock().cache.clone();
+        MemoryDisk {
+            boot: self.boot,
+            ..MemoryDisk::holding(bytes(&self.journal), bytes(&self.data))
+        }
+    }
+
     /// The same after the host lost power and was started again. `written` picks what reaches the disk of each file.
     pub fn after_power_loss(&self, mut written: impl FnMut() -> bool) -> MemoryDisk {
         let journal = self.journal.after_power_loss(&mut written);
@@ -106,19 +123,17 @@ impl MemoryDisk {
     }
 }
 
-impl MemoryFile {
-    fn error(fault: Fault) -> io::Error {
-        io::Error::from_raw_os_error(match fault {
-            Fault::Eio => nix::libc::EIO,
-            Fault::Enospc | Fault::Torn => nix::libc::ENOSPC,
-        })
+/// A call that moves no bytes: a short one is whole.
+fn done(fault: Option<Fault>) -> io::Result<()> {
+    match fault {
+        None | Some(Fault::Short) => Ok(()),
+        Some(Fault::Errno(errno) | Fault::Torn(errno)) => Err(errno.into()),
     }
+}
 
+impl MemoryFile {
     fn change(&self) -> io::Result<()> {
-        self.plan
-            .lock()
-            .next()
-            .map_or(Ok(()), |fault| Err(MemoryFile::error(fault)))
+        done(self.plan.lock().next())
     }
 
     /// What a loss of power leaves: the disk, and those sectors of 512 bytes changed since that `written` picks.
@@ -137,9 +152,14 @@ impl MemoryFile {
 
 impl Disk for MemoryFile {
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        let fault = self.plan.lock().look();
+        done(fault)?;
         let bytes = self.bytes.lock();
         let rest = bytes.cache.get(offset as usize..).unwrap_or_default();
-        let n = rest.len().min(out.len());
+        let mut n = rest.len().min(out.len());
+        if fault == Some(Fault::Short) {
+            n = n.div_ceil(2);
+        }
         out[..n].copy_from_slice(&rest[..n]);
         Ok(n)
     }
@@ -148,14 +168,15 @@ impl Disk for MemoryFile {
         let fault = self.plan.lock().next();
         let n = match fault {
             None => data.len(),
-            // The second half of a torn write fails too: the caller goes on where the first ended.
-            Some(Fault::Torn) if data.len() > 1 => {
+            Some(Fault::Short) => data.len().div_ceil(2),
+            // The caller goes on where the first half ended.
+            Some(Fault::Torn(errno)) if data.len() > 1 => {
                 let mut plan = self.plan.lock();
                 let call = plan.calls;
-                plan.faults.push((call, Fault::Enospc));
+                plan.faults.push((call, Fault::Errno(errno)));
                 data.len() / 2
             }
-            Some(fault) => return Err(MemoryFile::error(fault)),
+            Some(Fault::Errno(errno) | Fault::Torn(errno)) => return Err(errno.into()),
         };
         let mut bytes = self.bytes.lock();
         let end = offset as usize + n;
@@ -168,7 +189,7 @@ impl Disk for MemoryFile {
 
     fn flush(&self) -> io::Result<()> {
         if let Err(error) = self.change() {
-            self.plan.lock().flush_failed = true;
+            self.plan.lock().flush_failed |= error.kind() != io::ErrorKind::Interrupted;
             return Err(error);
         }
         let mut bytes = self.bytes.lock();
@@ -179,6 +200,7 @@ impl Disk for MemoryFile {
     fn start_writeback(&self, _offset: u64, _length: u64) {}
 
     fn size(&self) -> io::Result<u64> {
+        done(self.plan.lock().look())?;
         Ok(self.bytes.lock().cache.len() as u64)
     }
 
@@ -201,6 +223,7 @@ impl Disk for MemoryFile {
     }
 
     fn space(&self) -> io::Result<[u64; 3]> {
+        done(self.plan.lock().look())?;
         Ok([1 << 20, 1 << 19, 1 << 19])
     }
 }
