@@ -1,8 +1,10 @@
 //! The filesystem server's own side: opens image and writable layer, serves the connection, minds the supervisor's end.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,7 @@ use crate::containers::runtime::channel::Channel;
 /// The server's whole life once it has its image.
 pub(super) fn run(lower: Lower, upper: &Path, ledger: &OwnedFd, channel: Channel) -> u8 {
     stdio::forget_streams();
+    log_beside(upper);
     // A name is a help to people only.
     let _ = nix::sys::prctl::set_name(c"bryo-server");
     let (tree, ledger) = match open(lower, upper, ledger) {
@@ -54,6 +57,18 @@ pub(super) fn run(lower: Lower, upper: &Path, ledger: &OwnedFd, channel: Channel
         (_, Err(_)) => UNSYNCED,
         (Err(_), Ok(())) => 1,
     }
+}
+
+/// Warnings and errors go to a file beside the writable layer: nobody waits for this process's streams.
+fn log_beside(upper: &Path) {
+    let mut options = File::options();
+    let log = options
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(upper.with_file_name(LOG));
+    // On a full disk there is no log.
+    let _ = log.map(|log| nix::unistd::dup2_stderr(&log));
 }
 
 fn open(lower: Lower, upper: &Path, ledger: &OwnedFd) -> Result<(Tree, Ledger), String> {
@@ -146,6 +161,9 @@ pub(super) const NO_DESCRIPTORS: [OwnedFd; 0] = [];
 /// Exit code of a server whose connection has ended, and whose last sync failed: another would not find out, for a disk
 /// tells of an error once.
 pub(super) const UNSYNCED: u8 = 2;
+
+/// The server's log, beside the writable layer.
+const LOG: &str = "server.log";
 
 /// The name under which a successor is started.
 pub(super) const NAME: &str = "bryo-server";
