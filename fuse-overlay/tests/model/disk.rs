@@ -55,10 +55,31 @@ pub struct Bytes {
     pub disk: Vec<u8>,
 }
 
+/// What was done to a file.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// These bytes were written; none: the file reaches to there.
+    Wrote(usize, Vec<u8>),
+    /// What was written before has reached the disk.
+    Flushed,
+}
+
+/// Which of the two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    Journal,
+    Data,
+}
+
+/// What was done to both, in order.
+pub type Events = Arc<Mutex<Vec<(Which, Event)>>>;
+
 #[derive(Clone, Debug)]
 pub struct MemoryFile {
     pub bytes: Arc<Mutex<Bytes>>,
     plan: Arc<Mutex<Plan>>,
+    which: Which,
+    recorded: Option<Events>,
 }
 
 /// The two files of a writable layer.
@@ -76,10 +97,20 @@ impl MemoryDisk {
         MemoryDisk::holding(Vec::new(), Vec::new())
     }
 
+    /// Empty files, and what is done to them from now on.
+    pub fn recording() -> (MemoryDisk, Events) {
+        let (mut disk, events) = (MemoryDisk::new(), Events::default());
+        disk.journal.recorded = Some(Arc::clone(&events));
+        disk.data.recorded = Some(Arc::clone(&events));
+        (disk, events)
+    }
+
     /// Files that lie on the disk as given.
     pub fn holding(journal: Vec<u8>, data: Vec<u8>) -> MemoryDisk {
         let plan = Arc::new(Mutex::new(Plan::default()));
-        let file = |bytes: Vec<u8>| MemoryFile {
+        let file = |which, bytes: Vec<u8>| MemoryFile {
+            which,
+            recorded: None,
             bytes: Arc::new(Mutex::new(Bytes {
                 cache: bytes.clone(),
                 disk: bytes,
@@ -87,8 +118,8 @@ impl MemoryDisk {
             plan: Arc::clone(&plan),
         };
         MemoryDisk {
-            journal: file(journal),
-            data: file(data),
+            journal: file(Which::Journal, journal),
+            data: file(Which::Data, data),
             plan: Arc::clone(&plan),
             boot: [1; 16],
         }
@@ -134,6 +165,12 @@ fn done(fault: Option<Fault>) -> io::Result<()> {
 impl MemoryFile {
     fn change(&self) -> io::Result<()> {
         done(self.plan.lock().next())
+    }
+
+    fn record(&self, event: impl FnOnce() -> Event) {
+        if let Some(events) = &self.recorded {
+            events.lock().push((self.which, event()));
+        }
     }
 
     /// What a loss of power leaves: the disk, and those sectors of 512 bytes changed since that `written` picks.
@@ -184,6 +221,7 @@ impl Disk for MemoryFile {
             bytes.cache.resize(end, 0);
         }
         bytes.cache[offset as usize..end].copy_from_slice(&data[..n]);
+        self.record(|| Event::Wrote(offset as usize, data[..n].to_vec()));
         Ok(n)
     }
 
@@ -194,6 +232,7 @@ impl Disk for MemoryFile {
         }
         let mut bytes = self.bytes.lock();
         bytes.disk = bytes.cache.clone();
+        self.record(|| Event::Flushed);
         Ok(())
     }
 
@@ -210,6 +249,7 @@ impl Disk for MemoryFile {
         let end = (offset + length) as usize;
         if bytes.cache.len() < end {
             bytes.cache.resize(end, 0);
+            self.record(|| Event::Wrote(end, Vec::new()));
         }
         Ok(())
     }
@@ -218,7 +258,9 @@ impl Disk for MemoryFile {
         self.change()?;
         let mut bytes = self.bytes.lock();
         let size = bytes.cache.len();
-        bytes.cache[size.min(offset as usize)..size.min((offset + length) as usize)].fill(0);
+        let range = size.min(offset as usize)..size.min((offset + length) as usize);
+        bytes.cache[range.clone()].fill(0);
+        self.record(|| Event::Wrote(range.start, vec![0; range.len()]));
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod faults;
 mod harness;
 mod named;
 mod ops;
+mod power;
 mod reference;
 #[path = "../stack/mod.rs"]
 mod stack;
