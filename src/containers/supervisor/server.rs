@@ -248,7 +248,8 @@ impl Current {
             .ok_or(rustix::io::Errno::SRCH)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
         Ok(Current {
-            process: Process::of(pid.as_raw()).ok_or_else(|| failed("it died at once"))?,
+            // Our child, not reaped yet: it is there even when it has ended.
+            process: Process::look(pid.as_raw()).map_err(failed)?,
             pidfd: Arc::new(pidfd.map_err(failed)?),
             channel,
         })
@@ -430,6 +431,8 @@ impl Estate {
     fn spawn(&self, program: Option<&Path>, blame: bool) -> Result<Current, Failure> {
         use std::os::unix::process::CommandExt as _;
         let (ours, theirs) = Channel::pair().map_err(failed)?;
+        // First what may fail for want of descriptors, so that no child is left behind then.
+        let (image, access) = self.image.descriptors().map_err(failed)?;
         let child = Command::new(program.unwrap_or(Path::new("/proc/self/exe")))
             .arg0(NAME)
             .stdin(OwnedFd::from(theirs))
@@ -438,7 +441,6 @@ impl Estate {
             .spawn()
             .map_err(failed)?;
         let pid = i32::try_from(child.id()).map_err(failed)?;
-        let (image, access) = self.image.descriptors().map_err(failed)?;
         let task = Task::Inherit {
             upper: self.upper.as_os_str().as_bytes().to_vec(),
             descriptors: image.len(),
