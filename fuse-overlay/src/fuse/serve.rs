@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
 use parking_lot::Mutex;
 use zerocopy::FromBytes;
 
@@ -50,6 +51,8 @@ const SETTLED: Duration = Duration::from_millis(200);
 /// Fails if the kernel's INIT cannot be answered, if there are more devices than slots, or if the last sync fails; an
 /// aborted connection is no error.
 pub fn serve(tree: Tree, ids: IdMap, devices: Vec<OwnedFd>, ledger: &Ledger) -> io::Result<()> {
+    // A file that grows beyond `ulimit -f` is an errno then, not the end of the process. Our threads inherit it.
+    SigSet::from_iter([Signal::SIGXFSZ]).thread_block()?;
     let succeeds = ledger.is_connected();
     let mut devices = devices;
     let ended = match devices.split_first_mut() {
@@ -212,7 +215,8 @@ impl Server {
                 if !self.adapter.unsynced.ends_within(SETTLED) {
                     ledger.populate(threads, MESSAGE);
                 }
-                self.adapter.unsynced.run(&self.adapter.tree);
+                let tree = &self.adapter.tree;
+                self.adapter.unsynced.run(|| tree.sync().map(|_durable| ()));
             })?;
             let mut threads = Vec::new();
             let mut desks = desks.into_iter();

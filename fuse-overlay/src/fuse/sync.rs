@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::union::Tree;
+use crate::error::Result;
 
 /// How old an unsynced change may get.
 const AGE: Duration = Duration::from_secs(5);
 
 /// Whether something is not yet durable.
-#[derive(Default)]
 pub(super) struct Unsynced {
+    /// [`AGE`], but in tests.
+    age: Duration,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -26,6 +27,16 @@ enum State {
     Dirty,
     /// The connection has ended, the last sync is another's.
     Ended,
+}
+
+impl Default for Unsynced {
+    fn default() -> Unsynced {
+        Unsynced {
+            age: AGE,
+            state: Mutex::default(),
+            changed: Condvar::default(),
+        }
+    }
 }
 
 impl Unsynced {
@@ -52,27 +63,62 @@ impl Unsynced {
         *state == State::Ended
     }
 
-    /// Syncs `tree` whenever its oldest change is [`AGE`] old.
-    pub(super) fn run(&self, tree: &Tree) {
+    /// Calls `sync` whenever the oldest change that it has not seen is [`AGE`] old.
+    pub(super) fn run(&self, sync: impl Fn() -> Result<()>) {
         let mut state = self.state.lock();
         loop {
             self.changed
                 .wait_while(&mut state, |state| *state == State::Clean);
             // Only the end cuts the time short.
             self.changed
-                .wait_while_for(&mut state, |state| *state != State::Ended, AGE);
+                .wait_while_for(&mut state, |state| *state != State::Ended, self.age);
             if *state == State::Ended {
                 return;
             }
             *state = State::Clean;
             drop(state);
-            let synced = tree.sync();
-            if let Err(error) = synced {
+            if let Err(error) = sync() {
                 // Nobody waits for this sync; fsync tells its own caller. It is tried again in a while.
                 tracing::error!(%error, "periodic sync failed");
                 self.mark();
             }
             state = self.state.lock();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use nix::errno::Errno;
+
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn every_change_is_seen_by_a_sync_that_begins_after_it_and_succeeds() {
+        let unsynced = Unsynced {
+            age: Duration::ZERO,
+            ..Unsynced::default()
+        };
+        let syncs = AtomicU32::new(0);
+        let sync = || match syncs.fetch_add(1, Ordering::SeqCst) {
+            0 => {
+                // Too late for this one.
+                unsynced.mark();
+                Ok(())
+            }
+            1 => Err(Error(Errno::EIO)),
+            _ => {
+                unsynced.end();
+                Ok(())
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| unsynced.run(sync));
+            unsynced.mark();
+        });
+        assert_eq!(syncs.into_inner(), 3);
     }
 }
