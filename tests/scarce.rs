@@ -6,7 +6,11 @@
 mod common;
 
 use std::fs;
-use std::process::Command;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command};
 
 use common::sandbox::{in_own_namespaces, within};
 use common::{Bryo, Done, field, images, parent, process, until};
@@ -112,6 +116,24 @@ fn a_container_runs_within_small_limits() {
     }
 }
 
+/// Many small files are more than one file of the store may be: a full disk, not a dead server.
+#[test]
+fn a_store_whose_files_may_not_grow_is_full() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    let script = "write() { dd if=/dev/zero of=$1 bs=64k count=48 conv=fsync 2>&1; }
+        for n in $(seq 16); do write /f$n > /dev/shm/why || { grep -o 'No space.*' /dev/shm/why; break; }; done
+        rm /f*; write /again > /dev/null; stat -c %s /again";
+    let run = bryo.command(["run", "--name", "one", &image, "sh", "-ec", script]);
+    let done = Done::of(&mut within(&["prlimit", "--fsize=33554432:33554432"], &run));
+    assert_eq!(done.stdout, "No space left on device\n3145728\n", "{done}");
+    let servers = field(
+        &bryo,
+        "one",
+        "{{with .State.FilesystemTakeovers}}{{.Servers}}{{end}}",
+    );
+    assert!(servers.is_empty() || servers == "0", "{servers} servers died");
+}
+
 /// With one line, and nothing of the container stays.
 #[test]
 fn too_few_descriptors_are_said() {
@@ -133,6 +155,28 @@ fn too_few_descriptors_are_said() {
     bryo.sh(&image, "true");
 }
 
+/// Everything that a user does with a store, on whatever lies below; nothing is lost when a server dies.
+#[track_caller]
+fn is_as_good(bryo: &Bryo) {
+    let image = "busybox:oci";
+    bryo.ok([
+        "pull",
+        "-q",
+        &format!("oci-archive:{}", images().join("busybox.oci.tar").display()),
+    ]);
+    waiting(bryo, image);
+    let dead = server(bryo);
+    kill(dead, Signal::SIGKILL).unwrap();
+    let seen = worked(bryo);
+    assert_ne!(server(bryo), dead);
+    assert_eq!(seen, expected(bryo, image));
+    assert!(bryo.ok(["diff", "one"]).contains("A /w/moved-300\n"));
+    assert!(bryo.ok(["store", "check"]).ends_with(": all whole\n"));
+    bryo.ok(["rm", "one"]);
+    bryo.ok(["rmi", image]);
+    assert!(bryo.ok(["images", "-q"]).is_empty());
+}
+
 #[test]
 fn a_store_in_memory_is_as_good() {
     in_own_namespaces("a_store_in_memory_is_as_good", || {
@@ -140,20 +184,61 @@ fn a_store_in_memory_is_as_good() {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs"]);
         assert!(mount.arg(bryo.dir()).status().unwrap().success());
-        bryo.ok([
-            "pull",
-            "-q",
-            &format!("oci-archive:{}", images().join("busybox.oci.tar").display()),
-        ]);
-        let image = "busybox:oci";
-        waiting(&bryo, image);
-        let dead = server(&bryo);
-        kill(dead, Signal::SIGKILL).unwrap();
-        let seen = worked(&bryo);
-        assert_ne!(server(&bryo), dead);
-        assert_eq!(seen, expected(&bryo, image));
-        assert!(bryo.ok(["diff", "one"]).contains("A /w/moved-300\n"));
-        assert!(bryo.ok(["store", "check"]).ends_with(": all whole\n"));
-        bryo.ok(["rm", "one"]);
+        is_as_good(&bryo);
+    });
+}
+
+/// A FUSE filesystem without extended attributes, hard links, fallocate and shared locks.
+struct Sshfs {
+    at: std::path::PathBuf,
+    processes: [Child; 2],
+}
+
+impl Sshfs {
+    /// Shows the directory `remote` at `at`, without a network.
+    fn mount(remote: &Path, at: &Path) -> Sshfs {
+        fs::create_dir_all(remote).unwrap();
+        fs::create_dir_all(at).unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let start = |mut command: Command, end: UnixStream| {
+            let out = OwnedFd::from(end.try_clone().unwrap());
+            command.stdin(OwnedFd::from(end)).stdout(out).spawn().unwrap()
+        };
+        let mut client = Command::new("sshfs");
+        client.args(["-f", "-o", "passive,disable_hardlink"]);
+        client.arg(format!(":{}", remote.display())).arg(at);
+        let server = start(Command::new("/usr/lib/openssh/sftp-server"), theirs);
+        let client = start(client, ours);
+        let device = |path: &Path| fs::metadata(path).unwrap().dev();
+        until("the mount", || device(at) != device(remote));
+        Sshfs {
+            at: at.to_owned(),
+            processes: [client, server],
+        }
+    }
+}
+
+impl Drop for Sshfs {
+    fn drop(&mut self) {
+        // Both end with the mount, which ends with its namespace at the latest.
+        let _ = Command::new("umount").arg("-l").arg(&self.at).status();
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+#[test]
+fn a_store_on_a_poor_fuse_filesystem_is_as_good() {
+    in_own_namespaces("a_store_on_a_poor_fuse_filesystem_is_as_good", || {
+        let bryo = Bryo::new();
+        let _root = Sshfs::mount(&bryo.scratch("far/root"), &bryo.root());
+        let _state = Sshfs::mount(&bryo.scratch("far/state"), &bryo.state());
+        let [file, link] = ["file", "link"].map(|name| bryo.root().join(name));
+        fs::write(&file, "").unwrap();
+        assert!(fs::hard_link(&file, &link).is_err(), "it is not poor");
+        fs::remove_file(&file).unwrap();
+        is_as_good(&bryo);
     });
 }

@@ -189,6 +189,14 @@ impl Disk for Snapshot {
     }
 }
 
+/// A file that may not grow (`ulimit -f`, the filesystem's largest) is a full disk to whoever writes in the tree.
+fn full(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(nix::libc::EFBIG) => io::Error::from_raw_os_error(nix::libc::ENOSPC),
+        _ => error,
+    }
+}
+
 /// An offset or length as the system calls want it.
 fn signed(value: u64) -> io::Result<off_t> {
     off_t::try_from(value).map_err(|_| io::Error::from_raw_os_error(nix::libc::EFBIG))
@@ -200,7 +208,7 @@ impl Disk for HostFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.file.write_at(bytes, offset)
+        self.file.write_at(bytes, offset).map_err(full)
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -222,12 +230,8 @@ impl Disk for HostFile {
     }
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        Ok(fallocate(
-            &self.file,
-            FallocateFlags::empty(),
-            signed(offset)?,
-            signed(length)?,
-        )?)
+        let (offset, length) = (signed(offset)?, signed(length)?);
+        fallocate(&self.file, FallocateFlags::empty(), offset, length).map_err(|errno| full(errno.into()))
     }
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
