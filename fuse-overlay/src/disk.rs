@@ -102,7 +102,7 @@ pub(crate) fn write_zeros(disk: &dyn Disk, mut offset: u64, mut length: u64) -> 
 #[derive(Debug)]
 pub(crate) struct HostFile {
     file: File,
-    /// The directory of a file made by us, until its name is on the disk too.
+    /// A directory whose names are not known to be on the disk.
     unsynced: Mutex<Option<File>>,
 }
 
@@ -117,15 +117,15 @@ impl HostFile {
             .truncate(false)
             .mode(0o600)
             .open(dir.join(name))?;
-        let unsynced = if file.metadata()?.len() == 0 {
-            Some(File::open(dir)?)
-        } else {
-            None
-        };
-        Ok(HostFile {
-            file,
-            unsynced: Mutex::new(unsynced),
-        })
+        let unsynced = Mutex::new(None);
+        Ok(HostFile { file, unsynced })
+    }
+
+    /// The same, whose first flush brings the names in `dir` to the disk, too: another process may have made them, and been
+    /// killed before it had synced anything.
+    pub(crate) fn with_names(mut self, dir: &Path) -> io::Result<HostFile> {
+        self.unsynced = Mutex::new(Some(File::open(dir)?));
+        Ok(self)
     }
 
     /// Takes the file for this process. True unless another process has it; where the filesystem knows no locks
@@ -215,7 +215,11 @@ impl Disk for HostFile {
         self.file.sync_data()?;
         let mut unsynced = self.unsynced.lock();
         if let Some(dir) = unsynced.as_ref() {
-            dir.sync_all()?;
+            match dir.sync_all() {
+                // A filesystem that cannot sync directories (SMB, some FUSE).
+                Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {}
+                synced => synced?,
+            }
             *unsynced = None;
         }
         Ok(())
@@ -255,5 +259,21 @@ impl Disk for HostFile {
             scale(stat.blocks_free()),
             scale(stat.blocks_available()),
         ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_flush_syncs_the_names_whoever_made_them() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("data"), "by a server that was killed").unwrap();
+        let file = HostFile::open(dir.path(), "data").unwrap();
+        let file = file.with_names(dir.path()).unwrap();
+        assert!(file.unsynced.lock().is_some());
+        file.flush().unwrap();
+        assert!(file.unsynced.lock().is_none());
     }
 }

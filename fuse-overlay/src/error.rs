@@ -2,7 +2,6 @@
 //! attention are logged where they are found.
 
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 
@@ -24,16 +23,5 @@ impl From<io::Error> for Error {
     /// Keeps the errno of the system call; an error without one is EIO.
     fn from(error: io::Error) -> Self {
         Error(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
-    }
-}
-
-/// Logs so often what a container can bring about as often as it likes, that it helps, and fills no disk.
-#[derive(Debug, Default)]
-pub(crate) struct Sparing(AtomicU32);
-
-impl Sparing {
-    /// Is this one of the first hundred times?
-    pub(crate) fn once_more(&self) -> bool {
-        self.0.load(Ordering::Relaxed) < 100 && self.0.fetch_add(1, Ordering::Relaxed) < 100
     }
 }

@@ -47,6 +47,8 @@ const SETTLED: Duration = Duration::from_millis(200);
 /// under `ledger`. If another server has used it before and was killed, this one goes on in its place: then the devices are
 /// the same descriptors in the same order, since the kernel takes an answer only on the one that the request was read from.
 ///
+/// The calling thread blocks SIGXFSZ from then on, as do those that it starts.
+///
 /// # Errors
 /// Fails if the kernel's INIT cannot be answered, if there are more devices than slots, or if the last sync fails; an
 /// aborted connection is no error.

@@ -15,7 +15,7 @@ use super::build::Marks;
 use super::format::{self, BLOCK, HEADER_SIZE, Header, Section};
 use super::{DiffId, NodeId, check};
 use crate::attr::{Attr, Ino, Kind, Time};
-use crate::error::{Error, Result, Sparing};
+use crate::error::{Error, Result};
 use crate::name::Name;
 use crate::sys::Mapping;
 
@@ -55,7 +55,6 @@ pub struct View {
     /// For messages.
     path: PathBuf,
     file: Option<File>,
-    told: Sparing,
 }
 
 #[derive(Debug)]
@@ -163,7 +162,6 @@ impl View {
             checked,
             path: path.to_owned(),
             file: None,
-            told: Sparing::default(),
         })
     }
 
@@ -400,9 +398,7 @@ impl View {
     }
 
     pub(super) fn damaged(&self, what: &'static str) -> Error {
-        if self.told.once_more() {
-            tracing::error!(index = %self.path.display(), "damaged: {what}");
-        }
+        tracing::error!(index = %self.path.display(), "damaged: {what}");
         Errno::EIO.into()
     }
 

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use super::LayerError;
 use super::tree::Tree;
 use crate::attr::{Kind, Time};
-use crate::error::{Error, Result, Sparing};
+use crate::error::{Error, Result};
 use crate::index::DiffId;
 use crate::index::build::Source;
 use crate::tar::{Body, Member, Run, Xattr, printable};
@@ -41,7 +41,6 @@ pub struct Directory {
     root: OwnedFd,
     /// In the order of `start`.
     files: Vec<Scanned>,
-    told: Sparing,
 }
 
 /// A file as the scan saw it.
@@ -72,7 +71,6 @@ pub fn scan(root: &Path, index: &mut dyn Write) -> std::result::Result<Directory
         directory: Directory {
             root: OwnedFd::from(File::open(root).map_err(reading(root))?),
             files: Vec::new(),
-            told: Sparing::default(),
         },
         tree: Tree::new(),
         end: 0,
@@ -360,10 +358,8 @@ impl Directory {
         let scanned = behind.checked_sub(1).and_then(|place| self.files.get(place));
         let scanned = scanned.ok_or(Error(Errno::EIO))?;
         let changed = |what: &dyn std::fmt::Display| {
-            if self.told.once_more() {
-                let path = scanned.path.display();
-                tracing::error!(%path, "a file of a directory below cannot be read as it was scanned: {what}");
-            }
+            let path = scanned.path.display();
+            tracing::error!(%path, "a file of a directory below cannot be read as it was scanned: {what}");
             Error(Errno::EIO)
         };
         let file = File::from(

@@ -10,7 +10,7 @@ use zerocopy::FromZeros;
 
 use super::below::split;
 use crate::disk::uninterrupted;
-use crate::error::{Error, Result, Sparing};
+use crate::error::{Error, Result};
 use crate::index::format::BLOCK;
 use crate::index::{DiffId, View};
 
@@ -22,7 +22,6 @@ pub(super) struct Tar {
     index: View,
     /// A bit for each block that was found good.
     good: Box<[AtomicU64]>,
-    told: Sparing,
 }
 
 thread_local! {
@@ -36,13 +35,7 @@ impl Tar {
         let words = usize::try_from(blocks.div_ceil(64)).unwrap_or(0);
         let good = <[AtomicU64]>::new_box_zeroed_with_elems(words)
             .unwrap_or_else(|_| (0..words).map(|_| AtomicU64::new(0)).collect());
-        let told = Sparing::default();
-        Ok(Tar {
-            file,
-            index,
-            good,
-            told,
-        })
+        Ok(Tar { file, index, good })
     }
 
     fn is_good(&self, block: u64) -> bool {
@@ -100,10 +93,8 @@ impl Tar {
     }
 
     fn damaged(&self, offset: u64) -> Error {
-        if self.told.once_more() {
-            let layer = DiffId(self.index.source());
-            tracing::error!(%layer, offset, "the stored layer is damaged here: pull the image again");
-        }
+        let layer = DiffId(self.index.source());
+        tracing::error!(%layer, offset, "the stored layer is damaged here: pull the image again");
         Error(Errno::EIO)
     }
 
@@ -124,10 +115,8 @@ impl Tar {
                 Ok(0) => break,
                 Ok(n) => done += n,
                 Err(error) => {
-                    if self.told.once_more() {
-                        let layer = DiffId(self.index.source());
-                        tracing::error!(%layer, offset, %error, "the stored layer cannot be read");
-                    }
+                    let layer = DiffId(self.index.source());
+                    tracing::error!(%layer, offset, %error, "the stored layer cannot be read");
                     return Err(error.into());
                 }
             }

@@ -357,7 +357,7 @@ impl Shared {
         }
         let mut crashed = death.crashed;
         let mut program = upgrade::program(&self.estate.upper);
-        let mut why_not = String::from("its successors are killed at once");
+        let mut why_not = String::from("its successors are killed at once, as for want of memory");
         for _ in 0..TRIES {
             if crashed {
                 self.count_crash()?;

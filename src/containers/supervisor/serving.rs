@@ -19,6 +19,7 @@ use super::protocol::{Answer, Task};
 use super::{confine, stdio};
 use crate::containers::record::SERVER_PATIENCE;
 use crate::containers::runtime::channel::Channel;
+use crate::stderr;
 
 /// The server's whole life once it has its image.
 pub(super) fn run(lower: Lower, upper: &Path, ledger: &OwnedFd, channel: Channel) -> u8 {
@@ -59,14 +60,16 @@ pub(super) fn run(lower: Lower, upper: &Path, ledger: &OwnedFd, channel: Channel
     }
 }
 
-/// Warnings and errors go to a file beside the writable layer: nobody waits for this process's streams.
+/// Warnings and errors go to a file beside the writable layer: nobody waits for this process's streams. What all servers of
+/// a container say has its bound.
 fn log_beside(upper: &Path) {
     let mut options = File::options();
-    let log = options
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(upper.with_file_name(LOG));
+    options.append(true).create(true).mode(0o600);
+    let log = options.open(upper.with_file_name(LOG));
+    let size = log
+        .as_ref()
+        .map_or(Ok(0), |log| Ok::<_, std::io::Error>(log.metadata()?.len()));
+    stderr::limit(MOST_LOG.saturating_sub(size.map_or(usize::MAX, |size| size as usize)));
     // On a full disk there is no log.
     let _ = log.map(|log| nix::unistd::dup2_stderr(&log));
 }
@@ -164,6 +167,8 @@ pub(super) const UNSYNCED: u8 = 2;
 
 /// The server's log, beside the writable layer.
 const LOG: &str = "server.log";
+/// Most bytes of it.
+const MOST_LOG: usize = 1 << 20;
 
 /// The name under which a successor is started.
 pub(super) const NAME: &str = "bryo-server";
