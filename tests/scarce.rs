@@ -98,6 +98,22 @@ fn descriptors_that_are_missing_for_a_successor_may_come_back() {
     assert_eq!(worked(&bryo), expected(&bryo, &image));
 }
 
+#[test]
+fn a_servers_log_does_not_grow_for_ever() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    let mut run = bryo.command(["run", "--name", "one", &image, "sh", "-ec", WORK]);
+    let done = Done::of(run.env("BRYO_LOG", "fuse_overlay=trace"));
+    assert!(done.status.success(), "{done}");
+    let id = bryo.ok(["ps", "-aq", "--no-trunc"]);
+    let log = bryo
+        .state()
+        .join("containers")
+        .join(id.trim_end())
+        .join("server.log");
+    let size = fs::metadata(log).unwrap().len();
+    assert!((1 << 19..=1 << 20).contains(&size), "{size}");
+}
+
 /// Limits of the whole tool, as batch systems and login shells set them.
 #[test]
 fn a_container_runs_within_small_limits() {
