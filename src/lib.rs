@@ -5,5 +5,6 @@ pub mod containers;
 pub mod host;
 pub mod images;
 mod line;
+mod stderr;
 pub mod store;
 mod sys;

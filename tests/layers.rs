@@ -15,7 +15,7 @@ const TOOL: &[&[&str]] = &[
     &["images"],
     &["store"],
     &["host"],
-    &["line", "sys"],
+    &["line", "stderr", "sys"],
 ];
 
 /// The filesystem's.

@@ -10,7 +10,8 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc::off_t;
 use parking_lot::Mutex;
 
-/// One file of the writable layer. Offsets and lengths are bytes. Calls may come from many threads at once.
+/// One file of the writable layer. Offsets and lengths are bytes. Calls may come from many threads at once; one that fails
+/// with EINTR is made again.
 pub trait Disk: Send + Sync + fmt::Debug {
     /// Reads at `offset`; fewer bytes than asked only at the end of the file or when interrupted.
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;
@@ -41,19 +42,28 @@ pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
+/// Makes a system call again as often as a signal interrupts it: a server that is stopped and goes on, or frozen with its
+/// job, must not tell a container of it.
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 /// Reads until `out` is full or the file ends; what lies beyond its end reads as zeros.
 pub(crate) fn read_full(disk: &dyn Disk, out: &mut [u8], offset: u64) -> io::Result<()> {
     let mut done = 0;
     while done < out.len() {
         let rest = out.get_mut(done..).unwrap_or_default();
-        match disk.read_at(rest, offset + done as u64) {
-            Ok(0) => {
+        match uninterrupted(|| disk.read_at(rest, offset + done as u64))? {
+            0 => {
                 rest.fill(0);
                 return Ok(());
             }
-            Ok(n) => done += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            n => done += n,
         }
     }
     Ok(())
@@ -62,15 +72,12 @@ pub(crate) fn read_full(disk: &dyn Disk, out: &mut [u8], offset: u64) -> io::Res
 /// Writes all of `bytes`.
 pub(crate) fn write_full(disk: &dyn Disk, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
-        match disk.write_at(bytes, offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => {
-                bytes = bytes.get(n..).unwrap_or_default();
-                offset += n as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        let n = uninterrupted(|| disk.write_at(bytes, offset))?;
+        if n == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
         }
+        bytes = bytes.get(n..).unwrap_or_default();
+        offset += n as u64;
     }
     Ok(())
 }
@@ -95,7 +102,7 @@ pub(crate) fn write_zeros(disk: &dyn Disk, mut offset: u64, mut length: u64) -> 
 #[derive(Debug)]
 pub(crate) struct HostFile {
     file: File,
-    /// The directory of a file made by us, until its name is on the disk too.
+    /// A directory whose names are not known to be on the disk.
     unsynced: Mutex<Option<File>>,
 }
 
@@ -110,15 +117,15 @@ impl HostFile {
             .truncate(false)
             .mode(0o600)
             .open(dir.join(name))?;
-        let unsynced = if file.metadata()?.len() == 0 {
-            Some(File::open(dir)?)
-        } else {
-            None
-        };
-        Ok(HostFile {
-            file,
-            unsynced: Mutex::new(unsynced),
-        })
+        let unsynced = Mutex::new(None);
+        Ok(HostFile { file, unsynced })
+    }
+
+    /// The same, whose first flush brings the names in `dir` to the disk, too: another process may have made them, and been
+    /// killed before it had synced anything.
+    pub(crate) fn with_names(mut self, dir: &Path) -> io::Result<HostFile> {
+        self.unsynced = Mutex::new(Some(File::open(dir)?));
+        Ok(self)
     }
 
     /// Takes the file for this process. True unless another process has it; where the filesystem knows no locks
@@ -182,6 +189,14 @@ impl Disk for Snapshot {
     }
 }
 
+/// A file that may not grow (`ulimit -f`, the filesystem's largest) is a full disk to whoever writes in the tree.
+fn full(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(nix::libc::EFBIG) => io::Error::from_raw_os_error(nix::libc::ENOSPC),
+        _ => error,
+    }
+}
+
 /// An offset or length as the system calls want it.
 fn signed(value: u64) -> io::Result<off_t> {
     off_t::try_from(value).map_err(|_| io::Error::from_raw_os_error(nix::libc::EFBIG))
@@ -193,14 +208,18 @@ impl Disk for HostFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.file.write_at(bytes, offset)
+        self.file.write_at(bytes, offset).map_err(full)
     }
 
     fn flush(&self) -> io::Result<()> {
         self.file.sync_data()?;
         let mut unsynced = self.unsynced.lock();
         if let Some(dir) = unsynced.as_ref() {
-            dir.sync_all()?;
+            match dir.sync_all() {
+                // A filesystem that cannot sync directories (SMB, some FUSE).
+                Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {}
+                synced => synced?,
+            }
             *unsynced = None;
         }
         Ok(())
@@ -215,12 +234,8 @@ impl Disk for HostFile {
     }
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        Ok(fallocate(
-            &self.file,
-            FallocateFlags::empty(),
-            signed(offset)?,
-            signed(length)?,
-        )?)
+        let (offset, length) = (signed(offset)?, signed(length)?);
+        fallocate(&self.file, FallocateFlags::empty(), offset, length).map_err(|errno| full(errno.into()))
     }
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
@@ -244,5 +259,21 @@ impl Disk for HostFile {
             scale(stat.blocks_free()),
             scale(stat.blocks_available()),
         ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_flush_syncs_the_names_whoever_made_them() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("data"), "by a server that was killed").unwrap();
+        let file = HostFile::open(dir.path(), "data").unwrap();
+        let file = file.with_names(dir.path()).unwrap();
+        assert!(file.unsynced.lock().is_some());
+        file.flush().unwrap();
+        assert!(file.unsynced.lock().is_none());
     }
 }

@@ -124,8 +124,7 @@ fn tar(path: &Path, indexes: &Path) -> Result<LowerLayer, StackError> {
     let kept = File::open(&at)
         .ok()
         .and_then(|file| View::open(file, &at, Access::Read).ok());
-    let index = match kept.filter(|view| view.is_layer() && view.tar_size() == size && view.intact().is_ok())
-    {
+    let index = match kept.filter(|view| view.is_layer() && view.tar_size() == size) {
         Some(view) => view,
         None => reindexed(&tar, path, &at)?,
     };

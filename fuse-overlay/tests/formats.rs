@@ -161,8 +161,41 @@ fn a_mapped_index_that_is_cut_is_eio_and_not_the_end() {
         .set_len(0)
         .unwrap();
     assert_eq!(cut.attr(file).map_err(|error| error.0), Err(Errno::EIO));
-    assert_eq!(cut.intact().map_err(|error| error.0), Err(Errno::EIO));
+    assert!(cut.check().is_err());
     assert_eq!(whole.attr(file).unwrap().size, 7);
+}
+
+/// The rest is still told, and what had been found good before is not believed where it was lost.
+#[test]
+fn only_what_was_cut_of_a_mapped_index_is_lost() {
+    let names = 3000;
+    let tar = (0..names).fold(Tar::new(), |tar, n| tar.file(&format!("{n:04}"), b""));
+    let mut index = Vec::new();
+    layer::index(&mut &tar.bytes()[..], &mut index).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("index");
+    fs::write(&at, &index).unwrap();
+    let file = File::options().read(true).write(true).open(&at).unwrap();
+    let view = View::open(file.try_clone().unwrap(), &at, Access::Map).unwrap();
+    view.check().unwrap();
+    let nodes = (0..=names).map(NodeId);
+    let before: Vec<_> = nodes.clone().map(|node| view.attr(node).unwrap()).collect();
+    // Nodes stand first.
+    let kept = 64 * 1024;
+    file.set_len(kept).unwrap();
+    let mut lost = 0;
+    for (node, before) in nodes.zip(before) {
+        match view.attr(node).map_err(|error| error.0) {
+            Ok(attr) => assert_eq!(attr, before),
+            error => {
+                assert_eq!(error, Err(Errno::EIO));
+                lost += 1;
+            }
+        }
+    }
+    let told = u64::from(names - lost) * size_of::<format::Node>() as u64;
+    assert!(lost > 0 && (kept - 8192..kept).contains(&told), "{lost} lost");
+    assert!(view.check().is_err());
 }
 
 #[test]

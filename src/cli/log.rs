@@ -12,6 +12,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::line::printable_line;
+use crate::stderr::Stderr;
 
 /// Ours alone: a library's warnings are not worded for a user.
 const DEFAULT: &str = "bryo=warn,fuse_overlay=warn";
@@ -19,7 +20,7 @@ const DEFAULT: &str = "bryo=warn,fuse_overlay=warn";
 /// `BRYO_LOG=debug` or `BRYO_LOG=bryo::images=trace` writes a log to stderr; without it there are the warnings.
 pub(super) fn start() {
     let wanted = std::env::var("BRYO_LOG").ok().filter(|filter| !filter.is_empty());
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_writer(|| Stderr);
     match wanted.map(EnvFilter::try_new) {
         Some(Ok(filter)) => log
             .with_env_filter(filter)

@@ -2,6 +2,7 @@
 //! and is held by a descriptor.
 
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -25,16 +26,20 @@ pub struct Process {
 impl Process {
     /// The living process of this number.
     pub fn of(pid: i32) -> Option<Process> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Process::look(pid).ok()
+    }
+
+    /// The same, with the reason where there is none.
+    ///
+    /// # Errors
+    /// Its record in /proc is not there, or cannot be read.
+    pub(super) fn look(pid: i32) -> io::Result<Process> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         // The second field, the program's name, may hold blanks and parentheses.
-        let start = stat
-            .rsplit_once(')')?
-            .1
-            .split_whitespace()
-            .nth(19)?
-            .parse()
-            .ok()?;
-        Some(Process { pid, start })
+        let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace());
+        let start = fields.and_then(|mut fields| fields.nth(19)?.parse().ok());
+        let start = start.ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Process { pid, start })
     }
 
     /// Returns when it has ended: by itself within `patience`, else killed.

@@ -383,9 +383,20 @@ pub(super) fn remove_directory(directory: &Path, lock: Lock) -> std::io::Result<
         removed.or_else(ignore_missing)?;
     }
     failpoint::step();
-    fs::remove_dir_all(directory)?;
-    drop(lock);
-    Ok(())
+    let mut lock = Some(lock);
+    let mut tries = 1..100;
+    loop {
+        match fs::remove_dir_all(directory) {
+            // NFS and many FUSE filesystems keep a removed file that is open, the lock, under another name, until a moment
+            // after it is closed. Nobody takes the lock any more: there is nothing left but the directory.
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && tries.next().is_some() => {
+                if lock.take().is_none() {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+            }
+            removed => return removed.or_else(ignore_missing),
+        }
+    }
 }
 
 fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
 use parking_lot::Mutex;
 use zerocopy::FromBytes;
 
@@ -48,10 +49,14 @@ const SETTLED: Duration = Duration::from_millis(200);
 /// under `ledger`. If another server has used it before and was killed, this one goes on in its place: then the devices are
 /// the same descriptors in the same order, since the kernel takes an answer only on the one that the request was read from.
 ///
+/// The calling thread blocks SIGXFSZ from then on, as do those that it starts.
+///
 /// # Errors
 /// Fails if the kernel's INIT cannot be answered, if there are more devices than slots, or if the last sync fails; an
 /// aborted connection is no error.
 pub fn serve(tree: Tree, ids: IdMap, devices: Vec<OwnedFd>, ledger: &Ledger) -> io::Result<()> {
+    // A file that grows beyond `ulimit -f` is an errno then, not the end of the process. Our threads inherit it.
+    SigSet::from_iter([Signal::SIGXFSZ]).thread_block()?;
     let succeeds = ledger.is_connected();
     let mut devices = devices;
     let ended = match devices.split_first_mut() {
@@ -223,7 +228,7 @@ impl Server {
                             .into_iter()
                             .for_each(|ino| send(device, outdated(ino).as_ref()));
                     }
-                    synced
+                    synced.map(|_durable| ())
                 });
             })?;
             let mut threads = Vec::new();

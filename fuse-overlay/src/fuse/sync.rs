@@ -6,14 +6,14 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::Result;
-use crate::union::Durable;
 
 /// How old an unsynced change may get.
 const AGE: Duration = Duration::from_secs(5);
 
 /// Whether something is not yet durable.
-#[derive(Default)]
 pub(super) struct Unsynced {
+    /// [`AGE`], but in tests.
+    age: Duration,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -27,6 +27,16 @@ enum State {
     Dirty,
     /// The connection has ended, the last sync is another's.
     Ended,
+}
+
+impl Default for Unsynced {
+    fn default() -> Unsynced {
+        Unsynced {
+            age: AGE,
+            state: Mutex::default(),
+            changed: Condvar::default(),
+        }
+    }
 }
 
 impl Unsynced {
@@ -53,15 +63,15 @@ impl Unsynced {
         *state == State::Ended
     }
 
-    /// Calls `sync` whenever the oldest change is [`AGE`] old.
-    pub(super) fn run(&self, sync: impl Fn() -> Result<Durable>) {
+    /// Calls `sync` whenever the oldest change that it has not seen is [`AGE`] old.
+    pub(super) fn run(&self, sync: impl Fn() -> Result<()>) {
         let mut state = self.state.lock();
         loop {
             self.changed
                 .wait_while(&mut state, |state| *state == State::Clean);
             // Only the end cuts the time short.
             self.changed
-                .wait_while_for(&mut state, |state| *state != State::Ended, AGE);
+                .wait_while_for(&mut state, |state| *state != State::Ended, self.age);
             if *state == State::Ended {
                 return;
             }
@@ -74,5 +84,41 @@ impl Unsynced {
             }
             state = self.state.lock();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use nix::errno::Errno;
+
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn every_change_is_seen_by_a_sync_that_begins_after_it_and_succeeds() {
+        let unsynced = Unsynced {
+            age: Duration::ZERO,
+            ..Unsynced::default()
+        };
+        let syncs = AtomicU32::new(0);
+        let sync = || match syncs.fetch_add(1, Ordering::SeqCst) {
+            0 => {
+                // Too late for this one.
+                unsynced.mark();
+                Ok(())
+            }
+            1 => Err(Error(Errno::EIO)),
+            _ => {
+                unsynced.end();
+                Ok(())
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| unsynced.run(sync));
+            unsynced.mark();
+        });
+        assert_eq!(syncs.into_inner(), 3);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use thiserror::Error;
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::build::Marks;
 use super::format::{self, BLOCK, HEADER_SIZE, Header, Section};
@@ -44,8 +44,8 @@ pub enum Access {
 
 /// An open index whose header was verified.
 ///
-/// Every method that finds bytes which no builder writes, a block with a wrong checksum, or a mapped file that was cut
-/// meanwhile, fails with EIO and logs the file's name.
+/// Every method that finds bytes which no builder writes, a block with a wrong checksum, or a page that was lost since the
+/// file was mapped, fails with EIO and logs the file's name. What lies elsewhere in the file can still be read.
 #[derive(Debug)]
 pub struct View {
     bytes: Bytes,
@@ -68,6 +68,17 @@ impl Bytes {
         match self {
             Bytes::Mapped(mapping) => mapping.bytes(),
             Bytes::Owned(bytes) => bytes,
+        }
+    }
+
+    /// Was any of these bytes, which lie in the file, lost since it was mapped?
+    fn is_lost(&self, bytes: &[u8]) -> bool {
+        match self {
+            Bytes::Mapped(mapping) => {
+                let start = bytes.as_ptr().addr().checked_sub(mapping.bytes().as_ptr().addr());
+                start.is_some_and(|start| mapping.is_lost(start..start + bytes.len()))
+            }
+            Bytes::Owned(_) => false,
         }
     }
 }
@@ -137,7 +148,7 @@ impl View {
 
     fn new(bytes: Bytes, path: &Path) -> std::result::Result<View, LoadError> {
         let header = check::header(bytes.all())?;
-        if matches!(&bytes, Bytes::Mapped(mapping) if mapping.is_lost()) {
+        if bytes.is_lost(bytes.all().get(..HEADER_SIZE as usize).unwrap_or_default()) {
             return Err(LoadError::Io(Errno::EIO.into()));
         }
         let blocks = header.block_sums.length.get() / size_of::<u32>() as u64;
@@ -203,7 +214,7 @@ impl View {
     /// A node's attributes; `ino` is node + 1, atime and ctime are its mtime.
     pub fn attr(&self, node: NodeId) -> Result<Attr> {
         let record = self.node(node)?;
-        let kind = self.kind_of(record)?;
+        let kind = self.kind_of(&record)?;
         let mtime = Time {
             sec: record.mtime_sec.get(),
             nsec: record.mtime_nsec.get(),
@@ -213,7 +224,7 @@ impl View {
         }
         let (size, blocks) = match kind {
             Kind::Directory => (DIRECTORY_SIZE, DIRECTORY_SIZE / 512),
-            Kind::Regular => (record.size.get(), self.occupied(record)?),
+            Kind::Regular => (record.size.get(), self.occupied(&record)?),
             _ => (record.size.get(), 0),
         };
         let attr = Attr {
@@ -230,23 +241,23 @@ impl View {
             mtime,
             ctime: mtime,
         };
-        self.intact()?;
         Ok(attr)
     }
 
     /// The space of a file in 512-byte units, whole pages per extent.
     fn occupied(&self, record: &format::Node) -> Result<u64> {
         let pages = |extent: &format::Extent| extent.length.get().div_ceil(4096);
-        let pages = self
-            .extents_of(record)?
+        let extents = self.extents_of(record)?;
+        let pages = extents
             .iter()
             .fold(0u64, |sum, extent| sum.saturating_add(pages(extent)));
+        self.intact(extents.as_bytes())?;
         Ok(pages.saturating_mul(8))
     }
 
     /// A node's kind.
     pub fn kind(&self, node: NodeId) -> Result<Kind> {
-        self.kind_of(self.node(node)?)
+        self.kind_of(&self.node(node)?)
     }
 
     /// The directory that holds this directory (the root's is itself); of another node the directory of its first name.
@@ -259,7 +270,6 @@ impl View {
     /// Marks of a directory that only a layer index has.
     pub fn marks(&self, node: NodeId) -> Result<Marks> {
         let flags = self.node(node)?.flags.get();
-        self.intact()?;
         Ok(Marks {
             opaque: flags & format::FLAG_OPAQUE != 0,
             implied: flags & format::FLAG_IMPLIED != 0,
@@ -290,7 +300,7 @@ impl View {
     /// A directory's entries, sorted by name bytes; ENOTDIR if `dir` is none.
     pub fn entries(&self, dir: NodeId) -> Result<Entries<'_>> {
         let record = self.node(dir)?;
-        if self.kind_of(record)? != Kind::Directory {
+        if self.kind_of(&record)? != Kind::Directory {
             return Err(Errno::ENOTDIR.into());
         }
         let (first, count) = (record.first.get(), record.count.get());
@@ -301,7 +311,7 @@ impl View {
     /// A symlink's target; EINVAL if it is none.
     pub fn target(&self, node: NodeId) -> Result<&[u8]> {
         let record = self.node(node)?;
-        if self.kind_of(record)? != Kind::Symlink {
+        if self.kind_of(&record)? != Kind::Symlink {
             return Err(Errno::EINVAL.into());
         }
         self.blob(record.first.get(), u64::from(record.count.get()))
@@ -330,14 +340,14 @@ impl View {
     /// Number of extents of a regular file (0 for others).
     pub fn extent_count(&self, node: NodeId) -> Result<u32> {
         let record = self.node(node)?;
-        Ok(self.extents_of(record)?.len() as u32)
+        Ok(self.extents_of(&record)?.len() as u32)
     }
 
     /// The `i`-th extent of a regular file, by file offset.
     pub fn extent(&self, node: NodeId, i: u32) -> Result<Extent> {
         let record = self.node(node)?;
         let raw = self
-            .extents_of(record)?
+            .extents_of(&record)?
             .get(i as usize)
             .ok_or_else(|| self.damaged("extent"))?;
         let extent = Extent {
@@ -352,8 +362,9 @@ impl View {
             && extent.tar_offset.checked_add(extent.length).is_some()
             && extent.length > 0
             && known_layer;
+        self.intact(raw.as_bytes())?;
         if sound {
-            self.intact().map(|()| extent)
+            Ok(extent)
         } else {
             Err(self.damaged("extent"))
         }
@@ -362,11 +373,9 @@ impl View {
     /// CRC32C of the given 64 KiB block of the layer's tar (layer index only).
     pub fn tar_sum(&self, block: u64) -> Result<u32> {
         let sums = self.header.tar_sums;
-        let sum = self
-            .run::<zerocopy::little_endian::U32>(sums, block, 1)?
-            .first()
-            .map(|sum| sum.get());
-        self.intact()?;
+        let record = self.run::<zerocopy::little_endian::U32>(sums, block, 1)?;
+        let sum = record.first().map(|sum| sum.get());
+        self.intact(record.as_bytes())?;
         sum.ok_or_else(|| self.damaged("tar sums"))
     }
 
@@ -375,12 +384,18 @@ impl View {
         check::whole(self)
     }
 
-    /// EIO once a mapped file was found cut: what was read since is not to be believed. Callers who copy a name, target or
-    /// xattr out of a view ask this afterwards.
-    pub fn intact(&self) -> Result<()> {
-        match &self.bytes {
-            Bytes::Mapped(mapping) if mapping.is_lost() => Err(self.damaged("the file was cut")),
-            _ => Ok(()),
+    /// A copy of a name, target or value that lies in the file; EIO if it was lost meanwhile.
+    pub fn copied(&self, bytes: &[u8]) -> Result<Box<[u8]>> {
+        let copy = bytes.into();
+        self.intact(bytes)?;
+        Ok(copy)
+    }
+
+    /// EIO if any of these bytes, which lie in the file, was lost: asked after they were read, since zeros take their place.
+    fn intact(&self, bytes: &[u8]) -> Result<()> {
+        match self.bytes.is_lost(bytes) {
+            true => Err(self.damaged("the file was cut, or its disk fails")),
+            false => Ok(()),
         }
     }
 
@@ -389,9 +404,12 @@ impl View {
         Errno::EIO.into()
     }
 
-    pub(super) fn node(&self, node: NodeId) -> Result<&format::Node> {
+    /// A copy, so that it stays what it was found to be.
+    pub(super) fn node(&self, node: NodeId) -> Result<format::Node> {
         let run = self.run::<format::Node>(self.header.nodes, u64::from(node.0), 1)?;
-        run.first().ok_or_else(|| self.damaged("node number"))
+        let record = *run.first().ok_or_else(|| self.damaged("node number"))?;
+        self.intact(run.as_bytes())?;
+        Ok(record)
     }
 
     fn kind_of(&self, record: &format::Node) -> Result<Kind> {
@@ -443,7 +461,9 @@ impl View {
             self.verify(start, start + length)?;
         }
         let bytes = self.bytes.all().get(start as usize..(start + length) as usize);
-        bytes.ok_or_else(|| self.damaged("section beyond the file"))
+        let bytes = bytes.ok_or_else(|| self.damaged("section beyond the file"))?;
+        self.intact(bytes)?;
+        Ok(bytes)
     }
 
     /// Verifies the blocks that hold the file's bytes `start..end` unless that was done before.
@@ -459,7 +479,7 @@ impl View {
                 word.fetch_or(bit, Ordering::AcqRel);
             }
         }
-        self.intact()
+        Ok(())
     }
 
     #[cold]
@@ -472,7 +492,7 @@ impl View {
         let bytes = all.get(start as usize..end as usize);
         let sum = all.get(sum_at..sum_at + size_of::<u32>());
         match (bytes, sum) {
-            (Some(bytes), Some(sum)) if crc32c::crc32c(bytes).to_le_bytes() == sum => self.intact(),
+            (Some(bytes), Some(sum)) if crc32c::crc32c(bytes).to_le_bytes() == sum => self.intact(bytes),
             _ => Err(self.damaged("checksum of a block")),
         }
     }
@@ -517,7 +537,8 @@ impl<'a> Entries<'a> {
             }
         };
         let hides_below = raw.flags & format::ENTRY_HIDES_BELOW != 0;
-        self.view.intact()?;
+        self.view.intact(raw.as_bytes())?;
+        self.view.intact(name.as_bytes())?;
         Ok(Entry {
             name,
             target,
@@ -530,7 +551,12 @@ impl<'a> Entries<'a> {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.name_bytes(self.raw(middle)?)? < name.as_bytes() {
+            let raw = self.raw(middle)?;
+            let found = self.name_bytes(raw)?;
+            let is_below = found < name.as_bytes();
+            self.view.intact(raw.as_bytes())?;
+            self.view.intact(found)?;
+            if is_below {
                 low = middle + 1;
             } else {
                 high = middle;

@@ -1,8 +1,8 @@
 //! A mapped index file whose loss is an error, not a death.
 //!
 //! Reading a mapped page whose file was cut, or whose disk fails, raises SIGBUS. Every [`Mapping`] stands in a table that the
-//! signal's handler can read: a fault inside one gets a page of zeros and marks the mapping as lost, so that the reader goes
-//! on and then sees [`Mapping::is_lost`]; any other SIGBUS goes to whoever was there before.
+//! signal's handler can read: a fault inside one marks the page as lost and puts a page of zeros there, so that the reader
+//! goes on and then sees [`Mapping::is_lost`]; any other SIGBUS goes to whoever was there before.
 
 use std::fs::File;
 use std::io;
@@ -10,18 +10,44 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use memmap2::Mmap;
 
 /// Mappings at one time in one process: an image's merged index and those of its layers, several times over.
 const SLOTS: usize = 4096;
 
+/// x86-64 and most arm64 systems have pages of this size; on others a lost page ends the process.
+const PAGE: usize = 4096;
+
 /// One mapping as the handler sees it. `start` is 0 in a free slot and `TAKEN` in one being filled.
 struct Slot {
     start: AtomicUsize,
     end: AtomicUsize,
-    lost: AtomicBool,
+    /// The mapping's own, which outlives every read of it.
+    lost: AtomicPtr<Lost>,
+}
+
+/// What a mapping has lost. A page is noted before zeros can be read in it, and never becomes whole again.
+#[derive(Debug)]
+struct Lost {
+    count: AtomicUsize,
+    /// A bit for each page.
+    pages: Box<[AtomicU64]>,
+}
+
+impl Lost {
+    fn add(&self, page: usize) {
+        if let Some(word) = self.pages.get(page / 64) {
+            word.fetch_or(1 << (page % 64), Ordering::Release);
+        }
+        self.count.fetch_add(1, Ordering::Release);
+    }
+
+    fn has(&self, page: usize) -> bool {
+        let word = self.pages.get(page / 64);
+        word.is_some_and(|word| word.load(Ordering::Acquire) & (1 << (page % 64)) != 0)
+    }
 }
 
 const FREE: usize = 0;
@@ -31,7 +57,7 @@ static TABLE: [Slot; SLOTS] = [const {
     Slot {
         start: AtomicUsize::new(FREE),
         end: AtomicUsize::new(0),
-        lost: AtomicBool::new(false),
+        lost: AtomicPtr::new(ptr::null_mut()),
     }
 }; SLOTS];
 
@@ -43,6 +69,7 @@ static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
 pub(crate) struct Mapping {
     map: Mmap,
     slot: usize,
+    lost: Box<Lost>,
 }
 
 impl Mapping {
@@ -59,10 +86,17 @@ impl Mapping {
         };
         let slot = TABLE.iter().position(claim).ok_or(io::ErrorKind::ResourceBusy)?;
         let Range { start, end } = map.as_ptr_range();
-        TABLE[slot].lost.store(false, Ordering::Relaxed);
+        let words = map.len().div_ceil(PAGE).div_ceil(64);
+        let lost = Box::new(Lost {
+            count: AtomicUsize::new(0),
+            pages: (0..words).map(|_| AtomicU64::new(0)).collect(),
+        });
+        TABLE[slot]
+            .lost
+            .store(ptr::from_ref(&*lost).cast_mut(), Ordering::Relaxed);
         TABLE[slot].end.store(end.addr(), Ordering::Relaxed);
         TABLE[slot].start.store(start.addr(), Ordering::Release);
-        Ok(Mapping { map, slot })
+        Ok(Mapping { map, slot, lost })
     }
 
     /// The bytes; zeros where the file was lost. Ask [`Mapping::is_lost`] after reading them.
@@ -70,9 +104,10 @@ impl Mapping {
         &self.map
     }
 
-    /// Has any read found the file cut or unreadable?
-    pub(crate) fn is_lost(&self) -> bool {
-        TABLE[self.slot].lost.load(Ordering::Acquire)
+    /// Has any read found these bytes' pages cut or unreadable?
+    pub(crate) fn is_lost(&self, bytes: Range<usize>) -> bool {
+        let mut pages = bytes.start / PAGE..bytes.end.div_ceil(PAGE);
+        self.lost.count.load(Ordering::Acquire) > 0 && pages.any(|page| self.lost.has(page))
     }
 }
 
@@ -116,10 +151,13 @@ extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, _contex
         start != FREE && start <= address && address < slot.end.load(Ordering::Relaxed)
     };
     if let Some(slot) = TABLE.iter().find(inside).filter(|_| is_fault) {
-        // First, so that no thread reads the zeros and believes them.
-        slot.lost.store(true, Ordering::Release);
-        if put_zero_page(address) {
-            return;
+        // SAFETY: whoever reads the mapping has borrowed it, and so what the slot points to.
+        if let Some(lost) = unsafe { slot.lost.load(Ordering::Relaxed).as_ref() } {
+            // First, so that no thread reads the zeros and believes them.
+            lost.add((address - slot.start.load(Ordering::Relaxed)) / PAGE);
+            if put_zero_page(address) {
+                return;
+            }
         }
     }
     // SAFETY: the action was filled by the kernel, or is the default. A fault is repeated when we return, and then meets
@@ -135,8 +173,6 @@ extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, _contex
 
 /// Puts a page of zeros where `address`, inside a mapping of ours, has lost its file.
 fn put_zero_page(address: usize) -> bool {
-    /// x86-64 and most arm64 systems have pages of this size; on others the call fails, and so do we.
-    const PAGE: usize = 4096;
     let page = ptr::with_exposed_provenance_mut(address & !(PAGE - 1));
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
     // SAFETY: the page lies in a read-only mapping of ours, whose readers expect any bytes; a raw system call, so it may
@@ -160,14 +196,16 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_file_reads_as_zeros_and_is_lost() {
+    fn what_was_cut_reads_as_zeros_and_is_lost() {
         let (cut, whole) = (file(), file());
         let (cut_map, whole_map) = (Mapping::new(&cut).unwrap(), Mapping::new(&whole).unwrap());
         assert_eq!(cut_map.bytes()[8191], 1);
         cut.set_len(4096).unwrap();
-        assert_eq!((cut_map.bytes()[0], cut_map.is_lost()), (1, false));
-        assert_eq!((cut_map.bytes()[8191], cut_map.is_lost()), (0, true));
-        assert_eq!((whole_map.bytes()[8191], whole_map.is_lost()), (1, false));
+        assert_eq!((cut_map.bytes()[0], cut_map.is_lost(0..8192)), (1, false));
+        assert_eq!((cut_map.bytes()[8191], cut_map.is_lost(8191..8192)), (0, true));
+        assert_eq!((cut_map.bytes()[0], cut_map.is_lost(0..4096)), (1, false));
+        assert!(cut_map.is_lost(4095..4097));
+        assert_eq!((whole_map.bytes()[8191], whole_map.is_lost(0..8192)), (1, false));
     }
 
     #[test]

@@ -47,7 +47,10 @@ impl Shared {
                 }
                 Err(_) if length / 2 >= least => length /= 2,
                 Err(error) => return Err(error),
-                Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {
+                    let why = format!("files may not be as long as {least} bytes (ulimit -f)");
+                    return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+                }
             }
         }
     }

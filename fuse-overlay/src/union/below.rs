@@ -100,7 +100,7 @@ impl Below {
                 Body::Directory(Directory::new(self.parent(node)?, Some(node), count.into()))
             }
             Kind::Regular => Body::Regular(Content::over(node, size)),
-            Kind::Symlink => Body::Symlink(self.view.target(node)?.into()),
+            Kind::Symlink => Body::Symlink(self.view.copied(self.view.target(node)?)?),
             Kind::Fifo | Kind::CharDevice | Kind::BlockDevice | Kind::Socket => Body::Special,
         };
         let xattrs = self.view.xattrs(node)?;
@@ -119,8 +119,8 @@ impl Below {
             blocks_below: blocks,
             xattrs: xattrs
                 .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
+                .map(|(name, value)| Ok((self.view.copied(name)?, self.view.copied(value)?)))
+                .collect::<Result<_>>()?,
             body,
         };
         Ok(Inode::new(ino, kind, state))

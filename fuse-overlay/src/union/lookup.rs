@@ -109,7 +109,8 @@ impl Tree {
     /// A symlink's target.
     pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
         let Some(inode) = self.upper.find(ino) else {
-            return Ok(self.below.view().target(self.below.node(ino)?)?.to_vec());
+            let view = self.below.view();
+            return Ok(view.copied(view.target(self.below.node(ino)?)?)?.into_vec());
         };
         match &inode.state.read().body {
             Body::Symlink(target) => Ok(target.to_vec()),

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use zerocopy::FromZeros;
 
 use super::below::split;
+use crate::disk::uninterrupted;
 use crate::error::{Error, Result};
 use crate::index::format::BLOCK;
 use crate::index::{DiffId, View};
@@ -70,7 +71,7 @@ impl Tar {
                     let bytes = scratch.get(..n).unwrap_or_default();
                     self.check(block, bytes)?;
                     let wanted = bytes.get(inside as usize..inside as usize + piece.len());
-                    piece.copy_from_slice(wanted.ok_or(Error(Errno::EIO))?);
+                    piece.copy_from_slice(wanted.ok_or_else(|| self.damaged(offset))?);
                     Ok(())
                 })?;
             }
@@ -83,9 +84,7 @@ impl Tar {
     /// Compares a block with its checksum.
     fn check(&self, block: u64, bytes: &[u8]) -> Result<()> {
         if crc32c::crc32c(bytes) != self.index.tar_sum(block)? {
-            let layer = DiffId(self.index.source());
-            tracing::error!(%layer, offset = block * BLOCK, "the stored layer is damaged here: pull the image again");
-            return Err(Error(Errno::EIO));
+            return Err(self.damaged(block * BLOCK));
         }
         if let Some(word) = self.good.get((block / 64) as usize) {
             word.fetch_or(1 << (block % 64), Ordering::Relaxed);
@@ -93,11 +92,18 @@ impl Tar {
         Ok(())
     }
 
+    fn damaged(&self, offset: u64) -> Error {
+        let layer = DiffId(self.index.source());
+        tracing::error!(%layer, offset, "the stored layer is damaged here: pull the image again");
+        Error(Errno::EIO)
+    }
+
     fn read_exactly(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        if self.read_some(offset, out)? == out.len() {
+        let n = self.read_some(offset, out)?;
+        if n == out.len() {
             Ok(())
         } else {
-            Err(Error(Errno::EIO))
+            Err(self.damaged(offset + n as u64))
         }
     }
 
@@ -105,11 +111,14 @@ impl Tar {
     fn read_some(&self, offset: u64, out: &mut [u8]) -> Result<usize> {
         let mut done = 0;
         while let Some(rest) = out.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match self.file.read_at(rest, offset + done as u64) {
+            match uninterrupted(|| self.file.read_at(rest, offset + done as u64)) {
                 Ok(0) => break,
                 Ok(n) => done += n,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    let layer = DiffId(self.index.source());
+                    tracing::error!(%layer, offset, %error, "the stored layer cannot be read");
+                    return Err(error.into());
+                }
             }
         }
         Ok(done)

@@ -36,12 +36,10 @@ impl Tree {
                 .map(|value| value.to_vec())
                 .ok_or(none),
             None => {
-                let xattrs = self.below.view().xattrs(self.below.node(ino)?)?;
-                xattrs
-                    .into_iter()
-                    .find(|(own, _)| *own == name)
-                    .map(|(_, value)| value.to_vec())
-                    .ok_or(none)
+                let view = self.below.view();
+                let xattrs = view.xattrs(self.below.node(ino)?)?;
+                let (_, value) = xattrs.into_iter().find(|(own, _)| *own == name).ok_or(none)?;
+                Ok(view.copied(value)?.into_vec())
             }
         }
     }
@@ -57,8 +55,12 @@ impl Tree {
                 .map(|name| name.to_vec())
                 .collect(),
             None => {
-                let xattrs = self.below.view().xattrs(self.below.node(ino)?)?;
-                xattrs.into_iter().map(|(name, _)| name.to_vec()).collect()
+                let view = self.below.view();
+                let xattrs = view.xattrs(self.below.node(ino)?)?;
+                let names = xattrs.into_iter();
+                names
+                    .map(|(name, _)| Ok(view.copied(name)?.into_vec()))
+                    .collect::<Result<_>>()?
             }
         };
         Ok(names.into_iter().filter(|name| !is_hidden(name)).collect())

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::content::Run;
 use super::journal::format::PAGE;
 use crate::attr::MAX_FILE;
-use crate::disk::{Disk, read_full, write_full, write_zeros};
+use crate::disk::{Disk, read_full, uninterrupted, write_full, write_zeros};
 use crate::error::{Error, Result};
 
 /// Most pages set aside for one file's growth (16 MiB).
@@ -58,7 +58,7 @@ impl Data {
         sequence: u64,
         limit: Option<u64>,
     ) -> std::io::Result<Data> {
-        let size = disk.size()?.div_ceil(PAGE);
+        let size = uninterrupted(|| disk.size())?.div_ceil(PAGE);
         used.sort_unstable_by_key(|run| run.start);
         let mut space = Space {
             limit,
@@ -179,8 +179,8 @@ impl Data {
     /// Makes pages zero and free; if that fails, they wait again, for the record `sequence`.
     fn punch(&self, run: Run, sequence: u64) {
         // What lies behind the file's end was never written: it is zero, and may be more than the host can address.
-        let punched = self.disk.size().and_then(|size| {
-            let end = run.end.min(size.div_ceil(PAGE));
+        let punched = uninterrupted(|| {
+            let end = run.end.min(self.disk.size()?.div_ceil(PAGE));
             if run.start < end {
                 self.disk.punch(run.start * PAGE, (end - run.start) * PAGE)
             } else {
@@ -220,8 +220,7 @@ impl Data {
 
     /// Reserves disk space for pages.
     pub(crate) fn allocate(&self, run: &Run) -> Result<()> {
-        self.disk
-            .allocate(run.start * PAGE, (run.end - run.start) * PAGE)?;
+        uninterrupted(|| self.disk.allocate(run.start * PAGE, (run.end - run.start) * PAGE))?;
         self.writes.fetch_add(1, Ordering::Release);
         Ok(())
     }
@@ -245,7 +244,7 @@ impl Data {
         }
         if *durable < wanted {
             let reached = self.writes.load(Ordering::Acquire);
-            if let Err(error) = self.disk.flush() {
+            if let Err(error) = uninterrupted(|| self.disk.flush()) {
                 self.lost.store(true, Ordering::Relaxed);
                 tracing::error!(%error, "writing the writable layer's data to disk");
                 return Err(error.into());

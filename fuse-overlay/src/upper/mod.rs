@@ -108,19 +108,19 @@ impl Storage {
     /// # Errors
     /// Fails if a file cannot be opened, or if another process has the layer open.
     pub fn open(dir: &Path) -> std::result::Result<Storage, OpenError> {
-        let open = |name: &str| {
-            HostFile::open(dir, name).map_err(|source| OpenError::Io {
-                path: dir.join(name).display().to_string(),
-                source,
-            })
+        let failed = |name: &str| {
+            let path = dir.join(name).display().to_string();
+            move |source| OpenError::Io { path, source }
         };
-        let journal = open("journal")?;
+        let journal = HostFile::open(dir, "journal").map_err(failed("journal"))?;
         if !journal.try_own() {
             return Err(OpenError::InUse {
                 path: dir.join("journal").display().to_string(),
             });
         }
-        let data = open("data")?;
+        // Its flush comes before each of the journal's.
+        let data = HostFile::open(dir, "data").and_then(|data| data.with_names(dir));
+        let data = data.map_err(failed("data"))?;
         Storage::of(Box::new(journal), Box::new(data), dir)
     }
 
@@ -400,9 +400,12 @@ impl Upper {
     /// Runs an operation; if there is no space, once more after freed space was given back.
     pub(crate) fn with_space<T>(&self, mut operation: impl FnMut() -> Result<T>) -> Result<T> {
         match operation() {
-            Err(Error(Errno::ENOSPC | Errno::EDQUOT)) => {
-                // Freed pages can be used again once the records that freed them are on the disk.
-                let Durable { .. } = self.sync()?;
+            Err(full @ Error(Errno::ENOSPC | Errno::EDQUOT)) => {
+                // Freed pages can be used again once the records that freed them are on the disk. A flush that fails is
+                // told to those who ask for one.
+                let Ok(Durable { .. }) = self.sync() else {
+                    return Err(full);
+                };
                 self.reclaim();
                 operation()
             }

@@ -7,22 +7,26 @@ use std::time::Duration;
 
 use fuse_overlay::disk::Disk;
 use fuse_overlay::union::Storage;
+use nix::errno::Errno;
 use parking_lot::Mutex;
 
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    Eio,
-    Enospc,
-    /// A write stops half way with ENOSPC.
-    Torn,
+    Errno(Errno),
+    /// A read or write moves half of the bytes.
+    Short,
+    /// A write stops half way, and cannot go on for this reason.
+    Torn(Errno),
 }
 
 /// Shared by the two files: which of the next calls fail.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Calls that change something, so far.
+    /// Calls so far.
     pub calls: usize,
+    /// Do those count, too, that change nothing?
+    pub looks: bool,
     /// Those that fail.
     pub faults: Vec<(usize, Fault)>,
     /// How many have failed.
@@ -32,6 +36,10 @@ pub struct Plan {
 }
 
 impl Plan {
+    fn look(&mut self) -> Option<Fault> {
+        if self.looks { self.next() } else { None }
+    }
+
     fn next(&mut self) -> Option<Fault> {
         let call = self.calls;
         self.calls += 1;
@@ -48,11 +56,32 @@ pub struct Bytes {
     pub disk: Vec<u8>,
 }
 
+/// What was done to a file.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// These bytes were written; none: the file reaches to there.
+    Wrote(usize, Vec<u8>),
+    /// What was written before has reached the disk.
+    Flushed,
+}
+
+/// Which of the two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    Journal,
+    Data,
+}
+
+/// What was done to both, in order.
+pub type Events = Arc<Mutex<Vec<(Which, Event)>>>;
+
 #[derive(Clone, Debug)]
 pub struct MemoryFile {
     pub bytes: Arc<Mutex<Bytes>>,
     plan: Arc<Mutex<Plan>>,
     slow: bool,
+    which: Which,
+    recorded: Option<Events>,
 }
 
 /// The two files of a writable layer.
@@ -72,10 +101,20 @@ impl MemoryDisk {
         MemoryDisk::holding(Vec::new(), Vec::new())
     }
 
+    /// Empty files, and what is done to them from now on.
+    pub fn recording() -> (MemoryDisk, Events) {
+        let (mut disk, events) = (MemoryDisk::new(), Events::default());
+        disk.journal.recorded = Some(Arc::clone(&events));
+        disk.data.recorded = Some(Arc::clone(&events));
+        (disk, events)
+    }
+
     /// Files that lie on the disk as given.
     pub fn holding(journal: Vec<u8>, data: Vec<u8>) -> MemoryDisk {
         let plan = Arc::new(Mutex::new(Plan::default()));
-        let file = |bytes: Vec<u8>| MemoryFile {
+        let file = |which, bytes: Vec<u8>| MemoryFile {
+            which,
+            recorded: None,
             bytes: Arc::new(Mutex::new(Bytes {
                 cache: bytes.clone(),
                 disk: bytes,
@@ -84,11 +123,20 @@ impl MemoryDisk {
             slow: false,
         };
         MemoryDisk {
-            journal: file(journal),
-            data: file(data),
+            journal: file(Which::Journal, journal),
+            data: file(Which::Data, data),
             plan: Arc::clone(&plan),
             boot: [1; 16],
             slow: false,
+        }
+    }
+
+    /// The same files once more, as they are now, without faults.
+    pub fn copy(&self) -> MemoryDisk {
+        let bytes = |file: &MemoryFile| file.bytes.lock().cache.clone();
+        MemoryDisk {
+            boot: self.boot,
+            ..MemoryDisk::holding(bytes(&self.journal), bytes(&self.data))
         }
     }
 
@@ -116,19 +164,23 @@ impl MemoryDisk {
     }
 }
 
+/// A call that moves no bytes: a short one is whole.
+fn done(fault: Option<Fault>) -> io::Result<()> {
+    match fault {
+        None | Some(Fault::Short) => Ok(()),
+        Some(Fault::Errno(errno) | Fault::Torn(errno)) => Err(errno.into()),
+    }
+}
+
 impl MemoryFile {
-    fn error(fault: Fault) -> io::Error {
-        io::Error::from_raw_os_error(match fault {
-            Fault::Eio => nix::libc::EIO,
-            Fault::Enospc | Fault::Torn => nix::libc::ENOSPC,
-        })
+    fn change(&self) -> io::Result<()> {
+        done(self.plan.lock().next())
     }
 
-    fn change(&self) -> io::Result<()> {
-        self.plan
-            .lock()
-            .next()
-            .map_or(Ok(()), |fault| Err(MemoryFile::error(fault)))
+    fn record(&self, event: impl FnOnce() -> Event) {
+        if let Some(events) = &self.recorded {
+            events.lock().push((self.which, event()));
+        }
     }
 
     /// What a loss of power leaves: the disk, and those sectors of 512 bytes changed since that `written` picks.
@@ -147,9 +199,14 @@ impl MemoryFile {
 
 impl Disk for MemoryFile {
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        let fault = self.plan.lock().look();
+        done(fault)?;
         let bytes = self.bytes.lock();
         let rest = bytes.cache.get(offset as usize..).unwrap_or_default();
-        let n = rest.len().min(out.len());
+        let mut n = rest.len().min(out.len());
+        if fault == Some(Fault::Short) {
+            n = n.div_ceil(2);
+        }
         out[..n].copy_from_slice(&rest[..n]);
         Ok(n)
     }
@@ -162,14 +219,15 @@ impl Disk for MemoryFile {
         let fault = self.plan.lock().next();
         let n = match fault {
             None => data.len(),
-            // The second half of a torn write fails too: the caller goes on where the first ended.
-            Some(Fault::Torn) if data.len() > 1 => {
+            Some(Fault::Short) => data.len().div_ceil(2),
+            // The caller goes on where the first half ended.
+            Some(Fault::Torn(errno)) if data.len() > 1 => {
                 let mut plan = self.plan.lock();
                 let call = plan.calls;
-                plan.faults.push((call, Fault::Enospc));
+                plan.faults.push((call, Fault::Errno(errno)));
                 data.len() / 2
             }
-            Some(fault) => return Err(MemoryFile::error(fault)),
+            Some(Fault::Errno(errno) | Fault::Torn(errno)) => return Err(errno.into()),
         };
         let mut bytes = self.bytes.lock();
         let end = offset as usize + n;
@@ -177,22 +235,25 @@ impl Disk for MemoryFile {
             bytes.cache.resize(end, 0);
         }
         bytes.cache[offset as usize..end].copy_from_slice(&data[..n]);
+        self.record(|| Event::Wrote(offset as usize, data[..n].to_vec()));
         Ok(n)
     }
 
     fn flush(&self) -> io::Result<()> {
         if let Err(error) = self.change() {
-            self.plan.lock().flush_failed = true;
+            self.plan.lock().flush_failed |= error.kind() != io::ErrorKind::Interrupted;
             return Err(error);
         }
         let mut bytes = self.bytes.lock();
         bytes.disk = bytes.cache.clone();
+        self.record(|| Event::Flushed);
         Ok(())
     }
 
     fn start_writeback(&self, _offset: u64, _length: u64) {}
 
     fn size(&self) -> io::Result<u64> {
+        done(self.plan.lock().look())?;
         Ok(self.bytes.lock().cache.len() as u64)
     }
 
@@ -202,6 +263,7 @@ impl Disk for MemoryFile {
         let end = (offset + length) as usize;
         if bytes.cache.len() < end {
             bytes.cache.resize(end, 0);
+            self.record(|| Event::Wrote(end, Vec::new()));
         }
         Ok(())
     }
@@ -213,11 +275,14 @@ impl Disk for MemoryFile {
         self.change()?;
         let mut bytes = self.bytes.lock();
         let size = bytes.cache.len();
-        bytes.cache[size.min(offset as usize)..size.min((offset + length) as usize)].fill(0);
+        let range = size.min(offset as usize)..size.min((offset + length) as usize);
+        bytes.cache[range.clone()].fill(0);
+        self.record(|| Event::Wrote(range.start, vec![0; range.len()]));
         Ok(())
     }
 
     fn space(&self) -> io::Result<[u64; 3]> {
+        done(self.plan.lock().look())?;
         Ok([1 << 20, 1 << 19, 1 << 19])
     }
 }

@@ -11,6 +11,7 @@ use super::harness::list;
 /// A file: its attributes, its extended attributes, its content or target.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Seen {
+    pub ino: Ino,
     pub meta: String,
     pub content: Vec<u8>,
 }
@@ -50,6 +51,7 @@ fn visit(tree: &Tree, ino: Ino, path: String, seen: &mut Dump) {
     seen.insert(
         path.clone(),
         Seen {
+            ino,
             meta: format!("{attr_without_blocks:?} {xattrs:?}"),
             content: content(tree, &attr),
         },

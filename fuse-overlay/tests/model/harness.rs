@@ -11,7 +11,8 @@ use fuse_overlay::name::Name;
 use fuse_overlay::union::{Limits, Lower, LowerLayer, SetAttr, SetGroupId, SetTime, Tree};
 use nix::errno::Errno;
 
-use super::disk::MemoryDisk;
+use super::disk::{Fault, MemoryDisk};
+use super::dump::dump;
 use super::ops::{CALLER, File, LayerEntry, Op, Path};
 use super::reference::{Body, Id, Node, ROOT, Reference, Res};
 use super::stack::Tar;
@@ -176,6 +177,9 @@ pub fn name(bytes: &str) -> &Name {
     Name::new(bytes.as_bytes()).unwrap()
 }
 
+/// What the disk of the tests fails with.
+pub const STORE_ERRNOS: [Errno; 4] = [Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::ESTALE];
+
 /// Both filesystems and what is open in them.
 pub struct Both<'a> {
     image: &'a Image,
@@ -185,6 +189,8 @@ pub struct Both<'a> {
     pub reference: Reference,
     open: Vec<(Id, Ino)>,
     started: Time,
+    /// Of a file that an operation began to change in place, the bytes that it would have after it.
+    in_place: Option<(Id, Vec<u8>)>,
 }
 
 impl<'a> Both<'a> {
@@ -216,6 +222,7 @@ impl<'a> Both<'a> {
             reference,
             open: Vec::new(),
             started,
+            in_place: None,
         };
         both.mount();
         both
@@ -246,14 +253,18 @@ impl<'a> Both<'a> {
     /// Runs an operation on the tree until no failing disk spoils it: one that failed did not happen, so it can be
     /// tried again.
     fn persistently(&self, op: &Op) -> Res<Option<Ino>> {
-        let fired = || self.disk.as_ref().map_or(0, |disk| disk.plan.lock().fired);
         loop {
-            let before = fired();
+            let before = self.fired();
             match self.on_tree(op) {
-                Err(Errno::EIO | Errno::ENOSPC) if fired() > before => {}
+                Err(errno) if self.fired() > before && STORE_ERRNOS.contains(&errno) => {}
                 outcome => return outcome,
             }
         }
+    }
+
+    /// How many calls on the disk have failed.
+    fn fired(&self) -> usize {
+        self.disk.as_ref().map_or(0, |disk| disk.plan.lock().fired)
     }
 
     fn sync(&self) {
@@ -262,29 +273,66 @@ impl<'a> Both<'a> {
                 .as_ref()
                 .is_some_and(|disk| disk.plan.lock().flush_failed)
         };
-        let fired = || self.disk.as_ref().map_or(0, |disk| disk.plan.lock().fired);
-        let before = fired();
+        let before = self.fired();
         match self.tree().sync() {
             Ok(_durable) => assert!(!failed(), "a sync that cannot be true"),
             // Writing the mark may have failed, too.
-            Err(error) => assert!(failed() || fired() > before, "{error}"),
+            Err(error) => assert!(failed() || self.fired() > before, "{error}"),
         }
     }
 
     /// Runs one operation on both; the outcomes must be the same.
     pub fn step(&mut self, op: &Op) {
-        let (tree, reference) = match op {
-            Op::Remount => {
-                self.mount();
-                return;
+        match op {
+            Op::Remount => self.mount(),
+            Op::Sync => self.sync(),
+            _ => {
+                let outcome = self.persistently(op);
+                self.agree(op, outcome);
             }
-            Op::Sync => {
-                self.sync();
-                return;
-            }
-            _ => (self.persistently(op), self.on_reference(op)),
+        }
+    }
+
+    /// Runs one operation on both while calls on the tree's disk fail with `fault`. If one spoils it, its caller hears why,
+    /// and nothing has happened, now and after opening the layer again, but for bytes written in place; then it is tried
+    /// again.
+    pub fn step_on_failing_disk(&mut self, op: &Op, fault: Fault) {
+        if matches!(op, Op::Remount | Op::Sync) {
+            return self.step(op);
+        }
+        let disk = self.disk.clone().unwrap();
+        let before = self.fired();
+        disk.plan.lock().looks = true;
+        let outcome = self.on_tree(op);
+        disk.plan.lock().looks = false;
+        let told = match fault {
+            Fault::Short | Fault::Errno(Errno::EINTR) => None,
+            Fault::Errno(errno) | Fault::Torn(errno) => Some(errno),
         };
-        match (tree, reference) {
+        if self.fired() == before || outcome.is_ok() || outcome.err() != told {
+            return self.agree(op, outcome);
+        }
+        let untouched = self.reference.clone();
+        if let Op::Write { file, .. } | Op::Allocate(file, ..) = op {
+            let id = self.ref_file(file).unwrap();
+            self.on_reference(op).unwrap();
+            self.in_place = Some((id, self.reference.content(id).unwrap().clone()));
+        }
+        self.reference = untouched;
+        self.compare();
+        self.in_place = None;
+        let copy = disk.copy();
+        let again = Tree::open_on(self.image.lower(), copy.storage(), Limits::default()).unwrap();
+        assert!(
+            dump(self.tree()) == dump(&again),
+            "{op:?}, {fault:?}: memory and records differ"
+        );
+        self.step(op);
+    }
+
+    /// Does the same to the reference, and compares the outcomes.
+    fn agree(&mut self, op: &Op, tree: Res<Option<Ino>>) {
+        match (tree, self.on_reference(op)) {
             (Ok(ino), Ok(id)) => {
                 if let (Some(ino), Some(id)) = (ino, id) {
                     self.open.push((id, ino));
@@ -611,7 +659,11 @@ impl<'a> Both<'a> {
             assert_eq!(&tree.getxattr(ino, name).unwrap(), value);
         }
         match node.body {
-            Body::File(content) => self.compare_content(ino, &attr, &content),
+            Body::File(content) => {
+                let changing = self.in_place.as_ref().filter(|(changing, _)| *changing == id);
+                let after = changing.map_or(&content, |(_, after)| after);
+                self.compare_content(ino, &attr, &content, after);
+            }
             Body::Link(target) => assert_eq!(tree.readlink(ino).unwrap(), target),
             Body::Special => {}
             Body::Dir { entries, parent } => {
@@ -635,12 +687,14 @@ impl<'a> Both<'a> {
         }
     }
 
-    fn compare_content(&self, ino: Ino, attr: &Attr, content: &[u8]) {
+    /// Each byte must be as in `content`, or as in `after`.
+    fn compare_content(&self, ino: Ino, attr: &Attr, content: &[u8], after: &[u8]) {
         assert_eq!(attr.size, content.len() as u64, "{ino:?}");
         let mut out = vec![0xee; content.len() + 100];
         let n = self.tree().read(ino, 0, &mut out).unwrap();
         assert_eq!(n, content.len(), "{ino:?}");
-        if let Some(at) = (0..n).find(|i| out[*i] != content[*i]) {
+        let differs = |i: &usize| out[*i] != content[*i] && Some(&out[*i]) != after.get(*i);
+        if let Some(at) = (0..n).find(differs) {
             panic!(
                 "{ino:?}: byte {at} of {n} is {}, should be {}",
                 out[at], content[at]
@@ -648,7 +702,8 @@ impl<'a> Both<'a> {
         }
         let start = content.len() / 3;
         let n = self.tree().read(ino, start as u64, &mut out[..100]).unwrap();
-        assert_eq!(&out[..n], &content[start..(start + 100).min(content.len())]);
+        let whole = &content[start..(start + 100).min(content.len())];
+        assert!(&out[..n] == whole || self.in_place.is_some());
     }
 }
 

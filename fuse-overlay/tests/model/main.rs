@@ -13,6 +13,7 @@ mod harness;
 mod histories;
 mod named;
 mod ops;
+mod power;
 mod reference;
 #[path = "../stack/mod.rs"]
 mod stack;

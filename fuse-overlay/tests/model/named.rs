@@ -134,7 +134,9 @@ fn a_full_disk_still_lets_files_be_removed() {
     let Mounted { tree, disk, .. } = mounted(vec![]);
     let ino = file(&tree, "a");
     let calls = disk.plan.lock().calls;
-    disk.plan.lock().faults = (calls..calls + 1000).map(|call| (call, Fault::Enospc)).collect();
+    disk.plan.lock().faults = (calls..calls + 1000)
+        .map(|call| (call, Fault::Errno(Errno::ENOSPC)))
+        .collect();
     fails(
         tree.write(&CALLER, ino, 0, &[1; 5000], false).map(|()| 0),
         Errno::ENOSPC,
@@ -149,9 +151,15 @@ fn after_a_failed_flush_no_sync_claims_success() {
     let Mounted { tree, disk, image } = mounted(vec![]);
     file(&tree, "a");
     let calls = disk.plan.lock().calls;
-    disk.plan.lock().faults = vec![(calls, Fault::Eio)];
+    disk.plan.lock().faults = vec![(calls, Fault::Errno(Errno::EIO))];
     fails(tree.sync(), Errno::EIO);
     fails(tree.sync(), Errno::EIO);
+    // Whoever finds the disk full is told that, all the same.
+    disk.plan.lock().faults = (0..1000)
+        .map(|call| (call, Fault::Errno(Errno::ENOSPC)))
+        .collect();
+    fails(tree.mkdir(&CALLER, Ino::ROOT, name("b"), 0o755), Errno::ENOSPC);
+    disk.plan.lock().faults.clear();
     drop(tree);
     let tree = Tree::open_on(image.lower(), disk.storage(), Limits::default()).unwrap();
     drop(tree.sync().unwrap());
@@ -513,7 +521,7 @@ fn pages_of_a_failed_operation_are_free_at_once() {
     let Mounted { tree, disk, .. } = mounted(vec![]);
     let ino = file(&tree, "a");
     let calls = disk.plan.lock().calls;
-    disk.plan.lock().faults = vec![(calls, Fault::Eio)];
+    disk.plan.lock().faults = vec![(calls, Fault::Errno(Errno::EIO))];
     fails(
         tree.fallocate(&CALLER, ino, Allocate::Grow, 0, 1 << 20),
         Errno::EIO,

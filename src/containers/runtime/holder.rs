@@ -16,6 +16,7 @@ use nix::unistd::{Pid, getuid};
 
 use super::channel::Failure;
 use crate::host::IdMaps;
+use crate::line::chain;
 use crate::store::Digest;
 use crate::store::lock::{Lock, Mode};
 use crate::sys;
@@ -57,7 +58,7 @@ impl Search {
             .map_err(failed)?;
         let path = directory.join("lock");
         let mut lock = Lock::acquire(&path, Mode::Exclusive)
-            .map_err(|error| Failure::new(path.display().to_string(), error))?;
+            .map_err(|error| Failure::new("find the user namespace of other containers", chain(&error)))?;
         // It is held while the child is forked that makes the namespace.
         lock.still();
         Ok(match join_any(&directory)? {

@@ -103,7 +103,7 @@ pub(super) enum ServerError {
     #[error("it does not answer")]
     Silent,
     /// [`TRIES`].
-    #[error("its successors are killed at once")]
+    #[error("its successors are killed at once, as for want of memory")]
     Hunted,
 }
 
@@ -278,7 +278,8 @@ impl Current {
             .ok_or(rustix::io::Errno::SRCH)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
         Ok(Current {
-            process: Process::of(pid.as_raw()).ok_or(ServerError::Died)?,
+            // Our child, not reaped yet: it is there even when it has ended.
+            process: Process::look(pid.as_raw())?,
             pidfd: Arc::new(pidfd.map_err(std::io::Error::from)?),
             channel,
         })
@@ -456,6 +457,8 @@ impl Estate {
     fn spawn(&self, program: Option<&Path>, death: Death) -> Result<Current, ServerError> {
         use std::os::unix::process::CommandExt as _;
         let (ours, theirs) = Channel::pair()?;
+        // First what may fail for want of descriptors, so that no child is left behind then.
+        let (image, access) = self.image.descriptors()?;
         let child = Command::new(program.unwrap_or(Path::new("/proc/self/exe")))
             .arg0(NAME)
             .stdin(OwnedFd::from(theirs))
@@ -463,7 +466,6 @@ impl Estate {
             .stderr(Stdio::null())
             .spawn()?;
         let pid = child.id().cast_signed();
-        let (image, access) = self.image.descriptors()?;
         let task = Task::Inherit {
             upper: self.upper.as_os_str().as_bytes().to_vec(),
             storage: self.storage,

@@ -1,8 +1,10 @@
 //! The filesystem server's own side: opens image and writable layer, serves the connection, minds the supervisor's end.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -18,10 +20,12 @@ use super::{confine, stdio};
 use crate::containers::record::SERVER_PATIENCE;
 use crate::containers::runtime::channel::Channel;
 use crate::containers::storage::Storage;
+use crate::stderr;
 
 /// The server's whole life once it has its image.
 pub(super) fn run(lower: Lower, upper: &Path, storage: Storage, ledger: &OwnedFd, channel: Channel) -> u8 {
     stdio::forget_streams();
+    log_beside(upper);
     // A name is a help to people only.
     let _ = nix::sys::prctl::set_name(c"bryo-server");
     let directories: std::io::Result<Vec<OwnedFd>> = lower
@@ -71,6 +75,20 @@ enum OpeningError {
     Upper(#[from] OpenError),
     #[error("the image: {0}")]
     Image(#[from] LoadError),
+}
+
+/// Warnings and errors go to a file beside the writable layer: nobody waits for this process's streams. What all servers of
+/// a container say has its bound.
+fn log_beside(upper: &Path) {
+    let mut options = File::options();
+    options.append(true).create(true).mode(0o600);
+    let log = options.open(upper.with_file_name(LOG));
+    let size = log
+        .as_ref()
+        .map_or(Ok(0), |log| Ok::<_, std::io::Error>(log.metadata()?.len()));
+    stderr::limit(MOST_LOG.saturating_sub(size.map_or(usize::MAX, |size| size as usize)));
+    // On a full disk there is no log.
+    let _ = log.map(|log| nix::unistd::dup2_stderr(&log));
 }
 
 fn open(
@@ -175,6 +193,11 @@ pub(super) const NO_DESCRIPTORS: [OwnedFd; 0] = [];
 /// Exit code of a server whose connection has ended, and whose last sync failed: another would not find out, for a disk
 /// tells of an error once.
 pub(super) const UNSYNCED: u8 = 2;
+
+/// The server's log, beside the writable layer.
+const LOG: &str = "server.log";
+/// Most bytes of it.
+const MOST_LOG: usize = 1 << 20;
 
 /// The name under which a successor is started.
 pub(super) const NAME: &str = "bryo-server";

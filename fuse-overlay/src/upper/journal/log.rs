@@ -13,7 +13,7 @@ use super::format::{
     BootId, Change, MAX_RECORD, Mark, Operation, RECORD_HEADER, Stamp, can_be_read, encode_record,
 };
 use super::replay::End;
-use crate::disk::{Disk, write_full, write_zeros};
+use crate::disk::{Disk, uninterrupted, write_full, write_zeros};
 use crate::error::{Error, Result};
 
 /// Proof that everything acknowledged before is on the disk. Only the journal makes one.
@@ -232,7 +232,7 @@ impl Log {
             self.mark_synced(&mut tail, self.covered.load(Ordering::Acquire))?;
             (tail.sequence, tail.marked)
         };
-        if let Err(error) = self.disk.flush() {
+        if let Err(error) = uninterrupted(|| self.disk.flush()) {
             self.lost.store(true, Ordering::Relaxed);
             tracing::error!(%error, "writing the journal to disk");
             return Err(error.into());
@@ -259,6 +259,6 @@ impl Log {
 
     /// Blocks of 4096 bytes on its filesystem: all, free, free for ordinary users.
     pub(crate) fn space(&self) -> Result<[u64; 3]> {
-        Ok(self.disk.space()?)
+        Ok(uninterrupted(|| self.disk.space())?)
     }
 }

@@ -12,7 +12,7 @@ use super::format::{
     VERSION, header_check, record_sum,
 };
 use super::log::Log;
-use crate::disk::{Disk, write_full, write_zeros};
+use crate::disk::{Disk, uninterrupted, write_full, write_zeros};
 
 /// Why a journal cannot be replayed.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(crate) fn replay(
     boot: BootId,
     apply: &mut dyn FnMut(Origin, Change<'_>) -> bool,
 ) -> Result<Log, ReplayError> {
-    let size = disk.size()?;
+    let size = uninterrupted(|| disk.size())?;
     let mut reader = Reader {
         disk: &*disk,
         size,
@@ -179,7 +179,7 @@ fn start(disk: Box<dyn Disk>, image: Image, boot: BootId) -> Result<Log, ReplayE
         place.copy_from_slice(header.as_bytes());
     }
     write_full(&*disk, &block, 0)?;
-    let size = disk.size()?;
+    let size = uninterrupted(|| disk.size())?;
     // Records whose header was lost with the power. Their salt is another, so that none is taken for one of ours.
     write_zeros(&*disk, HEADER_SIZE, size.saturating_sub(HEADER_SIZE))?;
     let end = End {
@@ -208,7 +208,7 @@ fn cut(reader: &mut Reader<'_>, salt: u32, offset: u64, sequence: u64) -> Result
     }
     tracing::warn!(offset, sequence, "journal: cutting a torn tail");
     write_zeros(reader.disk, offset, reader.size - offset)?;
-    reader.disk.flush()?;
+    uninterrupted(|| reader.disk.flush())?;
     Ok(())
 }
 

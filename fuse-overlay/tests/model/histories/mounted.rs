@@ -165,6 +165,7 @@ impl Mounted {
                     SetXattr::Any => XattrFlags::empty(),
                     SetXattr::Create => XattrFlags::CREATE,
                     SetXattr::Replace => XattrFlags::REPLACE,
+                    SetXattr::Never => XattrFlags::CREATE | XattrFlags::REPLACE,
                 };
                 rustix::fs::fsetxattr(&self.open[&file], XATTR, &[byte], flags)
                     .map(nothing)
