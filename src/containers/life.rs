@@ -20,6 +20,7 @@ use super::supervisor::{self, Attach, Start, Supervisor};
 use super::{Error, image_file, names};
 use crate::host::Probe;
 use crate::host::probe::thermal_throttles;
+use crate::host::usable_devices;
 use crate::images::names::References;
 use crate::images::{self, Image};
 use crate::store::{Digest, Store};
@@ -101,6 +102,11 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
     let group = text_file(&lower, image.id, "/etc/group")?;
     prepare_sources(&wanted.request)?;
     let seccomp = seccomp(&wanted.request)?;
+    let devices = if wanted.request.confine.privileged {
+        usable_devices()
+    } else {
+        Vec::new()
+    };
     for attempt in 0.. {
         let record = record_of(&wanted, attempt)?;
         let hostname = record.settings.hostname.clone();
@@ -117,6 +123,7 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
                 root: &directory.join("upper"),
                 own_files: &own_files,
                 hostname: &hostname,
+                devices: &devices,
                 masked: &thermal_throttles(),
                 seccomp: seccomp.clone(),
             };
