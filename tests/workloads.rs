@@ -1,11 +1,13 @@
 //! Do databases, package managers, compilers and archives do on a container's tree what they do on the host's filesystem,
-//! and notice nothing when its servers die?
+//! and notice nothing when its servers die? And does Bryo run in Bryo (`workloads/nested.rs`, of the same image)?
 //!
 //! Each workload is a script, `tests/workloads/*.sh`, which works in $W and prints only what must always be the same. It
 //! runs in the container's tree, there again while servers die, and in a directory of the host's that is bound in its place.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test fails by panicking.
 
 mod common;
+#[path = "workloads/nested.rs"]
+mod nested;
 
 use std::fs;
 use std::sync::OnceLock;
