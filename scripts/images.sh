@@ -110,6 +110,22 @@ make_software() {
     push software software:latest oci gzip
 }
 
+# Databases, package managers and compilers that tests/workloads.rs works with.
+make_workloads() {
+    local c
+    c=$(buildah from localhost/software)
+    buildah run --isolation chroot --network host "$c" -- sh -ec "
+        export DEBIAN_FRONTEND=noninteractive
+        mkdir /etc/postgresql-common; echo create_main_cluster = false > /etc/postgresql-common/createcluster.conf
+        apt-get -q update
+        apt-get -qy -o DPkg::Options::=--force-unsafe-io -o DPkg::Options::=--force-confold install --no-install-recommends \
+            postgresql rpm npm cargo rsync acl attr libcap2-bin uidmap
+        apt-get clean; rm -rf /var/lib/apt/lists/*
+    " > "$work/workloads.log" 2>&1 || { tail -20 "$work/workloads.log" >&2; exit 1; }
+    buildah commit --quiet --rm "$c" localhost/workloads > /dev/null
+    push workloads workloads:latest oci zstd
+}
+
 # Programs and sources that the benches write with: fio, PostgreSQL, 20 packages to install and wheels, all offline.
 make_bench() {
     local c wheels=$work/wheels
@@ -228,7 +244,7 @@ make_files() { # NAME THOUSANDS
 }
 
 needs() { # what an image is made from
-    case $1 in odd | configured | many | few) echo busybox ;; software) echo debian ;; bench) echo software ;; esac
+    case $1 in odd | configured | many | few) echo busybox ;; software) echo debian ;; bench | workloads) echo software ;; esac
 }
 
 # Makes one image unless it was made by these very lines, over the same base.

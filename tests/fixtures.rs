@@ -20,7 +20,15 @@ fn get(registry: &Registry, path: &str) -> String {
 #[test]
 fn the_shared_registry_serves_what_images_sh_made() {
     let registry = Registry::shared();
-    for name in ["busybox", "configured", "debian", "odd", "platforms", "software"] {
+    for name in [
+        "busybox",
+        "configured",
+        "debian",
+        "odd",
+        "platforms",
+        "software",
+        "workloads",
+    ] {
         let tags = get(&registry, &format!("/v2/{name}/tags/list"));
         assert!(tags.contains("200 OK"), "{name}: {tags}");
     }

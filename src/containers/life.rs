@@ -22,6 +22,7 @@ use super::supervisor::{self, Attach, Start, Supervisor};
 use super::{Error, image_file, names, rootfs};
 use crate::host::Probe;
 use crate::host::probe::thermal_throttles;
+use crate::host::usable_devices;
 use crate::images::names::References;
 use crate::images::{self, Image};
 use crate::store::Store;
@@ -129,6 +130,11 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
     let ids = Probe::now().id_maps();
     prepare_sources(&wanted.request)?;
     let seccomp = seccomp(&wanted.request)?;
+    let devices = if wanted.request.confine.privileged {
+        usable_devices()
+    } else {
+        Vec::new()
+    };
     for attempt in 0.. {
         let record = record_of(&wanted, attempt)?;
         let (hostname, durability) = (record.settings.hostname.clone(), record.durability());
@@ -154,6 +160,7 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
                 root: &directory.join("upper"),
                 own_files: &own_files,
                 hostname: &hostname,
+                devices: &devices,
                 masked: &thermal_throttles(),
                 seccomp: seccomp.clone(),
             };

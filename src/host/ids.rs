@@ -122,6 +122,58 @@ pub(super) fn subordinates(text: &str, names: &[String]) -> Vec<Subordinate> {
     text.lines().filter_map(entry).collect()
 }
 
+/// The ids that exist in a user namespace, by its `text` in /proc/self/uid_map or gid_map (user_namespaces(7)).
+pub(super) fn existing(text: &str) -> Vec<Range<u32>> {
+    let range = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let first: u32 = fields.next()?.parse().ok()?;
+        let count: u32 = fields.nth(1)?.parse().ok()?;
+        Some(first..first.saturating_add(count))
+    };
+    let mut runs: Vec<Range<u32>> = Vec::new();
+    for next in text.lines().filter_map(range) {
+        match runs.last_mut() {
+            Some(last) if last.end == next.start => last.end = next.end,
+            _ => runs.push(next),
+        }
+    }
+    runs
+}
+
+/// Of `ranges`, what exists: in a container, `useradd` gives ranges that only the machine around it has.
+pub(super) fn clip(ranges: Vec<Subordinate>, existing: &[Range<u32>]) -> Vec<Subordinate> {
+    let common = |range: &Subordinate, here: &Range<u32>| {
+        let first = range.first.max(here.start);
+        let end = range.first.saturating_add(range.count).min(here.end);
+        (first < end).then(|| Subordinate {
+            first,
+            count: end - first,
+        })
+    };
+    let parts = ranges
+        .iter()
+        .flat_map(|range| existing.iter().filter_map(move |here| common(range, here)));
+    parts.collect()
+}
+
+/// A range that an administrator can give to the user `uid`: the usual one, or where that does not exist, as in a
+/// container, the ids from the next on.
+pub(super) fn spare(uid: u32, existing: &[Range<u32>]) -> Option<Range<u32>> {
+    let has = |range: &Range<u32>| {
+        existing
+            .iter()
+            .any(|here| here.start <= range.start && range.end <= here.end)
+    };
+    let behind = existing
+        .iter()
+        .find(|here| here.contains(&uid))
+        .map(|here| uid + 1..here.end);
+    [Some(100_000..165_536), behind]
+        .into_iter()
+        .flatten()
+        .find(|range| !range.is_empty() && has(range))
+}
+
 fn extend(ids: &mut Vec<IdRange>, more: &[Subordinate]) {
     let mut inside: u32 = 1;
     for Subordinate { first, count } in more {
@@ -148,6 +200,25 @@ mod tests {
         let found = subordinates(text, &names);
         let expected = [(100_000, 65_536), (300_000, 10)].map(|(first, count)| Subordinate { first, count });
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn only_ids_that_exist_are_mapped_or_proposed() {
+        let everywhere = existing("         0          0 4294967295\n");
+        let container = existing("         0       1001          1\n         1    1000000      65536\n");
+        assert_eq!(format!("{container:?}"), "[0..65537]");
+        let range = |first, count| Subordinate { first, count };
+        let usual = vec![range(100_000, 65_536)];
+        assert_eq!(clip(usual.clone(), &everywhere), usual);
+        assert_eq!(clip(usual, &container), []);
+        assert_eq!(
+            clip(vec![range(2000, 10), range(60_000, 10_000)], &container),
+            [range(2000, 10), range(60_000, 5537)]
+        );
+        assert_eq!(spare(0, &everywhere), Some(100_000..165_536));
+        assert_eq!(spare(0, &container), Some(1..65_537));
+        assert_eq!(spare(1000, &container), Some(1001..65_537));
+        assert_eq!(spare(0, &existing("0 1002 1")), None);
     }
 
     #[test]

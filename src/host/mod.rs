@@ -1,7 +1,9 @@
 //! What can this machine do, and who is asking? Probed by use, never assumed from a version.
 
+pub mod devices;
 pub mod ids;
 pub mod probe;
 
+pub use devices::usable_devices;
 pub use ids::{IdMaps, IdRange, Subordinate};
 pub use probe::Probe;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use nix::errno::Errno;
 use nix::unistd::{getgid, getuid};
 
 use super::IdMaps;
-use super::ids::{Subordinate, subordinates};
+use super::ids::{Subordinate, clip, existing, spare, subordinates};
 
 /// The machine as the caller sees it. Plain data, so that plans can be tested for machines that lack something.
 #[derive(Clone, Debug)]
@@ -21,14 +22,18 @@ pub struct Probe {
     pub gid: u32,
     /// The caller's login name, if `/etc/passwd` or the environment tell it.
     pub user: Option<String>,
-    /// The caller's subordinate user ids.
+    /// The caller's subordinate user ids, as far as they exist here.
     pub subuids: Vec<Subordinate>,
     /// The caller's subordinate group ids.
     pub subgids: Vec<Subordinate>,
+    /// A range that the caller could be given, if there is one.
+    pub spare_ids: Option<Range<u32>>,
     /// newuidmap(1) and newgidmap(1), if both are on the PATH.
     pub map_tools: Option<[PathBuf; 2]>,
     /// /sys/fs/cgroup is the unified hierarchy.
     pub cgroup2: bool,
+    /// /proc shows the pid namespace that the caller is in.
+    pub own_proc: bool,
 }
 
 impl Probe {
@@ -37,16 +42,23 @@ impl Probe {
         let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
         let user = login_name(uid);
         let names: Vec<String> = user.iter().cloned().chain([uid.to_string()]).collect();
-        let ranges =
-            |file| fs::read_to_string(file).map_or_else(|_| Vec::new(), |text| subordinates(&text, &names));
+        let read = |file| fs::read_to_string(file).unwrap_or_default();
+        let (uids, gids) = (
+            existing(&read("/proc/self/uid_map")),
+            existing(&read("/proc/self/gid_map")),
+        );
+        let ranges = |file, existing| clip(subordinates(&read(file), &names), existing);
         Probe {
             uid,
             gid,
             user,
-            subuids: ranges("/etc/subuid"),
-            subgids: ranges("/etc/subgid"),
+            subuids: ranges("/etc/subuid", &uids),
+            subgids: ranges("/etc/subgid", &gids),
+            spare_ids: spare(uid, &uids),
             map_tools: on_path("newuidmap").zip(on_path("newgidmap")).map(Into::into),
             cgroup2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
+            own_proc: fs::read_link("/proc/self")
+                .is_ok_and(|pid| pid.as_os_str() == std::process::id().to_string().as_str()),
         }
     }
 
@@ -69,9 +81,13 @@ impl Probe {
     pub fn why_one_id(&self) -> Option<String> {
         let name = self.user.clone().unwrap_or_else(|| self.uid.to_string());
         if self.subuids.is_empty() || self.subgids.is_empty() {
+            let Some(Range { start, end }) = self.spare_ids else {
+                return Some("this container has one user and one group only itself".to_owned());
+            };
+            let range = format!("{start}-{}", end - 1);
             return Some(format!(
                 "{name} has no id range in /etc/subuid and /etc/subgid; an administrator can give one: \
-                 usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}"
+                 usermod --add-subuids {range} --add-subgids {range} {name}"
             ));
         }
         self.map_tools.is_none().then(|| {
@@ -180,8 +196,10 @@ mod tests {
             user: Some("anna".into()),
             subuids: range.clone(),
             subgids: range,
+            spare_ids: Some(100_000..165_536),
             map_tools: Some(tools),
             cgroup2: true,
+            own_proc: true,
         }
     }
 
@@ -207,9 +225,18 @@ mod tests {
         };
         assert!(no_gids.id_maps().is_single());
         assert!(
-            no_gids
+            no_gids.why_one_id().is_some_and(
+                |why| why.contains("usermod --add-subuids 100000-165535") && why.contains("anna")
+            )
+        );
+        let in_container = Probe {
+            spare_ids: None,
+            ..no_gids
+        };
+        assert!(
+            in_container
                 .why_one_id()
-                .is_some_and(|why| why.contains("usermod") && why.contains("anna"))
+                .is_some_and(|why| why.contains("this container"))
         );
         let no_tools = Probe {
             map_tools: None,

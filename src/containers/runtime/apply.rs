@@ -94,7 +94,12 @@ impl<'a> Container<'a> {
             Source::Bind { path } => bind(path, attributes)
                 .map_err(|error| Failure::new(format!("bind {}", path.display()), error))?,
             Source::Filesystem { kind, parameters } => match filesystem(kind, parameters, attributes) {
-                Err(Errno::EPERM) if kind == "proc" => self.outer_proc(attributes)?,
+                Err(Errno::EPERM) if kind == "proc" => self.outer("/proc", "processes", attributes)?,
+                // Whose network devices the outer one shows, it is not the container's to write.
+                Err(Errno::EPERM) if kind == "sysfs" => {
+                    let set = attributes.set | libc::MOUNT_ATTR_RDONLY;
+                    self.outer("/sys", "network devices", Attributes { set, ..attributes })?
+                }
                 made => made.map_err(|error| named(format!("mount a filesystem of type {kind}"), error))?,
             },
         };
@@ -102,19 +107,15 @@ impl<'a> Container<'a> {
         Ok(())
     }
 
-    /// Where parts of /proc are masked (in a container), the kernel refuses a fresh one, which would show them.
-    fn outer_proc(&self, attributes: Attributes) -> Result<OwnedFd, Failure> {
-        let text = "the kernel refuses a fresh /proc, since parts of this one are masked: the container sees the outer \
-                    one, with the outer processes";
-        self.report(&Report::Warning(text.to_owned()))?;
-        bind(
-            Path::new("/proc"),
-            Attributes {
-                depth: Depth::Tree,
-                ..attributes
-            },
-        )
-        .map_err(|error| Failure::new("bind /proc", error))
+    /// Where parts of /proc or /sys are masked (in a container), the kernel refuses a fresh one, which would show them.
+    fn outer(&self, path: &str, seen: &str, attributes: Attributes) -> Result<OwnedFd, Failure> {
+        self.report(&Report::Warning(format!(
+            "the kernel refuses a fresh {path}, since parts of this one are masked: the container sees the outer one, with \
+             the outer {seen} (an outer container with --security-opt systempaths=unconfined masks nothing)"
+        )))?;
+        let depth = Depth::Tree;
+        bind(Path::new(path), Attributes { depth, ..attributes })
+            .map_err(|error| Failure::new(format!("bind {path}"), error))
     }
 
     fn attach(&mut self, target: &Path, links: Links) -> Result<(), Failure> {

@@ -62,7 +62,8 @@ fn failed(tool: impl Display, why: impl Display) -> Failure {
     Failure::new(
         format!("map ids with {tool}"),
         format!(
-            "{why} (an administrator can check that it is setuid root and that /etc/subuid and /etc/subgid agree)"
+            "{why} (an administrator can check that it is setuid root and that /etc/subuid and /etc/subgid agree; in a \
+             container without CAP_SYS_ADMIN it needs file capabilities instead)"
         ),
     )
 }

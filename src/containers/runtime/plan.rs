@@ -87,6 +87,14 @@ pub fn plan(spec: &Spec, rootfs: RootSource, host: &Probe) -> Result<Plan, PlanE
         .as_ref()
         .ok_or_else(|| invalid("it has no \"root\" part"))?;
     refuse_unsupported(spec, linux, process)?;
+    if !host.own_proc {
+        return Err(PlanError::Lacking {
+            what: "no container can be started here".to_owned(),
+            remedy: "/proc is not this pid namespace's: in a container, the outer ones need \
+                     --security-opt systempaths=unconfined"
+                .to_owned(),
+        });
+    }
     let (user_namespace, namespaces) = namespaces(linux)?;
     let ids = Ids {
         maps: match &user_namespace {
@@ -524,8 +532,10 @@ mod tests {
             user: Some("anna".into()),
             subuids: ids.clone(),
             subgids: ids,
+            spare_ids: Some(100_000..165_536),
             map_tools,
             cgroup2: true,
+            own_proc: true,
         }
     }
 
@@ -622,6 +632,16 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[test]
+    fn a_proc_of_other_processes_is_refused_with_the_remedy() {
+        let inner = Probe {
+            own_proc: false,
+            ..host(true)
+        };
+        let error = planned(spec(&inner), &inner).unwrap_err().to_string();
+        assert!(error.contains("systempaths=unconfined"), "{error}");
     }
 
     #[test]

@@ -96,6 +96,8 @@ pub struct Context<'a> {
     pub own_files: &'a [(std::path::PathBuf, &'static str)],
     /// The name of the container within its UTS namespace.
     pub hostname: &'a str,
+    /// The devices of the machine that a privileged container gets.
+    pub devices: &'a [String],
     /// What is to be hidden on this machine besides what always is.
     pub masked: &'a [String],
     /// The seccomp profile that [`Confine::seccomp`] stands for.
@@ -203,6 +205,11 @@ pub fn build(request: &Request, context: &Context<'_>) -> Result<Spec, SpecError
     let mut mounts = mounts::defaults(request.shm_size.unwrap_or(SHM_SIZE), own_network, sys)?;
     for (file, place) in context.own_files {
         mounts.push(mounts::entry("bind", file, place, &["bind", "rprivate", "rw"])?);
+    }
+    if request.confine.privileged {
+        for device in context.devices {
+            mounts.push(mounts::device_node(device, device)?);
+        }
     }
     mounts::add(&mut mounts, &request.mounts)?;
     let (masked, read_only) = request.confine.paths(context.masked);

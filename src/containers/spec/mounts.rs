@@ -261,6 +261,11 @@ pub fn tmpfs(text: &str) -> Result<Asked, SpecError> {
 /// Mount options of a device's node.
 const DEVICE: [&str; 5] = ["bind", "rprivate", "nosuid", "noexec", "rw"];
 
+/// The host's device `source` at `target`.
+pub(super) fn device_node(source: impl Into<PathBuf>, target: &str) -> Result<Mount, SpecError> {
+    entry("bind", source, target, &DEVICE)
+}
+
 fn default_tmpfs() -> Vec<String> {
     ["noexec", "nosuid", "nodev"].map(String::from).into()
 }
@@ -410,7 +415,7 @@ pub(super) fn add(mounts: &mut Vec<Mount>, asked: &[Asked]) -> Result<(), SpecEr
                 .destination(place)
                 .options(options.clone())
                 .build()?,
-            Asked::Device { source, target } => entry("bind", source, target, &DEVICE)?,
+            Asked::Device { source, target } => device_node(source, target)?,
         });
     }
     // A parent is mounted before what lies in it; the sort is stable, so equals keep their order.

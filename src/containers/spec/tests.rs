@@ -19,6 +19,7 @@ fn spec(request: &Request, config: &str) -> Result<Spec, SpecError> {
         root: Path::new("/state/c/upper"),
         own_files: &[("/state/c/hosts".into(), "/etc/hosts")],
         hostname: "abc",
+        devices: &["/dev/fuse".into()],
         masked: &["/sys/devices/system/cpu/cpu0/thermal_throttle".into()],
         seccomp: None,
     };
@@ -166,7 +167,7 @@ fn network_decides_namespace_and_sysfs() {
 }
 
 #[test]
-fn privileged_hides_nothing() {
+fn privileged_hides_nothing_and_shows_devices() {
     let of = |privileged| {
         let confine = Confine {
             privileged,
@@ -177,18 +178,19 @@ fn privileged_hides_nothing() {
             confine,
             ..Default::default()
         };
-        let linux = spec(&request, "{}")
-            .ok()
-            .and_then(|s| s.linux().clone())
-            .unwrap_or_default();
+        let spec = spec(&request, "{}").unwrap_or_default();
+        let linux = spec.linux().clone().unwrap_or_default();
+        let mounts = spec.mounts().clone().unwrap_or_default();
+        let device = mounts.iter().find(|m| m.destination() == Path::new("/dev/fuse"));
         (
+            device.and_then(|device| device.source().clone()),
             linux.masked_paths().iter().flatten().count(),
             linux.readonly_paths().iter().flatten().count(),
         )
     };
     // Docker's, and the one of this machine.
-    assert_eq!(of(false), (13, 5));
-    assert_eq!(of(true), (0, 0));
+    assert_eq!(of(false), (None, 13, 5));
+    assert_eq!(of(true), (Some("/dev/fuse".into()), 0, 0));
 }
 
 #[test]
