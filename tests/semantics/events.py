@@ -1,4 +1,5 @@
 """What inotify and dnotify tell."""
+
 import ctypes
 import fcntl
 import os
@@ -7,10 +8,25 @@ import struct
 
 from kit import case, child, give_name, libc, tries, write
 
-NAMES = {0x1: "access", 0x2: "modify", 0x4: "attrib", 0x8: "close-write", 0x10: "close", 0x20: "open", 0x40: "moved-from",
-         0x80: "moved-to", 0x100: "create", 0x200: "delete", 0x400: "delete-self", 0x800: "move-self", 0x2000: "unmount",
-         0x4000: "overflow", 0x8000: "ignored", 0x40000000: "dir"}
-ALL = 0xfff
+NAMES = {
+    0x1: "access",
+    0x2: "modify",
+    0x4: "attrib",
+    0x8: "close-write",
+    0x10: "close",
+    0x20: "open",
+    0x40: "moved-from",
+    0x80: "moved-to",
+    0x100: "create",
+    0x200: "delete",
+    0x400: "delete-self",
+    0x800: "move-self",
+    0x2000: "unmount",
+    0x4000: "overflow",
+    0x8000: "ignored",
+    0x40000000: "dir",
+}
+ALL = 0xFFF
 
 
 class Watch:
@@ -28,13 +44,13 @@ class Watch:
             return told
         while buffer:
             watch, mask, cookie, length = struct.unpack_from("iIII", buffer)
-            name = buffer[16:16 + length].rstrip(b"\0").decode()
+            name = buffer[16 : 16 + length].rstrip(b"\0").decode()
             if name.startswith(("#", "/")):
                 name = "(none)"  # what stands for the name of a file without one
             bits = "+".join(word for bit, word in NAMES.items() if mask & bit)
             pair = cookies.setdefault(cookie, f"#{len(cookies)}")
             told.append(f"{self.paths[watch]} {bits} {name}{pair}".strip())
-            buffer = buffer[16 + length:]
+            buffer = buffer[16 + length :]
         return told
 
 
@@ -112,6 +128,7 @@ def inotify_of_an_exchange():
 @case
 def inotify_of_another_process_and_of_mappings():
     import mmap
+
     write("f", b"x" * 100)
     watch = Watch("f")
 
@@ -123,6 +140,7 @@ def inotify_of_another_process_and_of_mappings():
         mapping.close()
         os.sendfile(os.open("copy", os.O_WRONLY | os.O_CREAT), fd, 0, 10)
         os.copy_file_range(fd, fd, 10, 0, 50)
+
     child(other)
     return watch.events()
 
@@ -165,8 +183,12 @@ def dnotify_signals():
     heard = []
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
     fd = os.open(".", os.O_RDONLY)
-    for event, act in [(fcntl.DN_CREATE, lambda: write("f")), (fcntl.DN_DELETE, lambda: os.unlink("f")),
-                       (fcntl.DN_RENAME, lambda: os.rename(write("g"), "h")), (fcntl.DN_ATTRIB, lambda: os.chmod("h", 0))]:
+    for event, act in [
+        (fcntl.DN_CREATE, lambda: write("f")),
+        (fcntl.DN_DELETE, lambda: os.unlink("f")),
+        (fcntl.DN_RENAME, lambda: os.rename(write("g"), "h")),
+        (fcntl.DN_ATTRIB, lambda: os.chmod("h", 0)),
+    ]:
         fcntl.fcntl(fd, fcntl.F_NOTIFY, event)
         act()
         heard.append(signal.sigtimedwait([signal.SIGIO], 0) is not None)

@@ -1,4 +1,5 @@
 """What the cases share: their table, answers, other processes, and the system calls that Python does not know."""
+
 import ctypes
 import errno
 import os
@@ -35,9 +36,11 @@ CASES = []
 
 def case(function=None, *, ids=False):
     """Puts a function into the table; what it returns is the answer."""
+
     def add(function):
         CASES.append(Case(function.__name__, function, ids))
         return function
+
     return add(function) if function else add
 
 
@@ -64,8 +67,15 @@ def value(argument):
     return ctypes.c_long(argument) if isinstance(argument, int) else argument
 
 
-NUMBERS = {"renameat2": 316, "statx": 332, "faccessat2": 439, "openat2": 437, "fchmodat2": 452,
-           "name_to_handle_at": 303, "getdents64": 217}
+NUMBERS = {
+    "renameat2": 316,
+    "statx": 332,
+    "faccessat2": 439,
+    "openat2": 437,
+    "fchmodat2": 452,
+    "name_to_handle_at": 303,
+    "getdents64": 217,
+}
 
 
 def system(name, *args):
@@ -107,6 +117,7 @@ def start(run, uid=None, gid=None, groups=()):
         if os.WIFSIGNALED(status):
             return signal.Signals(os.WTERMSIG(status)).name
         return pickle.loads(answer)
+
     return wait
 
 
@@ -146,6 +157,7 @@ def look(path):
 
 def moved(path, call, *args, follow=True):
     """Which times the call moves, and what it answers if that is an error."""
+
     def times():
         status = path_status(path, follow)
         return status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns

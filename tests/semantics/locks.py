@@ -1,4 +1,5 @@
 """Locks of all three kinds, and leases."""
+
 import fcntl
 import os
 import signal
@@ -65,6 +66,7 @@ def flock_waits_and_is_given():
             os.write(writing, b"about to")
             fcntl.flock(own, fcntl.LOCK_EX)
             return "given"
+
     answer = start(waiter)
     os.read(reading, 8)
     fcntl.flock(file, fcntl.LOCK_UN)
@@ -92,9 +94,16 @@ def posix_ranges_between_processes():
 
     def other():
         own = os.open("f", os.O_RDWR)
-        return [holder(own, fcntl.F_WRLCK), holder(own, fcntl.F_WRLCK, 12, 6), holder(own, fcntl.F_RDLCK, 40),
-                locked(own, fcntl.F_WRLCK, 15, 5), locked(own, fcntl.F_WRLCK, 15, 6),
-                locked(own, fcntl.F_RDLCK, 1000, 1), locked(own, fcntl.F_WRLCK, 1000, 1)]
+        return [
+            holder(own, fcntl.F_WRLCK),
+            holder(own, fcntl.F_WRLCK, 12, 6),
+            holder(own, fcntl.F_RDLCK, 40),
+            locked(own, fcntl.F_WRLCK, 15, 5),
+            locked(own, fcntl.F_WRLCK, 15, 6),
+            locked(own, fcntl.F_RDLCK, 1000, 1),
+            locked(own, fcntl.F_WRLCK, 1000, 1),
+        ]
+
     return child(other)
 
 
@@ -110,8 +119,14 @@ def posix_locks_belong_to_the_process():
 @case
 def posix_locks_want_the_right_access():
     reading, writing = os.open(write("f"), os.O_RDONLY), os.open("f", os.O_WRONLY)
-    return [locked(reading, fcntl.F_RDLCK), locked(reading, fcntl.F_WRLCK), locked(writing, fcntl.F_RDLCK),
-            locked(writing, fcntl.F_WRLCK), locked(reading, fcntl.F_RDLCK, -1), locked(reading, 7)]
+    return [
+        locked(reading, fcntl.F_RDLCK),
+        locked(reading, fcntl.F_WRLCK),
+        locked(writing, fcntl.F_RDLCK),
+        locked(writing, fcntl.F_WRLCK),
+        locked(reading, fcntl.F_RDLCK, -1),
+        locked(reading, 7),
+    ]
 
 
 @case
@@ -125,6 +140,7 @@ def posix_deadlock_is_found():
         locked(own, fcntl.F_WRLCK, 1, 1)
         os.write(writing, b"x")
         return locked(own, fcntl.F_WRLCK, 0, 1, fcntl.F_SETLKW)
+
     waiting = start(other)
     os.read(reading, 1)
     mine = locked(fd, fcntl.F_WRLCK, 1, 1, fcntl.F_SETLKW)
@@ -140,7 +156,9 @@ def ofd_locks_belong_to_the_open_file():
     answers.append(holder(second, fcntl.F_RDLCK, 0, 0, OFD_GETLK))
     os.close(os.open("f", os.O_RDONLY))
     answers.append(locked(second, fcntl.F_RDLCK, 4, 1, OFD_SETLK))
-    answers.append(child(lambda: [locked(first, fcntl.F_WRLCK, 0, 9, OFD_SETLK), locked(second, fcntl.F_RDLCK, 0, 1, OFD_SETLK)]))
+    answers.append(
+        child(lambda: [locked(first, fcntl.F_WRLCK, 0, 9, OFD_SETLK), locked(second, fcntl.F_RDLCK, 0, 1, OFD_SETLK)])
+    )
     os.close(first)
     return answers + [locked(second, fcntl.F_WRLCK, 0, 0, OFD_SETLK)]
 

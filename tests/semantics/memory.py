@@ -1,4 +1,5 @@
 """Mapped files."""
+
 import ctypes
 import mmap
 import os
@@ -26,6 +27,7 @@ def two_processes_share_a_mapping():
         os.write(ready[1], b"x")
         os.read(go[0], 1)
         return theirs[6000], theirs[5000]
+
     answer = start(other)
     os.read(ready[0], 1)
     seen = mine[5000]
@@ -66,7 +68,7 @@ def mapped_bytes_last():
     answers = [tries(mapping.flush), tries(mapping.flush, PAGE, PAGE), tries(lambda: mapping.flush(1, PAGE))]
     mapping.close()
     os.fsync(fd), os.close(fd)
-    return answers, read("f")[PAGE - 1:PAGE + 2]
+    return answers, read("f")[PAGE - 1 : PAGE + 2]
 
 
 @case
@@ -95,6 +97,7 @@ def mappings_of_what_is_not_there():
         wide = raw_mapping(fd, PAGE)
         os.ftruncate(fd, 0)
         return wide[0]
+
     answers += [child(behind)]
     os.ftruncate(fd, 200)
     return answers, mapping[99:103]
@@ -156,6 +159,7 @@ def bytes_behind_the_end_and_a_copy_there():
         source = os.open("s", os.O_RDWR | os.O_CREAT)
         os.write(source, b"copied")
         os.copy_file_range(source, fd, 6, 0, 5000)
+
     return tail(copy)
 
 
@@ -175,9 +179,12 @@ def a_file_of_the_image_is_mapped_and_changed():
     content = read(name)
     before, _ = shared(name, len(content), os.O_RDONLY)
     mapping, fd = shared(name, len(content))
-    mapping[PAGE] ^= 0xff
-    return before[PAGE] == content[PAGE] ^ 0xff, read(name) == content[:PAGE] + bytes([content[PAGE] ^ 0xff]) + content[PAGE + 1:], \
-        child(lambda: before[0] == content[0])
+    mapping[PAGE] ^= 0xFF
+    return (
+        before[PAGE] == content[PAGE] ^ 0xFF,
+        read(name) == content[:PAGE] + bytes([content[PAGE] ^ 0xFF]) + content[PAGE + 1 :],
+        child(lambda: before[0] == content[0]),
+    )
 
 
 @case
@@ -197,8 +204,12 @@ def pages_are_advised_and_locked():
     mapping, fd = shared("f", PAGE * 4)
     answers = [tries(mapping.madvise, advice) for advice in (mmap.MADV_SEQUENTIAL, 20, 21, 8, 22, 23, 12)]
     answers += [mapping[5], tries(libc, "mlock", ctypes.addressof(ctypes.c_char.from_buffer(mapping)), PAGE)]
-    return answers, tries(mmap.mmap, fd, PAGE, 3 | 0x80000, mmap.PROT_READ), len(mmap.mmap(fd, PAGE, mmap.MAP_SHARED | mmap.MAP_POPULATE)), \
-        tries(mmap.mmap, fd, PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_EXEC) != "EPERM"
+    return (
+        answers,
+        tries(mmap.mmap, fd, PAGE, 3 | 0x80000, mmap.PROT_READ),
+        len(mmap.mmap(fd, PAGE, mmap.MAP_SHARED | mmap.MAP_POPULATE)),
+        tries(mmap.mmap, fd, PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_EXEC) != "EPERM",
+    )
 
 
 @case

@@ -1,10 +1,24 @@
 """Names and directories: rename, links, listings, limits of names and paths, removed directories."""
+
 import ctypes
 import os
 import stat
 
 import kit
-from kit import (AT_FDCWD, AT_SYMLINK_FOLLOW, case, child, give_name, image_file, libc, mode, read, system, tries, write)
+from kit import (
+    AT_FDCWD,
+    AT_SYMLINK_FOLLOW,
+    case,
+    child,
+    give_name,
+    image_file,
+    libc,
+    mode,
+    read,
+    system,
+    tries,
+    write,
+)
 
 MANY = 20_000  # names of the largest directory
 NOREPLACE, EXCHANGE, WHITEOUT = 1, 2, 4
@@ -33,11 +47,16 @@ def same(a, b):
 
 # --- rename ---
 
+
 @case
 def rename_exchanges():
     write("a", "A"), write("b", "B"), os.makedirs("d/e"), write("d/x", "X"), os.symlink("a", "s")
     answers = [renameat2("a", "b", EXCHANGE), renameat2("a", "d", EXCHANGE), renameat2("s", "d", EXCHANGE), tree()]
-    answers += [renameat2("a", "absent", EXCHANGE), renameat2("absent", "a", EXCHANGE), renameat2("a", "a/e", EXCHANGE)]
+    answers += [
+        renameat2("a", "absent", EXCHANGE),
+        renameat2("absent", "a", EXCHANGE),
+        renameat2("a", "a/e", EXCHANGE),
+    ]
     return answers + [renameat2("a/x", "b", EXCHANGE), renameat2("b", "b", EXCHANGE), tree(), os.stat(".").st_nlink]
 
 
@@ -51,7 +70,11 @@ def rename_does_not_replace():
 @case
 def rename_leaves_a_whiteout():
     write("a", "A"), write("b", "B"), os.mkdir("d")
-    answers = [renameat2("a", "b", WHITEOUT), renameat2("d", "e", WHITEOUT), renameat2("b", "c", WHITEOUT | NOREPLACE)]
+    answers = [
+        renameat2("a", "b", WHITEOUT),
+        renameat2("d", "e", WHITEOUT),
+        renameat2("b", "c", WHITEOUT | NOREPLACE),
+    ]
     answers += [renameat2("c", "e", WHITEOUT | NOREPLACE), renameat2("c", "e", WHITEOUT | EXCHANGE)]
     status = os.lstat("a")
     return answers, mode("a"), status.st_rdev, tree(), renameat2("absent", "x", WHITEOUT)
@@ -66,10 +89,31 @@ def rename_flags_that_do_not_go_together():
 @case
 def rename_over_what_is_there():
     write("f", "F"), os.mkdir("empty"), os.makedirs("full/x"), os.mkdir("d"), os.symlink("f", "s")
-    pairs = [("f", "empty"), ("empty", "f"), ("empty", "full"), ("full", "full/x/y"), ("full/x", "full"), ("f", "f/x"),
-             ("f", "absent/x"), ("absent", "f"), ("d", "empty"), ("s", "f"), ("empty", "s"), ("f", "f"), (".", "x"),
-             ("..", "x"), ("full/.", "x"), ("full", "."), ("full", ".."), ("f", "x/"), ("full", "n/"),
-             ("f/", "x"), ("n/", "m"), ("f", ""), ("", "f")]
+    pairs = [
+        ("f", "empty"),
+        ("empty", "f"),
+        ("empty", "full"),
+        ("full", "full/x/y"),
+        ("full/x", "full"),
+        ("f", "f/x"),
+        ("f", "absent/x"),
+        ("absent", "f"),
+        ("d", "empty"),
+        ("s", "f"),
+        ("empty", "s"),
+        ("f", "f"),
+        (".", "x"),
+        ("..", "x"),
+        ("full/.", "x"),
+        ("full", "."),
+        ("full", ".."),
+        ("f", "x/"),
+        ("full", "n/"),
+        ("f/", "x"),
+        ("n/", "m"),
+        ("f", ""),
+        ("", "f"),
+    ]
     return [(*pair, tries(os.rename, *pair)) for pair in pairs], tree()
 
 
@@ -113,6 +157,7 @@ def rename_between_directories_keeps_counts():
 
 
 # --- links ---
+
 
 @case
 def hard_links_are_one_file():
@@ -163,12 +208,26 @@ def an_open_file_of_the_image_sees_what_is_written():
 @case
 def links_that_are_refused():
     os.mkdir("d"), write("f"), os.symlink("f", "s"), os.symlink("nowhere", "dangling")
-    pairs = [("d", "x"), ("f", "d"), ("f", "f"), ("absent", "x"), ("f", "absent/x"), ("f", "f/x"), ("f", "x/"), ("f", "d/x")]
+    pairs = [
+        ("d", "x"),
+        ("f", "d"),
+        ("f", "f"),
+        ("absent", "x"),
+        ("f", "absent/x"),
+        ("f", "f/x"),
+        ("f", "x/"),
+        ("f", "d/x"),
+    ]
     answers = [(*pair, tries(os.link, *pair)) for pair in pairs]
     answers.append(tries(os.link, "s", "t", follow_symlinks=False) + mode("t"))
     answers.append((tries(libc, "linkat", AT_FDCWD, "s", AT_FDCWD, "u", AT_SYMLINK_FOLLOW), mode("u")))
     answers.append(tries(libc, "linkat", AT_FDCWD, "dangling", AT_FDCWD, "w", AT_SYMLINK_FOLLOW))
-    return answers, tries(os.link, "dangling", "v", follow_symlinks=False), os.stat("f").st_nlink, os.lstat("s").st_nlink
+    return (
+        answers,
+        tries(os.link, "dangling", "v", follow_symlinks=False),
+        os.stat("f").st_nlink,
+        os.lstat("s").st_nlink,
+    )
 
 
 @case
@@ -182,15 +241,22 @@ def a_file_without_names_cannot_be_linked_again():
 def a_file_with_names_can_be_linked_by_its_descriptor():
     fd = os.open(write("f", "F"), os.O_RDONLY)
     path = os.open("f", os.O_PATH)
-    return [tries(give_name, number, f"l{number == fd}") for number in (fd, path)], \
-        tries(libc, "linkat", AT_FDCWD, f"/proc/self/fd/{fd}", AT_FDCWD, "m", AT_SYMLINK_FOLLOW), tree()
+    return (
+        [tries(give_name, number, f"l{number == fd}") for number in (fd, path)],
+        tries(libc, "linkat", AT_FDCWD, f"/proc/self/fd/{fd}", AT_FDCWD, "m", AT_SYMLINK_FOLLOW),
+        tree(),
+    )
 
 
 @case
 def symlinks_hold_what_was_said():
     os.symlink("x" * 4095, "longest")
     answers = [len(os.readlink("longest")), os.lstat("longest").st_size, mode("longest")]
-    answers += [tries(os.symlink, "x" * 4096, "too-long"), tries(os.symlink, "", "empty"), tries(os.symlink, "a", "longest")]
+    answers += [
+        tries(os.symlink, "x" * 4096, "too-long"),
+        tries(os.symlink, "", "empty"),
+        tries(os.symlink, "a", "longest"),
+    ]
     os.symlink(b"\xff\xfe\n", b"bytes")
     answers += [os.readlink(b"bytes"), tries(os.readlink, "."), tries(os.open, "longest", os.O_RDONLY)]
     path = os.open("bytes", os.O_PATH | os.O_NOFOLLOW)
@@ -204,28 +270,54 @@ def symlinks_that_go_in_circles():
     for number in range(1, 42):
         os.symlink(previous, f"l{number}")
         previous = f"l{number}"
-    return tries(os.stat, "a"), tries(os.open, "loop", os.O_RDONLY), tries(os.mkdir, "a"), tries(read, "l40"), tries(read, "l41")
+    return (
+        tries(os.stat, "a"),
+        tries(os.open, "loop", os.O_RDONLY),
+        tries(os.mkdir, "a"),
+        tries(read, "l40"),
+        tries(read, "l41"),
+    )
 
 
 @case
 def what_may_stand_behind_a_symlink():
     os.symlink("target", "s"), os.mkdir("d"), os.symlink("d", "sd")
-    answers = [tries(os.mkdir, "s"), tries(lambda: os.close(os.open("s", os.O_CREAT | os.O_EXCL))), tries(os.mknod, "s")]
+    answers = [
+        tries(os.mkdir, "s"),
+        tries(lambda: os.close(os.open("s", os.O_CREAT | os.O_EXCL))),
+        tries(os.mknod, "s"),
+    ]
     answers += [tries(lambda: os.close(os.open("s", os.O_CREAT))), os.path.exists("target")]
-    answers += [tries(os.rmdir, "sd"), tries(os.unlink, "sd/"), tries(os.rmdir, "sd/"), tries(os.open, "sd", os.O_DIRECTORY | os.O_NOFOLLOW)]
+    answers += [
+        tries(os.rmdir, "sd"),
+        tries(os.unlink, "sd/"),
+        tries(os.rmdir, "sd/"),
+        tries(os.open, "sd", os.O_DIRECTORY | os.O_NOFOLLOW),
+    ]
     return answers, mode("sd")
 
 
 # --- limits and errors of names ---
+
 
 @case
 def the_longest_names():
     longest, more = "n" * 255, "n" * 256
     write(longest, "N")
     answers = [read(longest), os.listdir(".") == [longest]]
-    for call in (os.mkdir, os.unlink, os.rmdir, os.stat, os.readlink, lambda path: os.symlink("x", path),
-                 lambda path: os.link(longest, path), lambda path: os.rename(longest, path), lambda path: os.mknod(path),
-                 lambda path: os.open(path, os.O_CREAT), os.mkfifo):
+    for call in (
+        os.mkdir,
+        os.unlink,
+        os.rmdir,
+        os.stat,
+        os.readlink,
+        lambda path: os.symlink("x", path),
+        lambda path: os.link(longest, path),
+        lambda path: os.rename(longest, path),
+        lambda path: os.mknod(path),
+        lambda path: os.open(path, os.O_CREAT),
+        os.mkfifo,
+    ):
         answers.append(tries(call, more))
     os.rename(longest, "m" * 255), os.mkdir("d" * 255), os.mkfifo("p" * 255)
     return answers, sorted(len(name) for name in os.listdir("."))
@@ -233,11 +325,28 @@ def the_longest_names():
 
 @case
 def names_are_bytes():
-    names = [b"\xff\xfe", b"new\nline", "ü".encode(), "u\u0308".encode(), b"A", b"a", b" ", b"-rf", b"\\", b"*", b"...",
-             b"\xed\xa0\x80", "n".encode() + "é".encode() * 127]
+    names = [
+        b"\xff\xfe",
+        b"new\nline",
+        "ü".encode(),
+        "u\u0308".encode(),
+        b"A",
+        b"a",
+        b" ",
+        b"-rf",
+        b"\\",
+        b"*",
+        b"...",
+        b"\xed\xa0\x80",
+        "n".encode() + "é".encode() * 127,
+    ]
     for name in names:
         write(name, name)
-    return sorted(os.listdir(b".")) == sorted(names), all(read(name) == name for name in names), tries(os.mkdir, b"\xc3" * 256)
+    return (
+        sorted(os.listdir(b".")) == sorted(names),
+        all(read(name) == name for name in names),
+        tries(os.mkdir, b"\xc3" * 256),
+    )
 
 
 @case
@@ -247,7 +356,13 @@ def the_longest_paths():
         path += "/" + "d" * 250
         os.mkdir(path)
     fit = path + "/" + "f" * (4095 - len(path) - 1)
-    answers = [len(fit), tries(write, fit, "F") == fit, tries(read, fit), tries(os.stat, fit + "f"), tries(os.symlink, fit, "s")]
+    answers = [
+        len(fit),
+        tries(write, fit, "F") == fit,
+        tries(read, fit),
+        tries(os.stat, fit + "f"),
+        tries(os.symlink, fit, "s"),
+    ]
     os.chdir(path)
     answers += [tries(os.mkdir, "deeper" * 20), os.path.isdir("deeper" * 20)]
     os.chdir("deeper" * 20)
@@ -264,43 +379,82 @@ def errors_of_paths():
     write("f"), os.mkdir("d")
     answers = []
     for path in ["f/", "f/x", "f/.", "f/..", "d/absent/x", "", "d/", "d//.//", "absent/", "absent/."]:
-        answers.append((path, *[tries(call, path) if not isinstance(tries(call, path), os.stat_result) else "found"
-                                for call in (os.stat, os.lstat)]))
-    answers += [tries(os.open, "d", flags) for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_CREAT, os.O_TRUNC | os.O_WRONLY)]
-    answers += [tries(os.open, "f", os.O_DIRECTORY), tries(os.open, "f/", os.O_RDONLY), tries(os.open, "x/", os.O_CREAT),
-                tries(os.open, "f", os.O_CREAT | os.O_EXCL), tries(os.open, "d", os.O_CREAT | os.O_EXCL)]
+        answers.append(
+            (
+                path,
+                *[
+                    tries(call, path) if not isinstance(tries(call, path), os.stat_result) else "found"
+                    for call in (os.stat, os.lstat)
+                ],
+            )
+        )
+    answers += [
+        tries(os.open, "d", flags)
+        for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_CREAT, os.O_TRUNC | os.O_WRONLY)
+    ]
+    answers += [
+        tries(os.open, "f", os.O_DIRECTORY),
+        tries(os.open, "f/", os.O_RDONLY),
+        tries(os.open, "x/", os.O_CREAT),
+        tries(os.open, "f", os.O_CREAT | os.O_EXCL),
+        tries(os.open, "d", os.O_CREAT | os.O_EXCL),
+    ]
     return answers
 
 
 @case
 def removing():
     write("f"), os.makedirs("d/e"), os.symlink("d", "s")
-    answers = [(name, tries(call, path)) for name, call, path in [
-        ("unlink", os.unlink, "d"), ("rmdir", os.rmdir, "f"), ("rmdir", os.rmdir, "d"), ("rmdir", os.rmdir, "."),
-        ("rmdir", os.rmdir, "d/e/."), ("rmdir", os.rmdir, "d/e/.."), ("unlink", os.unlink, "f/"), ("unlink", os.unlink, "d/"),
-        ("unlink", os.unlink, "."), ("rmdir", os.rmdir, "absent"), ("unlink", os.unlink, "absent"), ("rmdir", os.rmdir, "s"),
-        ("unlink", os.unlink, "s"), ("rmdir", os.rmdir, "d/e/"), ("rmdir", os.rmdir, "d"), ("unlink", os.unlink, "f/x")]]
+    answers = [
+        (name, tries(call, path))
+        for name, call, path in [
+            ("unlink", os.unlink, "d"),
+            ("rmdir", os.rmdir, "f"),
+            ("rmdir", os.rmdir, "d"),
+            ("rmdir", os.rmdir, "."),
+            ("rmdir", os.rmdir, "d/e/."),
+            ("rmdir", os.rmdir, "d/e/.."),
+            ("unlink", os.unlink, "f/"),
+            ("unlink", os.unlink, "d/"),
+            ("unlink", os.unlink, "."),
+            ("rmdir", os.rmdir, "absent"),
+            ("unlink", os.unlink, "absent"),
+            ("rmdir", os.rmdir, "s"),
+            ("unlink", os.unlink, "s"),
+            ("rmdir", os.rmdir, "d/e/"),
+            ("rmdir", os.rmdir, "d"),
+            ("unlink", os.unlink, "f/x"),
+        ]
+    ]
     return answers, tree()
 
 
 @case
 def making_directories():
     write("f")
-    answers = [tries(os.mkdir, path) for path in ["d", "d", "d/", "d/.", "d/e/", "absent/x", "f", "f/x", ".", "..", "/", ""]]
+    answers = [
+        tries(os.mkdir, path) for path in ["d", "d", "d/", "d/.", "d/e/", "absent/x", "f", "f/x", ".", "..", "/", ""]
+    ]
     return answers, tree(), os.stat("d").st_nlink
 
 
 @case
 def other_filesystems():
     write("f", "F"), os.mkdir("d"), write("/dev/shm/semantics", "S")
-    answers = [tries(os.rename, "f", "/dev/shm/x"), tries(os.rename, "/dev/shm/semantics", "x"), tries(os.rename, "d", "/dev/shm/x"),
-               tries(os.link, "f", "/dev/shm/x"), tries(os.link, "/dev/shm/semantics", "x"),
-               renameat2("f", "/dev/shm/semantics", EXCHANGE)]
+    answers = [
+        tries(os.rename, "f", "/dev/shm/x"),
+        tries(os.rename, "/dev/shm/semantics", "x"),
+        tries(os.rename, "d", "/dev/shm/x"),
+        tries(os.link, "f", "/dev/shm/x"),
+        tries(os.link, "/dev/shm/semantics", "x"),
+        renameat2("f", "/dev/shm/semantics", EXCHANGE),
+    ]
     os.unlink("/dev/shm/semantics")
     return answers, tree()
 
 
 # --- listings ---
+
 
 @case
 def counts_of_links():
@@ -319,10 +473,15 @@ def counts_of_links():
 
 @case
 def what_a_listing_says():
-    write("f"), os.mkdir("d"), os.symlink("f", "s"), os.mkfifo("p"), os.link("f", "l"), os.mknod("sock", stat.S_IFSOCK | 0o600)
+    write("f"), os.mkdir("d"), os.symlink("f", "s"), os.mkfifo("p"), os.link("f", "l"), os.mknod(
+        "sock", stat.S_IFSOCK | 0o600
+    )
     kinds = {4: "d", 8: "f", 10: "l", 1: "p", 12: "s"}
     entries = listing(os.open(".", os.O_RDONLY), 1 << 15)
-    right = all(number == (os.lstat(name).st_ino if name not in (b"..",) else os.stat("..").st_ino) for name, number, _, _ in entries)
+    right = all(
+        number == (os.lstat(name).st_ino if name not in (b"..",) else os.stat("..").st_ino)
+        for name, number, _, _ in entries
+    )
     return right, sorted((name, kinds[kind]) for name, _, kind, _ in entries), len({entry[3] for entry in entries})
 
 
@@ -335,9 +494,9 @@ def listing(fd, size, most=1 << 60):
             break
         at = 0
         while at < length:
-            number, cookie = kit.unpack("Qq", buffer[at:at + 16])
-            size_of, kind = kit.unpack("HB", buffer[at + 16:at + 19])
-            name = buffer[at + 19:at + size_of].split(b"\0")[0]
+            number, cookie = kit.unpack("Qq", buffer[at : at + 16])
+            size_of, kind = kit.unpack("HB", buffer[at + 16 : at + 19])
+            name = buffer[at + 19 : at + size_of].split(b"\0")[0]
             entries.append((name, number, kind, cookie))
             at += size_of
     return entries
@@ -364,7 +523,7 @@ def a_large_directory_while_names_come_and_go():
     place = len(first) // 2
     os.lseek(fd, first[place][3], os.SEEK_SET)
     again = [name for name, *_ in listing(fd, 4096) if not name.startswith(b"new")]
-    expected = [entry[0] for entry in first[place + 1:] if entry[0] not in set(gone_seen)] + old
+    expected = [entry[0] for entry in first[place + 1 :] if entry[0] not in set(gone_seen)] + old
     answers += [again == expected]
     os.lseek(fd, 0, os.SEEK_SET)
     whole = [name for name, *_ in listing(fd, 1 << 15)]
@@ -384,7 +543,13 @@ def a_listing_sees_what_was_made_after_a_rewind():
     os.lseek(fd, 0, os.SEEK_SET)
     last = names()
     os.lseek(fd, 0, os.SEEK_SET)
-    return first, after, last, tries(os.lseek, fd, -1, os.SEEK_SET), tries(system, "getdents64", fd, ctypes.create_string_buffer(8), 8)
+    return (
+        first,
+        after,
+        last,
+        tries(os.lseek, fd, -1, os.SEEK_SET),
+        tries(system, "getdents64", fd, ctypes.create_string_buffer(8), 8),
+    )
 
 
 @case
@@ -393,8 +558,19 @@ def a_working_directory_that_is_removed():
     os.chdir("d")
     fd = os.open(".", os.O_RDONLY)
     os.rmdir("../d")
-    answers = [tries(os.getcwd), tries(os.listdir, "."), tries(listing, fd, 4096), tries(write, "x"), tries(os.mkdir, "x")]
-    answers += [tries(os.stat, "x"), tries(os.open, ".", os.O_TMPFILE | os.O_RDWR), tries(os.chdir, ".."), os.fstat(fd).st_nlink]
+    answers = [
+        tries(os.getcwd),
+        tries(os.listdir, "."),
+        tries(listing, fd, 4096),
+        tries(write, "x"),
+        tries(os.mkdir, "x"),
+    ]
+    answers += [
+        tries(os.stat, "x"),
+        tries(os.open, ".", os.O_TMPFILE | os.O_RDWR),
+        tries(os.chdir, ".."),
+        os.fstat(fd).st_nlink,
+    ]
     return answers, os.path.basename(os.getcwd()), tries(os.fsync, fd), tries(os.rmdir, "d")
 
 
@@ -433,7 +609,13 @@ def another_process_sees_each_change_at_once():
     write("f", "1"), os.mkdir("d")
     answers = [child(lambda: tries(os.stat, "new"))]
     child(lambda: write("new", "N"))
-    answers += [read("new"), child(lambda: os.rename("new", "d/n")), tries(os.stat, "new"), read("d/n"), os.listdir("d")]
+    answers += [
+        read("new"),
+        child(lambda: os.rename("new", "d/n")),
+        tries(os.stat, "new"),
+        read("d/n"),
+        os.listdir("d"),
+    ]
     child(lambda: write("f", "longer"))
     answers += [os.path.getsize("f"), read("f")]
     child(lambda: os.unlink("f"))

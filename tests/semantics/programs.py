@@ -1,4 +1,5 @@
 """Programs, pipes, sockets and nodes in the tree."""
+
 import errno
 import os
 import select
@@ -21,8 +22,17 @@ def runs(*words, **named):
 
 @case
 def programs_run():
-    write("program", read("/bin/echo"), mode=0o755), os.symlink("program", "link"), os.mkdir("d"), os.link("program", "hard")
-    answers = [runs("./program", "hello"), runs("./link", "hello"), runs("./hard", "hello"), runs("./d"), runs("./absent"), runs("./program/x")]
+    write("program", read("/bin/echo"), mode=0o755), os.symlink("program", "link"), os.mkdir("d"), os.link(
+        "program", "hard"
+    )
+    answers = [
+        runs("./program", "hello"),
+        runs("./link", "hello"),
+        runs("./hard", "hello"),
+        runs("./d"),
+        runs("./absent"),
+        runs("./program/x"),
+    ]
     os.chmod("program", 0o644)
     answers += [runs("./program"), runs("./link"), runs("/lib64/ld-linux-x86-64.so.2", "./program", "by the loader")]
     os.chmod("program", 0o001)
@@ -35,9 +45,13 @@ def programs_run():
 
 @case
 def scripts_run():
-    script = write("script", "#!/bin/sh\necho \"$0 $1\"\n", mode=0o755)
-    write("nested", f"#!./script\n", mode=0o755), write("argument", "#!/bin/echo one two\n", mode=0o755), write("no-program", "#!/no/such\n", mode=0o755)
-    write("no-format", "neither\n", mode=0o755), write("empty", mode=0o755), write("endless", "#!./endless\n", mode=0o755), write("long", "#!/" + "x" * 300 + "\n", mode=0o755)
+    script = write("script", '#!/bin/sh\necho "$0 $1"\n', mode=0o755)
+    write("nested", f"#!./script\n", mode=0o755), write("argument", "#!/bin/echo one two\n", mode=0o755), write(
+        "no-program", "#!/no/such\n", mode=0o755
+    )
+    write("no-format", "neither\n", mode=0o755), write("empty", mode=0o755), write(
+        "endless", "#!./endless\n", mode=0o755
+    ), write("long", "#!/" + "x" * 300 + "\n", mode=0o755)
     names = ["script", "nested", "argument", "no-program", "no-format", "empty", "endless", "long"]
     return [(name, runs(f"./{name}", "word")) for name in names], script
 
@@ -46,7 +60,9 @@ def scripts_run():
 def programs_with_capabilities():
     write("cat", read("/bin/cat"), mode=0o755)
     os.setxattr("cat", "security.capability", CAPABLE)
-    effective = lambda: [line for line in runs("./cat", "/proc/self/status")[1].decode().splitlines() if line.startswith("CapEff")]
+    effective = lambda: [
+        line for line in runs("./cat", "/proc/self/status")[1].decode().splitlines() if line.startswith("CapEff")
+    ]
     answers = [child(effective, ALICE)]
     with open("cat", "ab") as file:
         file.write(b"x")
@@ -57,10 +73,18 @@ def programs_with_capabilities():
 def a_running_program_is_busy():
     write("program", read("/bin/sleep"), mode=0o755)
     process = subprocess.Popen(["./program", "100"])
-    acts = [("write", lambda: os.open("program", os.O_WRONLY)), ("both", lambda: os.open("program", os.O_RDWR)), ("truncate", lambda: os.truncate("program", 0)),
-            ("append", lambda: os.open("program", os.O_WRONLY | os.O_APPEND)), ("read", lambda: os.close(os.open("program", os.O_RDONLY))), ("chmod", lambda: os.chmod("program", 0o700)),
-            ("rename", lambda: os.rename("program", "moved")), ("link", lambda: os.link("moved", "linked")), ("unlink", lambda: os.unlink("moved")),
-            ("write again", lambda: os.open("linked", os.O_WRONLY))]
+    acts = [
+        ("write", lambda: os.open("program", os.O_WRONLY)),
+        ("both", lambda: os.open("program", os.O_RDWR)),
+        ("truncate", lambda: os.truncate("program", 0)),
+        ("append", lambda: os.open("program", os.O_WRONLY | os.O_APPEND)),
+        ("read", lambda: os.close(os.open("program", os.O_RDONLY))),
+        ("chmod", lambda: os.chmod("program", 0o700)),
+        ("rename", lambda: os.rename("program", "moved")),
+        ("link", lambda: os.link("moved", "linked")),
+        ("unlink", lambda: os.unlink("moved")),
+        ("write again", lambda: os.open("linked", os.O_WRONLY)),
+    ]
     answers = [(name, tries(act)) for name, act in acts]
     process.kill(), process.wait()
     answers.append(("afterwards", tries(lambda: os.close(os.open("linked", os.O_WRONLY)))))
@@ -80,8 +104,12 @@ def a_program_of_the_image_is_busy():
 @case(ids=True)
 def set_id_programs_and_users():
     write("id", read("/usr/bin/id"), mode=0o755)
-    return [child(lambda: runs("./id", "-u"), ALICE), child(lambda: runs("./id", "-g"), ALICE, groups=[CLUB]),
-            (os.chmod("id", 0o750), child(lambda: runs("./id", "-u"), ALICE)), (os.chmod("id", 0o711), child(lambda: runs("./id", "-u"), ALICE))]
+    return [
+        child(lambda: runs("./id", "-u"), ALICE),
+        child(lambda: runs("./id", "-g"), ALICE, groups=[CLUB]),
+        (os.chmod("id", 0o750), child(lambda: runs("./id", "-u"), ALICE)),
+        (os.chmod("id", 0o711), child(lambda: runs("./id", "-u"), ALICE)),
+    ]
 
 
 @case(ids=True)
@@ -96,13 +124,20 @@ def set_id_programs_take_their_owner():
 
 # --- pipes ---
 
+
 @case
 def opening_a_fifo():
     os.mkfifo("p", 0o600)
     answers = [mode("p"), tries(os.open, "p", os.O_WRONLY | os.O_NONBLOCK)]
     reading = os.open("p", os.O_RDONLY | os.O_NONBLOCK)
     writing = os.open("p", os.O_WRONLY)
-    answers += [tries(os.read, reading, 10), os.write(writing, b"through"), os.read(reading, 10), tries(os.lseek, reading, 0, 0), os.fstat(reading).st_size]
+    answers += [
+        tries(os.read, reading, 10),
+        os.write(writing, b"through"),
+        os.read(reading, 10),
+        tries(os.lseek, reading, 0, 0),
+        os.fstat(reading).st_size,
+    ]
     os.close(writing)
     answers += [os.read(reading, 1), tries(os.ftruncate, reading, 0), tries(os.truncate, "p", 0)]
     os.link("p", "q")
@@ -120,6 +155,7 @@ def two_processes_talk_through_a_fifo():
             pipe.write("hello")
         with open("p") as pipe:
             return pipe.read()
+
     answer = start(talker)
     with open("p") as pipe:
         heard = pipe.read()
@@ -130,6 +166,7 @@ def two_processes_talk_through_a_fifo():
 
 # --- sockets ---
 
+
 @case
 def sockets_in_the_tree():
     os.mkdir("d"), write("file")
@@ -137,8 +174,16 @@ def sockets_in_the_tree():
     server.bind("d/s")
     answers = [mode("d/s"), tries(socket.socket(socket.AF_UNIX).connect, "d/s")]
     server.listen(5)
-    answers += [tries(socket.socket(socket.AF_UNIX).bind, "d/s"), tries(socket.socket(socket.AF_UNIX).connect, "file"), tries(socket.socket(socket.AF_UNIX).connect, "absent")]
-    answers += [tries(os.open, "d/s", os.O_RDONLY), tries(os.open, "d/s", os.O_PATH) > 2, tries(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).connect, "d/s")]
+    answers += [
+        tries(socket.socket(socket.AF_UNIX).bind, "d/s"),
+        tries(socket.socket(socket.AF_UNIX).connect, "file"),
+        tries(socket.socket(socket.AF_UNIX).connect, "absent"),
+    ]
+    answers += [
+        tries(os.open, "d/s", os.O_RDONLY),
+        tries(os.open, "d/s", os.O_PATH) > 2,
+        tries(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).connect, "d/s"),
+    ]
     os.link("d/s", "hard"), os.symlink("d/s", "soft"), os.rename("d/s", "moved")
 
     def client(path):
@@ -147,7 +192,9 @@ def sockets_in_the_tree():
             connection.connect(path)
             connection.sendall(b"hello")
             return connection.recv(10), os.path.basename(connection.getpeername())
+
         return start(run)
+
     for path in ("hard", "moved"):
         answer = client(path)
         connection, _ = server.accept()
@@ -187,17 +234,34 @@ def datagrams_and_credentials():
 
 # --- nodes ---
 
+
 @case
 def nodes():
-    kinds = [("file", stat.S_IFREG), ("fifo", stat.S_IFIFO), ("socket", stat.S_IFSOCK), ("none", 0), ("directory", stat.S_IFDIR), ("link", stat.S_IFLNK)]
-    answers = [(name, tries(os.mknod, name, kind | 0o640), mode(name) if os.path.lexists(name) else None) for name, kind in kinds]
+    kinds = [
+        ("file", stat.S_IFREG),
+        ("fifo", stat.S_IFIFO),
+        ("socket", stat.S_IFSOCK),
+        ("none", 0),
+        ("directory", stat.S_IFDIR),
+        ("link", stat.S_IFLNK),
+    ]
+    answers = [
+        (name, tries(os.mknod, name, kind | 0o640), mode(name) if os.path.lexists(name) else None)
+        for name, kind in kinds
+    ]
     return answers, tries(os.mknod, "file", 0o600), tries(os.mknod, "absent/x"), tries(os.mknod, "x" * 256)
 
 
 @case
 def devices_are_not_for_containers():
-    answers = [tries(os.mknod, name, kind | 0o666, device) for name, kind, device in
-               [("null", stat.S_IFCHR, os.makedev(1, 3)), ("disk", stat.S_IFBLK, os.makedev(8, 0)), ("whiteout", stat.S_IFCHR, 0)]]
+    answers = [
+        tries(os.mknod, name, kind | 0o666, device)
+        for name, kind, device in [
+            ("null", stat.S_IFCHR, os.makedev(1, 3)),
+            ("disk", stat.S_IFBLK, os.makedev(8, 0)),
+            ("whiteout", stat.S_IFCHR, 0),
+        ]
+    ]
     return answers, sorted(os.listdir("."))
 
 
@@ -210,8 +274,16 @@ def opening_a_device():
 @case(ids=True)
 def nodes_by_users():
     os.chmod(".", 0o777)
-    return child(lambda: [tries(os.mknod, "f", stat.S_IFREG | 0o666), tries(os.mkfifo, "p"), tries(os.mknod, "s", stat.S_IFSOCK | 0o600), tries(os.mknod, "w", stat.S_IFCHR, 0),
-                          tries(os.mknod, "n", stat.S_IFCHR | 0o666, os.makedev(1, 3))], ALICE), [(name, look(name)) for name in sorted(os.listdir("."))]
+    return child(
+        lambda: [
+            tries(os.mknod, "f", stat.S_IFREG | 0o666),
+            tries(os.mkfifo, "p"),
+            tries(os.mknod, "s", stat.S_IFSOCK | 0o600),
+            tries(os.mknod, "w", stat.S_IFCHR, 0),
+            tries(os.mknod, "n", stat.S_IFCHR | 0o666, os.makedev(1, 3)),
+        ],
+        ALICE,
+    ), [(name, look(name)) for name in sorted(os.listdir("."))]
 
 
 @case
@@ -221,7 +293,9 @@ def polling_files_and_pipes():
     poll = select.poll()
     poll.register(file), poll.register(pipe)
     events = {file: "file", pipe: "pipe"}
-    return sorted((events[fd], what) for fd, what in poll.poll(0)), tries(select.epoll().register, pipe, select.EPOLLIN)
+    return sorted((events[fd], what) for fd, what in poll.poll(0)), tries(
+        select.epoll().register, pipe, select.EPOLLIN
+    )
 
 
 @case

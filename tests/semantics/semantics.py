@@ -7,22 +7,25 @@ answer differently: relations instead of inode numbers, what moved instead of ti
 container's own tree, whose programs may be moved into it. `one-id`: the user namespace has no other id, so the cases that
 need several are named and left out.
 """
+
 import os
 import shutil
 import signal
 import sys
 
 import kit
-import data      # noqa: F401  the cases put themselves into kit.CASES
-import events    # noqa: F401
-import image     # noqa: F401
-import locks     # noqa: F401
-import memory    # noqa: F401
-import names     # noqa: F401
-import owners    # noqa: F401
+import data  # noqa: F401  the cases put themselves into kit.CASES
+import events  # noqa: F401
+import image  # noqa: F401
+import locks  # noqa: F401
+import memory  # noqa: F401
+import names  # noqa: F401
+import owners  # noqa: F401
 import programs  # noqa: F401
-import times     # noqa: F401
-import xattrs    # noqa: F401
+import space  # noqa: F401
+import status  # noqa: F401
+import times  # noqa: F401
+import xattrs  # noqa: F401
 
 PATIENCE = 20  # seconds for a case; nothing is measured by it
 

@@ -1,12 +1,11 @@
 """Times of files: which operations move which, how exact they are, and who may set them."""
-import ctypes
+
 import os
-import stat
 import struct
 import time
 
 import kit
-from kit import ALICE, BOB, CLUB, case, child, libc, moved, read, tries, write
+from kit import ALICE, BOB, case, child, libc, moved, read, tries, write
 from xattrs import ACCESS, MINIMAL
 
 NOW, OMIT = (1 << 30) - 1, (1 << 30) - 2
@@ -40,8 +39,16 @@ def times_before_1970_and_after_2038():
     write("f"), os.mkdir("d")
     answers = []
     for path in "fd":
-        for value in (-1, -BILLION, -1_500_000_000, -(1 << 31) * BILLION, (1 << 31) * BILLION, (1 << 32) * BILLION + 5, 7_000_000_000 * BILLION + 3,
-                      15_032_385_535 * BILLION):
+        for value in (
+            -1,
+            -BILLION,
+            -1_500_000_000,
+            -(1 << 31) * BILLION,
+            (1 << 31) * BILLION,
+            (1 << 32) * BILLION + 5,
+            7_000_000_000 * BILLION + 3,
+            15_032_385_535 * BILLION,
+        ):
             os.utime(path, ns=(value, value))
             answers.append(both(path) == (value, value))
     return answers
@@ -60,9 +67,26 @@ def times_that_ext4_cannot_hold():
 @case
 def times_now_and_omitted():
     write("f")
-    set_ = lambda *args: (utimensat("f", (5, 6), (7, 8)), utimensat("f", *args), [value if value < 100 * BILLION else "now" for value in both("f")])
-    answers = [set_((0, NOW), (0, OMIT)), set_((0, OMIT), (0, NOW)), set_((0, NOW), (0, NOW)), set_((0, OMIT), (0, OMIT)), set_((1, 2), (0, OMIT)), set_((0, OMIT), (3, 4))]
-    answers += [set_((0, BILLION), (0, 0)), set_((0, -1), (0, 0)), set_((9, BILLION - 1), (0, 0)), utimensat("absent", (0, OMIT), (0, OMIT)), utimensat("f", (0, 0), (0, 0), 7)]
+    set_ = lambda *args: (
+        utimensat("f", (5, 6), (7, 8)),
+        utimensat("f", *args),
+        [value if value < 100 * BILLION else "now" for value in both("f")],
+    )
+    answers = [
+        set_((0, NOW), (0, OMIT)),
+        set_((0, OMIT), (0, NOW)),
+        set_((0, NOW), (0, NOW)),
+        set_((0, OMIT), (0, OMIT)),
+        set_((1, 2), (0, OMIT)),
+        set_((0, OMIT), (3, 4)),
+    ]
+    answers += [
+        set_((0, BILLION), (0, 0)),
+        set_((0, -1), (0, 0)),
+        set_((9, BILLION - 1), (0, 0)),
+        utimensat("absent", (0, OMIT), (0, OMIT)),
+        utimensat("f", (0, 0), (0, 0), 7),
+    ]
     return answers, moved("f", utimensat, "f", (0, OMIT), (0, OMIT)), moved("f", utimensat, "f", (5, 6), (7, 8))
 
 
@@ -72,15 +96,42 @@ def times_of_links_and_descriptors():
     os.utime("s", ns=(1, 2), follow_symlinks=False), os.utime("s", ns=(3, 4))
     path = os.open("f", os.O_PATH)
     reading = os.open("f", os.O_RDONLY)
-    answers = [both("s")[1], both("f"), tries(os.utime, path, ns=(5, 6)), tries(libc, "utimensat", path, "", struct.pack("qqqq", 0, 7, 0, 8), 0x1000), both("f")]
-    return answers, tries(os.utime, reading, ns=(9, 10)), both("f"), tries(os.utime, f"/proc/self/fd/{path}", ns=(11, 12)), both("f")
+    answers = [
+        both("s")[1],
+        both("f"),
+        tries(os.utime, path, ns=(5, 6)),
+        tries(libc, "utimensat", path, "", struct.pack("qqqq", 0, 7, 0, 8), 0x1000),
+        both("f"),
+    ]
+    return (
+        answers,
+        tries(os.utime, reading, ns=(9, 10)),
+        both("f"),
+        tries(os.utime, f"/proc/self/fd/{path}", ns=(11, 12)),
+        both("f"),
+    )
 
 
 @case(ids=True)
 def who_may_set_times():
-    write("mine", mode=0o444, owner=(ALICE, ALICE)), write("shared", mode=0o666, owner=(BOB, BOB)), write("theirs", mode=0o644, owner=(BOB, BOB))
-    values = {"now": ((0, NOW), (0, NOW)), "none": ((0, OMIT), (0, OMIT)), "set": ((1, 2), (3, 4)), "half": ((0, NOW), (0, OMIT)), "other": ((0, OMIT), (0, NOW))}
-    return child(lambda: [(path, name, utimensat(path, *times)) for path in ("mine", "shared", "theirs") for name, times in values.items()], ALICE)
+    write("mine", mode=0o444, owner=(ALICE, ALICE)), write("shared", mode=0o666, owner=(BOB, BOB)), write(
+        "theirs", mode=0o644, owner=(BOB, BOB)
+    )
+    values = {
+        "now": ((0, NOW), (0, NOW)),
+        "none": ((0, OMIT), (0, OMIT)),
+        "set": ((1, 2), (3, 4)),
+        "half": ((0, NOW), (0, OMIT)),
+        "other": ((0, OMIT), (0, NOW)),
+    }
+    return child(
+        lambda: [
+            (path, name, utimensat(path, *times))
+            for path in ("mine", "shared", "theirs")
+            for name, times in values.items()
+        ],
+        ALICE,
+    )
 
 
 @case
@@ -88,16 +139,31 @@ def what_moves_the_times_of_a_file():
     fd = os.open(write("f", b"x" * 10_000), os.O_RDWR)
     source = os.open(write("source", b"s" * 100), os.O_RDONLY)
     answers = {
-        "write": moved("f", lambda: os.pwrite(fd, b"y", 5) and None), "append": moved("f", lambda: os.pwrite(fd, b"y", 20_000) and None),
-        "nothing": moved("f", lambda: os.pwrite(fd, b"", 0) and None), "chmod": moved("f", os.chmod, "f", 0o600), "the same": moved("f", os.chmod, "f", 0o600),
-        "chown": moved("f", os.chown, "f", 0, 0), "chown to nobody": moved("f", os.chown, "f", -1, -1), "link": moved("f", os.link, "f", "g"),
-        "unlink": moved("f", os.unlink, "g"), "rename": moved(fd, os.rename, "f", "h"), "rename back": moved(fd, os.rename, "h", "f"),
-        "setxattr": moved("f", os.setxattr, "f", "user.x", b"1"), "acl": moved("f", os.setxattr, "f", ACCESS, MINIMAL), "removexattr": moved("f", os.removexattr, "f", "user.x"),
-        "failed removexattr": moved("f", os.removexattr, "f", "user.x"), "punch": moved("f", lambda: libc("fallocate", fd, 3, 0, 4096) and None),
-        "allocate": moved("f", lambda: libc("fallocate", fd, 0, 0, 40_000) and None), "keep size": moved("f", lambda: libc("fallocate", fd, 1, 40_000, 40_000) and None),
-        "allocate again": moved("f", lambda: libc("fallocate", fd, 0, 0, 4096) and None), "zero": moved("f", lambda: libc("fallocate", fd, 16, 0, 4096) and None),
-        "copy": moved("f", lambda: os.copy_file_range(source, fd, 10, 0, 0) and None), "utime": moved("f", os.utime, "f"),
-        "fsync": moved("f", os.fsync, fd), "flags": moved("f", os.open, "f", os.O_RDONLY | os.O_NOATIME), "stat": moved("f", lambda: os.stat("f") and None),
+        "write": moved("f", lambda: os.pwrite(fd, b"y", 5) and None),
+        "append": moved("f", lambda: os.pwrite(fd, b"y", 20_000) and None),
+        "nothing": moved("f", lambda: os.pwrite(fd, b"", 0) and None),
+        "chmod": moved("f", os.chmod, "f", 0o600),
+        "the same": moved("f", os.chmod, "f", 0o600),
+        "chown": moved("f", os.chown, "f", 0, 0),
+        "chown to nobody": moved("f", os.chown, "f", -1, -1),
+        "link": moved("f", os.link, "f", "g"),
+        "unlink": moved("f", os.unlink, "g"),
+        "rename": moved(fd, os.rename, "f", "h"),
+        "rename back": moved(fd, os.rename, "h", "f"),
+        "setxattr": moved("f", os.setxattr, "f", "user.x", b"1"),
+        "acl": moved("f", os.setxattr, "f", ACCESS, MINIMAL),
+        "removexattr": moved("f", os.removexattr, "f", "user.x"),
+        "failed removexattr": moved("f", os.removexattr, "f", "user.x"),
+        "punch": moved("f", lambda: libc("fallocate", fd, 3, 0, 4096) and None),
+        "allocate": moved("f", lambda: libc("fallocate", fd, 0, 0, 40_000) and None),
+        "keep size": moved("f", lambda: libc("fallocate", fd, 1, 40_000, 40_000) and None),
+        "allocate again": moved("f", lambda: libc("fallocate", fd, 0, 0, 4096) and None),
+        "zero": moved("f", lambda: libc("fallocate", fd, 16, 0, 4096) and None),
+        "copy": moved("f", lambda: os.copy_file_range(source, fd, 10, 0, 0) and None),
+        "utime": moved("f", os.utime, "f"),
+        "fsync": moved("f", os.fsync, fd),
+        "flags": moved("f", os.open, "f", os.O_RDONLY | os.O_NOATIME),
+        "stat": moved("f", lambda: os.stat("f") and None),
     }
     return answers
 
@@ -105,8 +171,13 @@ def what_moves_the_times_of_a_file():
 @case
 def truncation_that_changes_the_size():
     fd = os.open(write("f", b"x" * 10_000), os.O_RDWR)
-    return [moved("f", os.ftruncate, fd, 5000), moved("f", os.ftruncate, fd, 9000), moved("f", os.truncate, "f", 100), moved("f", os.truncate, "f", 200),
-            moved("f", lambda: os.close(os.open("f", os.O_WRONLY | os.O_TRUNC)))]
+    return [
+        moved("f", os.ftruncate, fd, 5000),
+        moved("f", os.ftruncate, fd, 9000),
+        moved("f", os.truncate, "f", 100),
+        moved("f", os.truncate, "f", 200),
+        moved("f", lambda: os.close(os.open("f", os.O_WRONLY | os.O_TRUNC))),
+    ]
 
 
 @case
@@ -114,7 +185,10 @@ def truncation_by_descriptor_to_the_same_size():
     fd = os.open(write("f", b"x" * 10_000), os.O_RDWR)
     answers = [moved("f", os.ftruncate, fd, 10_000)]
     os.ftruncate(fd, 0)
-    return answers + [moved("f", os.ftruncate, fd, 0), moved("f", lambda: os.close(os.open("f", os.O_WRONLY | os.O_TRUNC)))]
+    return answers + [
+        moved("f", os.ftruncate, fd, 0),
+        moved("f", lambda: os.close(os.open("f", os.O_WRONLY | os.O_TRUNC))),
+    ]
 
 
 @case
@@ -126,30 +200,53 @@ def truncation_by_name_to_the_same_size():
 @case
 def times_of_mapped_writes():
     import mmap
+
     fd = os.open(write("f", b"x" * 4096), os.O_RDWR)
     mapping = mmap.mmap(fd, 4096)
     answers = [moved("f", lambda: mapping.__setitem__(0, 1))]
     mapping.flush()
-    return answers + [moved("f", lambda: (mapping.__setitem__(0, 2), mapping.flush()) and None), moved("f", mapping.flush)]
+    return answers + [
+        moved("f", lambda: (mapping.__setitem__(0, 2), mapping.flush()) and None),
+        moved("f", mapping.flush),
+    ]
 
 
 @case
 def what_moves_the_times_of_a_directory():
     os.mkdir("d"), os.mkdir("other"), write("f"), write("f2"), os.mkdir("sub")
-    acts = [("make", lambda: os.close(os.open("d/a", os.O_CREAT))), ("open it", lambda: os.close(os.open("d/a", os.O_CREAT))), ("mkdir", lambda: os.mkdir("d/s")),
-            ("rmdir", lambda: os.rmdir("d/s")), ("symlink", lambda: os.symlink("x", "d/l")), ("unlink", lambda: os.unlink("d/l")), ("link", lambda: os.link("f", "d/f")),
-            ("rename within", lambda: os.rename("d/f", "d/g")), ("rename out", lambda: os.rename("d/g", "g")), ("rename in", lambda: os.rename("g", "d/g")),
-            ("over", lambda: os.rename("f2", "d/g")), ("write in it", lambda: write("d/a", b"more") and None), ("chmod in it", lambda: os.chmod("d/a", 0)),
-            ("temporary", lambda: os.close(os.open("d", os.O_TMPFILE | os.O_WRONLY))), ("fifo", lambda: os.mkfifo("d/p")), ("chmod", lambda: os.chmod("d", 0o700)),
-            ("move it", lambda: os.rename("d", "d2") or os.rename("d2", "d")), ("failed make", lambda: os.mkdir("d/a")), ("exchange", lambda: kit.system("renameat2", -100, "d/a", -100, "other", 2) and None),
-            ("setxattr", lambda: os.setxattr("d", "user.x", b"1"))]
+    acts = [
+        ("make", lambda: os.close(os.open("d/a", os.O_CREAT))),
+        ("open it", lambda: os.close(os.open("d/a", os.O_CREAT))),
+        ("mkdir", lambda: os.mkdir("d/s")),
+        ("rmdir", lambda: os.rmdir("d/s")),
+        ("symlink", lambda: os.symlink("x", "d/l")),
+        ("unlink", lambda: os.unlink("d/l")),
+        ("link", lambda: os.link("f", "d/f")),
+        ("rename within", lambda: os.rename("d/f", "d/g")),
+        ("rename out", lambda: os.rename("d/g", "g")),
+        ("rename in", lambda: os.rename("g", "d/g")),
+        ("over", lambda: os.rename("f2", "d/g")),
+        ("write in it", lambda: write("d/a", b"more") and None),
+        ("chmod in it", lambda: os.chmod("d/a", 0)),
+        ("temporary", lambda: os.close(os.open("d", os.O_TMPFILE | os.O_WRONLY))),
+        ("fifo", lambda: os.mkfifo("d/p")),
+        ("chmod", lambda: os.chmod("d", 0o700)),
+        ("move it", lambda: os.rename("d", "d2") or os.rename("d2", "d")),
+        ("failed make", lambda: os.mkdir("d/a")),
+        ("exchange", lambda: kit.system("renameat2", -100, "d/a", -100, "other", 2) and None),
+        ("setxattr", lambda: os.setxattr("d", "user.x", b"1")),
+    ]
     return [(name, moved("d", act)) for name, act in acts]
 
 
 @case
 def what_moves_the_times_of_a_directory_that_is_moved():
     os.makedirs("a/d/x"), os.mkdir("b")
-    return moved("a/d", lambda: os.rename("a/d", "b/d") or os.rename("b/d", "a/d")), moved("a", os.rename, "a/d", "b/d"), moved("b", os.rename, "b/d", "a/d")
+    return (
+        moved("a/d", lambda: os.rename("a/d", "b/d") or os.rename("b/d", "a/d")),
+        moved("a", os.rename, "a/d", "b/d"),
+        moved("b", os.rename, "b/d", "a/d"),
+    )
 
 
 @case
@@ -162,7 +259,11 @@ def times_of_new_files_are_one():
 @case
 def reading_moves_the_access_time():
     write("f", b"x"), os.mkdir("d"), os.symlink("f", "s")
-    return moved("f", lambda: read("f") and None), moved("d", lambda: os.listdir("d") and None), moved("s", lambda: os.readlink("s") and None, follow=False)
+    return (
+        moved("f", lambda: read("f") and None),
+        moved("d", lambda: os.listdir("d") and None),
+        moved("s", lambda: os.readlink("s") and None, follow=False),
+    )
 
 
 @case
@@ -174,20 +275,18 @@ def times_of_a_pipe():
 
 @case
 def times_come_in_their_order():
-    stamps, fd = [], os.open("f", os.O_CREAT | os.O_RDWR)
+    # Not one order of both: a server stamps names by the coarse clock, the kernel files by one that may be a tick ahead of it.
+    names, files, fd = [], [], os.open("f", os.O_CREAT | os.O_RDWR)
     for number in range(100):
-        os.mkdir(f"d{number}")
-        stamps.append(os.stat(f"d{number}").st_mtime_ns)
-        os.write(fd, b"x")
-        stamps.append(os.fstat(fd).st_mtime_ns)
+        os.mkdir(f"d{number}"), os.write(fd, b"x")
+        names.append(os.stat(f"d{number}").st_mtime_ns)
+        files.append(os.fstat(fd).st_mtime_ns)
         os.symlink("x", f"s{number}")
-        stamps.append(os.lstat(f"s{number}").st_ctime_ns)
+        names += [os.lstat(f"s{number}").st_ctime_ns, os.stat(".").st_mtime_ns]
         os.chmod("f", 0o600 + number % 8)
-        stamps += [os.fstat(fd).st_ctime_ns, os.stat(".").st_mtime_ns]
+        files.append(os.fstat(fd).st_ctime_ns)
         time.sleep(0.0001)
-    order = stamps[:]
-    order[4::5], order[3::5] = stamps[3::5], stamps[4::5]  # the directory changed before the mode
-    return order == sorted(order), abs(stamps[-1] - time.time_ns()) < 60 * BILLION
+    return names == sorted(names), files == sorted(files), abs(files[-1] - time.time_ns()) < 60 * BILLION
 
 
 @case
