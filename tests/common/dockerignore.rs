@@ -4,7 +4,7 @@
 
 use regex::Regex;
 
-/// Whether the lines exclude a path; `None` if one of them is malformed.
+/// The rules of a `.dockerignore`.
 pub(crate) struct Peer {
     rules: Vec<(bool, Kind)>,
 }

@@ -6,8 +6,8 @@
 //! - All else is [`glob`]'s.
 //!
 //! That program translates into a regular expression, where a few signs change their meaning: an escaped letter
-//! (`\d`), `^` beside a wildcard, `[[:alpha:]]`, a wildcard in a class. Here they have the one that Docker's
-//! documentation gives them, Go's `filepath.Match`'s. A range that runs backwards is refused here as there.
+//! (`\d`), `^`, `|` and `{2}` beside a wildcard, `[[:alpha:]]`, a wildcard in a class. Here they have the one that
+//! Docker's documentation gives them, Go's `filepath.Match`'s. A range that runs backwards is refused here as there.
 
 use crate::images::glob::{self, BadPattern, Fault, One, Part, Rune};
 
