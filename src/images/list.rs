@@ -104,8 +104,10 @@ impl Filters {
                 accepted |= spelled.repository() == name.repository() && (!whole || spelled == *name);
             }
             if let Some(name) = name {
-                accepted |= glob::matches(pattern, &name.familiar()).ok_or_else(invalid)?;
-                accepted |= glob::matches(pattern, &name.familiar_repository()).ok_or_else(invalid)?;
+                for spelling in [name.familiar(), name.familiar_repository()] {
+                    accepted |=
+                        glob::matches(pattern.as_bytes(), spelling.as_bytes()).map_err(|_| invalid())?;
+                }
             }
         }
         Ok(accepted)

@@ -4,7 +4,7 @@ pub mod archive;
 mod arrive;
 pub mod check;
 mod error;
-mod glob;
+pub mod glob;
 pub mod inspect;
 pub mod layers;
 pub mod list;

@@ -1,0 +1,3 @@
+//! How does a Dockerfile become an image?
+
+pub mod patterns;
