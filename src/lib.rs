@@ -1,5 +1,6 @@
 //! Pull, build and run OCI images as an ordinary user. `ARCHITECTURE.md` has the words and the arrows.
 
+pub mod build;
 pub mod cli;
 pub mod containers;
 pub mod host;

@@ -1,0 +1,3 @@
+//! Build images from Dockerfiles.
+
+pub mod dockerfile;
