@@ -136,11 +136,11 @@ pub(super) fn shown(text: &str) -> String {
 /// The text in one line of bounded length.
 pub(super) fn clean(text: &str) -> String {
     const LONGEST: usize = 100;
-    let line: String = crate::line::printable_line(text.get(..4 * LONGEST).unwrap_or(text));
-    match line.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
+    let mut start: String = text.chars().take(LONGEST).collect();
+    if start.len() < text.len() {
+        start.push('…');
     }
+    crate::line::printable_line(&start)
 }
 
 pub(super) fn meant(near: &Option<&'static str>) -> String {

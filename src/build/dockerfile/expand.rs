@@ -45,8 +45,8 @@ pub enum ExpandError {
     /// `${x?message}`.
     #[error("{}: {}", clean(.name), clean(.message))]
     Missing { name: String, message: String },
-    #[error("pattern {}: \\ stands only before * ? \\ / and }}", clean(.pattern))]
-    Escape { pattern: String, escaped: Option<char> },
+    #[error("pattern {}: \\ stands only before * ? \\ / and }}", clean(.0))]
+    Escape(String),
     #[error("${{…}} is nested deeper than {MAX_NESTING}")]
     TooDeep,
     #[error("the value becomes larger than {MAX_EXPANDED} bytes")]
@@ -94,6 +94,7 @@ pub(super) fn raw_words(line: &str) -> Result<Vec<String>, ExpandError> {
         quotes: Quotes::Kept,
         keep_escapes: true,
         keep_unset: true,
+        heredocs: true,
         ..Style::WORD
     };
     Ok(Lexer::new(line, style, &|_| None).until(None, true)?.words())
@@ -127,6 +128,8 @@ struct Style {
     keep_escapes: bool,
     /// `$x` stays as it is if x is not set.
     keep_unset: bool,
+    /// `<<` and the blanks behind it belong to one word.
+    heredocs: bool,
 }
 
 impl Style {
@@ -135,6 +138,7 @@ impl Style {
         quotes: Quotes::Gone,
         keep_escapes: false,
         keep_unset: false,
+        heredocs: false,
     };
 }
 
@@ -176,6 +180,7 @@ impl<'a> Lexer<'a> {
                 '$' => built.push_value(&self.dollar()?)?,
                 '\'' if self.style.quotes != Quotes::Text => built.push_quoted(&self.single_quoted()?)?,
                 '"' if self.style.quotes != Quotes::Text => built.push_quoted(&self.double_quoted()?)?,
+                '<' if self.style.heredocs => built.push_quoted(&self.angles())?,
                 _ => self.plain(&mut built)?,
             }
         }
@@ -200,6 +205,19 @@ impl<'a> Lexer<'a> {
             Some(c) => built.push_quoted(c.encode_utf8(&mut [0; 4])),
             None => Ok(()),
         }
+    }
+
+    /// `<`, or `<<` with the blanks behind it.
+    fn angles(&mut self) -> String {
+        let mut text = String::new();
+        text.extend(self.rest.next());
+        if let Some(second) = self.rest.next_if_eq(&'<') {
+            text.push(second);
+            while let Some(blank) = self.rest.next_if(|c| matches!(c, ' ' | '\t')) {
+                text.push(blank);
+            }
+        }
+        text
     }
 
     fn single_quoted(&mut self) -> Result<String, ExpandError> {

@@ -28,7 +28,7 @@ impl Heredoc {
             .collect()
     }
 
-    /// Reads `<<NAME`, `<<-NAME`, `3<<"NAME"`; None if the word is something else.
+    /// Reads `<<NAME`, `<<-NAME`, `3<<"NAME"`, `<< NAME`; None if the word is something else.
     pub(super) fn of_word(word: &str) -> Result<Option<Self>, Fault> {
         let behind_number = word.trim_start_matches(|c: char| c.is_ascii_digit());
         let Some(rest) = behind_number.strip_prefix("<<") else {
@@ -38,6 +38,7 @@ impl Heredoc {
             Some(name) => (true, name),
             None => (false, rest),
         };
+        let name = name.trim_start_matches(['\t', '\n', '\u{c}', '\r', ' ']);
         if name.is_empty() || name.contains('<') {
             return Ok(None);
         }

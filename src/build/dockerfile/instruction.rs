@@ -10,7 +10,7 @@
 //! | RUN | the values of each mount ([`MountFlag::resolve`](super::MountFlag::resolve)); never the command, which the shell expands |
 //! | COPY, ADD | `sources`, `dest`, `chown`, `chmod`, `exclude`, `checksum`; here-documents whose name is not quoted by [`expand_text`](super::expand_text); never `from` |
 //! | ENV, LABEL | names and values |
-//! | ARG | names and defaults, one after the other: each sees those before it on its line |
+//! | ARG | the default, if the builder is given no value; each sees those before it on its line |
 //! | WORKDIR, USER, STOPSIGNAL, VOLUME | the value, or each |
 //! | EXPOSE | each, by [`expand_words`](super::expand_words): one variable may hold several ports |
 //! | CMD, ENTRYPOINT, SHELL, HEALTHCHECK, ONBUILD, MAINTAINER | nothing |

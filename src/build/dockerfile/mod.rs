@@ -4,6 +4,7 @@
 //! file is read, no process started. What an instruction does is the engine's affair; `instruction` says which fields
 //! it must expand, with which values, before it uses them.
 
+mod copy;
 mod duration;
 mod error;
 mod expand;

@@ -8,11 +8,9 @@ use super::duration::nanoseconds;
 use super::error::{Fault, ParseError, nearest};
 use super::flags::{Flags, Kind, split};
 use super::lex::Lexer;
-use super::mount::has_variable;
 use super::words::{cut, fields, json, words};
 use super::{
-    Add, Arg, Command, Copy, Dockerfile, From, Healthcheck, Heredoc, Instruction, MountFlag, Place, Run,
-    Source, Stage, Step,
+    Arg, Command, Dockerfile, From, Healthcheck, Heredoc, Instruction, MountFlag, Place, Run, Stage, Step,
 };
 
 const NAMES: &[&str] = &[
@@ -159,14 +157,14 @@ fn heredocs(text: &str) -> Result<Vec<Heredoc>, Fault> {
 }
 
 /// An instruction, not yet read.
-struct Request<'a> {
-    name: &'static str,
+pub(super) struct Request<'a> {
+    pub(super) name: &'static str,
     /// The whole instruction as one line.
     text: &'a str,
     flags: Vec<String>,
     /// What stands behind the flags, without white space around.
     rest: &'a str,
-    heredocs: Vec<Heredoc>,
+    pub(super) heredocs: Vec<Heredoc>,
     escape: char,
 }
 
@@ -213,7 +211,7 @@ impl<'a> Request<'a> {
         }))
     }
 
-    fn flags(&self, known: &[(&'static str, Kind)]) -> Result<Flags, Fault> {
+    pub(super) fn flags(&self, known: &[(&'static str, Kind)]) -> Result<Flags, Fault> {
         Flags::parse(self.name, &self.flags, known)
     }
 
@@ -240,7 +238,7 @@ impl<'a> Request<'a> {
     }
 
     /// A JSON array, or words between white space.
-    fn json_or_fields(&self) -> Result<Vec<String>, Fault> {
+    pub(super) fn json_or_fields(&self) -> Result<Vec<String>, Fault> {
         Ok(json(self.rest)?.unwrap_or_else(|| fields(self.rest)))
     }
 
@@ -317,86 +315,6 @@ impl<'a> Request<'a> {
             platform,
             name,
         })
-    }
-
-    fn copy(self) -> Result<Copy, Fault> {
-        let flags = self.flags(&[
-            ("chown", Kind::Text),
-            ("chmod", Kind::Text),
-            ("exclude", Kind::Texts),
-            ("from", Kind::Text),
-            ("link", Kind::Switch),
-            ("parents", Kind::Switch),
-        ])?;
-        let from = flags.filled("from");
-        if let Some(value) = from.as_ref().filter(|from| has_variable(from)) {
-            let why = "variables are not expanded here; give the image a stage of its own, and name that";
-            return Err(Fault::FlagValue {
-                instruction: "COPY",
-                flag: "from",
-                value: value.clone(),
-                why,
-            });
-        }
-        let (sources, dest) = self.sources_and_dest()?;
-        Ok(Copy {
-            sources,
-            dest,
-            from,
-            chown: flags.filled("chown"),
-            chmod: flags.filled("chmod"),
-            link: flags.switch("link").unwrap_or(false),
-            parents: flags.switch("parents").unwrap_or(false),
-            exclude: flags.texts("exclude"),
-        })
-    }
-
-    fn add(self) -> Result<Add, Fault> {
-        let flags = self.flags(&[
-            ("checksum", Kind::Text),
-            ("chmod", Kind::Text),
-            ("chown", Kind::Text),
-            ("exclude", Kind::Texts),
-            ("keep-git-dir", Kind::Switch),
-            ("link", Kind::Switch),
-            ("unpack", Kind::Switch),
-        ])?;
-        let (sources, dest) = self.sources_and_dest()?;
-        Ok(Add {
-            sources,
-            dest,
-            chown: flags.filled("chown"),
-            chmod: flags.filled("chmod"),
-            link: flags.switch("link").unwrap_or(false),
-            exclude: flags.texts("exclude"),
-            checksum: flags.filled("checksum"),
-            keep_git_dir: flags.switch("keep-git-dir"),
-            unpack: flags.switch("unpack"),
-        })
-    }
-
-    fn sources_and_dest(self) -> Result<(Vec<Source>, String), Fault> {
-        let mut words = self.json_or_fields()?;
-        let dest = words
-            .pop()
-            .filter(|_| !words.is_empty())
-            .ok_or(Fault::NoDestination(self.name))?;
-        // Of two with one name, the later counts for both, as in BuildKit.
-        let inline = |word: &str| {
-            let named = Heredoc::of_word(word).ok().flatten()?.name;
-            self.heredocs
-                .iter()
-                .rfind(|heredoc| heredoc.name == named)
-                .cloned()
-        };
-        if inline(&dest).is_some() {
-            return Err(Fault::HeredocAsDestination(self.name));
-        }
-        let source = |word: String| match inline(&word) {
-            Some(heredoc) => Source::Inline(heredoc),
-            None => Source::Path(word),
-        };
-        Ok((words.into_iter().map(source).collect(), dest))
     }
 
     fn run(self) -> Result<Run, Fault> {

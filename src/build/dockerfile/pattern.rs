@@ -27,7 +27,7 @@ pub(super) struct Work(u64);
 
 impl Work {
     /// About a second. Real patterns need thousands.
-    const MOST: u64 = 200_000_000;
+    const MOST: u64 = 100_000_000;
 
     pub(super) fn new() -> Self {
         Self(Self::MOST)
@@ -51,12 +51,7 @@ impl Pattern {
                 '\\' if matches!(chars.peek(), Some('}' | '/')) => continue,
                 '\\' => match chars.next() {
                     Some(c @ ('*' | '?' | '\\')) => Token::Just(c),
-                    other => {
-                        return Err(ExpandError::Escape {
-                            pattern: text.to_owned(),
-                            escaped: other,
-                        });
-                    }
+                    _ => return Err(ExpandError::Escape(text.to_owned())),
                 },
                 c => Token::Just(c),
             });
@@ -108,7 +103,9 @@ impl Pattern {
                 found => found,
             };
             if found.is_some() {
-                work.spend(with.len())?;
+                if replaced.len() + with.len() > super::MAX_EXPANDED {
+                    return Err(ExpandError::TooLarge);
+                }
                 replaced.push_str(with);
             }
             let length = found.unwrap_or(0);
