@@ -57,12 +57,13 @@ pub(super) fn json(text: &str) -> Result<Option<Vec<String>>, Fault> {
     if !text.trim_start().starts_with('[') {
         return Ok(None);
     }
-    let Ok(values) = serde_json::from_str::<Vec<serde_json::Value>>(text.trim()) else {
-        return Ok(None);
-    };
-    let string = |value| match value {
-        serde_json::Value::String(text) => Ok(text),
-        _ => Err(Fault::NotStrings),
-    };
-    values.into_iter().map(string).collect::<Result<_, _>>().map(Some)
+    let text = text.trim();
+    if let Ok(strings) = serde_json::from_str(text) {
+        return Ok(Some(strings));
+    }
+    // Nothing is kept of an array that is refused: it may be large.
+    match serde_json::from_str::<Vec<serde::de::IgnoredAny>>(text) {
+        Ok(_) => Err(Fault::NotStrings),
+        Err(_) => Ok(None),
+    }
 }
