@@ -1,3 +1,4 @@
 //! How does a Dockerfile become an image?
 
+pub mod dockerfile;
 pub mod patterns;
