@@ -83,6 +83,9 @@ pub enum Error {
         /// Why.
         source: LayerError,
     },
+    /// A layer that a build made cannot be stored.
+    #[error("storing a new layer")]
+    NewLayer(#[source] std::io::Error),
     /// An index can be neither read nor made again.
     #[error("index {}", path.display())]
     Index {

@@ -3,7 +3,9 @@
 pub mod archive;
 mod arrive;
 pub mod check;
+pub mod commit;
 mod error;
+pub mod forms;
 pub mod glob;
 pub mod inspect;
 pub mod layers;
@@ -12,9 +14,11 @@ pub mod manifest;
 pub mod names;
 pub mod prune;
 pub mod pull;
+pub mod push;
 pub mod reference;
 pub mod registry;
 pub mod remove;
+pub mod steps;
 mod sweep;
 
 use std::fs;
@@ -64,6 +68,27 @@ impl Image {
         let raw_config = read_blob(store, "config", &record.id)?;
         let config = parse_config(record.id, &raw_config)?;
         Image::from_parts(record.clone(), raw_config, config)
+    }
+
+    /// An image that is on no list: a stage of a build, whose layers a claim keeps.
+    ///
+    /// # Errors
+    /// The config names other things than layers.
+    pub fn unlisted(raw_config: Vec<u8>) -> Result<Image, Error> {
+        let id = Digest::of(&raw_config);
+        let config = parse_config(id, &raw_config)?;
+        let layers = config_layers(id, &config)?;
+        Ok(Image {
+            id,
+            manifest: id,
+            raw_config,
+            config,
+            chain: ChainId::of(&layers),
+            layers,
+            names: Vec::new(),
+            digests: Vec::new(),
+            size: 0,
+        })
     }
 
     fn from_parts(record: Record, raw_config: Vec<u8>, config: ImageConfiguration) -> Result<Image, Error> {

@@ -67,3 +67,13 @@ pub fn prune(
     pruned.bytes = freed.bytes + sweep::all(store, &needed)?;
     Ok(pruned)
 }
+
+/// Removes all files that neither an image nor a step of a build needs. Gives the bytes of disk that are free again.
+///
+/// # Errors
+/// A file cannot be removed.
+pub fn unneeded(store: &Store) -> Result<u64, Error> {
+    let change = Change::begin(store)?;
+    let needed = Needed::now(store, &change)?;
+    sweep::all(store, &needed)
+}

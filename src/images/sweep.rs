@@ -13,6 +13,7 @@ use fuse_overlay::index::DiffId;
 use super::Error;
 use super::arrive::Claimed;
 use super::names::{Change, Record};
+use super::steps;
 use crate::store::lock::Attempt;
 use crate::store::{self, ChainId, Digest, Lock, Mode, Store, write};
 
@@ -25,7 +26,7 @@ pub(super) struct Needed {
 }
 
 impl Needed {
-    /// Of the images that the list holds now, and of the living claims.
+    /// Of the images that the list holds now, of the living claims, and of the steps of builds.
     pub(super) fn now(store: &Store, change: &Change) -> Result<Needed, Error> {
         let mut needed = Needed::default();
         for image in change.references().images() {
@@ -33,6 +34,10 @@ impl Needed {
             needed.blobs.extend(blobs(image).map(|digest| digest.hex()));
         }
         for layers in claims(store)? {
+            needed.stack(&layers);
+        }
+        // After the claims: a build's step is remembered before its claim is let go.
+        for layers in steps::stacks(store)? {
             needed.stack(&layers);
         }
         Ok(needed)

@@ -132,6 +132,14 @@ impl Store {
     pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs/sha256").join(digest.hex())
     }
+    /// Where the steps of builds are remembered.
+    pub fn steps(&self) -> PathBuf {
+        self.root.join("steps")
+    }
+    /// What is remembered of the step with this key.
+    pub fn step(&self, key: &Digest) -> PathBuf {
+        self.steps().join(format!("{}.json", key.hex()))
+    }
     /// Names of images.
     pub fn references(&self) -> PathBuf {
         self.root.join("references.json")

@@ -4,6 +4,7 @@ mod history;
 mod inspect;
 mod list;
 mod prune;
+mod push;
 mod remove;
 mod store;
 mod tag;
@@ -22,6 +23,8 @@ pub(super) use inspect::found as inspect_image;
 pub(crate) enum Command {
     /// Download an image from a registry or an archive
     Pull(super::pull::Pull),
+    /// Send an image to a registry
+    Push(push::Push),
     /// List images
     Images(list::List),
     /// Remove one or more images
@@ -42,6 +45,8 @@ pub(crate) enum Command {
 pub(crate) enum ImageCommand {
     /// Download an image from a registry or an archive
     Pull(super::pull::Pull),
+    /// Send an image to a registry
+    Push(push::Push),
     /// List images
     #[command(name = "ls", alias = "list")]
     List(list::List),
@@ -63,6 +68,7 @@ impl Command {
         let store = Store::open()?;
         match self {
             Command::Pull(pull) | Command::Image(ImageCommand::Pull(pull)) => return pull.run(&store),
+            Command::Push(push) | Command::Image(ImageCommand::Push(push)) => push.run(&store)?,
             Command::Images(list) | Command::Image(ImageCommand::List(list)) => list.run(&store)?,
             Command::Rmi(remove) | Command::Image(ImageCommand::Remove(remove)) => return remove.run(&store),
             Command::Tag(tag) | Command::Image(ImageCommand::Tag(tag)) => tag.run(&store)?,

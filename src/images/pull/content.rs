@@ -93,7 +93,7 @@ impl Compression {
 }
 
 /// The tar within a compressed stream. Several gzip members or zstd frames are one; anything else behind is an error.
-pub(super) fn decompressed<'a>(
+pub(crate) fn decompressed<'a>(
     mut stream: impl BufRead + Send + 'a,
 ) -> io::Result<Box<dyn Read + Send + 'a>> {
     let compression = Compression::of(stream.fill_buf()?);

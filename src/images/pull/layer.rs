@@ -1,38 +1,20 @@
 //! How does one layer enter the store? In one pass: source → digest → inflate → tar, index and diff id, each stage on
 //! its own thread. Nothing has its name before all of it is verified and on the disk.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fuse_overlay::index::DiffId;
 use fuse_overlay::layer;
-use serde::{Deserialize, Serialize};
 
 use super::content::{ContentError, Verified, decompressed};
 use super::pipe::pipe;
 use super::{LayerEvent, Progress, PullError};
-use crate::images::layers;
 use crate::images::manifest::Descriptor;
+use crate::images::{forms, layers};
 use crate::store::failpoint::Stepped;
-use crate::store::write::replace;
-use crate::store::{self, Digest, Durability, Mode, Store};
-
-/// A compressed form in which a layer was seen; a push sends it again instead of compressing anew.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Form {
-    /// As the manifest spelled it.
-    pub media_type: String,
-    /// Size in bytes.
-    pub size: u64,
-    /// The repositories and files that hold it.
-    pub sources: Vec<String>,
-}
-
-/// All known forms of a layer, by digest: the content of `layers/<hex>.forms.json`.
-pub type Forms = BTreeMap<Digest, Form>;
+use crate::store::{Durability, Mode, Store};
 
 /// A layer on its way.
 pub(super) struct Incoming<'a> {
@@ -40,7 +22,7 @@ pub(super) struct Incoming<'a> {
     pub(super) progress: &'a dyn Progress,
     pub(super) diff_id: DiffId,
     pub(super) blob: &'a Descriptor,
-    /// In words, for [`Form::sources`].
+    /// In words, for [`forms::Form::sources`].
     pub(super) source: &'a str,
     /// Another layer failed: this one is of no use any more.
     pub(super) stopped: &'a AtomicBool,
@@ -108,29 +90,9 @@ impl Incoming<'_> {
         })
     }
 
-    /// Adds the blob to what is known of the layer. Lost notes cost a compression at push, no more.
+    /// Adds the blob to what is known of the layer.
     fn note_form(&self) -> Result<(), PullError> {
-        let path = self.store.layer_forms(&self.diff_id);
-        let mut forms: Forms = match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
-                tracing::warn!(path = %path.display(), %error, "notes on a layer are damaged: begun anew");
-                Forms::new()
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Forms::new(),
-            Err(error) => return Err(store::Error::io("read", &path)(error).into()),
-        };
-        let form = forms.entry(self.blob.digest).or_insert_with(|| Form {
-            media_type: self.blob.media_type.clone(),
-            size: self.blob.size,
-            sources: Vec::new(),
-        });
-        if form.sources.iter().any(|source| source == self.source) {
-            return Ok(());
-        }
-        form.sources.push(self.source.into());
-        let text = serde_json::to_vec_pretty(&forms).map_err(io::Error::from);
-        let text = text.map_err(store::Error::io("write", &path))?;
-        Ok(replace(&self.store.tmp(), &path, &text, Durability::Volatile)?)
+        Ok(forms::note(self.store, &self.diff_id, self.blob, self.source)?)
     }
 }
 

@@ -14,7 +14,7 @@ use fuse_overlay::layer::LayerError;
 use parking_lot::Mutex;
 use thiserror::Error;
 
-pub use layer::{Form, Forms};
+pub(crate) use content::decompressed;
 pub use source::Source;
 
 use super::archive::ArchiveError;

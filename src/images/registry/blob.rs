@@ -62,6 +62,7 @@ impl<'a> BlobReader<'a> {
             what: format!("blob {}", self.digest),
             accept: String::new(),
             range: (self.at > 0).then_some(self.at),
+            method: ureq::http::Method::GET,
         };
         let (body, skip) = self.repository.anywhere(|place| self.open(place, &asked))?;
         self.body = Some(body);

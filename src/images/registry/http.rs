@@ -3,10 +3,10 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ureq::http::{Response, Uri};
+use ureq::http::{Method, Request, Response, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, SendBody};
 
 use super::RegistryError;
 use super::proxy::Proxies;
@@ -75,6 +75,24 @@ impl Http {
             .iter()
             .fold(request, |request, (name, value)| request.header(*name, *value))
             .call()
+    }
+
+    /// Sends any request. Any status is an answer; redirects are not followed.
+    pub(super) fn send(
+        &self,
+        method: Method,
+        uri: &Uri,
+        certificates: Certificates,
+        headers: &[(&str, &str)],
+        body: SendBody<'_>,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let agent = self.agent(certificates);
+        let request = headers.iter().fold(
+            Request::builder().method(method).uri(uri),
+            |request, (name, value)| request.header(*name, *value),
+        );
+        let request = agent.configure_request(request.body(body)?);
+        agent.run(request.proxy(self.proxies.for_uri(uri)).build())
     }
 
     /// Sends a form.

@@ -11,6 +11,7 @@ mod place;
 mod proxy;
 mod resolver;
 mod token;
+mod upload;
 
 use std::io::Read;
 use std::net::IpAddr;
@@ -22,6 +23,8 @@ pub use config::Registries;
 pub use error::RegistryError;
 use http::Http;
 use place::{Asked, Reached};
+pub use upload::Held;
+use ureq::http::Method;
 
 use crate::images::manifest::{self, Descriptor, MAX_MANIFEST, ManifestError};
 use crate::images::reference::Reference;
@@ -87,6 +90,7 @@ impl Repository {
             what: format!("manifest {}{joint}{selector}", self.name),
             accept: manifest::ACCEPTED.join(", "),
             range: None,
+            method: Method::GET,
         };
         self.anywhere(|place| {
             let response = place.get(&self.http, &asked)?;

@@ -1,10 +1,11 @@
 //! One host of a repository: which scheme does it speak, what may it be shown, where does it redirect to?
 
+use std::io::Read;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use ureq::Body;
-use ureq::http::{Response, Uri, header};
+use ureq::http::{Method, Response, Uri, header};
+use ureq::{Body, SendBody};
 
 use super::challenge::Challenge;
 use super::config::{Place, Trust};
@@ -31,6 +32,8 @@ pub(super) struct Asked {
     pub(super) accept: String,
     /// The first byte that is wanted, if not all are.
     pub(super) range: Option<u64>,
+    /// GET, HEAD, or a POST without a body.
+    pub(super) method: Method,
 }
 
 /// A host, and what was learned about it.
@@ -245,8 +248,60 @@ impl Reached {
         headers.extend(range.as_deref().map(|range| ("Range", range)));
         headers.extend(proof.map(|proof| ("Authorization", proof)));
         let host = uri.authority().map(ToString::to_string).unwrap_or_default();
-        http.get(uri, certificates, &headers)
-            .map_err(|error| unreachable(&host, &error))
+        let answer = match asked.method {
+            Method::GET => http.get(uri, certificates, &headers),
+            _ => http.send(
+                asked.method.clone(),
+                uri,
+                certificates,
+                &headers,
+                SendBody::none(),
+            ),
+        };
+        answer.map_err(|error| unreachable(&host, &error))
+    }
+
+    /// Where an answer of this host says that something is to be sent.
+    pub(super) fn location(&self, response: &Response<Body>) -> Result<Uri, RegistryError> {
+        self.target(&self.below("")?, response)
+    }
+
+    /// A place below the repository, in the scheme that the host was found to speak.
+    pub(super) fn below(&self, path: &str) -> Result<Uri, RegistryError> {
+        let scheme = self.schemes().first().map_or("https", |scheme| scheme.name());
+        let url = format!("{scheme}://{}/v2/{}/{path}", self.host(), self.place.path);
+        url.parse()
+            .map_err(|_| RegistryError::Settings(format!("\"{url}\" is not a URL")))
+    }
+
+    /// Sends `length` bytes. The login is shown to this host alone.
+    pub(super) fn put(
+        &self,
+        http: &Http,
+        to: &Uri,
+        media_type: &str,
+        length: u64,
+        body: &mut dyn Read,
+    ) -> Result<Response<Body>, RegistryError> {
+        let home = origin(to) == origin(&self.below("")?);
+        let proof = self.proof.lock().clone().filter(|_| home);
+        let certificates = if home {
+            self.certificates()
+        } else {
+            Certificates::Verified
+        };
+        let length = length.to_string();
+        let mut headers = vec![("Content-Type", media_type), ("Content-Length", length.as_str())];
+        headers.extend(proof.as_deref().map(|proof| ("Authorization", proof)));
+        let host = to.authority().map(ToString::to_string).unwrap_or_default();
+        http.send(
+            Method::PUT,
+            to,
+            certificates,
+            &headers,
+            SendBody::from_reader(body),
+        )
+        .map_err(|error| unreachable(&host, &error))
     }
 
     /// Follows redirects. The login is shown to this host alone, never to where it redirects (CVE-2020-15157).
@@ -323,7 +378,6 @@ fn origin(uri: &Uri) -> (&str, &str) {
 }
 
 fn drain(response: Response<Body>) {
-    use std::io::Read;
     let mut rest = response.into_body().into_reader().take(MAX_REFUSAL);
     // Only to reuse the connection: a failure costs a new one.
     let _ = std::io::copy(&mut rest, &mut std::io::sink());
@@ -331,7 +385,6 @@ fn drain(response: Response<Body>) {
 
 /// The messages in an error of the distribution spec, or the text's first line.
 fn said(response: Response<Body>) -> String {
-    use std::io::Read;
     let mut bytes = Vec::new();
     // What arrived before a failure is said all the same.
     let _ = response

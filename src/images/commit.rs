@@ -1,0 +1,103 @@
+//! How does what a build made become a layer of the store, and layers with a config an image?
+//!
+//! A new layer is claimed together with those below it before its tar has its name, so that no prune takes it between;
+//! the claim is dropped when something that lasts keeps the layer: an image on the list, or a record of the build cache.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+
+use fuse_overlay::index::DiffId;
+use fuse_overlay::layer;
+
+use super::arrive::{Claim, New, add};
+use super::manifest::{Descriptor, Manifest};
+use super::reference::Reference;
+use super::{Error, Image, layers};
+use crate::store::failpoint::Stepped;
+use crate::store::{Digest, Durability, Mode, Store};
+
+/// The media type of a layer that is not compressed, as it lies in the store.
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Stores a layer above `below` (lowest first), as `write` writes its tar: in one pass through diff id and index. Gives
+/// the stack with it, claimed.
+///
+/// # Errors
+/// `write` fails, or the store does.
+pub fn add_layer(
+    store: &Store,
+    below: &[DiffId],
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send,
+) -> Result<Claim, Error> {
+    let (tar, index) = (store.aside()?, store.aside()?);
+    let diff_id = pass(write, tar.file(), index.file()).map_err(Error::NewLayer)?;
+    let stack: Vec<DiffId> = below.iter().copied().chain([diff_id]).collect();
+    let claim = Claim::new(store, &stack)?;
+    let _lock = store.lock(&format!("layer-{diff_id}"), Mode::Exclusive)?;
+    if !layers::is_stored(store, &diff_id) {
+        // The tar last: a layer is there when its tar is.
+        index.commit(&store.layer_index(&diff_id), Durability::Volatile)?;
+        tar.commit(&store.layer_tar(&diff_id), Durability::Durable)?;
+    }
+    Ok(claim)
+}
+
+/// Writer → pipe → tar, index and diff id.
+fn pass(
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send,
+    tar: &File,
+    index: &File,
+) -> io::Result<DiffId> {
+    let (mut from, to) = io::pipe()?;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(move || {
+            let mut to = BufWriter::with_capacity(1 << 16, to);
+            write(&mut to).and_then(|()| to.flush())
+        });
+        let stored = layer::store(&mut from, &mut Stepped(tar), &mut Stepped(index));
+        drop(from);
+        // What the writer says is the cause; a layer that could not be stored cuts its pipe.
+        match (writer.join(), stored) {
+            (Ok(Ok(())), Ok(stored)) => Ok(stored.diff_id),
+            (Ok(Err(error)), _) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+            (_, Err(error)) => Err(io::Error::other(error)),
+            (Ok(Err(error)), _) => Err(error),
+            (Err(_), _) => Err(io::Error::other("a bug ended the writing of the layer")),
+        }
+    })
+}
+
+/// Lists an image of claimed layers under `names`. Its manifest tells the layers as they are here, not compressed.
+///
+/// # Errors
+/// The config does not name these layers, or the store fails.
+pub fn add_image(store: &Store, claim: Claim, config: &[u8], names: &[Reference]) -> Result<Image, Error> {
+    let describe = |media_type: &str, digest, size| Descriptor {
+        media_type: media_type.into(),
+        digest,
+        size,
+        platform: None,
+        annotations: BTreeMap::new(),
+    };
+    let mut of_layers = Vec::new();
+    for layer in claim.layers() {
+        of_layers.push(describe(LAYER, Digest(layer.0), layers::size(store, layer)?));
+    }
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(MANIFEST.into()),
+        config: describe(CONFIG, Digest::of(config), config.len() as u64),
+        layers: of_layers,
+    };
+    let id = Digest::of(config);
+    let manifest = serde_json::to_vec(&manifest).map_err(|source| Error::Config { id, source })?;
+    let new = New {
+        manifest: &manifest,
+        config,
+        names,
+    };
+    add(store, claim, &new)
+}

@@ -1,0 +1,141 @@
+//! Which layer did an equal step of a build make before? One small file per step below `$BRYO_ROOT/steps`, named by its
+//! key: a hash of all that the step depends on. The layers that these files name are kept like those of images.
+//!
+//! Nothing is believed that is not whole: a file that cannot be read, of another version, or whose layers are gone, is as
+//! good as none. It is written last, when its layer is stored, and replaced as a whole.
+
+use std::fs;
+use std::io;
+
+use fuse_overlay::index::DiffId;
+use serde::{Deserialize, Serialize};
+
+use super::{Error, layers};
+use crate::store::write::{self, replace};
+use crate::store::{self, Digest, Durability, Store};
+
+/// What is known of a step.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Step {
+    version: u32,
+    /// Its key: one under another's name is not believed.
+    key: Digest,
+    /// The stack with the step's layer on top, lowest first.
+    pub layers: Vec<Digest>,
+    /// When the layer was made, RFC 3339: the history of an image that reuses it says so again.
+    pub created: String,
+    /// The instruction.
+    pub text: String,
+}
+
+const VERSION: u32 = 1;
+
+impl Step {
+    /// A step that has made the top of `layers`.
+    pub fn new(key: Digest, layers: &[DiffId], created: &str, text: &str) -> Step {
+        Step {
+            version: VERSION,
+            key,
+            layers: layers.iter().map(|layer| Digest(layer.0)).collect(),
+            created: created.into(),
+            text: text.into(),
+        }
+    }
+
+    /// The stack with its layer on top.
+    pub fn stack(&self) -> Vec<DiffId> {
+        self.layers.iter().copied().map(DiffId::from).collect()
+    }
+}
+
+/// The step of a key, if its layers are all there.
+pub fn find(store: &Store, key: &Digest, below: &[DiffId]) -> Option<Step> {
+    let step = read(&fs::read(store.step(key)).ok()?)?;
+    let stack = step.stack();
+    let fits = step.key == *key && stack.len() == below.len() + 1 && stack.starts_with(below);
+    (fits && stack.iter().all(|layer| layers::is_stored(store, layer))).then_some(step)
+}
+
+/// A line with the sha256 of what follows, which is JSON.
+fn read(text: &[u8]) -> Option<Step> {
+    let (sum, json) = text.split_at_checked(SUM + 1)?;
+    if sum != format!("{}\n", Digest::of(json).hex()).as_bytes() {
+        return None;
+    }
+    let step: Step = serde_json::from_slice(json).ok()?;
+    (step.version == VERSION).then_some(step)
+}
+
+fn written(step: &Step) -> serde_json::Result<Vec<u8>> {
+    let json = serde_json::to_vec_pretty(step)?;
+    Ok([format!("{}\n", Digest::of(&json).hex()).into_bytes(), json].concat())
+}
+
+/// Digits of a sha256.
+const SUM: usize = 64;
+
+/// Remembers a step whose layers are stored and claimed.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn put(store: &Store, key: &Digest, step: &Step) -> Result<(), Error> {
+    let path = store.step(key);
+    fs::create_dir_all(store.steps()).map_err(store::Error::io("make", &store.steps()))?;
+    let text = written(step).map_err(io::Error::from);
+    let text = text.map_err(store::Error::io("write", &path))?;
+    Ok(replace(&store.tmp(), &path, &text, Durability::Volatile)?)
+}
+
+/// The stacks of all steps.
+pub(super) fn stacks(store: &Store) -> Result<Vec<Vec<DiffId>>, Error> {
+    let mut stacks = Vec::new();
+    for entry in store::root::list(&store.steps())? {
+        let step = fs::read(entry.path()).ok().and_then(|text| read(&text));
+        stacks.extend(step.map(|step| step.stack()));
+    }
+    Ok(stacks)
+}
+
+/// Forgets all steps: the next prune removes what only they kept.
+///
+/// # Errors
+/// A file cannot be removed.
+pub fn forget(store: &Store) -> Result<(), Error> {
+    for entry in store::root::list(&store.steps())? {
+        write::remove(&entry.path())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::scratch;
+
+    #[test]
+    fn only_what_is_whole_and_its_own_is_believed() {
+        let (_dir, store) = scratch();
+        let (key, other) = (Digest([1; 32]), Digest([2; 32]));
+        let layer = DiffId([7; 32]);
+        fs::write(store.layer_tar(&layer), b"").unwrap();
+        put(&store, &key, &Step::new(key, &[layer], "then", "RUN true")).unwrap();
+        assert!(find(&store, &key, &[]).is_some());
+        assert!(find(&store, &key, &[layer]).is_none(), "above another stack");
+        let path = store.step(&key);
+        let whole = fs::read(&path).unwrap();
+        fs::copy(&path, store.step(&other)).unwrap();
+        assert!(find(&store, &other, &[]).is_none(), "under another's name");
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1;
+            fs::write(&path, flipped).unwrap();
+            assert!(find(&store, &key, &[]).is_none(), "byte {at}");
+            fs::write(&path, &whole[..at]).unwrap();
+            assert!(find(&store, &key, &[]).is_none(), "cut at {at}");
+        }
+        fs::write(&path, &whole).unwrap();
+        assert!(find(&store, &key, &[]).is_some());
+        fs::remove_file(store.layer_tar(&layer)).unwrap();
+        assert!(find(&store, &key, &[]).is_none(), "without its layer");
+    }
+}
