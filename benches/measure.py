@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 
+import build
 import files
 from tools import (
     BASE,
@@ -164,7 +165,7 @@ def bench_store(tools):
     row("rmi of 1.3 GB", found["bryo"], found["podman"], "podman rmi", 1 / 5)
 
 
-BENCHES = {"start": bench_start, "pull": bench_pull, "fs": files.bench_reads, "write": files.bench_writes, "cpu": files.bench_cpu, "memory": bench_memory, "store": bench_store}
+BENCHES = {"start": bench_start, "build": build.bench_build, "pull": bench_pull, "fs": files.bench_reads, "write": files.bench_writes, "cpu": files.bench_cpu, "memory": bench_memory, "store": bench_store}
 
 
 def main():

@@ -126,6 +126,35 @@ make_workloads() {
     push workloads workloads:latest oci zstd
 }
 
+# What Docker's `golang` is, of Debian's Go (a later one than its tag says), with one module in place of a network's:
+# tests/build/go needs it, and its go.sum holds what these very bytes hash to.
+make_golang() {
+    local c m module=example.com/greet v1
+    c=$(buildah from localhost/debian)
+    buildah run --isolation chroot --network host "$c" -- sh -ec "
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get -q update; apt-get -qy install --no-install-recommends golang-go
+        apt-get clean; rm -rf /var/lib/apt/lists/*" > "$work/golang.log" 2>&1 || { tail -20 "$work/golang.log" >&2; exit 1; }
+    m=$(buildah mount "$c")
+    v1=$m/srv/goproxy/$module/@v
+    mkdir -p "$v1" "$work/module/$module@v1.0.0"
+    (
+        cd "$work/module"
+        printf 'module %s\n\ngo 1.18\n' $module | tee "$v1/v1.0.0.mod" > $module@v1.0.0/go.mod
+        printf 'package greet\n\nfunc Greet(name string) string { return "hello, " + name }\n' > $module@v1.0.0/greet.go
+        python3 -c 'import sys, zipfile; zip = zipfile.ZipFile(sys.argv[1], "w"); [zip.write(name) for name in sys.argv[2:]]; zip.close()' \
+            "$v1/v1.0.0.zip" $module@v1.0.0/go.mod $module@v1.0.0/greet.go
+        echo v1.0.0 > "$v1/list"
+        echo '{"Version": "v1.0.0", "Time": "2022-03-15T00:00:00Z"}' > "$v1/v1.0.0.info"
+    )
+    rm -r "$work/module"
+    buildah umount "$c" > /dev/null
+    buildah config --cmd bash --workingdir /go --env GOPATH=/go --env PATH=/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        --env CGO_ENABLED=0 --env GOPROXY=file:///srv/goproxy --env GOSUMDB=off "$c"
+    buildah commit --quiet --rm "$c" localhost/golang > /dev/null
+    push golang library/golang:1.18 oci gzip
+}
+
 # Programs and sources that the benches write with: fio, PostgreSQL, 20 packages to install and wheels, all offline.
 make_bench() {
     local c wheels=$work/wheels
@@ -244,7 +273,7 @@ make_files() { # NAME THOUSANDS
 }
 
 needs() { # what an image is made from
-    case $1 in odd | configured | many | few) echo busybox ;; software) echo debian ;; bench | workloads) echo software ;; esac
+    case $1 in odd | configured | many | few) echo busybox ;; software | golang) echo debian ;; bench | workloads) echo software ;; esac
 }
 
 # Makes one image unless it was made by these very lines, over the same base.

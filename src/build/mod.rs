@@ -1,4 +1,162 @@
-//! How does a Dockerfile become an image?
+//! How does a Dockerfile become an image? `dockerfile`: text → typed instructions; `solve`: which stages are needed, one
+//! after the other; `step`: what an instruction does to a stage; `copy`, `run`: how a layer comes to be; `key`: when an
+//! earlier one is used again.
+//!
+//! A stage is a stack of stored layers and a config. A step that changes files makes one more layer: in a writable layer
+//! over the stack, whose changes are then stored as a tar with its index, in one pass.
 
 pub mod dockerfile;
 pub mod patterns;
+
+mod archive;
+mod commit;
+mod config;
+mod copy;
+mod extract;
+mod hashes;
+mod key;
+mod mount;
+mod prune;
+mod run;
+mod solve;
+mod source;
+mod step;
+mod tree;
+mod variables;
+mod workspace;
+
+use std::path::PathBuf;
+
+pub use archive::begins_archive;
+pub use commit::{Commit, commit};
+pub use copy::CopyError;
+pub use mount::Secret;
+pub use prune::{Pruned, prune};
+pub use solve::{Cache, Named, Order, build};
+pub use source::Context;
+pub use workspace::remove_orphans;
+
+use dockerfile::{ExpandError, ParseError, Place};
+use workspace::Workspace;
+
+/// Hears how a build goes.
+pub trait Progress: Sync {
+    /// A step begins: `[2/7] RUN make`.
+    fn begins(&self, title: &str);
+    /// It was made before.
+    fn cached(&self);
+    /// Its command wrote this.
+    fn output(&self, bytes: &[u8]);
+    /// It is done.
+    fn done(&self);
+    /// Something that the user should know.
+    fn warning(&self, text: &str);
+}
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Dockerfile is none.
+    #[error("dockerfile parse error on line {}", .0.place().first)]
+    Parse(#[source] ParseError),
+    /// A step failed.
+    #[error("{text}")]
+    Step {
+        /// Where it stands.
+        place: Place,
+        /// The instruction.
+        text: String,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// `--target`.
+    #[error("target stage {0:?} could not be found")]
+    NoTarget(String),
+    /// `COPY --from` of a stage that comes later, or of itself.
+    #[error("--from={0}: a stage can use only those before it")]
+    LaterStage(String),
+    /// A variable.
+    #[error("cannot expand {word:?}")]
+    Expand {
+        /// The word.
+        word: String,
+        /// Why.
+        source: ExpandError,
+    },
+    /// A value that means nothing.
+    #[error("invalid {what} {value:?}")]
+    Value {
+        /// "port", "mode" …
+        what: &'static str,
+        /// As given, variables replaced.
+        value: String,
+    },
+    /// Something that Bryo cannot do yet.
+    #[error("{0} is not supported yet")]
+    Unsupported(String),
+    /// An archive that ADD cannot unpack.
+    #[error("cannot unpack {name}")]
+    Archive {
+        /// Its path in the context.
+        name: String,
+        /// Why.
+        source: fuse_overlay::layer::LayerError,
+    },
+    /// A secret that a RUN requires.
+    #[error("secret {0}: not found (give it by --secret id={0},src=FILE)")]
+    NoSecret(String),
+    /// An SSH agent that a RUN requires.
+    #[error("no SSH agent was given (--ssh default, with SSH_AUTH_SOCK set)")]
+    NoAgent,
+    /// A mount of a RUN.
+    #[error("invalid --mount")]
+    Mount(#[from] dockerfile::MountError),
+    /// `commit -c` of an instruction that is none of a config.
+    #[error("{0:?} is no change of a config")]
+    NoChange(String),
+    /// COPY or ADD without a context.
+    #[error("there is no build context to copy from: the Dockerfile came from standard input")]
+    NoContext,
+    /// COPY or ADD.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// RUN.
+    #[error("process {command:?} did not complete successfully: exit code: {code}")]
+    Command {
+        /// Program and arguments.
+        command: String,
+        /// As a container's.
+        code: i32,
+    },
+    /// A step's container broke.
+    #[error("{0}")]
+    Trouble(String),
+    /// By a signal.
+    #[error("interrupted")]
+    Interrupted(i32),
+    /// A system call failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was to be done.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A step's writable layer.
+    #[error("writable layer of a step")]
+    Upper(#[source] fuse_overlay::union::OpenError),
+    /// An image.
+    #[error(transparent)]
+    Image(#[from] crate::images::Error),
+    /// A base that is fetched.
+    #[error(transparent)]
+    Pull(#[from] crate::images::pull::PullError),
+    /// A step's container.
+    #[error(transparent)]
+    Container(#[from] crate::containers::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
+}

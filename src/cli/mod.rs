@@ -4,12 +4,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod build;
 mod containers;
 mod images;
 mod inspect;
 mod log;
 mod output;
 mod pull;
+mod question;
 mod report;
 mod system;
 mod template;
@@ -31,6 +33,11 @@ enum Command {
     Images(images::Command),
     #[command(flatten)]
     Containers(containers::Command),
+    /// Build an image from a Dockerfile
+    Build(Box<build::Build>),
+    /// Work on what builds keep
+    #[command(subcommand)]
+    Builder(build::Builder),
     /// Show all that is known of containers or images
     Inspect(inspect::Inspect),
     /// Show which program this is
@@ -56,6 +63,8 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Images(command) => command.run(),
         Command::Containers(command) => command.run(),
+        Command::Build(build) => build.run(),
+        Command::Builder(builder) => builder.run(),
         Command::Inspect(command) => command.run(),
         Command::Version(format) => system::version(&format),
         Command::Info(format) => system::info(&format),

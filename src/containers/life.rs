@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -173,7 +174,11 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
             (Err(Error::NameTaken { .. }), _) if wanted.name.is_none() && attempt < 16 => {}
             (Err(error), _) => return Err(error),
             (Ok(held), made) => {
-                let held = still_listed(store, held)?;
+                let held = match wanted.afterwards {
+                    // A claim of the builder's keeps the layers.
+                    Afterwards::Commit => held,
+                    _ => still_listed(store, held)?,
+                };
                 let (spec, lower) = match made {
                     Some(made) => made,
                     None => (held.spec()?, lower(store, &held.record)?),
@@ -197,6 +202,15 @@ fn still_listed(store: &Store, held: Held) -> Result<Held, Error> {
     }
     held.discard();
     Err(images::Error::NoSuchImage(image.to_string()).into())
+}
+
+/// Who `USER[:GROUP]` is in an image: uid and gid.
+///
+/// # Errors
+/// A name that its passwd or group file does not have.
+pub fn identity(lower: &Lower, user: &str) -> Result<(u32, u32), Error> {
+    let (passwd, group) = (text_file(lower, "/etc/passwd")?, text_file(lower, "/etc/group")?);
+    Ok(spec::identity(user, &passwd, &group)?)
 }
 
 fn text_file(lower: &Lower, path: &'static str) -> Result<String, Error> {
@@ -390,6 +404,18 @@ pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
 /// # Errors
 /// The Spec cannot be carried out here, or no process made; a container of `--rm` is removed again.
 pub fn start(store: &Store, made: Made, attach: Attach) -> Result<Supervisor, Error> {
+    start_with(store, made, attach, None)
+}
+
+/// The same; what the command writes goes to `log`, both streams as they come.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_logged(store: &Store, made: Made, log: OwnedFd) -> Result<Supervisor, Error> {
+    start_with(store, made, Attach::Output, Some(log))
+}
+
+fn start_with(store: &Store, made: Made, attach: Attach, log: Option<OwnedFd>) -> Result<Supervisor, Error> {
     let terminal = made.has_terminal();
     let Made {
         mut held,
@@ -425,6 +451,7 @@ pub fn start(store: &Store, made: Made, attach: Attach) -> Result<Supervisor, Er
         host,
         terminal,
         attach,
+        log,
         run: store.run().to_owned(),
     };
     supervisor::start(start).map_err(|source| Error::Io {

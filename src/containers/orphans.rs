@@ -4,9 +4,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use super::Error;
-use super::record::{ids, remove_directory};
+use super::life::{self, Force};
+use super::process::{self, Process};
+use super::record::{self, Afterwards, ids, remove_directory};
 use crate::store::lock::{Lock, Mode};
 use crate::store::{self, Store};
 
@@ -19,7 +22,7 @@ pub fn remove(store: &Store) -> Result<u64, Error> {
     let mut freed = 0;
     for id in ids(store)? {
         let directory = store.container(&id);
-        if has_record(&directory) {
+        if remove_step(store, &id)? || has_record(&directory) {
             continue;
         }
         let lock = match Lock::try_acquire(&directory.join("lock"), Mode::Exclusive) {
@@ -46,6 +49,32 @@ pub fn remove(store: &Store) -> Result<u64, Error> {
         remove_directory(&directory, lock).map_err(io)?;
     }
     Ok(freed)
+}
+
+/// Removes the container of a build's step whose builder is gone: nobody takes what it changed.
+fn remove_step(store: &Store, id: &str) -> Result<bool, Error> {
+    let record = match record::read(store, id) {
+        Ok(Some(record)) if record.afterwards == Afterwards::Commit => record,
+        // A record that cannot be read is told of elsewhere.
+        _ => return Ok(false),
+    };
+    let gone = |builder: Process| match builder.open()? {
+        // One that nobody has waited for yet is there, but ended.
+        Some(pidfd) => process::ends(&pidfd, Some(Duration::ZERO)),
+        None => Ok(true),
+    };
+    let abandoned = record
+        .builder
+        .map_or(Ok(true), gone)
+        .map_err(|source| Error::Io {
+            action: "look for the builder of",
+            path: store.container(id),
+            source,
+        })?;
+    if abandoned {
+        life::remove(store, id, Force::Yes)?;
+    }
+    Ok(abandoned)
 }
 
 /// An empty one is none: so a loss of power leaves that of a container of `--rm`, which is not flushed.

@@ -79,6 +79,8 @@ pub enum Afterwards {
     Remove,
     /// `create --rm`: it stays until it has run once.
     RemoveOnceRun,
+    /// A step of a build: the builder takes its changes, and removes it. On no list, and no loss at a power cut.
+    Commit,
 }
 
 /// What the flags said beyond the Spec; `inspect` and `start` need it.
@@ -157,6 +159,9 @@ pub struct Record {
     pub image_name: String,
     /// What becomes of it at its end.
     pub afterwards: Afterwards,
+    /// Whose step it is, of a build's.
+    #[serde(default)]
+    pub builder: Option<Process>,
     /// The flags.
     pub settings: Settings,
     /// Its state.
@@ -182,6 +187,9 @@ impl Record {
             created,
             base,
             image_name,
+            builder: (afterwards == Afterwards::Commit)
+                .then(|| Process::of(std::process::id().cast_signed()))
+                .flatten(),
             afterwards,
             settings,
             life,
@@ -192,7 +200,7 @@ impl Record {
     pub(super) fn durability(&self) -> Durability {
         match self.afterwards {
             Afterwards::Keep | Afterwards::RemoveOnceRun => Durability::Durable,
-            Afterwards::Remove => Durability::Volatile,
+            Afterwards::Remove | Afterwards::Commit => Durability::Volatile,
         }
     }
 }

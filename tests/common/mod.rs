@@ -9,12 +9,14 @@ mod alive;
 mod bryo;
 pub mod hostile;
 pub mod network;
+mod project;
 mod registry;
 pub mod sandbox;
 mod skopeo;
 
 pub use alive::{field, kills, parent, process, until};
 pub use bryo::{Bryo, Done, has_id_range, on_terminal};
+pub use project::{Built, Project, fed, mode};
 pub use registry::{Mode, Registry};
 pub use skopeo::skopeo;
 

@@ -134,6 +134,12 @@ impl Tree {
         Some((kind, self.below.parent(node).ok()?))
     }
 
+    /// The attributes that an inode has in the image. `None` for one that the image does not have.
+    pub fn image_attr(&self, ino: Ino) -> Option<Attr> {
+        let node = self.below.node(ino).ok()?;
+        self.below.view().attr(node).ok()
+    }
+
     /// Lists a directory from `cookie` on (0: the start), `.` and `..` first, until `each` breaks. No lock is held
     /// while `each` runs.
     pub fn readdir(

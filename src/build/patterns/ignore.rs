@@ -62,6 +62,11 @@ impl Ignore {
         Ok(Self { rules })
     }
 
+    /// Whether nothing is left out.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Whether a path is left out. It is relative and clean; the root, `.`, never is.
     pub fn excludes(&self, path: &[u8]) -> bool {
         let slashes = (0..path.len()).filter(|&at| path[at] == b'/');

@@ -7,6 +7,7 @@ use crate::containers::Error;
 use crate::store::Store;
 
 mod cidfile;
+mod commit;
 mod diff;
 mod end;
 mod inspect;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Ps(ps::Ps),
     /// Show what a container changed in its tree: A (added), C (changed), D (deleted)
     Diff(diff::Diff),
+    /// Make an image of a container
+    Commit(commit::Commit),
     /// Remove containers
     Rm(end::Rm),
     /// Send a signal to running containers
@@ -59,6 +62,7 @@ impl Command {
             Command::Start(start) => start.run(&store),
             Command::Ps(ps) => ps.run(&store),
             Command::Diff(diff) => diff.run(&store),
+            Command::Commit(commit) => commit.run(&store),
             Command::Rm(rm) => rm.run(&store),
             Command::Kill(kill) => kill.run(&store),
             Command::Stop(stop) => stop.run(&store),

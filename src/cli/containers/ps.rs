@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::super::output::{Listing, Row, human_duration, local_time, put, short_id};
 use super::super::report::Failure;
-use crate::containers::record::{self, Life, Record};
+use crate::containers::record::{self, Afterwards, Life, Record};
 use crate::store::Store;
 
 /// Flags of `ps`.
@@ -64,7 +64,9 @@ impl Ps {
         if self.size {
             return Err(Failure::new("--size is not supported yet").code(125));
         }
-        let all = record::all(store)?;
+        let mut all = record::all(store)?;
+        // Steps of builds are no containers of the user's.
+        all.retain(|record| record.afterwards != Afterwards::Commit);
         let filters = self
             .filter
             .iter()

@@ -1,10 +1,10 @@
 //! `image prune`: frees what nothing uses, after a question.
 
-use std::io::{BufRead, Write};
-
 use super::remove::familiar;
 use super::{now, uses};
+use crate::build;
 use crate::cli::output::{human_size, put};
+use crate::cli::question::confirmed;
 use crate::cli::report::Failure;
 use crate::containers::orphans;
 use crate::images::list::Filters;
@@ -46,6 +46,7 @@ impl Prune {
         let filters = Filters::parse(&self.filter, &References::load(store)?, now())?;
         let mut pruned = prune(store, which, &filters, &|| uses(store))?;
         pruned.bytes += orphans::remove(store)?;
+        build::remove_orphans(store).map_err(|error| Failure::of(&error))?;
         let mut text = String::new();
         if !pruned.removed.is_empty() {
             text.push_str("Deleted Images:\n");
@@ -65,18 +66,4 @@ impl Prune {
 /// Those of Docker's `image prune`; the others choose by what `images` shows.
 fn is_prune_filter(filter: &str) -> bool {
     matches!(filter.split('=').next(), Some("until" | "label" | "label!"))
-}
-
-fn confirmed(what: &str) -> Result<bool, Failure> {
-    let unread = |error| Failure::new(format!("cannot ask: {error}")).hint(Some("-f does not ask"));
-    let mut out = std::io::stderr().lock();
-    write!(
-        out,
-        "WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] "
-    )
-    .map_err(unread)?;
-    out.flush().map_err(unread)?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).map_err(unread)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

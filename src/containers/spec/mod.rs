@@ -321,6 +321,15 @@ pub fn arguments(request: &Request, image: &ImageConfiguration) -> Result<Vec<St
     Ok(arguments)
 }
 
+/// Who `USER[:GROUP]` is by these passwd and group files: uid and gid.
+///
+/// # Errors
+/// A name that they do not have.
+pub fn identity(user: &str, passwd: &str, group: &str) -> Result<(u32, u32), SpecError> {
+    let identity = user::resolve(user, &[], passwd, group)?;
+    Ok((identity.uid, identity.gid))
+}
+
 fn environment(request: &Request, context: &Context<'_>, home: &str) -> Vec<String> {
     let mut own = vec![
         env::DEFAULT_PATH.to_string(),

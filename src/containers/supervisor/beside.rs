@@ -75,10 +75,21 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         host,
         terminal,
         attach,
+        log,
         run,
     } = start;
     if attach == Attach::Detached {
         stdio::forget_streams();
+    }
+    if let Some(builder) = held.record.builder {
+        // A step ends with its build, whose main thread has forked us: nobody else wants what it makes.
+        let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+        if nix::unistd::getppid().as_raw() != builder.pid {
+            return 125;
+        }
+    }
+    if let Some(log) = log {
+        stdio::write_to(log);
     }
     let taken = held.take_over().map_err(|error| Failure {
         code: 125,
@@ -145,7 +156,7 @@ fn tell(tool: &Channel, notice: &Notice) -> nix::Result<()> {
 /// Records the end, or removes the container.
 fn settle(mut held: Held, life: Life) -> Result<(), crate::containers::Error> {
     match held.record.afterwards {
-        Afterwards::Keep | Afterwards::RemoveOnceRun => held.set_life(life),
+        Afterwards::Keep | Afterwards::RemoveOnceRun | Afterwards::Commit => held.set_life(life),
         Afterwards::Remove => held.remove(),
     }
 }
@@ -229,7 +240,7 @@ fn stay(held: &mut Held, running: Running, tool: &Channel) -> (Life, Notice) {
         error = format!("the filesystem server {how}, and the container with it");
     }
     match held.record.afterwards {
-        Afterwards::Keep | Afterwards::RemoveOnceRun => {
+        Afterwards::Keep | Afterwards::RemoveOnceRun | Afterwards::Commit => {
             if server.finish() == Finish::Failed && error.is_empty() {
                 error = "what the container wrote last could not be written to the disk".into();
             }

@@ -18,6 +18,7 @@ pub use stdio::Attach;
 pub use terminal::size as terminal_size;
 pub use tool::{Ending, SignalProxy, Supervisor, start};
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use fuse_overlay::union::Lower;
@@ -41,6 +42,8 @@ pub struct Start {
     pub terminal: bool,
     /// The user's streams.
     pub attach: Attach,
+    /// Where output that is shown goes, instead of to the user's streams.
+    pub log: Option<OwnedFd>,
     /// `$BRYO_RUN`.
     pub run: PathBuf,
 }

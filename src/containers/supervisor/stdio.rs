@@ -254,6 +254,13 @@ pub(super) fn forget_streams() {
     }
 }
 
+/// Puts `log` in place of the user's output.
+pub(super) fn write_to(log: OwnedFd) {
+    // Neither fails for descriptors that are open.
+    let _ = dup2_stdout(&log);
+    let _ = dup2_stderr(&log);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,6 +35,8 @@ pub enum SignalProxy {
     Pass,
     /// They are dropped: `--sig-proxy=false`.
     Drop,
+    /// Those that end a program end the container at once, and are no longer held back afterwards: a step of a build.
+    End,
 }
 
 /// How it went.
@@ -149,6 +151,9 @@ impl Supervisor {
             .flatten();
         let ending = self.next(warn, Until::Ended);
         drop(raw);
+        if proxy == SignalProxy::End {
+            passed_signals().thread_unblock()?;
+        }
         ending
     }
 
@@ -204,7 +209,9 @@ impl Supervisor {
     fn pass(&self, number: i32, started: bool) -> Option<Ending> {
         match Signal::try_from(number) {
             Ok(Signal::SIGWINCH) => self.resize(),
-            Ok(Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT) if !started => {
+            Ok(Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT)
+                if !started || self.proxy == SignalProxy::End =>
+            {
                 // It may have ended by itself.
                 let _ = kill(self.pid, Signal::SIGKILL);
                 self.reap();

@@ -1,0 +1,122 @@
+//! When does ADD unpack? When a local file's first bytes, or what they become by decompression, are a tar's header, as
+//! BuildKit asks. It is unpacked as a layer is read: into a tree, from which the copy takes its files.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use fuse_overlay::stack::{self, StackError};
+use fuse_overlay::union::Lower;
+
+use super::workspace::io_error;
+use super::{Error, Workspace};
+use crate::images::pull::decompressed;
+
+/// Bytes of a tar's header.
+const HEADER: usize = 512;
+
+/// Where the header's checksum stands, for which its own bytes count as spaces.
+const CHECKSUM: std::ops::Range<usize> = 148..156;
+
+/// Is it an archive that ADD unpacks, and that can be a context?
+///
+/// # Errors
+/// It cannot be read, or is compressed in a way that is not known here.
+pub(super) fn is_archive(file: Box<dyn Read + Send + '_>) -> io::Result<bool> {
+    let mut stream = BufReader::with_capacity(1 << 16, file);
+    let head = std::io::BufRead::fill_buf(&mut stream)?;
+    if head.starts_with(b"\xfd7zXZ\0") || head.starts_with(b"BZh") {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "archives compressed by xz or bzip2 cannot be unpacked yet: --unpack=false copies them",
+        ));
+    }
+    let Ok(stream) = decompressed(stream) else {
+        return Ok(false);
+    };
+    let mut header = Vec::with_capacity(HEADER);
+    // What cannot be decompressed is a file like any other.
+    Ok(stream.take(HEADER as u64).read_to_end(&mut header).is_ok() && is_header(&header))
+}
+
+/// Do these first 512 bytes begin an archive, compressed or not?
+pub fn begins_archive(head: &[u8]) -> bool {
+    let magics: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh"];
+    magics.iter().any(|magic| head.starts_with(magic)) || is_header(head)
+}
+
+fn is_header(header: &[u8]) -> bool {
+    let Some(field) = header.get(CHECKSUM).filter(|_| header.len() == HEADER) else {
+        return false;
+    };
+    let digits = String::from_utf8_lossy(field);
+    let said = u64::from_str_radix(digits.trim_matches([' ', '\0']), 8);
+    let sum: u64 = (0..)
+        .zip(header)
+        .map(|(at, byte)| {
+            if CHECKSUM.contains(&at) {
+                32
+            } else {
+                u64::from(*byte)
+            }
+        })
+        .sum();
+    said == Ok(sum)
+}
+
+/// The archive's tree, unpacked in a workspace.
+pub(super) fn unpack(
+    file: Box<dyn Read + Send + '_>,
+    name: &str,
+    workspace: &Workspace,
+) -> Result<Lower, Error> {
+    let tar = workspace.path().join("archive.tar");
+    let copied = File::create_new(&tar).and_then(|mut out| {
+        let mut plain = decompressed(BufReader::with_capacity(1 << 16, file))?;
+        io::copy(&mut plain, &mut out)
+    });
+    copied.map_err(io_error("decompress", Path::new(name)))?;
+    stack::open(&[tar], &workspace.path().join("indexes")).map_err(|source| match source {
+        StackError::Layer { source, .. } => Error::Archive {
+            name: name.into(),
+            source,
+        },
+        source => io_error("unpack", Path::new(name))(io::Error::other(source)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tar() -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(2);
+        tar.append_data(&mut header, "a", &b"hi"[..]).unwrap();
+        tar.into_inner().unwrap()
+    }
+
+    fn told(bytes: &[u8]) -> bool {
+        is_archive(Box::new(bytes)).unwrap()
+    }
+
+    #[test]
+    fn a_tar_is_told_by_its_header() {
+        let tar = tar();
+        assert!(told(&tar));
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        io::Write::write_all(&mut gzip, &tar).unwrap();
+        let gzip = gzip.finish().unwrap();
+        assert!(told(&gzip));
+        let mut damaged = tar.clone();
+        damaged[0] = b'b';
+        assert!(!told(&damaged), "another checksum");
+        assert!(!told(b""));
+        assert!(!told(&[0; 1024]));
+        assert!(!told(b"\x1f\x8bno gzip"));
+        let mut text = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        io::Write::write_all(&mut text, b"a text").unwrap();
+        assert!(!told(&text.finish().unwrap()), "gzip of something else");
+    }
+}

@@ -1,0 +1,490 @@
+//! What does COPY put where? First a list of what goes where, which decides whether the cache has it; then the same
+//! list is carried out.
+//!
+//! The rules are those of BuildKit's `COPY` (Dockerfile reference, "COPY"): of a directory the contents are copied; a
+//! destination that ends with a slash, is a directory, or takes several sources is a directory; missing directories on
+//! the way are made.
+
+use std::io::{self, Read};
+
+use fuse_overlay::attr::{Ino, Kind, Time};
+use fuse_overlay::name::Name;
+use fuse_overlay::union::Tree;
+use nix::errno::Errno;
+use sha2::{Digest as _, Sha256};
+
+use super::hashes::Hashes;
+use super::patterns::glob;
+use super::patterns::ignore::Ignore;
+use super::source::{Entry, Links, Source};
+use super::tree::{Growing, Missing, Owner};
+use crate::store::Digest;
+
+/// Directories deeper than this are refused: no path could name what is in them.
+const DEEPEST: usize = 2048;
+
+/// What COPY was told, variables replaced.
+#[derive(Debug)]
+pub(super) struct Order {
+    /// Paths and patterns below the source's top.
+    pub(super) sources: Vec<Vec<u8>>,
+    /// Files whose content stands in the Dockerfile: name and content.
+    pub(super) inline: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Absolute.
+    pub(super) dest: Vec<u8>,
+    /// It ended with a slash, or is the working directory itself.
+    pub(super) into: bool,
+    /// `--chown`.
+    pub(super) owner: Option<Owner>,
+    /// `--chmod`.
+    pub(super) perm: Option<u16>,
+    /// `--exclude`.
+    pub(super) exclude: Ignore,
+    /// What new directories on the way have as time.
+    pub(super) now: Time,
+}
+
+/// Why nothing was copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// A source without a wildcard that is not there.
+    #[error("\"/{0}\": not found")]
+    NotFound(String),
+    /// A pattern that is none.
+    #[error("{0:?}: syntax error in pattern")]
+    Pattern(String),
+    /// A source that cannot be read.
+    #[error("reading {0}")]
+    Read(String, #[source] io::Error),
+    /// A destination that cannot be written.
+    #[error("writing {0}")]
+    Write(String, #[source] io::Error),
+    /// Directories within directories without end.
+    #[error("{0}: too many directories within each other")]
+    TooDeep(String),
+    /// Several sources, one file.
+    #[error(
+        "when using COPY with more than one source file, the destination must be a directory and end with a /"
+    )]
+    ManyToOne,
+}
+
+/// One thing to copy.
+#[derive(Debug)]
+struct Item {
+    /// In the source; of an inline file its number.
+    from: From,
+    /// Below the destination, if that is a directory.
+    to: Vec<u8>,
+    entry: Entry,
+    /// The instruction names it, not a directory that it is in.
+    named: bool,
+}
+
+#[derive(Debug)]
+enum From {
+    Path(Vec<u8>),
+    Inline(usize),
+}
+
+/// What a COPY will do.
+#[derive(Debug)]
+pub(super) struct Plan {
+    items: Vec<Item>,
+    /// The destination is a directory, also if it is not there yet.
+    into: bool,
+}
+
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+impl Plan {
+    /// Is there nothing to copy?
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+impl Order {
+    /// The same for what an archive holds, whose files keep their owners.
+    pub(super) fn of_archive(&self) -> Order {
+        Order {
+            sources: vec![Vec::new()],
+            inline: Vec::new(),
+            dest: self.dest.clone(),
+            into: true,
+            owner: self.owner,
+            perm: self.perm,
+            exclude: Ignore::default(),
+            now: self.now,
+        }
+    }
+
+    /// Lists what goes where.
+    pub(super) fn plan(&self, source: &dyn Source) -> Result<Plan, CopyError> {
+        let mut found = Vec::new();
+        for pattern in &self.sources {
+            self.expand(source, pattern, &mut found)?;
+        }
+        let many = self.sources.len() + self.inline.len() > 1 || found.len() > 1;
+        let into = self.into || found.iter().any(|(_, entry)| entry.kind == Kind::Directory);
+        if many && !into {
+            return Err(CopyError::ManyToOne);
+        }
+        let mut plan = Plan {
+            items: Vec::new(),
+            into,
+        };
+        for (path, entry) in found {
+            if entry.kind == Kind::Directory {
+                self.directory(source, &path, Vec::new(), 0, &mut plan.items)?;
+            } else {
+                let to = last(&path).to_vec();
+                let from = From::Path(path);
+                plan.items.push(Item {
+                    from,
+                    to,
+                    entry,
+                    named: true,
+                });
+            }
+        }
+        for (number, (name, content)) in self.inline.iter().enumerate() {
+            plan.items.push(Item {
+                from: From::Inline(number),
+                named: true,
+                to: name.clone(),
+                entry: Entry {
+                    kind: Kind::Regular,
+                    perm: 0o644,
+                    owner: Owner::default(),
+                    mtime: self.now,
+                    size: content.len() as u64,
+                    target: Vec::new(),
+                    id: None,
+                },
+            });
+        }
+        Ok(plan)
+    }
+
+    /// The files and directories that a source of the instruction means.
+    fn expand(
+        &self,
+        source: &dyn Source,
+        pattern: &[u8],
+        found: &mut Vec<(Vec<u8>, Entry)>,
+    ) -> Result<(), CopyError> {
+        if !glob::has_wildcard(pattern) {
+            let entry = self.visible(source, pattern)?;
+            let entry = entry.ok_or_else(|| CopyError::NotFound(shown(pattern)))?;
+            found.push((pattern.to_vec(), entry));
+            return Ok(());
+        }
+        let mut places = vec![Vec::new()];
+        for part in pattern.split(|byte| *byte == b'/') {
+            let mut next = Vec::new();
+            for place in &places {
+                self.matching(source, place, part, &mut next)?;
+            }
+            places = next;
+        }
+        for place in places {
+            if let Some(entry) = self.visible(source, &place)? {
+                found.push((place, entry));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is at a path, if the source shows it: a hidden directory is there for what was excepted below it.
+    fn visible(&self, source: &dyn Source, path: &[u8]) -> Result<Option<Entry>, CopyError> {
+        let entry = self.look(source, path, Links::Follow)?;
+        let Some(entry) = entry.filter(|entry| entry.kind == Kind::Directory || !source.is_hidden(path))
+        else {
+            return Ok(None);
+        };
+        if !source.is_hidden(path) {
+            return Ok(Some(entry));
+        }
+        let mut below = Vec::new();
+        self.directory(source, path, Vec::new(), 0, &mut below)?;
+        Ok((!below.is_empty()).then_some(entry))
+    }
+
+    fn matching(
+        &self,
+        source: &dyn Source,
+        directory: &[u8],
+        part: &[u8],
+        next: &mut Vec<Vec<u8>>,
+    ) -> Result<(), CopyError> {
+        let is_directory = |entry: &Entry| entry.kind == Kind::Directory;
+        if !self
+            .look(source, directory, Links::Follow)?
+            .as_ref()
+            .is_some_and(is_directory)
+        {
+            return Ok(());
+        }
+        let names = source.names(directory);
+        for name in names.map_err(|error| CopyError::Read(shown(directory), error))? {
+            let matches = glob::matches(part, &name);
+            if matches.map_err(|_| CopyError::Pattern(shown(part)))? {
+                next.push(join(directory, &name));
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&self, source: &dyn Source, path: &[u8], links: Links) -> Result<Option<Entry>, CopyError> {
+        source
+            .look(path, links)
+            .map_err(|error| CopyError::Read(shown(path), error))
+    }
+
+    /// Lists a directory's contents, itself first.
+    fn directory(
+        &self,
+        source: &dyn Source,
+        path: &[u8],
+        to: Vec<u8>,
+        depth: usize,
+        items: &mut Vec<Item>,
+    ) -> Result<(), CopyError> {
+        if depth > DEEPEST {
+            return Err(CopyError::TooDeep(shown(path)));
+        }
+        let names = source
+            .names(path)
+            .map_err(|error| CopyError::Read(shown(path), error))?;
+        for name in names {
+            let (from, to) = (join(path, &name), join(&to, &name));
+            let Some(entry) = self.look(source, &from, Links::Keep)? else {
+                // Gone since it was listed.
+                continue;
+            };
+            let hidden = source.is_hidden(&from) || self.exclude.excludes(&to);
+            if entry.kind != Kind::Directory {
+                if !hidden {
+                    let from = From::Path(from);
+                    items.push(Item {
+                        from,
+                        to,
+                        entry,
+                        named: false,
+                    });
+                }
+                continue;
+            }
+            let place = items.len();
+            self.directory(source, &from, to.clone(), depth + 1, items)?;
+            // A hidden directory is there for what was excepted below it.
+            if !hidden || items.len() > place {
+                let from = From::Path(from);
+                items.insert(
+                    place,
+                    Item {
+                        from,
+                        to,
+                        entry,
+                        named: false,
+                    },
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn content<'a>(&'a self, source: &'a dyn Source, item: &Item) -> io::Result<Box<dyn Read + Send + 'a>> {
+        match &item.from {
+            From::Path(path) => source.open(path),
+            From::Inline(number) => {
+                let content = self.inline.get(*number).map(|(_, content)| content.as_slice());
+                Ok(Box::new(content.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// Takes files out of the plan that the instruction names itself and that `chosen` says yes to. Gives their paths.
+    pub(super) fn take(
+        &self,
+        plan: &mut Plan,
+        chosen: &dyn Fn(&[u8]) -> io::Result<bool>,
+    ) -> Result<Vec<Vec<u8>>, CopyError> {
+        let mut taken = Vec::new();
+        let mut kept = Vec::new();
+        for item in std::mem::take(&mut plan.items) {
+            match &item.from {
+                From::Path(path) if item.named && item.entry.kind == Kind::Regular => {
+                    match chosen(path).map_err(|error| CopyError::Read(shown(path), error))? {
+                        true => taken.push(path.clone()),
+                        false => kept.push(item),
+                    }
+                }
+                _ => kept.push(item),
+            }
+        }
+        plan.items = kept;
+        Ok(taken)
+    }
+
+    /// What the copy depends on: names, kinds, permissions, owners, contents; no times.
+    pub(super) fn digest(
+        &self,
+        plan: &Plan,
+        source: &dyn Source,
+        hashes: &Hashes,
+    ) -> Result<Digest, CopyError> {
+        let mut all = Sha256::new();
+        let mut field = |bytes: &[u8]| {
+            all.update((bytes.len() as u64).to_le_bytes());
+            all.update(bytes);
+        };
+        field(&self.dest);
+        field(&[u8::from(plan.into)]);
+        // Directories on the way are its, whoever owns what is copied.
+        if let Some(owner) = self.owner {
+            field(&[owner.uid.to_le_bytes(), owner.gid.to_le_bytes()].concat());
+        }
+        for item in &plan.items {
+            let entry = &item.entry;
+            let owner = self.owner.unwrap_or(entry.owner);
+            field(&item.to);
+            field(&[entry.kind as u8]);
+            field(&self.perm.unwrap_or(entry.perm).to_le_bytes());
+            field(&[owner.uid.to_le_bytes(), owner.gid.to_le_bytes()].concat());
+            field(&entry.target);
+            if entry.kind == Kind::Regular {
+                field(&self.content_hash(item, source, hashes)?);
+            }
+        }
+        Ok(Digest(all.finalize().into()))
+    }
+
+    fn content_hash(&self, item: &Item, source: &dyn Source, hashes: &Hashes) -> Result<[u8; 32], CopyError> {
+        if let Some(known) = item.entry.id.and_then(|id| hashes.find(&id)) {
+            return Ok(known);
+        }
+        let failed = |error| CopyError::Read(item.shown(), error);
+        let mut content = Sha256::new();
+        let mut from = self.content(source, item).map_err(failed)?;
+        hash(&mut from, &mut content).map_err(failed)?;
+        let hash = content.finalize().into();
+        if let Some(id) = item.entry.id {
+            hashes.learn(id, hash);
+        }
+        Ok(hash)
+    }
+
+    /// Copies into a tree.
+    pub(super) fn carry_out(&self, plan: &Plan, source: &dyn Source, tree: &Tree) -> Result<(), CopyError> {
+        let growing = Growing(tree);
+        let failed = |error: fuse_overlay::error::Error| CopyError::Write(shown(&self.dest), error.0.into());
+        let owner = self.owner.unwrap_or_default();
+        let place = growing
+            .find(&self.dest, Missing::Make(owner, self.now))
+            .map_err(failed)?;
+        let is_directory = place.now.is_some_and(|now| now.kind == Kind::Directory);
+        if !plan.into && !is_directory {
+            let (Some(item), Some(name)) = (plan.items.first(), &place.name) else {
+                return Ok(());
+            };
+            let written = self.put(&growing, source, item, (place.dir, name));
+            return written.map_err(|error| CopyError::Write(shown(&self.dest), error));
+        }
+        let top = growing.directory(&self.dest, owner, self.now).map_err(failed)?;
+        let mut directories = Vec::new();
+        for item in &plan.items {
+            let failed = |error: io::Error| {
+                CopyError::Write(format!("{}/{}", shown(&self.dest), shown(&item.to)), error)
+            };
+            let (dir, name) = way(&growing, top, &item.to).map_err(failed)?;
+            if item.entry.kind == Kind::Directory {
+                let made = growing
+                    .enter(dir, &name)
+                    .map_err(|error| failed(error.0.into()))?;
+                directories.push((made, item));
+            } else {
+                self.put(&growing, source, item, (dir, &name)).map_err(failed)?;
+            }
+        }
+        // Last, since what came into them has changed their times.
+        for (made, item) in directories.into_iter().rev() {
+            let done = self.dress(&growing, made, &item.entry);
+            done.map_err(|error| CopyError::Write(shown(&item.to), error))?;
+        }
+        Ok(())
+    }
+
+    fn dress(&self, growing: &Growing<'_>, ino: Ino, entry: &Entry) -> io::Result<()> {
+        let owner = self.owner.unwrap_or(entry.owner);
+        let perm = self.perm.unwrap_or(entry.perm);
+        let done = growing.dress(ino, perm, owner, Some(entry.mtime));
+        done.map(|_attr| ()).map_err(|error| error.0.into())
+    }
+
+    /// Copies one thing that is no directory.
+    fn put(
+        &self,
+        growing: &Growing<'_>,
+        source: &dyn Source,
+        item: &Item,
+        (dir, name): (Ino, &Name),
+    ) -> io::Result<()> {
+        let entry = &item.entry;
+        let ino = match entry.kind {
+            Kind::Regular => growing.file(dir, name, &mut self.content(source, item)?)?,
+            Kind::Symlink => growing
+                .symlink(dir, name, &entry.target)
+                .map_err(|error| error.0)?,
+            kind => growing.special(dir, name, kind).map_err(|error| error.0)?,
+        };
+        self.dress(growing, ino, entry)
+    }
+}
+
+/// The directory, made if it is missing, and the name in it that a path below `top` leads to.
+fn way(growing: &Growing<'_>, top: Ino, path: &[u8]) -> io::Result<(Ino, Box<Name>)> {
+    let name = |part| Name::new(part).map_err(|_| io::Error::from(Errno::EINVAL));
+    let mut dir = top;
+    let mut parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+    let last = name(parts.pop().unwrap_or_default())?;
+    for part in parts {
+        dir = growing.enter(dir, name(part)?).map_err(|error| error.0)?;
+    }
+    Ok((dir, last.to_boxed()))
+}
+
+impl Item {
+    fn shown(&self) -> String {
+        match &self.from {
+            From::Path(path) => shown(path),
+            From::Inline(_) => "a here-document".into(),
+        }
+    }
+}
+
+fn hash(from: &mut dyn Read, into: &mut Sha256) -> io::Result<()> {
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => into.update(buffer.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    match directory.is_empty() {
+        true => name.to_vec(),
+        false => [directory, b"/", name].concat(),
+    }
+}
+
+fn last(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+}

@@ -1,0 +1,204 @@
+//! What does a RUN see besides the stage? `RUN --mount`: caches that outlive builds, secrets that enter no layer, files of
+//! the context or of another stage, memory, an SSH agent.
+//!
+//! What is mounted over a path is no part of the layer: the mounts lie above the stage's tree, in the step's container
+//! alone. Secrets count neither for the cache nor for the history; of a cache only its name does.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::Error;
+use super::dockerfile::{Mount, MountKind, Sharing};
+use super::workspace::{Workspace, io_error};
+use crate::containers::spec::mounts::{Asked, Bind, Missing};
+use crate::store::{Digest, Lock, Mode, Store};
+
+/// A secret that the user gives to a build: `--secret`.
+#[derive(Debug, Clone)]
+pub struct Secret {
+    /// `id`.
+    pub id: String,
+    /// Its bytes.
+    pub value: Vec<u8>,
+}
+
+/// The mounts of one RUN, and what must live as long as they are used.
+#[derive(Debug, Default)]
+pub(super) struct Mounts {
+    pub(super) asked: Vec<Asked>,
+    /// Variables: secrets, the agent's socket.
+    pub(super) env: Vec<String>,
+    workspaces: Vec<Workspace>,
+    locks: Vec<Lock>,
+}
+
+fn bind(source: PathBuf, target: String, access: &str) -> Asked {
+    Asked::Bind(Bind {
+        source,
+        target,
+        options: ["rbind", "rprivate", access].map(String::from).into(),
+        missing: Missing::Refuse,
+    })
+}
+
+impl Mounts {
+    /// `type=tmpfs`.
+    pub(super) fn memory(&mut self, mount: &Mount, target: String) {
+        let mut options = ["nosuid", "nodev"].map(String::from).to_vec();
+        options.extend(mount.size.map(|size| format!("size={size}")));
+        self.asked.push(Asked::Tmpfs { target, options });
+    }
+
+    /// `type=cache`: a directory that later builds see again, by its id; without one by its target.
+    pub(super) fn cache(&mut self, store: &Store, mount: &Mount, target: String) -> Result<(), Error> {
+        for (name, id) in [("uid", mount.uid), ("gid", mount.gid)] {
+            if id.is_some_and(|id| id != 0) {
+                return Err(Error::Unsupported(format!(
+                    "a cache mount with {name}={}",
+                    id.unwrap_or(0)
+                )));
+            }
+        }
+        if mount.from.is_some() {
+            return Err(Error::Unsupported(
+                "a cache mount that begins as a copy (from=)".into(),
+            ));
+        }
+        let id = mount.id.as_deref().unwrap_or(&target);
+        let name = Digest(Sha256::digest(id).into()).hex();
+        let above = store.state().join("caches");
+        let directory = above.join(&name);
+        let mode = mount.mode.unwrap_or(0o755);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&above);
+        made.map_err(io_error("make", &above))?;
+        match fs::DirBuilder::new().mode(mode).create(&directory) {
+            // The umask is not asked.
+            Ok(()) => fs::set_permissions(&directory, fs::Permissions::from_mode(mode)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+        .map_err(io_error("make", &directory))?;
+        let lock = above.join(format!("{name}.lock"));
+        let directory = match mount.sharing {
+            Sharing::Shared => directory,
+            Sharing::Locked => {
+                self.locks.push(Lock::acquire(&lock, Mode::Exclusive)?);
+                directory
+            }
+            Sharing::Private => match Lock::try_acquire(&lock, Mode::Exclusive)? {
+                Some(lock) => {
+                    self.locks.push(lock);
+                    directory
+                }
+                // Somebody uses it: one of its own, which goes with the step.
+                None => self.workspace(store)?,
+            },
+        };
+        let access = if mount.readonly { "ro" } else { "rw" };
+        self.asked.push(bind(directory, target, access));
+        Ok(())
+    }
+
+    /// `type=secret`: a file, or a variable.
+    pub(super) fn secret(&mut self, store: &Store, mount: &Mount, given: &[Secret]) -> Result<(), Error> {
+        let named = mount.id.clone().or_else(|| mount.source.clone());
+        let of_target = || {
+            mount
+                .target
+                .as_deref()
+                .and_then(|target| target.rsplit('/').next())
+                .map(String::from)
+        };
+        let id = named.or_else(of_target).unwrap_or_default();
+        let Some(secret) = given.iter().find(|secret| secret.id == id) else {
+            return match mount.required {
+                true => Err(Error::NoSecret(id)),
+                false => Ok(()),
+            };
+        };
+        if let Some(name) = &mount.env {
+            let value = String::from_utf8_lossy(&secret.value);
+            self.env.push(format!("{name}={value}"));
+            if mount.target.is_none() {
+                return Ok(());
+            }
+        }
+        let target = mount
+            .target
+            .clone()
+            .unwrap_or_else(|| format!("/run/secrets/{id}"));
+        let file = self.file(store, &secret.value, mount.mode.unwrap_or(0o400))?;
+        self.asked.push(bind(file, target, "ro"));
+        Ok(())
+    }
+
+    /// `type=ssh`: the socket of the user's agent.
+    pub(super) fn agent(&mut self, mount: &Mount, socket: Option<&Path>) -> Result<(), Error> {
+        let Some(socket) = socket else {
+            return match mount.required {
+                true => Err(Error::NoAgent),
+                false => Ok(()),
+            };
+        };
+        let target = mount
+            .target
+            .clone()
+            .unwrap_or_else(|| "/run/buildkit/ssh_agent.0".into());
+        self.env.push(format!("SSH_AUTH_SOCK={target}"));
+        self.asked.push(bind(socket.to_owned(), target, "rw"));
+        Ok(())
+    }
+
+    /// A file of the step's own, bound read-only.
+    pub(super) fn program(&mut self, store: &Store, content: &[u8], target: String) -> Result<(), Error> {
+        let file = self.file(store, content, 0o755)?;
+        self.asked.push(bind(file, target, "ro"));
+        Ok(())
+    }
+
+    /// A directory or file of the host.
+    pub(super) fn host(&mut self, source: PathBuf, target: String) {
+        self.asked.push(bind(source, target, "ro"));
+    }
+
+    /// A directory of the step's own: what it writes there is dropped.
+    pub(super) fn workspace(&mut self, store: &Store) -> Result<PathBuf, Error> {
+        let workspace = Workspace::new(store)?;
+        let path = workspace.path().to_owned();
+        self.workspaces.push(workspace);
+        Ok(path)
+    }
+
+    /// The same, bound.
+    pub(super) fn scratch(&mut self, source: PathBuf, target: String, readonly: bool) {
+        self.asked
+            .push(bind(source, target, if readonly { "ro" } else { "rw" }));
+    }
+
+    fn file(&mut self, store: &Store, content: &[u8], mode: u32) -> Result<PathBuf, Error> {
+        let path = self.workspace(store)?.join("file");
+        let opened = fs::File::options()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&path);
+        let written = opened.and_then(|mut file| {
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+            file.write_all(content)
+        });
+        written.map_err(io_error("write", &path))?;
+        Ok(path)
+    }
+}
+
+/// What the cache of steps takes a mount for: all that is said of it.
+pub(super) fn said(mount: &Mount) -> String {
+    match mount.kind {
+        MountKind::Secret => format!("secret {:?} {:?}", mount.target, mount.env),
+        _ => format!("{mount:?}"),
+    }
+}

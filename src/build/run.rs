@@ -1,0 +1,204 @@
+//! What does RUN do? It runs a command in a container over the stage so far, and what that changed becomes a layer: the
+//! container's writable layer knows its changes, so nothing is compared or scanned.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use fuse_overlay::attr::Time;
+use fuse_overlay::index::DiffId;
+use fuse_overlay::union::{Limits, Tree};
+use oci_spec::runtime::Spec;
+
+use super::tree::{Growing, Missing, add_tree};
+use super::{Error, Progress};
+use crate::containers::files::HostNames;
+use crate::containers::life::{self, Below, Force, Given, Wanted};
+use crate::containers::record::{self, Afterwards, Life};
+use crate::containers::spec::{Network, Request, mounts};
+use crate::containers::storage::Storage;
+use crate::containers::supervisor::{Ending, SignalProxy};
+use crate::images::{Claim, Image, layers};
+use crate::store::Store;
+
+/// The name that commands see as their machine's, BuildKit's: the same in every build.
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// A command to run.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    /// Program and arguments.
+    pub(super) command: Vec<String>,
+    /// Variables beside the image's, `NAME=value`.
+    pub(super) env: Vec<String>,
+    /// `RUN --mount`.
+    pub(super) mounts: Vec<mounts::Asked>,
+    pub(super) network: Network,
+    /// `--add-host`.
+    pub(super) host_names: HostNames,
+    /// `--shm-size`, in bytes.
+    pub(super) shm_size: Option<u64>,
+}
+
+impl Order {
+    /// Runs it over an image that is on no list, and stores what it changed as a layer above it. What it writes goes to
+    /// `progress` as it comes.
+    pub(super) fn carry_out(
+        self,
+        store: &Store,
+        image: &Image,
+        progress: &dyn Progress,
+    ) -> Result<Claim, Error> {
+        let shown = self.command.join(" ");
+        let made = life::create(store, self.wanted(image))?;
+        let id = made.held.record.id.clone();
+        let spec = made.spec.clone();
+        let container = Container { store, id };
+        let (output, log) = io::pipe().map_err(|source| Error::Io {
+            action: "make",
+            path: "a pipe".into(),
+            source,
+        })?;
+        let supervisor = life::start_logged(store, made, log.into())?;
+        let ending = std::thread::scope(|scope| {
+            scope.spawn(|| relay(File::from(std::os::fd::OwnedFd::from(output)), progress));
+            supervisor.ended(SignalProxy::End, &mut |text| progress.warning(text))
+        });
+        let ending = ending.map_err(|source| Error::Io {
+            action: "hear of",
+            path: "the step's container".into(),
+            source,
+        })?;
+        match ending {
+            Ending::Exited {
+                code: 0,
+                trouble: None,
+            } => {}
+            Ending::Exited {
+                code: 0,
+                trouble: Some(trouble),
+            } => return Err(Error::Trouble(trouble)),
+            Ending::Exited { code, .. } => return Err(Error::Command { command: shown, code }),
+            Ending::Failed { code, message } => {
+                let code = code.into();
+                progress.output(format!("{message}\n").as_bytes());
+                return Err(Error::Command { command: shown, code });
+            }
+            Ending::Interrupted(signal) => return Err(Error::Interrupted(signal)),
+            Ending::Lost | Ending::Started => {
+                return Err(Error::Trouble("the step's supervisor was killed".into()));
+            }
+        }
+        container.commit(image, &spec)
+    }
+
+    fn wanted(&self, image: &Image) -> Wanted {
+        let request = Request {
+            command: self.command.clone(),
+            entrypoint: Some(String::new()),
+            env: self.env.clone(),
+            hostname: Some(HOSTNAME.into()),
+            mounts: self.mounts.clone(),
+            network: self.network,
+            shm_size: self.shm_size,
+            ..Request::default()
+        };
+        Wanted {
+            below: (Below::Image(Box::new(image.clone())), "a step of a build".into()),
+            storage: Storage::default(),
+            name: None,
+            request,
+            host_names: self.host_names.clone(),
+            afterwards: Afterwards::Commit,
+            open_stdin: false,
+            stop_signal: None,
+            labels: Vec::new(),
+            given: Given::default(),
+        }
+    }
+}
+
+fn relay(mut from: File, progress: &dyn Progress) {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match from.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => return,
+            Ok(count) => progress.output(buffer.get(..count).unwrap_or_default()),
+        }
+    }
+}
+
+/// The step's container, which goes with this.
+struct Container<'a> {
+    store: &'a Store,
+    id: String,
+}
+
+impl Drop for Container<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = life::remove(self.store, &self.id, Force::Yes) {
+            tracing::warn!("a step's container stays: {}", crate::line::chain(&error));
+        }
+    }
+}
+
+impl Container<'_> {
+    /// Stores what the command changed.
+    fn commit(&self, image: &Image, spec: &Spec) -> Result<Claim, Error> {
+        let upper = self.store.container(&self.id).join("upper");
+        let lower = layers::open(self.store, &image.layers)?;
+        let tree = Tree::open(lower, &upper, Limits::default()).map_err(Error::Upper)?;
+        let started = self.started()?;
+        remove_stubs(&tree, &self.added(spec, &image.layers)?, started).map_err(|error| Error::Io {
+            action: "tidy",
+            path: upper.clone(),
+            source: error.0.into(),
+        })?;
+        add_tree(self.store, &image.layers, &tree)
+    }
+
+    /// When its command began.
+    fn started(&self) -> Result<Time, Error> {
+        let record = record::read(self.store, &self.id)?;
+        let started = match record.map(|record| record.life) {
+            Some(Life::Exited { started, .. }) => started.parse::<jiff::Timestamp>().ok(),
+            _ => None,
+        };
+        Ok(started.map_or(Time::default(), |at| Time {
+            sec: at.as_second(),
+            nsec: u32::try_from(at.subsec_nanosecond()).unwrap_or(0),
+        }))
+    }
+
+    /// The places of mounts that the image does not have, and that were made for them.
+    fn added(&self, spec: &Spec, below: &[DiffId]) -> Result<Vec<PathBuf>, Error> {
+        let workspace = super::workspace::Workspace::new(self.store)?;
+        let image = workspace.tree(layers::open(self.store, below)?)?;
+        let mut added = Vec::new();
+        for mount in spec.mounts().iter().flatten() {
+            // Each directory on the way may have been made, too.
+            for place in mount.destination().ancestors() {
+                let found = Growing(&image).find(place.as_os_str().as_bytes(), Missing::Refuse);
+                if !found.is_ok_and(|found| found.now.is_some()) {
+                    added.push(place.to_owned());
+                }
+            }
+        }
+        // What lies deeper goes first.
+        added.sort_by(|a, b| b.cmp(a));
+        added.dedup();
+        Ok(added)
+    }
+}
+
+/// Takes away what was made to mount on, and gives directories their times back if nothing else changed in them since the
+/// command began.
+fn remove_stubs(tree: &Tree, stubs: &[PathBuf], started: Time) -> fuse_overlay::error::Result<()> {
+    let growing = Growing(tree);
+    for stub in stubs {
+        growing.remove_stub(stub.as_os_str().as_bytes(), started)?;
+    }
+    Ok(())
+}

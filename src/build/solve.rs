@@ -1,0 +1,444 @@
+//! Which stages does the target need, and what is each made of? They are built in the order of the file; a stage can use
+//! only those before it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fuse_overlay::attr::Time;
+use fuse_overlay::index::DiffId;
+
+use super::config::Config;
+use super::dockerfile::{self, Dockerfile, From, Instruction, Stage as Text, expand};
+use super::hashes::Hashes;
+use super::source::Context;
+use super::variables::{Given, Scope};
+use super::{Error, Progress, Secret};
+use crate::containers::files::HostNames;
+use crate::containers::spec::Network;
+use crate::images::commit::add_image;
+use crate::images::manifest::Platform;
+use crate::images::pull::{self, LayerEvent, Source};
+use crate::images::reference::Reference;
+use crate::images::registry::{Registries, RegistryError};
+use crate::images::{self, Claim, Image};
+use crate::store::{Digest, Store};
+
+/// May results of earlier builds be used?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// They may.
+    Use,
+    /// `--no-cache`.
+    Ignore,
+}
+
+/// What a name given by `--build-context` means.
+#[derive(Debug)]
+pub enum Named {
+    /// A directory.
+    Files(Box<Context>),
+    /// An image of this name.
+    Image(String),
+}
+
+/// What is to be built.
+#[derive(Debug)]
+pub struct Order {
+    /// The Dockerfile's text.
+    pub dockerfile: String,
+    /// Where COPY takes files from; `None` if the Dockerfile came alone.
+    pub context: Option<Context>,
+    /// `--build-context`: what FROM and `--from` find under a name before they look for a stage or an image.
+    pub contexts: Vec<(String, Named)>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--build-arg`.
+    pub args: Vec<(String, String)>,
+    /// `--label`.
+    pub labels: Vec<(String, String)>,
+    /// `-t`.
+    pub names: Vec<Reference>,
+    /// `--no-cache`.
+    pub cache: Cache,
+    /// `--pull`: bases are fetched even if they are there.
+    pub pull: bool,
+    /// `--network`.
+    pub network: Network,
+    /// `--add-host`.
+    pub host_names: HostNames,
+    /// `--shm-size`.
+    pub shm_size: Option<u64>,
+    /// `--secret`.
+    pub secrets: Vec<Secret>,
+    /// `--ssh default`: the socket of the user's agent.
+    pub agent: Option<std::path::PathBuf>,
+    /// When everything is said to be made: SOURCE_DATE_EPOCH, in seconds since 1970.
+    pub epoch: Option<i64>,
+}
+
+/// A stage so far.
+#[derive(Debug, Clone)]
+pub(super) struct Stage {
+    /// Its layers, lowest first.
+    pub(super) layers: Vec<DiffId>,
+    /// Keeps them; `None` for `scratch`.
+    pub(super) claim: Option<Arc<Claim>>,
+    pub(super) config: Config,
+    /// The ARGs in sight.
+    pub(super) scope: Scope,
+    /// A CMD of this stage, which its ENTRYPOINT does not take away.
+    pub(super) has_command: bool,
+}
+
+impl Stage {
+    /// As an image that is on no list.
+    pub(super) fn image(&self, now: &str) -> Result<Image, Error> {
+        Ok(Image::unlisted(self.config.document(&self.layers, now))?)
+    }
+}
+
+/// A build under way.
+pub(super) struct Build<'a> {
+    pub(super) store: &'a Store,
+    pub(super) order: &'a Order,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) given: Given,
+    pub(super) escape: char,
+    pub(super) global: Scope,
+    /// The names of the stages, and what became of those that were built.
+    names: Vec<Option<String>>,
+    pub(super) done: BTreeMap<usize, Stage>,
+    pub(super) declared: BTreeSet<String>,
+    /// Of the context's files.
+    pub(super) hashes: Hashes,
+    /// What new files have as time.
+    pub(super) now: Time,
+    pub(super) created: String,
+}
+
+/// Builds an image and lists it. To be called while the process has one thread, since it starts containers.
+///
+/// # Errors
+/// A step failed, or the Dockerfile is none. Steps that were finished are remembered.
+pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Image, Error> {
+    let text = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
+    let now = match order.epoch {
+        Some(seconds) => jiff::Timestamp::from_second(seconds).unwrap_or_default(),
+        None => jiff::Timestamp::now(),
+    };
+    let mut build = Build {
+        store,
+        order,
+        progress,
+        given: Given::new(&order.args, order.target.as_deref().unwrap_or("default")),
+        escape: text.directives.escape,
+        global: Scope::default(),
+        names: text.stages.iter().map(|stage| stage.from.name.clone()).collect(),
+        done: BTreeMap::new(),
+        declared: BTreeSet::new(),
+        hashes: order
+            .context
+            .as_ref()
+            .map_or_else(Hashes::default, |context| context.hashes(store)),
+        now: Time {
+            sec: now.as_second(),
+            nsec: u32::try_from(now.subsec_nanosecond()).unwrap_or(0),
+        },
+        created: now.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string(),
+    };
+    let target = build.all(&text);
+    build.hashes.keep(store);
+    build.finish(target?)
+}
+
+impl Build<'_> {
+    /// Builds the target and what it needs. Gives the target.
+    fn all(&mut self, text: &Dockerfile) -> Result<Stage, Error> {
+        for arg in &text.args {
+            let scope = self.global.clone();
+            let get = |name: &str| scope.of_from(&self.given, name);
+            let default = arg
+                .default
+                .as_ref()
+                .map(|word| self.word(word, &get))
+                .transpose()?;
+            self.declared.insert(arg.name.clone());
+            self.global.declare_global(&self.given, &arg.name, default);
+        }
+        let target = match &self.order.target {
+            None => text.stages.len().saturating_sub(1),
+            Some(name) => self
+                .stage(name, text.stages.len())
+                .ok_or_else(|| Error::NoTarget(name.clone()))?,
+        };
+        let mut needed = BTreeSet::new();
+        self.need(text, target, &mut needed)?;
+        for number in needed {
+            if let Some(stage) = text.stages.get(number) {
+                let built = self.one(stage, number)?;
+                self.done.insert(number, built);
+            }
+        }
+        self.done
+            .get(&target)
+            .cloned()
+            .ok_or(Error::NoTarget(target.to_string()))
+    }
+
+    /// A word with its variables replaced.
+    pub(super) fn word(&self, word: &str, get: &dyn Fn(&str) -> Option<String>) -> Result<String, Error> {
+        expanded(self.escape, word, get)
+    }
+
+    /// What `--build-context` says of a name.
+    pub(super) fn named(&self, name: &str) -> Option<&Named> {
+        let mut contexts = self.order.contexts.iter();
+        contexts
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, named)| named)
+    }
+
+    /// The stage that a name or number means, among the first `before`: the last one of its name.
+    pub(super) fn stage(&self, name: &str, before: usize) -> Option<usize> {
+        let lower = name.to_lowercase();
+        let named = self
+            .names
+            .iter()
+            .take(before)
+            .rposition(|known| known.as_deref() == Some(&lower));
+        named.or_else(|| name.parse().ok().filter(|number| *number < before))
+    }
+
+    fn image_of(&self, from: &From) -> Result<String, Error> {
+        let get = |name: &str| self.global.of_from(&self.given, name);
+        let image = self.word(&from.image, &get)?;
+        match image.is_empty() {
+            true => Err(Error::Value {
+                what: "base name",
+                value: from.image.clone(),
+            }),
+            false => Ok(image),
+        }
+    }
+
+    /// The stages that a stage is made from, itself included.
+    fn need(&self, text: &Dockerfile, number: usize, needed: &mut BTreeSet<usize>) -> Result<(), Error> {
+        let Some(stage) = text.stages.get(number).filter(|_| needed.insert(number)) else {
+            return Ok(());
+        };
+        let name = self.image_of(&stage.from).map_err(|source| Error::Step {
+            place: stage.from.place,
+            text: stage.from.text.clone(),
+            source: Box::new(source),
+        })?;
+        let mut used: Vec<usize> = self.stage_from(&name, number).into_iter().collect();
+        for step in &stage.steps {
+            let from = match &step.instruction {
+                Instruction::Copy(copy) => copy.from.iter().cloned().collect(),
+                Instruction::Run(run) => self.mount_stages(run),
+                _ => Vec::new(),
+            };
+            for name in from {
+                if self.named(&name).is_some() {
+                    continue;
+                }
+                match self.stage(&name, number) {
+                    Some(earlier) => used.push(earlier),
+                    None if self.stage(&name, text.stages.len()).is_some() => {
+                        return Err(Error::LaterStage(name));
+                    }
+                    None => {}
+                }
+            }
+        }
+        used.into_iter()
+            .try_for_each(|earlier| self.need(text, earlier, needed))
+    }
+
+    /// FROM knows stages by name alone.
+    fn stage_from(&self, name: &str, before: usize) -> Option<usize> {
+        if self.named(name).is_some() {
+            return None;
+        }
+        self.stage(name, before)
+            .filter(|_| name.parse::<usize>().is_err())
+    }
+
+    fn one(&mut self, text: &Text, number: usize) -> Result<Stage, Error> {
+        let at = |source| Error::Step {
+            place: text.from.place,
+            text: text.from.text.clone(),
+            source: Box::new(source),
+        };
+        let mut stage = self.base(&text.from, number).map_err(at)?;
+        let label = match &text.from.name {
+            Some(name) => name.clone(),
+            None if self.names.len() > 1 => format!("stage-{number}"),
+            None => String::new(),
+        };
+        let triggers = stage.config.list("OnBuild");
+        stage.config.unset("OnBuild");
+        let mut steps = Vec::new();
+        for trigger in &triggers {
+            let parsed = dockerfile::parse_trigger(trigger)
+                .map_err(Error::Parse)
+                .map_err(at)?;
+            steps.push(parsed);
+        }
+        steps.extend(text.steps.iter().cloned());
+        let counted = |step: &dockerfile::Step| super::step::makes_files(&step.instruction);
+        let (mut count, all) = (1, 1 + steps.iter().filter(|step| counted(step)).count());
+        for step in &steps {
+            if counted(step) {
+                count += 1;
+            }
+            let title = format!("[{label} {count}/{all}] {}", step.text).replace("[ ", "[");
+            self.step(&mut stage, number, step, &title)
+                .map_err(|source| Error::Step {
+                    place: step.place,
+                    text: step.text.clone(),
+                    source: Box::new(source),
+                })?;
+        }
+        Ok(stage)
+    }
+
+    /// What FROM names.
+    fn base(&mut self, from: &From, number: usize) -> Result<Stage, Error> {
+        let name = self.image_of(from)?;
+        if let Some(platform) = &from.platform {
+            let get = |name: &str| self.global.of_from(&self.given, name);
+            let wanted = self.word(platform, &get)?;
+            let host = Platform::host();
+            if !wanted
+                .parse::<Platform>()
+                .is_ok_and(|wanted| wanted.accepts(&host))
+            {
+                return Err(Error::Unsupported(format!(
+                    "building for another platform ({wanted})"
+                )));
+            }
+        }
+        if let Some(stage) = self
+            .stage_from(&name, number)
+            .and_then(|earlier| self.done.get(&earlier))
+        {
+            // ARGs are inherited, as ENVs are.
+            return Ok(Stage {
+                has_command: false,
+                ..stage.clone()
+            });
+        }
+        self.progress.begins(
+            &format!("[{} 1] FROM {name}", from.name.as_deref().unwrap_or("")).replace("[ 1]", "[1]"),
+        );
+        let name = match self.named(&name) {
+            Some(Named::Image(other)) => other.clone(),
+            Some(Named::Files(_)) => {
+                return Err(Error::Unsupported(format!("FROM a directory ({name})")));
+            }
+            None => name,
+        };
+        let stage = if name == "scratch" {
+            Stage {
+                layers: Vec::new(),
+                claim: None,
+                config: Config::scratch(&Platform::host()),
+                scope: Scope::default(),
+                has_command: false,
+            }
+        } else {
+            self.image(&name)?
+        };
+        self.progress.done();
+        Ok(stage)
+    }
+
+    /// An image of the store, fetched if need be.
+    pub(super) fn image(&self, name: &str) -> Result<Stage, Error> {
+        let found = match self.order.pull {
+            true => None,
+            false => images::find(self.store, name)?,
+        };
+        let image = match found {
+            Some(image) => image,
+            None => self.fetch(name)?,
+        };
+        let claim = Claim::new(self.store, &image.layers)?;
+        // Removed before the claim could be seen, it must not be built on.
+        if images::find(self.store, &image.id.to_string())?.is_none() {
+            return Err(images::Error::NoSuchImage(name.into()).into());
+        }
+        Ok(Stage {
+            layers: image.layers.clone(),
+            claim: Some(Arc::new(claim)),
+            config: Config::of(&image),
+            scope: Scope::default(),
+            has_command: false,
+        })
+    }
+
+    fn fetch(&self, name: &str) -> Result<Image, Error> {
+        let registries = Registries::load()
+            .map_err(RegistryError::from)
+            .map_err(pull::PullError::from)?;
+        let source = Source::open(name, &registries)?;
+        let heard = Fetching(self.progress);
+        Ok(pull::pull(self.store, &source, None, &heard)?.image)
+    }
+
+    /// Lists the target as an image.
+    fn finish(mut self, mut target: Stage) -> Result<Image, Error> {
+        for (name, value) in &self.order.labels {
+            target.config.add("Labels", name, value.as_str().into());
+        }
+        let unused: Vec<&String> = self.given.unused(&self.declared).collect();
+        if !unused.is_empty() {
+            let names: Vec<&str> = unused.iter().map(|name| name.as_str()).collect();
+            self.progress.warning(&format!(
+                "[Warning] One or more build-args [{}] were not consumed",
+                names.join(" ")
+            ));
+        }
+        self.progress.begins("exporting to image");
+        let document = target.config.document(&target.layers, &self.created);
+        self.done.clear();
+        let claim = Claim::new(self.store, &target.layers)?;
+        let image = add_image(self.store, claim, &document, &self.order.names)?;
+        self.progress
+            .output(format!("writing image {}\n", image.id).as_bytes());
+        for name in &self.order.names {
+            self.progress
+                .output(format!("naming to {}\n", name.clone().or_latest()).as_bytes());
+        }
+        self.progress.done();
+        Ok(image)
+    }
+}
+
+/// A word with its variables replaced.
+pub(super) fn expanded(
+    escape: char,
+    word: &str,
+    get: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, Error> {
+    expand(word, escape, get).map_err(|source| Error::Expand {
+        word: word.into(),
+        source,
+    })
+}
+
+/// A pull, told as part of a build.
+struct Fetching<'a>(&'a dyn Progress);
+
+impl pull::Progress for Fetching<'_> {
+    fn begins(&self, heading: &str) {
+        self.0.output(format!("{heading}\n").as_bytes());
+    }
+
+    fn layer(&self, blob: &Digest, event: LayerEvent) {
+        if let LayerEvent::Complete = event {
+            self.0.output(format!("{blob} done\n").as_bytes());
+        }
+    }
+}

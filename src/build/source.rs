@@ -1,0 +1,331 @@
+//! Where does COPY take files from? A directory of the host, the build context, or the tree of another stage or image.
+//! Both are asked by paths below their own top; symlinks on the way lead no further than that.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use fuse_overlay::attr::{Attr, Ino, Kind, Time};
+use fuse_overlay::union::Tree;
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, openat, openat2, readlinkat, statat,
+};
+
+use super::hashes::{FileId, Hashes};
+use super::patterns::ignore::Ignore;
+use super::tree::{Growing, Missing, Owner};
+use super::{Error, Workspace, archive};
+use crate::store::Store;
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) kind: Kind,
+    /// Permission, set-id and sticky bits.
+    pub(super) perm: u16,
+    /// As the copy has it: files of the context become root's.
+    pub(super) owner: Owner,
+    pub(super) mtime: Time,
+    /// Bytes of a regular file.
+    pub(super) size: u64,
+    /// Of a symlink.
+    pub(super) target: Vec<u8>,
+    /// By which its content is known again, of a file of the host.
+    pub(super) id: Option<FileId>,
+}
+
+/// Paths are relative, without `.` and `..`; the empty one is the top.
+pub(super) trait Source {
+    /// What is at a path. `Links::Follow` also follows the last name.
+    fn look(&self, path: &[u8], links: Links) -> io::Result<Option<Entry>>;
+    /// The names in a directory, in the order of their bytes.
+    fn names(&self, path: &[u8]) -> io::Result<Vec<Vec<u8>>>;
+    /// Opens a regular file; a symlink is followed.
+    fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send + '_>>;
+    /// Is it said that this is not there (`.dockerignore`)?
+    fn is_hidden(&self, path: &[u8]) -> bool;
+}
+
+/// What a symlink as the last name means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Links {
+    /// What it leads to.
+    Follow,
+    /// Itself.
+    Keep,
+}
+
+/// A build context: a directory of the host, or an archive.
+#[derive(Debug)]
+pub struct Context {
+    files: Files,
+    ignore: Ignore,
+}
+
+#[derive(Debug)]
+enum Files {
+    Directory(OwnedFd),
+    /// Unpacked into a tree, which lies in the workspace.
+    Archive(Box<(Tree, Workspace)>),
+}
+
+impl Context {
+    /// Opens a directory.
+    ///
+    /// # Errors
+    /// It is none, or cannot be opened.
+    pub fn open(path: &Path) -> io::Result<Context> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let files = Files::Directory(openat(CWD, path, flags, Mode::empty())?);
+        let ignore = Ignore::default();
+        Ok(Context { files, ignore })
+    }
+
+    /// Reads a tar, compressed or not.
+    ///
+    /// # Errors
+    /// It is damaged, or there is no space.
+    pub fn unpack(store: &Store, tar: Box<dyn Read + Send + '_>, name: &str) -> Result<Context, Error> {
+        let workspace = Workspace::new(store)?;
+        let lower = archive::unpack(tar, name, &workspace)?;
+        let files = Files::Archive(Box::new((workspace.tree(lower)?, workspace)));
+        let ignore = Ignore::default();
+        Ok(Context { files, ignore })
+    }
+
+    /// The same without the files that `ignore` names.
+    pub fn without(self, ignore: Ignore) -> Context {
+        Context { ignore, ..self }
+    }
+
+    /// The whole content of a file, `None` if there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or has more than `most` bytes.
+    pub fn read(&self, path: &str, most: usize) -> io::Result<Option<Vec<u8>>> {
+        let path = path.trim_start_matches('/').as_bytes();
+        if self.look(path, Links::Follow)?.is_none() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        self.open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+        match bytes.len() > most {
+            true => Err(io::Error::other(format!("more than {most} bytes"))),
+            false => Ok(Some(bytes)),
+        }
+    }
+
+    /// What is known of its files from earlier builds.
+    pub(super) fn hashes(&self, store: &Store) -> Hashes {
+        let Files::Directory(top) = &self.files else {
+            return Hashes::default();
+        };
+        statat(top, c"", AtFlags::EMPTY_PATH).map_or_else(
+            |_| Hashes::default(),
+            |stat| Hashes::of(store, (stat.st_dev, stat.st_ino)),
+        )
+    }
+
+    /// The place on the host of something that all of the context's files below it are part of; `None` if some may not be.
+    pub(super) fn host_path(&self, path: &[u8]) -> io::Result<Option<PathBuf>> {
+        match &self.files {
+            Files::Directory(top) if self.ignore.is_empty() => {
+                let found = descriptor(top, path, OFlags::PATH)?;
+                std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+fn descriptor(top: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let path = if path.is_empty() { b"." } else { path };
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let path = std::ffi::OsStr::from_bytes(path);
+    openat2(top, path, flags | OFlags::CLOEXEC, Mode::empty(), within)
+}
+
+/// What lies in the context becomes root's.
+impl Source for Context {
+    fn look(&self, path: &[u8], links: Links) -> io::Result<Option<Entry>> {
+        let found = match &self.files {
+            Files::Directory(top) => look(top, path, links)?,
+            Files::Archive(unpacked) => Stage(&unpacked.0).look(path, links)?,
+        };
+        Ok(found.map(|entry| Entry {
+            owner: Owner::default(),
+            ..entry
+        }))
+    }
+
+    fn names(&self, path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        let top = match &self.files {
+            Files::Directory(top) => top,
+            Files::Archive(unpacked) => return Stage(&unpacked.0).names(path),
+        };
+        let directory = descriptor(top, path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&directory)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send + '_>> {
+        match &self.files {
+            Files::Directory(top) => {
+                // Not waiting for a writer, should it have become a fifo meanwhile.
+                let file = descriptor(top, path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+                Ok(Box::new(File::from(file)))
+            }
+            Files::Archive(unpacked) => in_tree(&unpacked.0, path),
+        }
+    }
+
+    fn is_hidden(&self, path: &[u8]) -> bool {
+        self.ignore.excludes(path)
+    }
+}
+
+fn look(top: &OwnedFd, path: &[u8], links: Links) -> io::Result<Option<Entry>> {
+    let last = match links {
+        Links::Follow => OFlags::empty(),
+        Links::Keep => OFlags::NOFOLLOW,
+    };
+    let found = match descriptor(top, path, OFlags::PATH | last) {
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+        found => found?,
+    };
+    let stat = statat(&found, c"", AtFlags::EMPTY_PATH)?;
+    let target = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Symlink => readlinkat(&found, c"", Vec::new())?.into_bytes(),
+        _ => Vec::new(),
+    };
+    entry(&stat, target).map(Some)
+}
+
+fn entry(stat: &Stat, target: Vec<u8>) -> io::Result<Entry> {
+    let kind = Kind::from_mode(stat.st_mode)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "a file of an unknown kind"))?;
+    Ok(Entry {
+        kind,
+        perm: (stat.st_mode & 0o7777) as u16,
+        owner: Owner::default(),
+        mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        target,
+        id: Some(FileId {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+            ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+        }),
+    })
+}
+
+fn time(sec: i64, nsec: u64) -> Time {
+    let nsec = u32::try_from(nsec).unwrap_or(0);
+    Time { sec, nsec }
+}
+
+/// The tree of a stage or an image.
+#[derive(Debug)]
+pub(super) struct Stage<'a>(pub(super) &'a Tree);
+
+impl Stage<'_> {
+    fn find(&self, path: &[u8], links: Links) -> io::Result<Option<Attr>> {
+        let growing = Growing(self.0);
+        let found = match links {
+            Links::Follow => growing.find(path, Missing::Refuse).map(|place| place.now),
+            Links::Keep => growing.find_link(path),
+        };
+        match found {
+            Err(error) if [nix::errno::Errno::ENOENT, nix::errno::Errno::ENOTDIR].contains(&error.0) => {
+                Ok(None)
+            }
+            found => found.map_err(|error| error.0.into()),
+        }
+    }
+}
+
+impl Source for Stage<'_> {
+    fn look(&self, path: &[u8], links: Links) -> io::Result<Option<Entry>> {
+        let Some(attr) = self.find(path, links)? else {
+            return Ok(None);
+        };
+        let target = match attr.kind {
+            Kind::Symlink => self.0.readlink(attr.ino).map_err(|error| error.0)?,
+            _ => Vec::new(),
+        };
+        Ok(Some(Entry {
+            kind: attr.kind,
+            perm: attr.perm,
+            owner: Owner {
+                uid: attr.uid,
+                gid: attr.gid,
+            },
+            mtime: attr.mtime,
+            size: attr.size,
+            target,
+            id: None,
+        }))
+    }
+
+    fn names(&self, path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        let directory = self.find(path, Links::Follow)?.ok_or(io::ErrorKind::NotFound)?;
+        let mut names = Vec::new();
+        let listed = self.0.readdir(directory.ino, 0, &mut |listed| {
+            if listed.name != b"." && listed.name != b".." {
+                names.push(listed.name.to_vec());
+            }
+            std::ops::ControlFlow::Continue(())
+        });
+        listed.map_err(|error| error.0)?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send + '_>> {
+        in_tree(self.0, path)
+    }
+
+    fn is_hidden(&self, _path: &[u8]) -> bool {
+        false
+    }
+}
+
+fn in_tree<'a>(tree: &'a Tree, path: &[u8]) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let file = Stage(tree)
+        .find(path, Links::Follow)?
+        .ok_or(io::ErrorKind::NotFound)?;
+    Ok(Box::new(InTree {
+        tree,
+        ino: file.ino,
+        offset: 0,
+    }))
+}
+
+/// A file of a tree, read from its start.
+struct InTree<'a> {
+    tree: &'a Tree,
+    ino: Ino,
+    offset: u64,
+}
+
+impl Read for InTree<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self
+            .tree
+            .read(self.ino, self.offset, buffer)
+            .map_err(|error| error.0)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}

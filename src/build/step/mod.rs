@@ -1,0 +1,204 @@
+//! What does an instruction do to a stage? Most change only its config (`setting`); RUN, COPY, ADD and WORKDIR make a layer,
+//! unless the cache has it.
+
+mod copy;
+mod run;
+mod setting;
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+pub(super) use setting::configure;
+
+use super::dockerfile::{Instruction, Step};
+use super::key::Key;
+use super::solve::{Build, Cache, Named, Stage};
+use super::source::{Source, Stage as StageSource};
+use super::tree::{Growing, Owner, add_tree};
+use super::{Error, Workspace};
+use crate::containers::life;
+use crate::images::{Claim, layers, steps};
+
+/// Does it change files? Such steps are counted, as BuildKit does.
+pub(super) fn makes_files(instruction: &Instruction) -> bool {
+    matches!(
+        instruction,
+        Instruction::Run(_) | Instruction::Copy(_) | Instruction::Add(_) | Instruction::Workdir(_)
+    )
+}
+
+impl Build<'_> {
+    /// Carries out one instruction.
+    pub(super) fn step(
+        &mut self,
+        stage: &mut Stage,
+        number: usize,
+        step: &Step,
+        title: &str,
+    ) -> Result<(), Error> {
+        match &step.instruction {
+            Instruction::Run(run) => self.run(stage, number, run, title),
+            Instruction::Copy(copy) => self.copy(stage, number, copy, title),
+            Instruction::Add(add) => self.add(stage, add, title),
+            Instruction::Workdir(path) => self.workdir(stage, path, title),
+            Instruction::Arg(args) => {
+                for arg in args {
+                    let scope = stage.scope.clone();
+                    let get = |name: &str| scope.of_step(&stage.config, name);
+                    let name = self.word(&arg.name, &get)?;
+                    let default = arg
+                        .default
+                        .as_ref()
+                        .map(|word| self.word(word, &get))
+                        .transpose()?;
+                    stage.scope.declare(&self.given, &self.global, &name, default);
+                    self.declared.insert(name);
+                }
+                self.record(stage, &step.text);
+                Ok(())
+            }
+            other => {
+                // What changes no config is one of the cases above.
+                if let Some(said) = configure(stage, other, self.escape)? {
+                    self.record(stage, &said.unwrap_or_else(|| step.text.clone()));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn record(&self, stage: &mut Stage, text: &str) {
+        stage.config.record_setting(text, &self.created);
+    }
+
+    /// The layer of a step that is in the cache.
+    fn cached(&self, stage: &mut Stage, key: &crate::store::Digest, history: &str) -> Result<bool, Error> {
+        if self.order.cache == Cache::Ignore {
+            return Ok(false);
+        }
+        let Some(step) = steps::find(self.store, key, &stage.layers) else {
+            return Ok(false);
+        };
+        let claim = Claim::new(self.store, &step.stack())?;
+        // A prune may have come first.
+        if steps::find(self.store, key, &stage.layers).is_none() {
+            return Ok(false);
+        }
+        self.progress.cached();
+        stage.config.record_layer(history, &step.created);
+        stage.layers = step.stack();
+        stage.claim = Some(Arc::new(claim));
+        Ok(true)
+    }
+
+    /// A new layer is there: the stage has it, and the cache.
+    fn grown(
+        &self,
+        stage: &mut Stage,
+        key: &crate::store::Digest,
+        history: &str,
+        claim: Claim,
+    ) -> Result<(), Error> {
+        let step = steps::Step::new(*key, claim.layers(), &self.created, history);
+        steps::put(self.store, key, &step)?;
+        stage.config.record_layer(history, &self.created);
+        stage.layers = claim.layers().to_vec();
+        stage.claim = Some(Arc::new(claim));
+        self.progress.done();
+        Ok(())
+    }
+
+    /// Hands what `--from` names, or the context, to `with`.
+    fn from(
+        &self,
+        number: usize,
+        name: Option<&str>,
+        with: impl FnOnce(&dyn Source) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let Some(name) = name else {
+            let context = self.order.context.as_ref().ok_or(Error::NoContext)?;
+            return with(context);
+        };
+        let earlier = self
+            .stage(name, number)
+            .and_then(|earlier| self.done.get(&earlier).cloned());
+        let (earlier, name) = match self.named(name) {
+            Some(Named::Files(context)) => return with(&**context),
+            Some(Named::Image(image)) => (None, image.as_str()),
+            None => (earlier, name),
+        };
+        let stage = match earlier {
+            Some(stage) => stage,
+            None => self.image(name)?,
+        };
+        let workspace = Workspace::new(self.store)?;
+        let tree = workspace.tree(layers::open(self.store, &stage.layers)?)?;
+        with(&StageSource(&tree))
+    }
+
+    fn workdir(&mut self, stage: &mut Stage, path: &str, title: &str) -> Result<(), Error> {
+        let get = |name: &str| stage.scope.of_step(&stage.config, name);
+        let path = absolute(&stage.config.workdir(), &self.word(path, &get)?);
+        stage.config.set("WorkingDir", json!(path));
+        let said = format!("WORKDIR {path}");
+        if path == "/" {
+            self.record(stage, &said);
+            return Ok(());
+        }
+        let user = stage.config.text("User");
+        let mut key = Key::new("workdir", &stage.layers);
+        key.field(&path).field(&user);
+        let key = key.finish();
+        self.progress.begins(title);
+        if self.cached(stage, &key, &said)? {
+            return Ok(());
+        }
+        let owner = match user.is_empty() {
+            true => Owner::default(),
+            false => self.owner(stage, &user)?,
+        };
+        let workspace = Workspace::new(self.store)?;
+        let tree = workspace.tree(layers::open(self.store, &stage.layers)?)?;
+        let made = Growing(&tree).directory(path.as_bytes(), owner, self.now);
+        made.map_err(|error| Error::Io {
+            action: "make",
+            path: path.clone().into(),
+            source: error.0.into(),
+        })?;
+        let claim = add_tree(self.store, &stage.layers, &tree)?;
+        self.grown(stage, &key, &said, claim)
+    }
+
+    /// `--chown`: names are those of the stage's own passwd and group files. A number alone is the group, too.
+    fn owner(&self, stage: &Stage, text: &str) -> Result<Owner, Error> {
+        if let Ok(id) = text.parse::<u32>() {
+            return Ok(Owner { uid: id, gid: id });
+        }
+        let lower = layers::open(self.store, &stage.layers)?;
+        let (uid, gid) = life::identity(&lower, text)?;
+        Ok(Owner { uid, gid })
+    }
+}
+
+/// A path below the working directory, without `.`, `..` and doubled slashes.
+fn absolute(workdir: &str, path: &str) -> String {
+    let whole = match path.starts_with('/') {
+        true => path.to_string(),
+        false => format!("{workdir}/{path}"),
+    };
+    format!("/{}", String::from_utf8_lossy(&relative(&whole)))
+}
+
+/// The same without the slash: a path below a top, which `..` does not leave.
+fn relative(path: &str) -> Vec<u8> {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    names.join("/").into_bytes()
+}

@@ -1,0 +1,192 @@
+//! RUN: what decides whether an equal one was run before, and what it sees.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use fuse_overlay::attr::Time;
+
+use super::{absolute, relative};
+use crate::build::copy;
+use crate::build::dockerfile::{self, Command, Mount, MountKind, Run};
+use crate::build::extract::extract;
+use crate::build::key::Key;
+use crate::build::mount::{self, Mounts};
+use crate::build::patterns::ignore::Ignore;
+use crate::build::run;
+use crate::build::solve::{Build, Stage};
+use crate::build::workspace::io_error;
+use crate::build::{CopyError, Error};
+use crate::containers::spec::Network;
+
+impl Build<'_> {
+    /// The stages and images that a RUN mounts from.
+    pub(in crate::build) fn mount_stages(&self, run: &Run) -> Vec<String> {
+        run.mounts.iter().filter_map(|mount| mount.from.clone()).collect()
+    }
+
+    pub(super) fn run(
+        &mut self,
+        stage: &mut Stage,
+        number: usize,
+        run: &Run,
+        title: &str,
+    ) -> Result<(), Error> {
+        self.progress.begins(title);
+        let network = self.network(run)?;
+        let args = stage.scope.for_commands(&stage.config);
+        let mounts = self.resolved(stage, run)?;
+        let mut mounted = Mounts::default();
+        let command = self.command(stage, run, &mut mounted)?;
+        let said = match args.len() {
+            0 => format!("RUN {} # buildkit", command.join(" ")),
+            count => format!("RUN |{count} {} {} # buildkit", args.join(" "), command.join(" ")),
+        };
+        let mut key = Key::new("run", &stage.layers);
+        for list in [&command, &args, &stage.config.env()] {
+            key.list(list);
+        }
+        key.field(&stage.config.workdir())
+            .field(&stage.config.text("User"));
+        key.field(&run.script().unwrap_or_default())
+            .field(&format!("{network:?}"));
+        key.field(&format!(
+            "{:?} {:?}",
+            self.order.host_names.hosts, self.order.shm_size
+        ));
+        for mount in &mounts {
+            key.field(&mount::said(mount));
+            if mount.kind == MountKind::Bind {
+                self.from(number, mount.from.as_deref(), |source| {
+                    let bound = bound(mount);
+                    key.field(&bound.digest(&bound.plan(source)?, source, &self.hashes)?.hex());
+                    Ok(())
+                })?;
+            }
+        }
+        let key = key.finish();
+        if self.cached(stage, &key, &said)? {
+            return Ok(());
+        }
+        for mount in &mounts {
+            self.mount(&mut mounted, stage, number, mount)?;
+        }
+        let env = self.given.predefined().chain(args);
+        let order = run::Order {
+            command,
+            env: env.chain(std::mem::take(&mut mounted.env)).collect(),
+            mounts: std::mem::take(&mut mounted.asked),
+            network,
+            host_names: self.order.host_names.clone(),
+            shm_size: self.order.shm_size,
+        };
+        let claim = order.carry_out(self.store, &stage.image(&self.created)?, self.progress)?;
+        drop(mounted);
+        self.grown(stage, &key, &said, claim)
+    }
+
+    /// Program and arguments. A here-document with an interpreter of its own becomes a file that is mounted.
+    fn command(&self, stage: &Stage, run: &Run, mounted: &mut Mounts) -> Result<Vec<String>, Error> {
+        let script = match (&run.command, run.script()) {
+            (Command::Exec(words), _) => return Ok(words.clone()),
+            (Command::Shell(_), script) => script.unwrap_or_default(),
+        };
+        let script = match run.sole_heredoc().filter(|_| script.starts_with("#!")) {
+            Some(heredoc) => {
+                let target = format!("/dev/pipes/{}", heredoc.name);
+                mounted.program(self.store, script.as_bytes(), target.clone())?;
+                target
+            }
+            None => script,
+        };
+        Ok(stage.config.shell().into_iter().chain([script]).collect())
+    }
+
+    fn network(&self, run: &Run) -> Result<Network, Error> {
+        if !run.devices.is_empty() {
+            return Err(Error::Unsupported("RUN --device".into()));
+        }
+        if run.security.as_deref().is_some_and(|mode| mode != "sandbox") {
+            let why = "RUN --security=insecure, which wants privileges that an ordinary user does not have,";
+            return Err(Error::Unsupported(why.into()));
+        }
+        match run.network.as_deref() {
+            None | Some("default") => Ok(self.order.network),
+            Some("none") => Ok(Network::None),
+            Some("host") => Ok(Network::Host),
+            Some(other) => Err(Error::Value {
+                what: "network",
+                value: other.into(),
+            }),
+        }
+    }
+
+    /// The mounts of a RUN, variables replaced.
+    fn resolved(&self, stage: &Stage, run: &Run) -> Result<Vec<Mount>, Error> {
+        let get = |name: &str| stage.scope.of_step(&stage.config, name);
+        let expand = |word: &str| dockerfile::expand(word, self.escape, &get);
+        let resolved: Result<Vec<_>, _> = run.mounts.iter().map(|mount| mount.resolve(&expand)).collect();
+        Ok(resolved?)
+    }
+
+    fn mount(&self, mounted: &mut Mounts, stage: &Stage, number: usize, mount: &Mount) -> Result<(), Error> {
+        let target = || {
+            let text = mount.target.as_deref().ok_or_else(|| Error::Value {
+                what: "--mount without a target, type",
+                value: mount.kind.name().into(),
+            })?;
+            Ok::<_, Error>(absolute(&stage.config.workdir(), text))
+        };
+        match mount.kind {
+            MountKind::Tmpfs => mounted.memory(mount, target()?),
+            MountKind::Cache => mounted.cache(self.store, mount, target()?)?,
+            MountKind::Secret => mounted.secret(self.store, mount, &self.order.secrets)?,
+            MountKind::Ssh => mounted.agent(mount, self.order.agent.as_deref())?,
+            MountKind::Bind => self.mount_files(mounted, number, mount, target()?)?,
+        }
+        Ok(())
+    }
+
+    /// Files of the context, a stage or an image: bound from where they are if they can be, else copied first.
+    fn mount_files(
+        &self,
+        mounted: &mut Mounts,
+        number: usize,
+        mount: &Mount,
+        target: String,
+    ) -> Result<(), Error> {
+        let path = relative(mount.source.as_deref().unwrap_or_default());
+        let shown = PathBuf::from(OsStr::from_bytes(&path));
+        if mount.from.is_none()
+            && mount.readonly
+            && let Some(context) = &self.order.context
+            && let Some(host) = context.host_path(&path).map_err(io_error("find", &shown))?
+        {
+            mounted.host(host, target);
+            return Ok(());
+        }
+        let copy = mounted.workspace(self.store)?.join("mounted");
+        self.from(number, mount.from.as_deref(), |source| {
+            match extract(source, &path, &copy).map_err(io_error("copy for a mount", &shown))? {
+                true => Ok(()),
+                false => Err(CopyError::NotFound(shown.display().to_string()).into()),
+            }
+        })?;
+        mounted.scratch(copy, target, mount.readonly);
+        Ok(())
+    }
+}
+
+/// What a bind mount depends on: the same as a copy of what it shows.
+fn bound(mount: &Mount) -> copy::Order {
+    copy::Order {
+        sources: vec![relative(mount.source.as_deref().unwrap_or_default())],
+        inline: Vec::new(),
+        dest: Vec::new(),
+        into: false,
+        owner: None,
+        perm: None,
+        exclude: Ignore::default(),
+        now: Time::default(),
+    }
+}

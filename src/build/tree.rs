@@ -1,0 +1,287 @@
+//! How is a path of a tree that is being built found, made, filled? Symlinks are followed within the tree, never out of
+//! it: it is no mount, so there is nothing else to reach.
+
+use std::io::Read;
+
+use fuse_overlay::attr::{Attr, Ino, Kind, Time};
+use fuse_overlay::error::{Error, Result};
+use fuse_overlay::index::DiffId;
+use fuse_overlay::name::Name;
+use fuse_overlay::union::{Caller, SetAttr, SetTime, Tree};
+use nix::errno::Errno;
+
+use super::Error as BuildError;
+use super::workspace::io_error;
+use crate::images::Claim;
+use crate::images::commit::add_layer;
+use crate::store::Store;
+
+/// As many symlinks as Linux follows in one path.
+const MOST_LINKS: usize = 40;
+
+/// Bytes of a file copied at once.
+const CHUNK: usize = 1 << 20;
+
+/// The tree's top.
+const ROOT: Ino = Ino(1);
+
+/// Who owns what is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Owner {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+/// What becomes of directories on the way that are not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// ENOENT.
+    Refuse,
+    /// They are made, mode 0755, as this owner's, with this time.
+    Make(Owner, Time),
+}
+
+/// Where a path led.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The directory that holds, or would hold, it.
+    pub(super) dir: Ino,
+    /// Its name there; `None` for the root.
+    pub(super) name: Option<Box<Name>>,
+    /// What is there now.
+    pub(super) now: Option<Attr>,
+}
+
+/// A tree that is being built, written to by one thread.
+#[derive(Debug)]
+pub(super) struct Growing<'a>(pub(super) &'a Tree);
+
+/// Nobody asks: there is no FUSE request, and all is made by the container's root, whose files then get their owners.
+const CALLER: Caller = Caller {
+    uid: 0,
+    gid: 0,
+    umask: 0,
+    unique: 0,
+};
+
+impl Growing<'_> {
+    /// Walks a path from the root. A symlink is followed, the last name's too.
+    pub(super) fn find(&self, path: &[u8], missing: Missing) -> Result<Place> {
+        let mut rest = names(path);
+        // The directories from the root to where the walk is, each with its name in the one before.
+        let mut way: Vec<(Ino, Box<Name>)> = Vec::new();
+        let mut links = 0;
+        while let Some(part) = rest.pop() {
+            let dir = way.last().map_or(ROOT, |(ino, _)| *ino);
+            if part == b".." {
+                way.pop();
+                continue;
+            }
+            let name = Name::new(&part).map_err(|_| Error(Errno::EINVAL))?;
+            let now = self.look(dir, name)?;
+            match now {
+                Some(found) if found.kind == Kind::Symlink => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return Err(Error(Errno::ELOOP));
+                    }
+                    let target = self.0.readlink(found.ino)?;
+                    if target.first() == Some(&b'/') {
+                        way.clear();
+                    }
+                    rest.extend(names(&target));
+                }
+                Some(found) if found.kind == Kind::Directory => way.push((found.ino, name.to_boxed())),
+                _ if rest.is_empty() => {
+                    let name = Some(name.to_boxed());
+                    return Ok(Place { dir, name, now });
+                }
+                Some(_) => return Err(Error(Errno::ENOTDIR)),
+                None => match missing {
+                    Missing::Refuse => return Err(Error(Errno::ENOENT)),
+                    Missing::Make(owner, time) => {
+                        let made = self.make_directory(dir, name, owner, time)?;
+                        way.push((made.ino, name.to_boxed()));
+                    }
+                },
+            }
+        }
+        let (ino, name) = way.pop().map_or((ROOT, None), |(ino, name)| (ino, Some(name)));
+        Ok(Place {
+            dir: way.last().map_or(ROOT, |(ino, _)| *ino),
+            name,
+            now: Some(self.0.getattr(ino)?),
+        })
+    }
+
+    /// What is at a path whose last name is not followed.
+    pub(super) fn find_link(&self, path: &[u8]) -> Result<Option<Attr>> {
+        let names = names(path);
+        let Some(last) = names.first().filter(|name| *name != b"..") else {
+            return Ok(self.find(path, Missing::Refuse)?.now);
+        };
+        let above: Vec<&[u8]> = names.iter().skip(1).rev().map(Vec::as_slice).collect();
+        let dir = self.find(&above.join(&b'/'), Missing::Refuse)?.now;
+        let name = Name::new(last).map_err(|_| Error(Errno::EINVAL))?;
+        self.look(dir.ok_or(Error(Errno::ENOENT))?.ino, name)
+    }
+
+    /// The directory at a path, made if it is missing.
+    pub(super) fn directory(&self, path: &[u8], owner: Owner, time: Time) -> Result<Ino> {
+        let place = self.find(path, Missing::Make(owner, time))?;
+        match (place.now, place.name) {
+            (Some(found), _) if found.kind == Kind::Directory => Ok(found.ino),
+            (None, Some(name)) => Ok(self.make_directory(place.dir, &name, owner, time)?.ino),
+            _ => Err(Error(Errno::ENOTDIR)),
+        }
+    }
+
+    /// What a directory has at a name.
+    pub(super) fn look(&self, dir: Ino, name: &Name) -> Result<Option<Attr>> {
+        match self.0.lookup(dir, name) {
+            Ok(found) => Ok(Some(found)),
+            Err(Error(Errno::ENOENT)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn make_directory(&self, dir: Ino, name: &Name, owner: Owner, time: Time) -> Result<Attr> {
+        let made = self.0.mkdir(&CALLER, dir, name, 0o755)?;
+        self.dress(made.ino, 0o755, owner, Some(time))
+    }
+
+    /// Makes a directory, or takes the one that is there; EEXIST if it is something else.
+    pub(super) fn enter(&self, dir: Ino, name: &Name) -> Result<Ino> {
+        match self.look(dir, name)? {
+            Some(found) if found.kind == Kind::Directory => Ok(found.ino),
+            Some(_) => Err(Error(Errno::ENOTDIR)),
+            None => Ok(self.0.mkdir(&CALLER, dir, name, 0o755)?.ino),
+        }
+    }
+
+    /// Makes room for something that is no directory; EISDIR if one is there.
+    fn clear(&self, dir: Ino, name: &Name) -> Result<()> {
+        match self.look(dir, name)? {
+            None => Ok(()),
+            Some(found) if found.kind == Kind::Directory => Err(Error(Errno::EISDIR)),
+            Some(_) => self.0.unlink(&CALLER, dir, name),
+        }
+    }
+
+    /// Writes a regular file, in place of whatever is there but a directory.
+    pub(super) fn file(&self, dir: Ino, name: &Name, from: &mut dyn Read) -> std::io::Result<Ino> {
+        self.clear(dir, name).map_err(|error| error.0)?;
+        let mode = Kind::Regular.mode_bits() | 0o600;
+        let ino = self
+            .0
+            .mknod(&CALLER, dir, name, mode, 0)
+            .map_err(|error| error.0)?
+            .ino;
+        let mut buffer = vec![0; CHUNK];
+        let mut offset = 0u64;
+        loop {
+            let count = match from.read(&mut buffer) {
+                Ok(0) => return Ok(ino),
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let bytes = buffer.get(..count).unwrap_or_default();
+            self.0
+                .write(&CALLER, ino, offset, bytes, false)
+                .map_err(|error| error.0)?;
+            offset += count as u64;
+        }
+    }
+
+    /// Makes a symlink, in place of whatever is there but a directory.
+    pub(super) fn symlink(&self, dir: Ino, name: &Name, target: &[u8]) -> Result<Ino> {
+        self.clear(dir, name)?;
+        Ok(self.0.symlink(&CALLER, dir, name, target)?.ino)
+    }
+
+    /// Makes a fifo, socket or the like: what has neither bytes nor a target.
+    pub(super) fn special(&self, dir: Ino, name: &Name, kind: Kind) -> Result<Ino> {
+        self.clear(dir, name)?;
+        Ok(self.0.mknod(&CALLER, dir, name, kind.mode_bits() | 0o600, 0)?.ino)
+    }
+
+    /// Sets permissions, owner, and time of modification. The owner first: a change of owner takes set-id bits away.
+    pub(super) fn dress(&self, ino: Ino, perm: u16, owner: Owner, mtime: Option<Time>) -> Result<Attr> {
+        let owned = SetAttr {
+            uid: Some(owner.uid),
+            gid: Some(owner.gid),
+            ..SetAttr::default()
+        };
+        let before = self.0.setattr(&CALLER, ino, &owned)?;
+        let set = SetAttr {
+            perm: (before.kind != Kind::Symlink).then_some(perm),
+            mtime: mtime.map(SetTime::At),
+            ..SetAttr::default()
+        };
+        self.0.setattr(&CALLER, ino, &set)
+    }
+
+    /// Takes an empty directory or file away that was made only to mount on. A directory in which nothing has changed since
+    /// `untouched` gets the time that it has in the image.
+    pub(super) fn remove_stub(&self, path: &[u8], untouched: Time) -> Result<()> {
+        let place = match self.find(path, Missing::Refuse) {
+            Err(Error(Errno::ENOENT | Errno::ENOTDIR)) => return Ok(()),
+            place => place?,
+        };
+        let (Some(now), Some(name)) = (place.now, place.name) else {
+            return Ok(());
+        };
+        let before = self.0.getattr(place.dir)?;
+        match now.kind {
+            Kind::Directory => match self.0.rmdir(&CALLER, place.dir, &name) {
+                // Something came into it: it is the command's now.
+                Err(Error(Errno::ENOTEMPTY)) => return Ok(()),
+                done => done?,
+            },
+            Kind::Regular if now.size == 0 => self.0.unlink(&CALLER, place.dir, &name)?,
+            _ => return Ok(()),
+        }
+        let mtime = match self.0.image_attr(place.dir) {
+            Some(image) if before.mtime <= untouched => image.mtime,
+            _ => before.mtime,
+        };
+        self.set_mtime(place.dir, mtime)
+    }
+
+    fn set_mtime(&self, ino: Ino, time: Time) -> Result<()> {
+        let set = SetAttr {
+            mtime: Some(SetTime::At(time)),
+            ..SetAttr::default()
+        };
+        self.0.setattr(&CALLER, ino, &set).map(|_attr| ())
+    }
+}
+
+/// Stores what was written to a tree as a layer above `below`.
+///
+/// The root's time is left as the image has it: other tools' layers do not tell of it, and it would make each layer that
+/// adds a name there another one.
+pub(super) fn add_tree(
+    store: &Store,
+    below: &[DiffId],
+    tree: &Tree,
+) -> std::result::Result<Claim, BuildError> {
+    if let Some(image) = tree.image_attr(ROOT) {
+        Growing(tree)
+            .set_mtime(ROOT, image.mtime)
+            .map_err(|error| io_error("set the time of", std::path::Path::new("/"))(error.0.into()))?;
+    }
+    Ok(add_layer(store, below, |out| {
+        tree.write_layer(out).map(|_out| ())
+    })?)
+}
+
+/// The names of a path, the first one last.
+fn names(path: &[u8]) -> Vec<Vec<u8>> {
+    let parts = path.split(|byte| *byte == b'/').rev();
+    parts
+        .filter(|part| !part.is_empty() && *part != b".")
+        .map(Vec::from)
+        .collect()
+}

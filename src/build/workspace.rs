@@ -1,0 +1,109 @@
+//! Where does a step keep its writable layer while it works? In a directory of its own below the state, which goes with
+//! the step. Its lock lies beside it and is taken first; what a killed builder left is unlocked, and goes with the next
+//! prune.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use fuse_overlay::union::{Limits, Lower, Tree};
+
+use super::Error;
+use crate::store::lock::Attempt;
+use crate::store::{Lock, Mode, Store};
+
+/// A step's directory.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    directory: tempfile::TempDir,
+    lock: PathBuf,
+    _held: Lock,
+}
+
+impl Workspace {
+    /// Makes one.
+    pub(super) fn new(store: &Store) -> Result<Workspace, Error> {
+        let above = directory(store);
+        let mut builder = fs::DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(&above);
+        made.map_err(io_error("make", &above))?;
+        let name = tempfile::Builder::new()
+            .prefix("")
+            .rand_bytes(12)
+            .tempfile_in(&above);
+        // Only its name is wanted, which nobody else draws while it is there.
+        let lock = name.map_err(io_error("make a file in", &above))?.into_temp_path();
+        let _held = Lock::acquire(&lock, Mode::Exclusive)?;
+        let lock = lock
+            .keep()
+            .map_err(|error| io_error("keep", &above)(error.error))?;
+        let directory = tempfile::Builder::new().prefix(&prefix(&lock)).tempdir_in(&above);
+        Ok(Workspace {
+            directory: directory.map_err(io_error("make a directory in", &above))?,
+            lock,
+            _held,
+        })
+    }
+
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A tree over `lower` that is written to here.
+    pub(super) fn tree(&self, lower: Lower) -> Result<Tree, Error> {
+        Tree::open(lower, self.path(), Limits::default()).map_err(Error::Upper)
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        // What stays goes with the next prune.
+        let _ = fs::remove_file(&self.lock);
+    }
+}
+
+/// What the names of a lock's directories begin with.
+fn prefix(lock: &Path) -> String {
+    let name = lock.file_name().unwrap_or_default().to_string_lossy();
+    format!("{name}.")
+}
+
+fn directory(store: &Store) -> PathBuf {
+    store.state().join("builds")
+}
+
+/// Removes what killed builders left.
+///
+/// # Errors
+/// Something cannot be looked at or removed.
+pub fn remove_orphans(store: &Store) -> Result<(), Error> {
+    let above = directory(store);
+    for entry in crate::store::root::list(&above)? {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let lock = above.join(name.split('.').next().unwrap_or_default());
+        let held = match Lock::attempt_existing(&lock, Mode::Exclusive)? {
+            Attempt::Held => continue,
+            Attempt::Gone => None,
+            Attempt::Taken(held) => Some(held),
+        };
+        let removed = match path.is_dir() {
+            true => fs::remove_dir_all(&path),
+            false => fs::remove_file(&path),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error("remove", &path)(error));
+            }
+            _ => drop(held),
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
+}

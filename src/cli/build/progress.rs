@@ -1,0 +1,107 @@
+//! How is a build shown? BuildKit's plain lines, on standard error: `#3 [2/4] RUN make`, `#3 0.214 output`, `#3 DONE 0.3s`.
+
+use std::io::{Write, stderr};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::build::Progress;
+
+/// `-q`: nothing, but what the user should know.
+pub(super) struct Quiet;
+
+impl Progress for Quiet {
+    fn begins(&self, _title: &str) {}
+    fn cached(&self) {}
+    fn output(&self, _bytes: &[u8]) {}
+    fn done(&self) {}
+    fn warning(&self, text: &str) {
+        eprintln!("bryo: {text}");
+    }
+}
+
+/// Plain lines.
+pub(super) struct Lines(Mutex<Now>);
+
+/// The step that is shown.
+struct Now {
+    number: usize,
+    began: Instant,
+    /// What a command wrote of a line that has no end yet.
+    unfinished: Vec<u8>,
+}
+
+/// A line that does not end is shown in parts of this many bytes.
+const LONGEST: usize = 64 << 10;
+
+impl Lines {
+    pub(super) fn new() -> Lines {
+        Lines(Mutex::new(Now {
+            number: 0,
+            began: Instant::now(),
+            unfinished: Vec::new(),
+        }))
+    }
+}
+
+impl Now {
+    fn line(&mut self, text: &[u8]) {
+        let head = format!("#{} {:.3} ", self.number, self.began.elapsed().as_secs_f64());
+        show(&[head.as_bytes(), text, b"\n"].concat());
+    }
+
+    fn finish_line(&mut self) {
+        if !self.unfinished.is_empty() {
+            let rest = std::mem::take(&mut self.unfinished);
+            self.line(&rest);
+        }
+    }
+}
+
+/// Progress that nobody can read any more is no reason to stop.
+fn show(bytes: &[u8]) {
+    let _ = stderr().lock().write_all(bytes);
+}
+
+impl Progress for Lines {
+    fn begins(&self, title: &str) {
+        let mut now = self.0.lock();
+        now.number += 1;
+        now.began = Instant::now();
+        show(format!("#{} {title}\n", now.number).as_bytes());
+    }
+
+    fn cached(&self) {
+        show(format!("#{} CACHED\n\n", self.0.lock().number).as_bytes());
+    }
+
+    fn output(&self, bytes: &[u8]) {
+        let mut now = self.0.lock();
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            now.unfinished.extend_from_slice(part);
+            if now.unfinished.last() == Some(&b'\n') || now.unfinished.len() >= LONGEST {
+                let line = std::mem::take(&mut now.unfinished);
+                now.line(line.strip_suffix(b"\n").unwrap_or(&line));
+            }
+        }
+    }
+
+    fn done(&self) {
+        let mut now = self.0.lock();
+        now.finish_line();
+        show(
+            format!(
+                "#{} DONE {:.1}s\n\n",
+                now.number,
+                now.began.elapsed().as_secs_f64()
+            )
+            .as_bytes(),
+        );
+    }
+
+    fn warning(&self, text: &str) {
+        let mut now = self.0.lock();
+        now.finish_line();
+        show(format!("bryo: {text}\n").as_bytes());
+    }
+}

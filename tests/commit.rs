@@ -1,0 +1,90 @@
+//! `commit`: a container becomes an image, running or not.
+
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+mod common;
+
+use common::{Bryo, until};
+
+#[test]
+fn what_a_container_changed_is_in_the_image() {
+    let (bryo, base) = Bryo::with_image("busybox");
+    let script = "echo new > /new; rm /etc/passwd; mkdir -p /d/e; ln -s ../new /d/l; chmod 4711 /bin/busybox";
+    bryo.ok([
+        "run", "--name", "box", "-e", "A=b", "-w", "/d", &base, "sh", "-c", script,
+    ]);
+    let id = bryo.ok(["commit", "-m", "said", "-a", "me", "box", "made:1"]);
+    assert_eq!(bryo.ok(["images", "-q", "--no-trunc", "made:1"]), id);
+    let seen = bryo.sh(
+        "made:1",
+        "cat /new /d/l; test ! -e /etc/passwd; stat -c %a /bin/busybox; pwd; echo $A",
+    );
+    assert_eq!(seen, "new\nnew\n4711\n/d\nb\n");
+    let history = bryo.ok([
+        "history",
+        "--format",
+        "{{.CreatedBy}} {{.Comment}}",
+        "--no-trunc",
+        "made:1",
+    ]);
+    assert_eq!(history.lines().next().unwrap(), format!("sh -c {script} said"));
+    // The base stays as it was.
+    assert_eq!(
+        bryo.sh(&base, "test ! -e /new; test -e /etc/passwd; echo same"),
+        "same\n"
+    );
+}
+
+#[test]
+fn changes_are_a_dockerfiles() {
+    let (bryo, base) = Bryo::with_image("busybox");
+    bryo.ok(["create", "--name", "box", &base, "true"]);
+    bryo.ok([
+        "commit",
+        "-c",
+        "CMD [\"echo\", \"from cmd\"]",
+        "-c",
+        "ENV X=\"a b\"",
+        "-c",
+        "LABEL l=1",
+        "box",
+        "made",
+    ]);
+    assert_eq!(bryo.ok(["run", "--rm", "made"]), "from cmd\n");
+    let config = bryo.ok([
+        "image",
+        "inspect",
+        "--format",
+        "{{json .Config.Env}} {{json .Config.Labels}}",
+        "made",
+    ]);
+    assert!(
+        config.contains("\"X=a b\"") && config.contains("\"l\":\"1\""),
+        "{config}"
+    );
+    for (change, why) in [
+        ("RUN true", "is no change of a config"),
+        ("NONSENSE", "unknown instruction"),
+    ] {
+        let said = bryo.fails(1, ["commit", "-c", change, "box"]);
+        assert!(said.contains(why) && said.lines().count() == 1, "{said}");
+    }
+    assert!(
+        bryo.fails(1, ["commit", "nobody"])
+            .contains("No such container: nobody")
+    );
+}
+
+#[test]
+fn of_a_running_container_all_that_was_written_is_in_it() {
+    let (bryo, base) = Bryo::with_image("busybox");
+    let script = "head -c 3000000 /dev/zero | tr '\\0' x > /big; echo done > /done; sleep 1000";
+    bryo.ok(["run", "-d", "--name", "box", &base, "sh", "-c", script]);
+    until("the container has written", || {
+        bryo.ok(["diff", "box"]).contains("A /done")
+    });
+    bryo.ok(["commit", "box", "made"]);
+    let seen = bryo.sh("made", "wc -c < /big; tr -d x < /big | wc -c; cat /done");
+    assert_eq!(seen, "3000000\n0\ndone\n");
+    bryo.ok(["rm", "-f", "box"]);
+}
