@@ -87,6 +87,14 @@ fn fill(root: &Path, items: &[Item], salt: usize) {
 
 fn put(root: &Path, item: &Item, byte: u8) -> io::Result<()> {
     let at = |path: &ops::Path| root.join(path.join("/"));
+    // What lies above is made, so that layers meet in the same directories.
+    match item {
+        Item::Opaque(path, _) => fs::create_dir_all(at(path))?,
+        Item::Dir(path, _) | Item::File(path, ..) | Item::Whiteout(path, _) => {
+            fs::create_dir_all(at(path).parent().unwrap())?;
+        }
+        _ => {}
+    }
     match item {
         Item::Dir(path, perm) => {
             fs::create_dir(at(path))?;
@@ -278,6 +286,23 @@ impl Both {
 
     fn dump(&self, layers: &[PathBuf]) -> Option<Dump> {
         self.open(layers).ok().map(|tree| dump(&tree))
+    }
+}
+
+#[test]
+fn each_form_hides_what_is_below() {
+    let file = |path: &[&'static str]| Item::File(path.to_vec(), 100, 0o644);
+    for form in [Form::Oci, Form::Overlayfs, Form::FuseOverlayfs] {
+        let below = vec![file(&["a", "a"]), file(&["b"])];
+        let above = vec![
+            Item::Opaque(vec!["a"], form),
+            file(&["a", "c"]),
+            Item::Whiteout(vec!["b"], form),
+        ];
+        let both = Both::new(&[below, above]);
+        let seen = both.dump(&both.directories).unwrap();
+        assert_eq!(Some(&seen), both.dump(&both.tars).as_ref(), "{form:?}");
+        assert_eq!(seen.keys().collect::<Vec<_>>(), ["", "/a", "/a/c"], "{form:?}");
     }
 }
 
