@@ -1,0 +1,271 @@
+//! What do COPY, ADD and mounts put where? Places, modes, owners, times, what is ignored, what is out of reach.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use crate::common::{Project, mode};
+use crate::last;
+
+#[test]
+fn copies_land_where_docker_puts_them() {
+    let project = Project::new();
+    for name in ["a.txt", "b.txt", "c.md", "dir/one", "dir/sub/two", "sp ace"] {
+        project.write(name, name);
+    }
+    symlink("one", project.path("dir/link")).unwrap();
+    mode(&project.path("a.txt"), 0o4750);
+    project.build(
+        "FROM base\n\
+         WORKDIR /w\n\
+         COPY a.txt .\n\
+         COPY a.txt renamed\n\
+         COPY a.txt /new/place/\n\
+         COPY dir /tree\n\
+         COPY dir/ /tree2/\n\
+         COPY *.txt dir/sub /both/\n\
+         COPY [\"sp ace\", \"/sp aced\"]\n\
+         COPY --chmod=711 dir/one ?.md /modes/\n\
+         COPY dir/link /followed\n\
+         COPY --exclude=sub --exclude=link dir /some\n\
+         ADD c.md /added/\n",
+        &[],
+    );
+    let found = project.sh("cd /; find w new tree tree2 both 'sp aced' modes followed some added | sort");
+    let wanted = "added\nadded/c.md\nboth\nboth/a.txt\nboth/b.txt\nboth/two\nfollowed\nmodes\nmodes/c.md\nmodes/one\nnew\n\
+         new/place\nnew/place/a.txt\nsome\nsome/one\nsp aced\ntree\ntree/link\ntree/one\ntree/sub\ntree/sub/two\ntree2\n\
+         tree2/link\ntree2/one\ntree2/sub\ntree2/sub/two\nw\nw/a.txt\nw/renamed\n";
+    assert_eq!(found, wanted);
+    let stat = "stat -c '%a %u:%g %F %n' /w/a.txt /modes/one /modes /followed /tree/link";
+    let wanted = "4750 0:0 regular file /w/a.txt\n711 0:0 regular file /modes/one\n755 0:0 directory /modes\n\
+         644 0:0 regular file /followed\n777 0:0 symbolic link /tree/link\n";
+    assert_eq!(project.sh(stat), wanted);
+    assert_eq!(
+        project.sh("cat '/sp aced' /followed; readlink /tree/link"),
+        "sp acedir/oneone\n"
+    );
+}
+
+#[test]
+fn copies_have_the_owner_that_was_asked() {
+    let project = Project::new();
+    project.write("file", "x");
+    fs::create_dir(project.path("empty")).unwrap();
+    let text = "FROM base\n\
+         RUN echo 'late:x:77:78::/:/bin/sh' >> /etc/passwd\n\
+         COPY --chown=user file /1/f\n\
+         COPY --chown=user:extra file /2/f\n\
+         COPY --chown=12:34 file /3/f\n\
+         COPY --chown=12 file /4/f\n\
+         COPY --chown=:extra file /5/f\n\
+         COPY --chown=late file /6/f\n\
+         COPY --chown=12:34 empty /7/\n\
+         USER user\nWORKDIR /8\nCOPY file /9/f\n";
+    project.build(text, &[]);
+    for (path, owner) in [
+        ("1", "1000/1000"),
+        ("1/f", "1000/1000"),
+        ("2/f", "1000/2000"),
+        ("3/f", "12/34"),
+        ("4/f", "12/12"),
+        ("5/f", "0/2000"),
+        ("6/f", "77/78"),
+        ("7", "12/34"),
+        ("8", "1000/1000"),
+        ("9", "0/0"),
+        ("9/f", "0/0"),
+    ] {
+        assert_eq!(project.owner(path), owner, "{path}");
+    }
+    let said = project.fails("FROM base\nCOPY --chown=nobody-here file /\n", &[]);
+    assert!(last(&said).0.contains("nobody-here"), "{said}");
+}
+
+#[test]
+fn times_of_files_are_kept() {
+    let project = Project::new();
+    project.write("dir/file", "x");
+    for (path, time) in [("dir/file", "@1000000000"), ("dir", "@1100000000")] {
+        let done = Command::new("touch")
+            .args(["-d", time])
+            .arg(project.path(path))
+            .status();
+        assert!(done.unwrap().success());
+    }
+    fs::create_dir(project.path("outer")).unwrap();
+    fs::rename(project.path("dir"), project.path("outer/dir")).unwrap();
+    project.build("FROM base\nCOPY outer /to\n", &[]);
+    assert_eq!(
+        project.sh("stat -c %Y /to/dir/file /to/dir"),
+        "1000000000\n1100000000\n"
+    );
+    // Places that were made to mount on are gone again, and nothing has a new time but what the command changed.
+    project.build(
+        "FROM scratch\nCOPY --from=base /bin /bin\nCOPY outer/dir /etc/\nENV PATH=/bin\nRUN touch /bin/new\n",
+        &["-t", "bare"],
+    );
+    project.build("FROM base\nCOPY --from=bare / /bare\nCOPY no-such-name* /\n", &[]);
+    assert_eq!(
+        project.sh("ls -A /bare /bare/etc"),
+        "/bare:\nbin\netc\n\n/bare/etc:\nfile\n"
+    );
+    let times = "FROM base\nWORKDIR /old\nRUN touch -d @5 /old /etc /\nRUN echo x > /old/x\n";
+    project.build(
+        &times.replace("RUN echo x > /old/x\n", "RUN echo x > /tmp/x\n"),
+        &[],
+    );
+    assert_eq!(project.sh("stat -c %Y /old /etc"), "5\n5\n");
+}
+
+#[test]
+fn ignored_files_are_not_there() {
+    let project = Project::new();
+    for name in [
+        "keep",
+        "a.log",
+        "b.log",
+        "deep/a.log",
+        "node/x",
+        "node/keep/y",
+        "node/z",
+        "top.md",
+        "deep/other.md",
+    ] {
+        project.write(name, name);
+    }
+    project.write(
+        ".dockerignore",
+        "# comment\n*.log\n!b.log\nnode\n!node/keep\n**/*.md\n!top.md\n.dockerignore\n",
+    );
+    project.build("FROM base\nCOPY . /all/\nCOPY node /node/\n", &[]);
+    assert_eq!(
+        project.sh("cd /all; find . -type f | sort; find /node -type f"),
+        "./b.log\n./deep/a.log\n./keep\n./node/keep/y\n./top.md\n/node/keep/y\n"
+    );
+    for hidden in ["a.log", "node/x"] {
+        let said = project.fails(&format!("FROM base\nCOPY {hidden} /\n"), &[]);
+        assert!(
+            last(&said).0.ends_with(&format!("\"/{hidden}\": not found")),
+            "{said}"
+        );
+    }
+    // The Dockerfile's own list comes first.
+    fs::write(project.bryo.scratch("Dockerfile.dockerignore"), "*\n!keep\n").unwrap();
+    project.build("FROM base\nCOPY . /all/\n", &[]);
+    assert_eq!(project.sh("ls -A /all"), "keep\n");
+}
+
+#[test]
+fn nothing_outside_the_context_is_copied() {
+    let project = Project::new();
+    fs::write(project.bryo.scratch("secret"), "secret").unwrap();
+    project.write("file", "x");
+    symlink("../secret", project.path("up")).unwrap();
+    symlink(project.bryo.scratch("secret"), project.path("absolute")).unwrap();
+    symlink("..", project.path("parent")).unwrap();
+    for source in ["../secret", "up", "absolute", "parent/secret", "/../secret"] {
+        let said = project.fails(&format!("FROM base\nCOPY {source} /x\n"), &[]);
+        assert!(!project.bryo.ok(["images"]).contains("made"), "{source}: {said}");
+    }
+    // Within a directory the link itself is copied, and a destination is within the image.
+    project.build(
+        "FROM base\nRUN ln -s /../../etc /out && ln -s / /top\nCOPY . /all/\nCOPY file /out/new\nCOPY file /top/../../../at-top\n",
+        &[],
+    );
+    assert_eq!(
+        project.sh("readlink /all/up; ls /etc/new /at-top"),
+        "../secret\n/at-top\n/etc/new\n"
+    );
+}
+
+#[test]
+fn here_documents_are_files_and_scripts() {
+    let project = Project::new();
+    project.build(
+        "FROM base\nARG WHO=world\n\
+         RUN <<EOF\necho one > /script\necho $WHO >> /script\nEOF\n\
+         COPY <<one <<\"two\" /docs/\nhello $WHO\none\nhello $WHO\ntwo\n\
+         COPY --chmod=700 <<-EOF /tabs\n\t\tindented\n\tEOF\n\
+         RUN cat <<A >/shell && cat <<B >>/shell\na $WHO\nA\nb\nB\n",
+        &[],
+    );
+    assert_eq!(
+        project.sh("cat /script /docs/one /docs/two /tabs /shell; stat -c %a /tabs"),
+        "one\nworld\nhello world\nhello $WHO\nindented\na world\nb\n700\n"
+    );
+}
+
+#[test]
+fn mounts_are_there_for_one_command_and_leave_no_trace() {
+    let project = Project::new();
+    project.write("a/f", "from the context\n");
+    fs::write(project.bryo.scratch("secret"), "hidden\n").unwrap();
+    let secret = format!("id=s,src={}", project.bryo.scratch("secret").display());
+    let text = "FROM base AS other\nRUN echo from a stage > /f\n\
+         FROM base\n\
+         RUN --mount=type=cache,target=/c/d echo x >> /c/d/f; wc -l < /c/d/f > /count\n\
+         RUN --mount=type=tmpfs,target=/t touch /t/x\n\
+         RUN --mount=type=bind,source=a,target=/b,rw cat /b/f >> /seen && echo y > /b/g\n\
+         RUN --mount=from=other,target=/o cat /o/f >> /seen; touch /o/x || echo read-only >> /seen\n\
+         RUN --mount=type=secret,id=s wc -c < /run/secrets/s >> /seen\n\
+         RUN --mount=type=secret,id=s,env=S echo ${#S} >> /seen; env | grep -c ^S= >> /seen\n\
+         RUN --mount=type=secret,id=none test ! -e /run/secrets/none\n";
+    let built = project.build(text, &["--secret", &secret]);
+    assert!(!built.said.contains("hidden"), "{}", built.said);
+    let seen = "from the context\nfrom a stage\nread-only\n7\n7\n1\n";
+    let look = "cat /count /seen; ls -d /c /t /b /o /run/secrets 2> /dev/null || true";
+    assert_eq!(project.sh(look), format!("1\n{seen}"));
+    assert!(!project.path("a/g").exists());
+    // A cache outlives its build, and is no part of the key; neither is a secret's value.
+    fs::write(project.bryo.scratch("secret"), "another\n").unwrap();
+    assert_eq!(
+        project.build(text, &["--secret", &secret]).run,
+        Vec::<String>::new()
+    );
+    project.build(text, &["--secret", &secret, "--no-cache"]);
+    assert!(project.sh(look).starts_with("2\n"));
+    project.write("a/f", "changed\n");
+    let built = project.build(text, &["--secret", &secret]);
+    assert_eq!(built.cached.len(), 3, "{}", built.said);
+    let said = project.fails(
+        "FROM base\nRUN --mount=type=secret,id=s,required=true true\n",
+        &[],
+    );
+    assert!(
+        said.contains(" >>> RUN --mount=type=secret") && said.contains("bryo: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn add_unpacks_archives_and_copy_does_not() {
+    let project = Project::new();
+    project.write("tree/a/file", "content\n");
+    symlink("file", project.path("tree/a/link")).unwrap();
+    mode(&project.path("tree/a/file"), 0o640);
+    for (name, flags) in [("plain.tar", "-c"), ("by-content", "-cz"), ("z.tar.zst", "-ca")] {
+        let mut tar = Command::new("tar");
+        tar.args(["--owner=7", "--group=8", "--mtime=@5", flags, "-f"])
+            .arg(project.path(name))
+            .arg("-C")
+            .arg(project.path("tree"))
+            .arg("a");
+        assert!(tar.status().unwrap().success());
+    }
+    project.write("no.tar", "this is none");
+    project.build(
+        "FROM base\nADD plain.tar /1\nADD by-content /2/\nADD z.tar.zst /3/\n\
+         ADD --chown=1:2 plain.tar /5/\nADD no.tar /6/\nCOPY plain.tar /7/\nADD --unpack=false plain.tar /8/\nADD tree /9/\n",
+        &[],
+    );
+    for place in 1..=3 {
+        assert_eq!(project.owner(&format!("{place}/a/file")), "7/8");
+        let stat = format!("cd /{place}/a; stat -c '%n %a %Y' file; readlink link; cat file");
+        assert_eq!(project.sh(&stat), "file 640 5\nfile\ncontent\n", "{place}");
+    }
+    assert_eq!(project.owner("5/a/file"), "1/2");
+    assert_eq!(
+        project.sh("ls /6 /7 /8 /9"),
+        "/6:\nno.tar\n\n/7:\nplain.tar\n\n/8:\nplain.tar\n\n/9:\na\n"
+    );
+}
