@@ -24,6 +24,7 @@ fn the_shared_registry_serves_what_images_sh_made() {
         "busybox",
         "configured",
         "debian",
+        "library/golang",
         "odd",
         "platforms",
         "software",
