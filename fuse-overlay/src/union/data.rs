@@ -415,6 +415,20 @@ impl Tree {
         Ok(durable)
     }
 
+    /// Is the journal so much longer than what it has to say that [`Tree::checkpoint`] pays?
+    pub fn checkpoint_is_due(&self) -> bool {
+        self.upper.checkpoint_is_due()
+    }
+
+    /// Makes the journal as short as what it has to say, while other operations go on. `go_on` is asked in between, and may
+    /// end it early; nothing is lost then.
+    ///
+    /// # Errors
+    /// The disk's. The journal is as good as before.
+    pub fn checkpoint(&self, go_on: &dyn Fn() -> bool) -> Result<()> {
+        self.upper.checkpoint(go_on)
+    }
+
     /// What `statfs` tells.
     pub fn statfs(&self) -> Result<Space> {
         let blocks = self.upper.space()?;

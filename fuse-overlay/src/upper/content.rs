@@ -160,6 +160,13 @@ impl Content {
             .filter_map(|mapped| mapped.at.map(|at| at..at + mapped.count))
     }
 
+    /// What is mapped from a page on: pages of the file, how many, and where in the data file; `None` is a hole.
+    pub(crate) fn pieces(&self, from: u64) -> impl Iterator<Item = (u64, u64, Option<u64>)> + '_ {
+        self.map
+            .range(from..)
+            .map(|(page, mapped)| (*page, mapped.count, mapped.at))
+    }
+
     /// Takes `page..page + count` out of the map, splitting what reaches over its borders.
     fn unmap(&mut self, page: u64, count: u64, freed: &mut Vec<Run>) {
         let end = page + count;

@@ -111,6 +111,12 @@ impl State {
                 matches!(self.body, Body::Directory(_))
             }
             Change::Make { .. } => false,
+            // A checkpoint's, which is no operation.
+            Change::Reset { .. }
+            | Change::Place { .. }
+            | Change::Names { .. }
+            | Change::Given { .. }
+            | Change::Done { .. } => false,
             _ => true,
         }
     }
@@ -167,6 +173,17 @@ impl State {
             }
             (Change::Leave { name, below, .. }, Body::Directory(dir)) => dir.leave(name, below),
             (Change::Parent { parent, .. }, Body::Directory(dir)) => dir.parent = parent,
+            (
+                Change::Place {
+                    name,
+                    place,
+                    target,
+                    kind,
+                    ..
+                },
+                Body::Directory(dir),
+            ) => dir.put(name, place, target, kind),
+            (Change::Names { count, last, .. }, Body::Directory(dir)) => dir.set_names(count, last),
             (
                 Change::Xattr {
                     name,

@@ -52,6 +52,19 @@ impl Table {
         self.shard(ino).write().remove(&ino);
     }
 
+    /// Is this the inode of its number?
+    pub(crate) fn holds(&self, inode: &Arc<Inode>) -> bool {
+        self.shard(inode.ino)
+            .read()
+            .get(&inode.ino)
+            .is_some_and(|held| Arc::ptr_eq(held, inode))
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().len()).sum()
+    }
+
     /// Those that are there now.
     pub(crate) fn all(&self) -> Vec<Arc<Inode>> {
         self.shards

@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod checkpoints;
 mod crash;
 mod differences;
 mod directories;
