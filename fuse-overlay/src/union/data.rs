@@ -199,7 +199,7 @@ impl Tree {
                 .sum::<u64>();
         let after = placed.end_before(page).or_else(|| content.follows(page));
         let content = state.content_mut()?;
-        let run = self.upper.data.take(want, pages, after, &mut content.reserve)?;
+        let run = self.upper.data.take(want, pages, after, content.reserve())?;
         placed.runs.push((page, run.clone()));
         Ok(run)
     }

@@ -12,7 +12,9 @@ pub(crate) mod inode;
 pub(crate) mod journal;
 mod locked;
 mod lookups;
+mod pieces;
 mod table;
+pub(crate) mod xattrs;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -408,7 +410,7 @@ impl Upper {
     fn give_reserve(&self, inode: &Inode) {
         if inode.kind == Kind::Regular
             && let Body::Regular(content) = &mut inode.state.write().body
-            && let Some(run) = content.reserve.take()
+            && let Some(run) = content.take_reserve()
         {
             self.data.put_back(run);
         }
