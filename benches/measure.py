@@ -18,6 +18,7 @@ import time
 
 import build
 import files
+import growth
 from tools import (
     BASE,
     HERE,
@@ -165,13 +166,14 @@ def bench_store(tools):
     row("rmi of 1.3 GB", found["bryo"], found["podman"], "podman rmi", 1 / 5)
 
 
-BENCHES = {"start": bench_start, "build": build.bench_build, "pull": bench_pull, "fs": files.bench_reads, "write": files.bench_writes, "cpu": files.bench_cpu, "memory": bench_memory, "store": bench_store}
+BENCHES = {"start": bench_start, "build": build.bench_build, "pull": bench_pull, "fs": files.bench_reads, "write": files.bench_writes, "cpu": files.bench_cpu, "memory": bench_memory, "store": bench_store, "growth": growth.bench_growth}
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=[*BENCHES, "all"])
     parser.add_argument("--bryo", type=pathlib.Path, required=True)
+    parser.add_argument("--growth", type=pathlib.Path, required=True)
     parser.add_argument("--registry", required=True)
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()

@@ -70,7 +70,7 @@ def alternate(rounds, **work):
 
 def row(name, ours, peer, peer_name, limit, unit="ms"):
     """Prints one comparison; a ratio above its limit is a failure at the end."""
-    ratio, scale = ours / peer, {"ms": 1000, "s": 1, "MB": 1e-6}[unit]
+    ratio, scale = ours / peer, {"µs": 1e6, "ms": 1000, "s": 1, "MB": 1e-6, "B": 1}[unit]
     verdict = "ok" if ratio <= limit else "MISSED"
     if ratio > limit:
         failures.append(name)
@@ -193,6 +193,7 @@ class Tools:
 
     def __init__(self, options):
         self.binary, self.rounds, self.registry = BASE / "bin/bryo", options.rounds, options.registry
+        self.growth = options.growth
         self.bryo, self.podman, self.pulled = bryo_with(self.binary, "bryo"), rootless_podman(), set()
 
     def name(self, image):

@@ -2,7 +2,7 @@
 # Sets Bryo beside podman, crun and the kernel's overlayfs, as one ordinary user on this machine: the same work in
 # alternating turns, medians, ratios. Run as root: it installs the peers, builds, and makes images and the user.
 #
-#   scripts/bench.sh [start|build|pull|fs|write|cpu|memory|store|all]     BRYO_BENCH_ROUNDS=5 sets the number of turns
+#   scripts/bench.sh [start|build|pull|fs|write|cpu|memory|store|growth|all]     BRYO_BENCH_ROUNDS=5 sets the number of turns
 #   BRYO_BENCH_ROWS=REGEX chooses rows of fs and write, by name (benches/rows.py)
 #   BRYO_BENCH_KEEP=1 leaves the pulled images in /var/tmp/bryo-bench for the next time
 set -euo pipefail
@@ -21,6 +21,7 @@ case $what in start | all) images+=(few many) ;; esac
 case $what in fs | write | cpu | all) images+=(bench) ;; esac
 scripts/images.sh "${images[@]}"
 cargo build --quiet --release --bin bryo
+cargo build --quiet --release -p fuse-overlay --example growth
 
 # crun 1.8 refuses a host with cgroups of both versions unless every controller is one of version 1.
 if [ -d /sys/fs/cgroup/unified ] && grep -qw hugetlb /sys/fs/cgroup/unified/cgroup.controllers 2> /dev/null; then
@@ -29,4 +30,4 @@ if [ -d /sys/fs/cgroup/unified ] && grep -qw hugetlb /sys/fs/cgroup/unified/cgro
 fi
 serve_registry "${BRYO_TEST_IMAGES:-/var/cache/bryo-tests}/registry" readonly
 python3 benches/measure.py "$what" --registry "$registry" --rounds "${BRYO_BENCH_ROUNDS:-9}" \
-    --bryo target/x86_64-unknown-linux-gnu/release/bryo
+    --bryo target/x86_64-unknown-linux-gnu/release/bryo --growth target/x86_64-unknown-linux-gnu/release/examples/growth

@@ -98,6 +98,9 @@ pub(crate) fn write_zeros(disk: &dyn Disk, mut offset: u64, mut length: u64) -> 
     Ok(())
 }
 
+/// Bytes given back in one call: a few milliseconds at most.
+const PUNCHED_AT_ONCE: u64 = 8 << 20;
+
 /// A file in a directory of the host.
 #[derive(Debug)]
 pub(crate) struct HostFile {
@@ -126,6 +129,19 @@ impl HostFile {
     pub(crate) fn with_names(mut self, dir: &Path) -> io::Result<HostFile> {
         self.unsynced = Mutex::new(Some(File::open(dir)?));
         Ok(self)
+    }
+
+    fn punch_part(&self, offset: u64, length: u64) -> io::Result<()> {
+        let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        match fallocate(&self.file, how, signed(offset)?, signed(length)?) {
+            Ok(()) => Ok(()),
+            // NFS before 4.2 and others cannot punch: the space stays taken, but it must read as zeros.
+            Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => {
+                let end = self.size()?;
+                write_zeros(self, offset, end.saturating_sub(offset).min(length))
+            }
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Takes the file for this process. True unless another process has it; where the filesystem knows no locks
@@ -239,16 +255,15 @@ impl Disk for HostFile {
     }
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
-        let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        match fallocate(&self.file, how, signed(offset)?, signed(length)?) {
-            Ok(()) => Ok(()),
-            // NFS before 4.2 and others cannot punch: the space stays taken, but it must read as zeros.
-            Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => {
-                let end = self.size()?;
-                write_zeros(self, offset, end.saturating_sub(offset).min(length))
-            }
-            Err(errno) => Err(errno.into()),
+        let end = offset.saturating_add(length);
+        let mut at = offset;
+        // The host's filesystem lets nobody write to the file meanwhile, and forgets its pages one by one.
+        while at < end {
+            let part = PUNCHED_AT_ONCE.min(end - at);
+            self.punch_part(at, part)?;
+            at += part;
         }
+        Ok(())
     }
 
     fn space(&self) -> io::Result<[u64; 3]> {

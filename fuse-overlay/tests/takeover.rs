@@ -146,31 +146,30 @@ fn unlinked_files_live_on(inside: &Inside) {
 
 /// Runs the work with servers that are killed at each `every`-th request that reaches `point`.
 fn survives(point: &str, every: u32) {
-    in_mortal_mount(
-        Ids::One,
-        &image(),
-        Fate::Killed(point, every),
-        |inside, counts| {
-            work(inside);
-            let [successors, found, happened] = counts();
-            assert!(successors >= 20, "{successors} deaths");
-            // FORGET wants no answer and is done with when it is.
-            assert!(
-                found + 5 >= successors,
-                "{found} requests in hand at {successors} deaths"
-            );
-            match point {
-                // The other thread may just have sent its answer.
-                "read" => assert!(
-                    happened <= found.saturating_sub(successors) + 5,
-                    "{happened} of {found}"
-                ),
-                // What changes nothing leaves no trace.
-                "happened" => assert!(happened > 3, "{happened} of {found}"),
-                _ => assert!(happened + 10 >= found, "{happened} of {found}"),
-            }
-        },
-    );
+    survives_fate(point, Fate::Killed(point, every));
+}
+
+fn survives_fate(point: &str, fate: Fate<'_>) {
+    in_mortal_mount(Ids::One, &image(), fate, |inside, counts| {
+        work(inside);
+        let [successors, found, happened] = counts();
+        assert!(successors >= 20, "{successors} deaths");
+        // FORGET wants no answer and is done with when it is.
+        assert!(
+            found + 5 >= successors,
+            "{found} requests in hand at {successors} deaths"
+        );
+        match point {
+            // The other thread may just have sent its answer.
+            "read" => assert!(
+                happened <= found.saturating_sub(successors) + 5,
+                "{happened} of {found}"
+            ),
+            // What changes nothing leaves no trace.
+            "happened" => assert!(happened > 3, "{happened} of {found}"),
+            _ => assert!(happened + 10 >= found, "{happened} of {found}"),
+        }
+    });
 }
 
 #[test]
@@ -196,6 +195,25 @@ fn killed_after_the_answer() {
 #[test]
 fn killed_at_nearly_every_request() {
     survives("happened", 3);
+}
+
+/// The record of a request that waits for its answer may lie before a checkpoint.
+#[test]
+fn killed_between_the_work_and_saving_the_answer_with_checkpoints() {
+    survives_fate("happened", Fate::KilledInAHurry("happened", 23));
+}
+
+#[test]
+fn killed_during_checkpoints() {
+    in_mortal_mount(
+        Ids::One,
+        &image(),
+        Fate::KilledInAHurry("checkpoint", 23),
+        |inside, counts| {
+            work(inside);
+            assert!(counts()[0] >= 5, "{:?} deaths", counts());
+        },
+    );
 }
 
 #[test]

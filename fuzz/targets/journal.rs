@@ -19,7 +19,12 @@ const SALT: u32 = 1;
 /// This start of the host, and the operation of the mark that names it: what follows counts without a sync.
 const BOOT: [u8; 16] = [1; 16];
 const MARK_BOOT: u16 = 15;
+const MARK_SYNCED: u16 = 16;
 const SET_ATTR: u16 = 1;
+/// A record of a checkpoint.
+const STATE: u16 = 100;
+/// Where the first of the two places for the journal's start lies.
+const START: usize = 512;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some(lower) = lower() else { return };
@@ -42,6 +47,7 @@ fuzz_target!(|bytes: &[u8]| {
         let _full = tree.write(&caller, attr.ino, 5, b"hello", false);
         let _lost = tree.sync();
     }
+    let _full = tree.checkpoint(&|| true);
     drop(tree);
     if let Some(lower) = self::lower() {
         assert!(Tree::open_on(lower, storage(), limits).is_ok(), "opened once, refused the second time");
@@ -60,10 +66,11 @@ fn lower() -> Option<Lower> {
     Some(Lower { view: View::from_bytes(merged).ok()?, layers })
 }
 
-/// The input as payloads with a length each, in records whose checksums hold: else no input would get past them.
+/// The input as payloads with a length each, in records whose checksums hold: else no input would get past them. Those of
+/// odd length are a checkpoint's; of an input of odd length the first half of the records is one that the journal begins with.
 fn sealed(view: &View, mut input: &[u8]) -> Vec<u8> {
     let mut journal = b"BRYOJNL1".to_vec();
-    journal.extend(1u32.to_le_bytes());
+    journal.extend(2u32.to_le_bytes());
     journal.extend(view.node_count().to_le_bytes());
     journal.extend(view.source());
     journal.extend(view.checksum().to_le_bytes());
@@ -71,11 +78,22 @@ fn sealed(view: &View, mut input: &[u8]) -> Vec<u8> {
     journal.extend(crc32c::crc32c(&journal).to_le_bytes());
     journal.resize(HEADER, 0);
     append(&mut journal, 1, MARK_BOOT, &BOOT);
-    for sequence in 2u64.. {
-        let Some((&length, rest)) = input.split_first() else { break };
+    let begins = input.len() % 2 == 1;
+    let mut sequence = 2u64;
+    while let Some((&length, rest)) = input.split_first() {
         let (payload, rest) = rest.split_at(rest.len().min(length.into()));
         input = rest;
-        append(&mut journal, sequence, SET_ATTR, payload);
+        append(&mut journal, sequence, if length % 2 == 1 { STATE } else { SET_ATTR }, payload);
+        sequence += 1;
+    }
+    if begins {
+        let end = sequence / 2;
+        append(&mut journal, sequence, MARK_SYNCED, &end.to_le_bytes());
+        // Generation, offset, sequence, end, freed, boot.
+        let mut start: Vec<u8> = [2, HEADER as u64, 1, end, HEADER as u64].map(u64::to_le_bytes).concat();
+        start.extend(BOOT);
+        start.extend(crc32c::crc32c_append(SALT, &start).to_le_bytes());
+        journal[START..START + start.len()].copy_from_slice(&start);
     }
     journal
 }

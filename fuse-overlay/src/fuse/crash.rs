@@ -1,6 +1,7 @@
 //! Where can a server die? At any of the points that a request passes, so that a test can kill it at each of them:
-//! `FUSE_OVERLAY_KILL=point:n` at the n-th request that reaches that point (`read`, `happened`, `saved`, `sent`), and
-//! `FUSE_OVERLAY_ABORT=name` at every request that has that name in it, as a bug would. Not in release builds.
+//! `FUSE_OVERLAY_KILL=point:n` at the n-th request that reaches that point (`read`, `happened`, `saved`, `sent`), or at the
+//! n-th part of a checkpoint (`checkpoint`); `FUSE_OVERLAY_ABORT=name` at every request that has that name in it, as a bug
+//! would; and with `FUSE_OVERLAY_HURRY=1` it makes one checkpoint after the other. Not in release builds.
 
 /// A point on the way of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,6 +15,13 @@ pub(super) enum Point {
     Saved,
     /// It is sent; the slot still holds the request.
     Sent,
+    /// No request's: a part of a checkpoint is about to be written.
+    Checkpoint,
+}
+
+/// Is a checkpoint to be made, due or not, as soon as something has changed?
+pub(super) fn hurries() -> bool {
+    cfg!(debug_assertions) && std::env::var_os("FUSE_OVERLAY_HURRY").is_some()
 }
 
 #[cfg(not(debug_assertions))]
@@ -37,6 +45,10 @@ pub(super) fn pass(point: Point, message: &[u8]) {
         && format!("{point:?}").eq_ignore_ascii_case(wanted)
         && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *count
     {
+        if hurries() {
+            // A checkpoint, or several, after the work that is not answered yet.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
         // The process cannot outlive this.
         let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
     }

@@ -217,10 +217,10 @@ impl Server {
             let timer = thread::Builder::new().name("fuse-sync".into());
             let timer = timer.spawn_scoped(scope, move || {
                 // Not while the container starts: large requests come later.
-                if !self.adapter.unsynced.ends_within(SETTLED) {
+                if !crash::hurries() && !self.adapter.unsynced.ends_within(SETTLED) {
                     ledger.populate(threads, MESSAGE);
                 }
-                self.adapter.unsynced.run(|| {
+                let sync = || {
                     let synced = self.adapter.tree.sync();
                     if let Some(device) = &device {
                         let grown = self.adapter.grown.take_all();
@@ -229,7 +229,8 @@ impl Server {
                             .for_each(|ino| send(device, outdated(ino).as_ref()));
                     }
                     synced.map(|_durable| ())
-                });
+                };
+                self.adapter.unsynced.run(sync, |go_on| self.tidy(go_on));
             })?;
             let mut threads = Vec::new();
             let mut desks = desks.into_iter();
@@ -252,6 +253,21 @@ impl Server {
             results.push(timer.join().map_err(|_| malformed("panic in the sync timer")));
             results.into_iter().collect()
         })
+    }
+
+    /// Keeps the journal short.
+    fn tidy(&self, go_on: &dyn Fn() -> bool) {
+        let tree = &self.adapter.tree;
+        if !crash::hurries() && !tree.checkpoint_is_due() {
+            return;
+        }
+        let go_on = || {
+            crash::pass(Point::Checkpoint, &[]);
+            go_on()
+        };
+        if let Err(error) = tree.checkpoint(&go_on) {
+            tracing::warn!(%error, "the journal cannot be made shorter; trying again later");
+        }
     }
 
     /// Serves one descriptor until the connection ends.

@@ -1,10 +1,12 @@
 //! When is a change made durable that nobody synced? Five seconds after it at the latest: sync(2) and syncfs(2) send
 //! nothing to a FUSE server, so it looks after that itself. The timer runs only while there is something to sync.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::crash;
 use crate::error::Result;
 
 /// How old an unsynced change may get.
@@ -32,7 +34,7 @@ enum State {
 impl Default for Unsynced {
     fn default() -> Unsynced {
         Unsynced {
-            age: AGE,
+            age: if crash::hurries() { Duration::ZERO } else { AGE },
             state: Mutex::default(),
             changed: Condvar::default(),
         }
@@ -63,8 +65,17 @@ impl Unsynced {
         *state == State::Ended
     }
 
-    /// Calls `sync` whenever the oldest change that it has not seen is [`AGE`] old.
-    pub(super) fn run(&self, sync: impl Fn() -> Result<()>) {
+    /// Calls `sync` whenever the oldest change that it has not seen is [`AGE`] old, and after it `tidy`, with what to ask in
+    /// between whether to go on: changes get no older meanwhile.
+    pub(super) fn run(&self, sync: impl Fn() -> Result<()>, tidy: impl Fn(&dyn Fn() -> bool)) {
+        let sync = || {
+            if let Err(error) = sync() {
+                // Nobody waits for this sync; fsync tells its own caller. It is tried again in a while.
+                tracing::error!(%error, "periodic sync failed");
+                self.mark();
+            }
+            Instant::now()
+        };
         let mut state = self.state.lock();
         loop {
             self.changed
@@ -77,11 +88,13 @@ impl Unsynced {
             }
             *state = State::Clean;
             drop(state);
-            if let Err(error) = sync() {
-                // Nobody waits for this sync; fsync tells its own caller. It is tried again in a while.
-                tracing::error!(%error, "periodic sync failed");
-                self.mark();
-            }
+            let last = Cell::new(sync());
+            tidy(&|| {
+                if last.get().elapsed() >= AGE {
+                    last.set(sync());
+                }
+                *self.state.lock() != State::Ended
+            });
             state = self.state.lock();
         }
     }
@@ -116,7 +129,7 @@ mod tests {
             }
         };
         std::thread::scope(|scope| {
-            scope.spawn(|| unsynced.run(sync));
+            scope.spawn(|| unsynced.run(sync, |_| ()));
             unsynced.mark();
         });
         assert_eq!(syncs.into_inner(), 3);

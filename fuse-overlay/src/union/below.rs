@@ -97,7 +97,11 @@ impl Below {
         let body = match kind {
             Kind::Directory => {
                 let count = self.view.entries(node)?.len();
-                Body::Directory(Directory::new(self.parent(node)?, Some(node), count.into()))
+                Body::Directory(Box::new(Directory::new(
+                    self.parent(node)?,
+                    Some(node),
+                    count.into(),
+                )))
             }
             Kind::Regular => Body::Regular(Content::over(node, size)),
             Kind::Symlink => Body::Symlink(self.view.copied(self.view.target(node)?)?),

@@ -199,7 +199,7 @@ impl Tree {
                 .sum::<u64>();
         let after = placed.end_before(page).or_else(|| content.follows(page));
         let content = state.content_mut()?;
-        let run = self.upper.data.take(want, pages, after, &mut content.reserve)?;
+        let run = self.upper.data.take(want, pages, after, content.reserve())?;
         placed.runs.push((page, run.clone()));
         Ok(run)
     }
@@ -413,6 +413,20 @@ impl Tree {
         let durable = self.upper.sync()?;
         self.upper.reclaim();
         Ok(durable)
+    }
+
+    /// Is the journal so much longer than what it has to say that [`Tree::checkpoint`] pays?
+    pub fn checkpoint_is_due(&self) -> bool {
+        self.upper.checkpoint_is_due()
+    }
+
+    /// Makes the journal as short as what it has to say, while other operations go on. `go_on` is asked in between, and may
+    /// end it early; nothing is lost then.
+    ///
+    /// # Errors
+    /// The disk's. The journal is as good as before.
+    pub fn checkpoint(&self, go_on: &dyn Fn() -> bool) -> Result<()> {
+        self.upper.checkpoint(go_on)
     }
 
     /// What `statfs` tells.

@@ -1,9 +1,9 @@
 //! Where are a file's bytes? The map of an upper file: pages in the data file, holes, and what shows through below.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::journal::format::PAGE;
+use super::pieces::{Mapped, Pieces};
 use crate::index::NodeId;
 
 /// Where a piece of a file lies.
@@ -28,19 +28,19 @@ pub(crate) type Run = Range<u64>;
 pub(crate) struct Content {
     /// The image's file, if any of it shows, and the byte offset where it ends.
     below: Option<(NodeId, u64)>,
-    /// First page → mapped pages. Neighbours that continue each other are one.
-    map: BTreeMap<u64, Mapped>,
+    /// A file that was not written has none.
+    own: Option<Box<Own>>,
+}
+
+/// What a file has in the data file.
+#[derive(Debug, Default)]
+struct Own {
+    /// Neighbours that continue each other are one.
+    map: Pieces,
     /// Pages in the data file.
     pages: u64,
     /// Pages of the data file set aside for the file's growth: sequential writes stay in one run. Not recorded.
-    pub(crate) reserve: Option<Run>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Mapped {
-    count: u64,
-    /// First page in the data file; `None` is a hole.
-    at: Option<u64>,
+    reserve: Option<Run>,
 }
 
 impl Content {
@@ -54,12 +54,31 @@ impl Content {
 
     /// Does it show what `image`, an image's file without changes, shows, as far as both reach?
     pub(crate) fn shows(&self, image: &Content) -> bool {
-        self.map.is_empty() && self.below_end() == image.below_end()
+        self.own.as_ref().is_none_or(|own| own.map.is_empty()) && self.below_end() == image.below_end()
     }
 
     /// Pages that it has in the data file.
     pub(crate) fn pages(&self) -> u64 {
-        self.pages
+        self.own.as_ref().map_or(0, |own| own.pages)
+    }
+
+    /// What is set aside for its growth.
+    pub(crate) fn reserve(&mut self) -> &mut Option<Run> {
+        &mut self.own().reserve
+    }
+
+    /// Takes that away.
+    pub(crate) fn take_reserve(&mut self) -> Option<Run> {
+        self.own.as_mut()?.reserve.take()
+    }
+
+    fn own(&mut self) -> &mut Own {
+        self.own.get_or_insert_default()
+    }
+
+    /// The pieces from a page on.
+    fn mapped(&self, page: u64) -> impl Iterator<Item = (u64, Mapped)> + '_ {
+        self.own.iter().flat_map(move |own| own.map.from(page))
     }
 
     /// Bytes of the image's file that may show.
@@ -70,9 +89,7 @@ impl Content {
     /// Where the byte at `offset` lies, and how many bytes from there on lie alike (at least 1, at most to `end`).
     pub(crate) fn locate(&self, offset: u64, end: u64) -> (Source, u64) {
         let page = offset / PAGE;
-        if let Some((&first, mapped)) = self.map.range(..=page).next_back()
-            && page < first + mapped.count
-        {
+        if let Some((first, mapped)) = self.covering(page) {
             let length = ((first + mapped.count) * PAGE).min(end) - offset;
             let source = match mapped.at {
                 Some(at) => Source::Data(at * PAGE + (offset - first * PAGE)),
@@ -81,10 +98,9 @@ impl Content {
             return (source, length);
         }
         let next = self
-            .map
-            .range(page + 1..)
+            .mapped(page + 1)
             .next()
-            .map_or(end, |(&first, _)| (first * PAGE).min(end));
+            .map_or(end, |(first, _)| (first * PAGE).min(end));
         match self.below {
             Some((node, below_end)) if offset < below_end => {
                 (Source::Below(node), next.min(below_end) - offset)
@@ -101,8 +117,8 @@ impl Content {
                 Some((first, Mapped { count, at: None })) => length = (first + count - page).min(most),
                 Some(_) => break,
                 None => {
-                    let next = self.map.range(page + length..).next();
-                    length = next.map_or(most, |(&first, _)| (first - page).min(most));
+                    let next = self.mapped(page + length).next();
+                    length = next.map_or(most, |(first, _)| (first - page).min(most));
                 }
             }
         }
@@ -110,7 +126,7 @@ impl Content {
     }
 
     fn covering(&self, page: u64) -> Option<(u64, Mapped)> {
-        let (&first, &mapped) = self.map.range(..=page).next_back()?;
+        let (first, mapped) = self.own.as_ref()?.map.before(page)?;
         (page < first + mapped.count).then_some((first, mapped))
     }
 
@@ -123,7 +139,7 @@ impl Content {
     /// Maps pages to the data file. What they had there before goes to `freed`.
     pub(crate) fn map(&mut self, page: u64, count: u64, at: u64, freed: &mut Vec<Run>) {
         self.unmap(page, count, freed);
-        self.pages += count;
+        self.own().pages += count;
         self.insert(page, Mapped { count, at: Some(at) });
     }
 
@@ -155,9 +171,14 @@ impl Content {
 
     /// All runs in the data file.
     pub(crate) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
-        self.map
-            .values()
-            .filter_map(|mapped| mapped.at.map(|at| at..at + mapped.count))
+        self.mapped(0)
+            .filter_map(|(_, mapped)| mapped.at.map(|at| at..at + mapped.count))
+    }
+
+    /// What is mapped from a page on: pages of the file, how many, and where in the data file; `None` is a hole.
+    pub(crate) fn pieces(&self, from: u64) -> impl Iterator<Item = (u64, u64, Option<u64>)> + '_ {
+        self.mapped(from)
+            .map(|(page, mapped)| (page, mapped.count, mapped.at))
     }
 
     /// Takes `page..page + count` out of the map, splitting what reaches over its borders.
@@ -173,10 +194,14 @@ impl Content {
         {
             self.split(first, mapped, end);
         }
-        while let Some((&first, &mapped)) = self.map.range(page..end).next() {
-            self.map.remove(&first);
+        let Some(own) = &mut self.own else { return };
+        loop {
+            let Some((first, mapped)) = own.map.from(page).next().filter(|(first, _)| *first < end) else {
+                return;
+            };
+            own.map.remove(first);
             if let Some(at) = mapped.at {
-                self.pages -= mapped.count;
+                own.pages -= mapped.count;
                 freed.push(at..at + mapped.count);
             }
         }
@@ -184,7 +209,8 @@ impl Content {
 
     fn split(&mut self, first: u64, mapped: Mapped, border: u64) {
         let head = border - first;
-        self.map.insert(
+        let map = &mut self.own().map;
+        map.insert(
             first,
             Mapped {
                 count: head,
@@ -195,7 +221,7 @@ impl Content {
             count: mapped.count - head,
             at: mapped.at.map(|at| at + head),
         };
-        self.map.insert(border, rest);
+        map.insert(border, rest);
     }
 
     /// Inserts pages that are not in the map, joining them with the neighbours that they continue.
@@ -214,13 +240,17 @@ impl Content {
                 at: left.at,
             };
         }
-        if let Some(right) = self.map.get(&(page + new.count)).copied()
+        let map = &mut self.own().map;
+        let right = map
+            .before(page + new.count)
+            .filter(|(first, _)| *first == page + new.count);
+        if let Some((first, right)) = right
             && continues(&new, &right)
         {
-            self.map.remove(&(page + new.count));
+            map.remove(first);
             new.count += right.count;
         }
-        self.map.insert(page, new);
+        map.insert(page, new);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::journal::format::Below;
+use super::journal::format::{Below, MOST_PLACES};
 use crate::attr::{Ino, Kind};
 use crate::index::NodeId;
 use crate::name::Name;
@@ -21,18 +21,32 @@ pub(crate) struct Directory {
     /// Names to see.
     pub count: u64,
     slots: HashMap<Arc<Name>, Slot>,
-    /// The names that the image does not have, by their place.
+    /// All names here by their place: first those that the image does not have, then, from [`HIDING`] on, the others.
     places: BTreeMap<u64, Arc<Name>>,
-    next_place: u64,
+    last_place: u64,
+    last_hiding: u64,
 }
+
+/// Names that the image has, too, have their places in its listing. Here they have others, only to be gone through: these.
+const HIDING: u64 = MOST_PLACES;
 
 /// What the upper says of a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Slot {
     /// The inode, or a whiteout.
     target: Option<(Ino, Kind)>,
-    /// Its place among the upper's own names; `None` if the image has the name.
-    place: Option<u64>,
+    /// Its key in [`Directory::places`].
+    place: u64,
+}
+
+impl Slot {
+    fn below(&self) -> Below {
+        if self.place < HIDING {
+            Below::Absent
+        } else {
+            Below::Hidden
+        }
+    }
 }
 
 /// What the upper knows of a name.
@@ -55,7 +69,8 @@ impl Directory {
             count,
             slots: HashMap::new(),
             places: BTreeMap::new(),
-            next_place: 0,
+            last_place: 0,
+            last_hiding: HIDING,
         }
     }
 
@@ -64,18 +79,12 @@ impl Directory {
         match self.slots.get(name) {
             None => Known::Nothing,
             Some(Slot { target: None, .. }) => Known::Whiteout,
-            Some(Slot {
-                target: Some((ino, kind)),
-                place,
-            }) => Known::Entry(
-                *ino,
-                *kind,
-                if place.is_some() {
-                    Below::Absent
-                } else {
-                    Below::Hidden
+            Some(
+                slot @ Slot {
+                    target: Some((ino, kind)),
+                    ..
                 },
-            ),
+            ) => Known::Entry(*ino, *kind, slot.below()),
         }
     }
 
@@ -86,29 +95,23 @@ impl Directory {
 
     /// Points a name to an inode.
     pub(crate) fn enter(&mut self, name: &Name, below: Below, target: Ino, kind: Kind) {
+        let target = Some((target, kind));
         if let Some(slot) = self.slots.get_mut(name) {
             self.count += u64::from(slot.target.is_none());
-            slot.target = Some((target, kind));
+            slot.target = target;
             return;
         }
-        let name: Arc<Name> = name.to_boxed().into();
         let place = match below {
             // The image's entry was to be seen until now, so the count stays.
-            Below::Hidden => None,
+            Below::Hidden => self.next_hiding(),
             Below::Absent => {
                 self.count += 1;
-                self.next_place += 1;
-                self.places.insert(self.next_place, Arc::clone(&name));
-                Some(self.next_place)
+                // No directory lives long enough to come to the last; a journal that says so gets no further.
+                self.last_place = (self.last_place + 1).min(HIDING - 1);
+                self.last_place
             }
         };
-        self.slots.insert(
-            name,
-            Slot {
-                target: Some((target, kind)),
-                place,
-            },
-        );
+        self.insert(name, Slot { target, place });
     }
 
     /// Takes a name away.
@@ -121,30 +124,112 @@ impl Directory {
                 match self.slots.get_mut(name) {
                     Some(slot) => slot.target = None,
                     None => {
-                        self.slots.insert(
-                            name.to_boxed().into(),
-                            Slot {
-                                target: None,
-                                place: None,
-                            },
-                        );
+                        let (target, place) = (None, self.next_hiding());
+                        self.insert(name, Slot { target, place });
                     }
                 }
             }
             Below::Absent => {
                 if let Some(slot) = self.slots.remove(name) {
                     self.count = self.count.saturating_sub(1);
-                    slot.place.map(|place| self.places.remove(&place));
+                    self.places.remove(&slot.place);
                 }
             }
         }
     }
 
+    fn next_hiding(&mut self) -> u64 {
+        self.last_hiding += 1;
+        self.last_hiding
+    }
+
+    fn insert(&mut self, name: &Name, slot: Slot) {
+        let name: Arc<Name> = name.to_boxed().into();
+        self.places.insert(slot.place, Arc::clone(&name));
+        self.slots.insert(name, slot);
+    }
+
+    /// Points a name that the image does not have to an inode, at a place. [`Directory::set_names`] follows.
+    pub(crate) fn put(&mut self, name: &Name, place: u64, target: Ino, kind: Kind) {
+        for gone in [self.slots.remove(name).map(|slot| slot.place), Some(place)] {
+            let name = gone.and_then(|place| self.places.remove(&place));
+            name.and_then(|name| self.slots.remove(&name));
+        }
+        let target = Some((target, kind));
+        self.insert(name, Slot { target, place });
+    }
+
+    /// Sets how many names are to be seen, and the last place that was given.
+    pub(crate) fn set_names(&mut self, count: u64, last: u64) {
+        self.count = count;
+        self.last_place = last;
+    }
+
+    /// The last place that was given to a name of the upper's own.
+    pub(crate) fn last_place(&self) -> u64 {
+        self.last_place
+    }
+
     /// The upper's own names with a place of at least `place`, in that order.
     pub(crate) fn own(&self, place: u64) -> impl Iterator<Item = (u64, &Name, Ino, Kind)> {
-        self.places.range(place..).filter_map(|(place, name)| {
-            let (ino, kind) = self.slots.get(name)?.target?;
-            Some((*place, &**name, ino, kind))
-        })
+        self.places
+            .range(place..HIDING.max(place))
+            .filter_map(|(place, name)| {
+                let (ino, kind) = self.slots.get(name)?.target?;
+                Some((*place, &**name, ino, kind))
+            })
+    }
+
+    /// All that it says of names, from a key on that grows from one to the next.
+    pub(crate) fn said(&self, from: u64) -> impl Iterator<Item = (u64, &Name, Known)> {
+        self.places
+            .range(from..)
+            .map(|(key, name)| (*key, &**name, self.known(name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> &Name {
+        Name::new(text.as_bytes()).unwrap()
+    }
+
+    fn own(directory: &Directory) -> Vec<(u64, &str, u64)> {
+        let text = |name: &'_ Name| -> &'_ str { Box::leak(String::from_utf8_lossy(name.as_bytes()).into()) };
+        directory
+            .own(0)
+            .map(|(place, name, ino, _)| (place, text(name), ino.0))
+            .collect()
+    }
+
+    #[test]
+    fn a_name_put_at_its_place_displaces_what_stood_there() {
+        let mut directory = Directory::new(Ino(1), None, 0);
+        for (text, ino) in [("a", 5), ("b", 6)] {
+            directory.enter(name(text), Below::Absent, Ino(ino), Kind::Regular);
+        }
+        directory.put(name("b"), 1, Ino(7), Kind::Regular);
+        directory.put(name("c"), 40, Ino(8), Kind::Regular);
+        directory.set_names(2, 90);
+        assert_eq!(own(&directory), [(1, "b", 7), (40, "c", 8)]);
+        assert_eq!(directory.known(name("a")), Known::Nothing);
+        directory.enter(name("d"), Below::Absent, Ino(9), Kind::Regular);
+        assert_eq!(own(&directory).last(), Some(&(91, "d", 9)));
+        assert_eq!(directory.count, 3);
+    }
+
+    #[test]
+    fn names_that_hide_the_images_are_said_but_have_no_place_of_their_own() {
+        let mut directory = Directory::new(Ino(1), Some(NodeId(0)), 2);
+        directory.enter(name("a"), Below::Hidden, Ino(5), Kind::Regular);
+        directory.leave(name("b"), Below::Hidden);
+        directory.enter(name("c"), Below::Absent, Ino(6), Kind::Fifo);
+        assert_eq!(own(&directory), [(1, "c", 6)]);
+        let said: Vec<Known> = directory.said(0).map(|(_, _, known)| known).collect();
+        let a = Known::Entry(Ino(5), Kind::Regular, Below::Hidden);
+        let c = Known::Entry(Ino(6), Kind::Fifo, Below::Absent);
+        assert_eq!((said, directory.count), (vec![c, a, Known::Whiteout], 2));
     }
 }

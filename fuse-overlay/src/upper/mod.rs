@@ -4,6 +4,7 @@
 //! a list of changes ([`Upper::commit`]): one journal record, then the same changes applied in memory. If the record
 //! cannot be written, nothing happened.
 
+mod checkpoint;
 pub(crate) mod content;
 pub(crate) mod data;
 pub(crate) mod directory;
@@ -11,21 +12,24 @@ pub(crate) mod inode;
 pub(crate) mod journal;
 mod locked;
 mod lookups;
+mod pieces;
 mod table;
+pub(crate) mod xattrs;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
+use parking_lot::{Mutex, RwLock};
 
 use self::content::Run;
 use self::data::Data;
 use self::inode::{Body, Inode, State};
 use self::journal::format::{Change, Image, Operation, PAGE};
 use self::journal::log::{Log, Room};
-use self::journal::replay::{self, Origin, ReplayError};
+use self::journal::replay::{self, Origin, Part, ReplayError};
 pub(crate) use self::locked::Locked;
 use self::lookups::Lookups;
 use self::table::Table;
@@ -181,6 +185,10 @@ pub(crate) struct Upper {
     /// Inodes made in the upper and not forgotten.
     made: AtomicU64,
     limits: Limits,
+    /// Held for reading from an operation's record until it is applied.
+    applying: RwLock<()>,
+    /// Held by the one who makes a checkpoint. None is due before the journal has this length.
+    checkpointing: Mutex<u64>,
 }
 
 impl Upper {
@@ -207,12 +215,17 @@ impl Upper {
             began: ledger.began(),
             in_hand: ledger.in_hand(),
             happened: HashMap::new(),
+            owed: HashSet::new(),
         };
         let log = replay::replay(journal, image, boot, &mut |origin, change| {
             replayed.note(origin, &change);
-            replayed.apply(&change, copy_up)
+            replayed.apply(origin, &change, copy_up)
         })
         .map_err(|error| open_error(&path.join("journal"), error))?;
+        if !replayed.owed.is_empty() {
+            // ESTALE for who uses such a name. No journal of ours says that, and to refuse all else would help nobody.
+            tracing::error!(inodes = ?replayed.owed, "names in the writable layer point to what it does not have");
+        }
         let Replayed {
             table,
             last,
@@ -243,6 +256,8 @@ impl Upper {
             next: AtomicU64::new(last.0 + 1),
             made: AtomicU64::new(made),
             limits,
+            applying: RwLock::new(()),
+            checkpointing: Mutex::new(0),
         })
     }
 
@@ -291,8 +306,10 @@ impl Upper {
             tracing::error!(?change, "a change that does not fit its inode");
             return Err(Error(Errno::EIO));
         }
+        let _applying = self.applying.read();
         let sequence = self.log.append(operation, unique, changes, room)?;
         let mut freed = Vec::new();
+        let mut made: Vec<Arc<Inode>> = Vec::new();
         for change in changes {
             let fits = match *change {
                 Change::Make {
@@ -304,15 +321,15 @@ impl Upper {
                 } => {
                     self.made.fetch_add(1, Ordering::Relaxed);
                     let state = State::made(kind, meta, target, parent);
-                    self.table.insert(Arc::new(Inode::new(ino, kind, state)));
+                    made.push(Arc::new(Inode::new(ino, kind, state)));
                     true
                 }
                 _ => match locked.get_mut(change.ino()) {
                     Some(state) => state.apply(change, &mut freed),
                     // An inode that this very operation made: nobody else has it yet.
-                    None => self
-                        .table
-                        .get(change.ino())
+                    None => made
+                        .iter()
+                        .find(|inode| inode.ino == change.ino())
                         .is_some_and(|inode| inode.state.write().apply(change, &mut freed)),
                 },
             };
@@ -320,6 +337,8 @@ impl Upper {
                 tracing::error!(?change, "a change that does not fit its inode");
             }
         }
+        // As a whole: a checkpoint finds all that is in the table.
+        made.into_iter().for_each(|inode| self.table.insert(inode));
         self.data.free(sequence, &mut freed);
         Ok(())
     }
@@ -391,7 +410,7 @@ impl Upper {
     fn give_reserve(&self, inode: &Inode) {
         if inode.kind == Kind::Regular
             && let Body::Regular(content) = &mut inode.state.write().body
-            && let Some(run) = content.reserve.take()
+            && let Some(run) = content.take_reserve()
         {
             self.data.put_back(run);
         }
@@ -458,22 +477,30 @@ struct Replayed {
     /// The requests whose fate is to be known.
     in_hand: Vec<u64>,
     happened: HashMap<u64, Option<Ino>>,
+    /// Inodes that names point to, and that the checkpoint has yet to say.
+    owed: HashSet<Ino>,
 }
 
 impl Replayed {
     /// Remembers what a request of this connection did.
     fn note(&mut self, origin: Origin, change: &Change<'_>) {
-        if self.began.is_none_or(|began| origin.sequence <= began) || !self.in_hand.contains(&origin.unique) {
+        let (sequence, unique, made) = match *change {
+            Change::Done {
+                ino,
+                sequence,
+                unique,
+            } => (sequence, unique, (ino != Ino(0)).then_some(ino)),
+            Change::Make { ino, .. } => (origin.sequence, origin.unique, Some(ino)),
+            _ => (origin.sequence, origin.unique, None),
+        };
+        if self.began.is_none_or(|began| sequence <= began) || !self.in_hand.contains(&unique) {
             return;
         }
-        let made = self.happened.entry(origin.unique).or_default();
-        if let Change::Make { ino, .. } = change {
-            *made = Some(*ino);
-        }
+        let known = self.happened.entry(unique).or_default();
+        *known = made.or(*known);
     }
 
-    fn apply(&mut self, change: &Change<'_>, copy_up: &dyn Fn(Ino) -> Result<Inode>) -> bool {
-        let mut freed: Vec<Run> = Vec::new();
+    fn apply(&mut self, origin: Origin, change: &Change<'_>, copy_up: &dyn Fn(Ino) -> Result<Inode>) -> bool {
         match *change {
             Change::Make {
                 ino,
@@ -482,11 +509,12 @@ impl Replayed {
                 target,
                 parent,
             } => {
-                // Far more numbers than any container can use, and no overflow when counting on.
-                if ino.0 <= self.image_end || ino.0 > u64::MAX / 2 || self.table.get(ino).is_some() {
+                let again = origin.part != Part::State && self.table.get(ino).is_some();
+                if again || !self.could_be_made(ino) {
                     return false;
                 }
                 self.last = self.last.max(ino);
+                self.owed.remove(&ino);
                 self.table.insert(Arc::new(Inode::new(
                     ino,
                     kind,
@@ -495,17 +523,46 @@ impl Replayed {
                 true
             }
             Change::Forget { ino } => {
+                self.owed.remove(&ino);
                 self.table.remove(ino);
                 true
             }
-            Change::Enter { target, .. } if target.0 > self.image_end && self.table.get(target).is_none() => {
-                false
+            Change::Reset { ino } => copy_up(ino).is_ok_and(|inode| {
+                inode.state.write().xattrs.clear();
+                self.table.insert(Arc::new(inode));
+                true
+            }),
+            Change::Given { ino } => {
+                self.last = self.last.max(ino);
+                ino.0 == self.image_end || self.could_be_made(ino)
             }
-            _ => self
-                .table
-                .get_or(change.ino(), || copy_up(change.ino()))
-                .is_ok_and(|inode| inode.state.write().apply(change, &mut freed)),
+            Change::Done { .. } => true,
+            // The checkpoint says later what it was like then, if it was still there.
+            _ if origin.part == Part::Within && self.is_unknown(change.ino()) => true,
+            Change::Enter { target, .. } | Change::Place { target, .. } if self.is_unknown(target) => {
+                self.owed.insert(target);
+                origin.part != Part::Operation && self.alter(change, copy_up)
+            }
+            _ => self.alter(change, copy_up),
         }
+    }
+
+    /// Far more numbers than any container can use, and no overflow when counting on.
+    fn could_be_made(&self, ino: Ino) -> bool {
+        (self.image_end + 1..u64::MAX / 2).contains(&ino.0)
+    }
+
+    /// Is it neither the image's nor made so far?
+    fn is_unknown(&self, ino: Ino) -> bool {
+        ino.0 > self.image_end && self.table.get(ino).is_none()
+    }
+
+    fn alter(&self, change: &Change<'_>, copy_up: &dyn Fn(Ino) -> Result<Inode>) -> bool {
+        let ino = change.ino();
+        let mut freed: Vec<Run> = Vec::new();
+        self.table
+            .get_or(ino, || copy_up(ino))
+            .is_ok_and(|inode| inode.state.write().apply(change, &mut freed))
     }
 }
 

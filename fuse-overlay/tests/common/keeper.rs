@@ -14,6 +14,8 @@ const DEATH: &str = "FUSE_OVERLAY_TEST_DEATH";
 pub enum Fate<'a> {
     /// It is killed when so many requests have reached a point: `read`, `happened`, `saved` or `sent`.
     Killed(&'a str, u32),
+    /// It makes one checkpoint after the other, and is killed as above, or at the n-th `checkpoint`'s part.
+    KilledInAHurry(&'a str, u32),
     /// It aborts at each request that has this in it.
     AbortsAt(&'a str),
 }
@@ -43,10 +45,15 @@ pub fn in_mortal_mount<F: Fn(&Inside, &dyn Fn() -> [u32; 3])>(
             keeper.env(
                 DEATH,
                 match fate {
-                    Fate::Killed(point, count) => format!("FUSE_OVERLAY_KILL={point}:{count}"),
+                    Fate::Killed(point, count) | Fate::KilledInAHurry(point, count) => {
+                        format!("FUSE_OVERLAY_KILL={point}:{count}")
+                    }
                     Fate::AbortsAt(name) => format!("FUSE_OVERLAY_ABORT={name}"),
                 },
             );
+            if let Fate::KilledInAHurry(..) = fate {
+                keeper.env("FUSE_OVERLAY_HURRY", "1");
+            }
             direct_with(keeper, ids, 0, dir.path());
         }
     }
@@ -96,7 +103,8 @@ fn run_mortal() {
         ledger.blame();
     }
     let dir = PathBuf::from(std::env::var_os(DIR).unwrap());
-    let ids = IdMap::of_process(pid).unwrap();
+    // One that was killed when all requests were answered, and the mount was gone, has nothing to leave.
+    let Ok(ids) = IdMap::of_process(pid) else { return };
     let storage = Storage::open(&dir.join("upper")).unwrap();
     let tree = Tree::open_under(image::load(&dir), storage, Limits::default(), &ledger).unwrap();
     serve(tree, ids, devices, &ledger).unwrap();

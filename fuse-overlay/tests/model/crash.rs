@@ -43,7 +43,7 @@ fn history(image: &Image, disk: &MemoryDisk, steps: &[Op]) -> Vec<Moment> {
     let mut moments = vec![moment(&both)];
     for step in steps
         .iter()
-        .filter(|step| !matches!(step, Op::Sync | Op::Remount))
+        .filter(|step| !matches!(step, Op::Sync | Op::Checkpoint(_) | Op::Remount))
     {
         both.step(step);
         moments.push(moment(&both));

@@ -33,6 +33,9 @@ pub struct Plan {
     pub fired: usize,
     /// Has a flush failed since the plan was reset?
     pub flush_failed: bool,
+    /// What the journal and the data held before each of the calls, if that is to be kept.
+    pub moments: Option<Vec<[Bytes; 2]>>,
+    files: Vec<Arc<Mutex<Bytes>>>,
 }
 
 impl Plan {
@@ -41,6 +44,9 @@ impl Plan {
     }
 
     fn next(&mut self) -> Option<Fault> {
+        if let (Some(moments), [journal, data]) = (&mut self.moments, &*self.files) {
+            moments.push([journal, data].map(|bytes| bytes.lock().clone()));
+        }
         let call = self.calls;
         self.calls += 1;
         let fault = self.faults.iter().find(|(n, _)| *n == call)?.1;
@@ -111,20 +117,29 @@ impl MemoryDisk {
 
     /// Files that lie on the disk as given.
     pub fn holding(journal: Vec<u8>, data: Vec<u8>) -> MemoryDisk {
+        let bytes = |bytes: Vec<u8>| Bytes {
+            cache: bytes.clone(),
+            disk: bytes,
+        };
+        MemoryDisk::at([bytes(journal), bytes(data)])
+    }
+
+    /// The two files as they were at a moment.
+    pub fn at(moment: [Bytes; 2]) -> MemoryDisk {
         let plan = Arc::new(Mutex::new(Plan::default()));
-        let file = |which, bytes: Vec<u8>| MemoryFile {
+        let file = |which, bytes| MemoryFile {
             which,
             recorded: None,
-            bytes: Arc::new(Mutex::new(Bytes {
-                cache: bytes.clone(),
-                disk: bytes,
-            })),
+            bytes: Arc::new(Mutex::new(bytes)),
             plan: Arc::clone(&plan),
             slow: false,
         };
+        let [journal, data] = moment;
+        let (journal, data) = (file(Which::Journal, journal), file(Which::Data, data));
+        plan.lock().files = vec![Arc::clone(&journal.bytes), Arc::clone(&data.bytes)];
         MemoryDisk {
-            journal: file(Which::Journal, journal),
-            data: file(Which::Data, data),
+            journal,
+            data,
             plan: Arc::clone(&plan),
             boot: [1; 16],
             slow: false,

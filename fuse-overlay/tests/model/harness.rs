@@ -1,8 +1,10 @@
 //! Does the same to the tree and to the reference, and compares everything that can be seen.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io::{Seek, Write as _};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use fuse_overlay::attr::{Attr, Ino, Kind, Time};
 use fuse_overlay::index::{NodeId, View, merge};
@@ -12,7 +14,7 @@ use fuse_overlay::union::{Limits, Lower, LowerLayer, SetAttr, SetGroupId, SetTim
 use nix::errno::Errno;
 
 use super::disk::{Fault, MemoryDisk};
-use super::dump::dump;
+use super::dump::{Dump, dump};
 use super::ops::{CALLER, File, LayerEntry, Op, Path};
 use super::reference::{Body, Id, Node, ROOT, Reference, Res};
 use super::stack::Tar;
@@ -152,9 +154,10 @@ fn tar(entries: &[LayerEntry], salt: u8) -> Vec<u8> {
         };
         tar = match entry {
             LayerEntry::Dir(path) => tar.dir(&path.join("/")),
-            LayerEntry::File(path, size) => {
-                tar.file(&path.join("/"), &pattern(salt * 16 + i as u8 + 1, *size))
-            }
+            LayerEntry::File(path, size) => tar.file(
+                &path.join("/"),
+                &pattern((salt * 16).wrapping_add((i as u8).wrapping_add(1)), *size),
+            ),
             LayerEntry::Symlink(path) => tar.symlink(&path.join("/"), "nowhere"),
             LayerEntry::HardLink(path, target) => tar.hard_link(&path.join("/"), &target.join("/")),
             LayerEntry::Whiteout(path) => {
@@ -185,12 +188,14 @@ pub struct Both<'a> {
     image: &'a Image,
     disk: Option<MemoryDisk>,
     dir: tempfile::TempDir,
-    pub tree: Option<Tree>,
+    tree: Option<Arc<Tree>>,
     pub reference: Reference,
     open: Vec<(Id, Ino)>,
     started: Time,
     /// Of a file that an operation began to change in place, the bytes that it would have after it.
     in_place: Option<(Id, Vec<u8>)>,
+    /// After how many calls of the disk what was to be seen, if that is to be kept.
+    pub history: Option<Vec<(usize, Dump)>>,
 }
 
 impl<'a> Both<'a> {
@@ -223,6 +228,7 @@ impl<'a> Both<'a> {
             open: Vec::new(),
             started,
             in_place: None,
+            history: None,
         };
         both.mount();
         both
@@ -243,11 +249,11 @@ impl<'a> Both<'a> {
                 tree
             }
         };
-        self.tree = Some(tree.unwrap());
+        self.tree = Some(Arc::new(tree.unwrap()));
     }
 
     pub fn tree(&self) -> &Tree {
-        self.tree.as_ref().unwrap()
+        self.tree.as_deref().unwrap()
     }
 
     /// Runs an operation on the tree until no failing disk spoils it: one that failed did not happen, so it can be
@@ -281,11 +287,57 @@ impl<'a> Both<'a> {
         }
     }
 
+    /// Makes a checkpoint, with an operation before each of its records, as far as there are any; the others follow.
+    fn checkpoint(&mut self, meanwhile: &[Op]) {
+        let (tree, before) = (Arc::clone(self.tree.as_ref().unwrap()), self.fired());
+        let (both, mut rest) = (RefCell::new(self), Cell::new(meanwhile));
+        let go_on = || {
+            if let Some((op, more)) = rest.get().split_first() {
+                rest.set(more);
+                both.borrow_mut().step(op);
+            }
+            true
+        };
+        let made = tree.checkpoint(&go_on);
+        let both = both.into_inner();
+        let lost = both
+            .disk
+            .as_ref()
+            .is_some_and(|disk| disk.plan.lock().flush_failed);
+        match made {
+            Ok(()) => assert!(!lost, "a checkpoint that cannot be true"),
+            Err(error) => assert!(lost || both.fired() > before, "{error}"),
+        }
+        rest.get_mut().iter().for_each(|op| both.step(op));
+    }
+
+    /// Keeps from now on what can be seen after each operation, and what the disk held before each of its calls.
+    pub fn keep_history(&mut self) {
+        self.history = Some(Vec::new());
+        self.disk.as_ref().unwrap().plan.lock().moments = Some(Vec::new());
+        self.note();
+    }
+
+    fn note(&mut self) {
+        let disk = self.disk.as_ref();
+        let calls = disk.map_or(0, |disk| disk.plan.lock().moments.as_ref().map_or(0, Vec::len));
+        if let Some(mut history) = self.history.take() {
+            history.push((calls, dump(self.tree())));
+            self.history = Some(history);
+        }
+    }
+
     /// Runs one operation on both; the outcomes must be the same.
     pub fn step(&mut self, op: &Op) {
+        self.take_step(op);
+        self.note();
+    }
+
+    fn take_step(&mut self, op: &Op) {
         match op {
             Op::Remount => self.mount(),
             Op::Sync => self.sync(),
+            Op::Checkpoint(meanwhile) => self.checkpoint(meanwhile),
             _ => {
                 let outcome = self.persistently(op);
                 self.agree(op, outcome);
@@ -297,7 +349,7 @@ impl<'a> Both<'a> {
     /// and nothing has happened, now and after opening the layer again, but for bytes written in place; then it is tried
     /// again.
     pub fn step_on_failing_disk(&mut self, op: &Op, fault: Fault) {
-        if matches!(op, Op::Remount | Op::Sync) {
+        if matches!(op, Op::Remount | Op::Sync | Op::Checkpoint(_)) {
             return self.step(op);
         }
         let disk = self.disk.clone().unwrap();
@@ -495,7 +547,7 @@ impl<'a> Both<'a> {
                 self.file(file, |ino| none(tree.removexattr(&CALLER, ino, name.as_bytes())))
             }
             Op::Open(path) => self.walk(path).map(Some),
-            Op::Close(_) | Op::Sync | Op::Remount => Ok(None),
+            Op::Close(_) | Op::Sync | Op::Checkpoint(_) | Op::Remount => Ok(None),
         }
     }
 
@@ -614,7 +666,7 @@ impl<'a> Both<'a> {
                 self.reference.remove_xattr(id, name.as_bytes())?;
             }
             Op::Open(path) => return self.ref_walk(path).map(Some),
-            Op::Close(_) | Op::Sync | Op::Remount => {}
+            Op::Close(_) | Op::Sync | Op::Checkpoint(_) | Op::Remount => {}
         }
         Ok(None)
     }

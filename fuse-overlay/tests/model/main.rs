@@ -1,6 +1,7 @@
 //! Random operations with remounts, on the tree and on a plain reference filesystem, compared after each step.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, unreachable_pub, missing_docs)]
 
+mod checkpoints;
 #[path = "../common/mod.rs"]
 mod common;
 mod crash;

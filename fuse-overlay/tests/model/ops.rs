@@ -49,6 +49,8 @@ pub enum Op {
     Open(Path),
     Close(usize),
     Sync,
+    /// Meanwhile, these.
+    Checkpoint(Vec<Op>),
     Remount,
 }
 
@@ -90,6 +92,15 @@ fn xattr() -> impl Strategy<Value = &'static str> {
 }
 
 pub fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        55 => simple(),
+        2 => prop::collection::vec(simple(), 0..12).prop_map(Op::Checkpoint),
+        1 => Just(Op::Remount),
+    ]
+}
+
+/// What can happen during a checkpoint.
+pub fn simple() -> impl Strategy<Value = Op> {
     let rename = prop::sample::select(vec![
         Rename::Replace,
         Rename::NoReplace,
@@ -138,7 +149,6 @@ pub fn op() -> impl Strategy<Value = Op> {
         2 => path().prop_map(Op::Open),
         1 => (0..4usize).prop_map(Op::Close),
         1 => Just(Op::Sync),
-        1 => Just(Op::Remount),
     ]
 }
 

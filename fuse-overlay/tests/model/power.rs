@@ -109,8 +109,14 @@ impl Recording {
             seen: dump(both.tree()),
         };
         moments.push(note(&both, false));
-        for step in steps.iter().filter(|step| !matches!(step, Op::Remount)) {
-            both.step(step);
+        // What happens during a checkpoint happens before it here: a moment is noted after each operation
+        // (`checkpoints.rs` loses the power during one).
+        let apart = steps.iter().flat_map(|step| match step {
+            Op::Checkpoint(meanwhile) => [&meanwhile[..], &[Op::Checkpoint(Vec::new())]].concat(),
+            other => vec![other.clone()],
+        });
+        for step in apart.filter(|step| !matches!(step, Op::Remount)) {
+            both.step(&step);
             moments.push(note(&both, matches!(step, Op::Sync)));
         }
         let events = events.lock().clone();

@@ -87,6 +87,11 @@ fn many_threads_leave_a_whole_tree() {
     let barrier = Barrier::new(THREADS);
     let end = Instant::now() + Duration::from_secs(2);
     std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while Instant::now() < end {
+                tree.checkpoint(&|| true).unwrap();
+            }
+        });
         for thread in 0..THREADS {
             let (tree, dirs, barrier) = (&tree, &dirs, &barrier);
             scope.spawn(move || {

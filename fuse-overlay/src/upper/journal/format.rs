@@ -1,4 +1,4 @@
-//! The bytes of the journal, version 1; `ARCHITECTURE.md` draws them.
+//! The bytes of the journal, version 2; `ARCHITECTURE.md` draws them.
 //!
 //! A record is one operation of the tree, whole or not at all; its payload is a list of [`Change`]s with absolute
 //! values. The same changes are applied to the inodes in memory, live and on replay, by `State::apply`: what a replay
@@ -14,14 +14,17 @@ use crate::name::Name;
 
 /// First bytes of every journal.
 pub(crate) const MAGIC: [u8; 8] = *b"BRYOJNL1";
-/// Raised with every change of meaning.
-pub(crate) const VERSION: u32 = 1;
+/// Raised with every change of meaning. All up to this are read; one of version 1 has no checkpoints, and becomes one of
+/// this version with its first.
+pub(crate) const VERSION: u32 = 2;
 /// Where the first record lies.
 pub(crate) const HEADER_SIZE: u64 = 4096;
 /// Records start on multiples of this.
 pub(crate) const ALIGN: usize = 8;
 /// The longest record in bytes: a value of 64 KiB with its name, or a write scattered over 400,000 runs.
 pub(crate) const MAX_RECORD: usize = 16 << 20;
+/// Places in a directory's listing are below this.
+pub(crate) const MOST_PLACES: u64 = 1 << 62;
 /// Unit of the data file and of extents, in bytes.
 pub(crate) const PAGE: u64 = 4096;
 
@@ -89,7 +92,7 @@ pub(crate) const RECORD_HEADER: usize = size_of::<RecordHeader>();
 impl Header {
     /// The header of a new journal.
     pub(crate) fn new(image: &Image, salt: u32) -> Header {
-        let mut header = Header {
+        Header {
             magic: MAGIC,
             version: VERSION.into(),
             node_count: image.node_count.into(),
@@ -97,6 +100,15 @@ impl Header {
             index_sum: image.index_sum.into(),
             salt: salt.into(),
             crc: 0.into(),
+        }
+        .renewed()
+    }
+
+    /// The same in this version.
+    pub(crate) fn renewed(self) -> Header {
+        let mut header = Header {
+            version: VERSION.into(),
+            ..self
         };
         header.crc = header.sum().into();
         header
@@ -115,7 +127,7 @@ impl Header {
 }
 
 /// Which operation a record is of. A reader needs only the changes; this is for people, and for answering a request
-/// again after the server was restarted. 100 and above are kept for checkpoints.
+/// again after the server was restarted. 100 and above are a checkpoint's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u16)]
 #[allow(missing_docs)]
@@ -138,6 +150,10 @@ pub(crate) enum Operation {
     Boot = 15,
     /// No operation: [`Mark::Synced`].
     Synced = 16,
+    /// No operation: an inode, or a part of one, as it is here.
+    State = 100,
+    /// No operation: the end of a checkpoint.
+    Checkpoint = 101,
 }
 
 /// One start of the host: what its page cache holds is what was written, until the next.
@@ -261,6 +277,23 @@ pub(crate) enum Change<'a> {
     },
     /// An inode without names was forgotten by the kernel: its data is free.
     Forget { ino: Ino },
+    /// What follows says all of an inode of the image: it starts as it is there, but without extended attributes. One that
+    /// the container made starts with another [`Change::Make`].
+    Reset { ino: Ino },
+    /// A name that the image does not have, and its place in listings.
+    Place {
+        ino: Ino,
+        name: &'a Name,
+        place: u64,
+        target: Ino,
+        kind: Kind,
+    },
+    /// How many names a directory shows, and the last place that was given.
+    Names { ino: Ino, count: u64, last: u64 },
+    /// Inode numbers up to this were given.
+    Given { ino: Ino },
+    /// A request from before the checkpoint, which may not be answered yet: its record, and the inode that it made (or 0).
+    Done { ino: Ino, sequence: u64, unique: u64 },
 }
 
 impl Change<'_> {
@@ -279,7 +312,12 @@ impl Change<'_> {
             | Change::Leave { ino, .. }
             | Change::Parent { ino, .. }
             | Change::Xattr { ino, .. }
-            | Change::Forget { ino } => ino,
+            | Change::Forget { ino }
+            | Change::Reset { ino }
+            | Change::Place { ino, .. }
+            | Change::Names { ino, .. }
+            | Change::Given { ino }
+            | Change::Done { ino, .. } => ino,
         }
     }
 
@@ -340,6 +378,27 @@ impl Change<'_> {
                 value: None,
             } => put.start(13, ino).bytes(name).end(),
             Change::Forget { ino } => put.start(14, ino).end(),
+            Change::Reset { ino } => put.start(15, ino).end(),
+            Change::Place {
+                ino,
+                name,
+                place,
+                target,
+                kind,
+            } => put
+                .start(16, ino)
+                .u64(place)
+                .u64(target.0)
+                .u8(kind as u8)
+                .bytes(name.as_bytes())
+                .end(),
+            Change::Names { ino, count, last } => put.start(17, ino).u64(count).u64(last).end(),
+            Change::Given { ino } => put.start(18, ino).end(),
+            Change::Done {
+                ino,
+                sequence,
+                unique,
+            } => put.start(19, ino).u64(sequence).u64(unique).end(),
         }
     }
 
@@ -426,6 +485,29 @@ impl Change<'_> {
                 value: None,
             },
             14 => Change::Forget { ino },
+            15 => Change::Reset { ino },
+            16 => {
+                let (place, target) = (get.place()?, Ino(get.u64()?));
+                let kind = Kind::from_dtype(get.u8()?)?;
+                Change::Place {
+                    ino,
+                    place,
+                    target,
+                    kind,
+                    name: get.name()?,
+                }
+            }
+            17 => Change::Names {
+                ino,
+                count: get.place()?,
+                last: get.place()?,
+            },
+            18 => Change::Given { ino },
+            19 => Change::Done {
+                ino,
+                sequence: get.u64()?,
+                unique: get.u64()?,
+            },
             _ => return None,
         })
     }
@@ -513,6 +595,10 @@ impl<'a> Get<'_, 'a> {
         page.checked_add(count)
             .filter(|end| count > 0 && *end <= MAX_FILE / PAGE)?;
         Some((page, count))
+    }
+    /// A place in a listing, or a number of names: far more than any directory can have had.
+    fn place(&mut self) -> Option<u64> {
+        self.u64().filter(|place| *place < MOST_PLACES)
     }
     fn time(&mut self) -> Option<Time> {
         let (sec, nsec) = (self.u64()? as i64, self.u32()?);

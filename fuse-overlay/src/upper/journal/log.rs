@@ -5,14 +5,20 @@
 //! the host's filesystem to write, and so that operations that free space still find room on a full disk.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::ThreadId;
 
 use nix::errno::Errno;
 use parking_lot::Mutex;
 
+use zerocopy::IntoBytes;
+
 use super::format::{
-    BootId, Change, MAX_RECORD, Mark, Operation, RECORD_HEADER, Stamp, can_be_read, encode_record,
+    BootId, Change, HEADER_SIZE, Header, MAX_RECORD, Mark, Operation, PAGE, RECORD_HEADER, Stamp, VERSION,
+    can_be_read, encode_record,
 };
 use super::replay::End;
+use super::start::Start;
+use crate::attr::Ino;
 use crate::disk::{Disk, uninterrupted, write_full, write_zeros};
 use crate::error::{Error, Result};
 
@@ -45,6 +51,8 @@ const MOST_GROWTH: u64 = 4 << 20;
 pub(crate) struct Log {
     disk: Box<dyn Disk>,
     salt: u32,
+    /// As it lies in the file, and where the records begin that are read.
+    head: Mutex<(Header, Start)>,
     tail: Mutex<Tail>,
     /// How much is known to be on the disk: 0 nothing, 1 the header, `n + 1` all up to the record `n`.
     durable: AtomicU64,
@@ -75,14 +83,80 @@ struct Tail {
     booted: bool,
     /// The file is written up to here.
     ready: u64,
+    /// Where the records begin, in bytes, and where the checkpoint ends that they begin with.
+    began: u64,
+    checkpoint: u64,
+    /// What each thread did last for a request. It works on one at a time, so no other of its requests waits for an answer.
+    done: Vec<(ThreadId, Done)>,
     /// Reused for encoding.
     buffer: Vec<u8>,
+}
+
+/// What a request did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Done {
+    /// Its record's.
+    pub sequence: u64,
+    pub unique: u64,
+    /// The inode that it made.
+    pub made: Option<Ino>,
+}
+
+/// Threads that are remembered: more than serve requests, whatever other threads there were.
+const MOST_THREADS: usize = 256;
+
+/// Where a checkpoint begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beginning {
+    offset: u64,
+    sequence: u64,
+}
+
+impl Tail {
+    /// Notes what the calling thread did for a request.
+    fn remember(&mut self, sequence: u64, unique: u64, changes: &[Change<'_>]) {
+        let made = changes.iter().find_map(|change| match change {
+            Change::Make { ino, .. } => Some(*ino),
+            _ => None,
+        });
+        let done = Done {
+            sequence,
+            unique,
+            made,
+        };
+        let thread = std::thread::current().id();
+        match self.done.iter_mut().find(|(of, _)| *of == thread) {
+            Some((_, last)) if last.unique == unique => {
+                *last = Done {
+                    made: made.or(last.made),
+                    ..done
+                }
+            }
+            Some((_, last)) => *last = done,
+            None => {
+                if self.done.len() >= MOST_THREADS {
+                    let oldest =
+                        (0..self.done.len()).min_by_key(|i| self.done.get(*i).map(|(_, last)| last.sequence));
+                    oldest.map(|oldest| self.done.swap_remove(oldest));
+                }
+                self.done.push((thread, done));
+            }
+        }
+    }
 }
 
 impl Log {
     /// Goes on where `end` says, in a file written out to `ready` bytes, under the host's boot `boot`. Everything there
     /// may still be only in the page cache.
-    pub(crate) fn new(disk: Box<dyn Disk>, salt: u32, end: &End, ready: u64, boot: BootId) -> Log {
+    pub(crate) fn new(
+        disk: Box<dyn Disk>,
+        header: Header,
+        start: Start,
+        end: &End,
+        ready: u64,
+        boot: BootId,
+    ) -> Log {
+        let salt = header.salt.get();
         let booted = end.boot == Some(boot);
         let tail = Tail {
             offset: end.offset,
@@ -91,11 +165,15 @@ impl Log {
             marked: end.synced,
             booted,
             ready,
+            began: start.offset.get(),
+            checkpoint: end.checkpoint,
+            done: Vec::new(),
             buffer: Vec::new(),
         };
         Log {
             disk,
             salt,
+            head: Mutex::new((header, start)),
             tail: Mutex::new(tail),
             durable: AtomicU64::new(0),
             covered: AtomicU64::new(end.synced),
@@ -137,6 +215,9 @@ impl Log {
         self.write_buffer(tail, sequence, room)?;
         tail.booted = true;
         tail.changed = sequence;
+        if unique != 0 {
+            tail.remember(sequence, unique, changes);
+        }
         if tail.buffer.capacity() > 1 << 20 {
             tail.buffer = Vec::new();
         }
@@ -209,6 +290,9 @@ impl Log {
     /// Returns when the records up to `wanted` would survive a loss of power. Their data must be on the disk already.
     pub(crate) fn flush(&self, wanted: u64) -> Result<Durable> {
         self.covered.fetch_max(wanted, Ordering::AcqRel);
+        if self.is_lost() {
+            return Err(Error(Errno::EIO));
+        }
         if !self.is_promised(wanted) {
             let _one_at_a_time = self.flushing.lock();
             if !self.is_promised(wanted) {
@@ -232,13 +316,18 @@ impl Log {
             self.mark_synced(&mut tail, self.covered.load(Ordering::Acquire))?;
             (tail.sequence, tail.marked)
         };
+        self.flush_disk()?;
+        self.durable.store(reached + 1, Ordering::Release);
+        self.promised.store(promised, Ordering::Release);
+        Ok(())
+    }
+
+    fn flush_disk(&self) -> Result<()> {
         if let Err(error) = uninterrupted(|| self.disk.flush()) {
             self.lost.store(true, Ordering::Relaxed);
             tracing::error!(%error, "writing the journal to disk");
             return Err(error.into());
         }
-        self.durable.store(reached + 1, Ordering::Release);
-        self.promised.store(promised, Ordering::Release);
         Ok(())
     }
 
@@ -252,9 +341,88 @@ impl Log {
         self.tail.lock().changed
     }
 
-    /// Bytes of records so far.
+    /// Bytes of records that are read when it is opened again.
     pub(crate) fn length(&self) -> u64 {
+        let tail = self.tail.lock();
+        tail.offset - tail.began
+    }
+
+    /// Of these, those up to the end of the checkpoint that they begin with.
+    pub(crate) fn checkpoint_length(&self) -> u64 {
+        let tail = self.tail.lock();
+        tail.checkpoint.saturating_sub(tail.began)
+    }
+
+    /// A checkpoint may begin here, if no operation is under way.
+    pub(crate) fn begin(&self) -> Result<Beginning> {
+        let mut head = self.head.lock();
+        if head.0.version.get() != VERSION {
+            let header = head.0.renewed();
+            write_full(&*self.disk, header.as_bytes(), 0)?;
+            head.0 = header;
+        }
+        let tail = self.tail.lock();
+        Ok(Beginning {
+            offset: tail.offset,
+            sequence: tail.sequence + 1,
+        })
+    }
+
+    /// What threads did last for requests, which may wait for their answers.
+    pub(crate) fn done(&self) -> Vec<Done> {
+        self.tail.lock().done.iter().map(|(_, done)| *done).collect()
+    }
+
+    /// Where the next record goes.
+    pub(crate) fn end(&self) -> u64 {
         self.tail.lock().offset
+    }
+
+    /// Lets the host write out the records from a place on, so that the next flush has less to do. Gives their end.
+    pub(crate) fn start_writeback(&self, from: u64) -> u64 {
+        let end = self.end();
+        self.disk.start_writeback(from, end.saturating_sub(from));
+        end
+    }
+
+    /// Lets the journal begin with the checkpoint that began at `from` and ended with the record `end`, which is on the disk
+    /// with all before it and their data. Gives back what lies before.
+    pub(crate) fn start_from(&self, from: Beginning, end: u64, synced: Durable) -> Result<()> {
+        let Durable(()) = synced;
+        // That says so, and this is what it means.
+        if self.promised() < end {
+            return Err(Error(Errno::EIO));
+        }
+        let mut head = self.head.lock();
+        let old = head.1;
+        let new = Start {
+            generation: (old.generation.get() + 1).into(),
+            offset: from.offset.into(),
+            sequence: from.sequence.into(),
+            end: end.into(),
+            freed: old.freed,
+            boot: self.boot,
+            crc: 0.into(),
+        }
+        .sealed(self.salt);
+        write_full(&*self.disk, new.as_bytes(), new.place())?;
+        {
+            let _one_at_a_time = self.flushing.lock();
+            self.flush_disk()?;
+        }
+        {
+            let mut tail = self.tail.lock();
+            tail.began = from.offset;
+            tail.checkpoint = tail.offset;
+        }
+        head.1 = new;
+        let (first, last) = (new.freed.get().next_multiple_of(PAGE), from.offset / PAGE * PAGE);
+        if first < last {
+            uninterrupted(|| self.disk.punch(first, last - first))?;
+        }
+        // Not in the file before the next start: until then it is given back once more.
+        head.1.freed = last.max(HEADER_SIZE).into();
+        Ok(())
     }
 
     /// Blocks of 4096 bytes on its filesystem: all, free, free for ordinary users.

@@ -3,5 +3,6 @@
 pub(crate) mod format;
 pub(crate) mod log;
 pub(crate) mod replay;
+pub(crate) mod start;
 
 pub use log::Durable;

@@ -8,10 +8,11 @@ use std::ops::Range;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::format::{
-    ALIGN, BootId, Change, HEADER_SIZE, Header, Image, MAGIC, MAX_RECORD, Mark, RECORD_HEADER, RecordHeader,
-    VERSION, header_check, record_sum,
+    ALIGN, BootId, Change, HEADER_SIZE, Header, Image, MAGIC, MAX_RECORD, Mark, Operation, RECORD_HEADER,
+    RecordHeader, VERSION, header_check, record_sum,
 };
 use super::log::Log;
+use super::start::Start;
 use crate::disk::{Disk, uninterrupted, write_full, write_zeros};
 
 /// Why a journal cannot be replayed.
@@ -36,6 +37,19 @@ pub(crate) struct Origin {
     pub sequence: u64,
     /// 0 outside FUSE.
     pub unique: u64,
+    pub part: Part,
+}
+
+/// What a record is to a checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Part {
+    /// It says what an inode is like.
+    State,
+    /// An operation from before the end of the checkpoint that the journal begins with: what it changes may be said only
+    /// later, as it was then.
+    Within,
+    /// An operation on what is known.
+    Operation,
 }
 
 /// Gives each change of each record, in order, to `apply`, which says false if it cannot be; then opens the journal
@@ -47,18 +61,14 @@ pub(crate) fn replay(
     apply: &mut dyn FnMut(Origin, Change<'_>) -> bool,
 ) -> Result<Log, ReplayError> {
     let size = uninterrupted(|| disk.size())?;
-    let mut reader = Reader {
-        disk: &*disk,
-        size,
-        start: 0,
-        window: Vec::new(),
+    let mut reader = Reader::new(&*disk, size);
+    let Some((header, start)) = read_header(&mut reader, image)? else {
+        return begin(disk, image, boot);
     };
-    let Some(salt) = read_header(&mut reader, image)? else {
-        return start(disk, image, boot);
-    };
-    let end = survey(&mut reader, salt)?;
+    let salt = header.salt.get();
+    let end = survey(&mut reader, salt, &start)?;
     let mut voids = end.voids(boot);
-    let mut offset = HEADER_SIZE;
+    let mut offset = start.offset.get();
     while let Some(record) = reader.record(offset, salt)?.filter(|_| offset < end.offset) {
         let at = offset;
         offset += record.length.next_multiple_of(ALIGN) as u64;
@@ -69,13 +79,18 @@ pub(crate) fn replay(
         let mut payload = reader.bytes(at + RECORD_HEADER as u64, record.length - RECORD_HEADER)?;
         while !payload.is_empty() {
             let change = Change::decode(&mut payload).ok_or(ReplayError::Damaged(at))?;
-            if !apply(record.origin(), change) {
+            if !apply(record.origin(&start), change) {
                 return Err(ReplayError::Damaged(at));
             }
         }
     }
     cut(&mut reader, salt, end.offset, end.sequence)?;
-    Ok(Log::new(disk, salt, &end, size.max(end.offset), boot))
+    // Who only looks at a journal may have seen records go that a checkpoint has made needless meanwhile.
+    let mut again = Reader::new(&*disk, size);
+    if read_header(&mut again, image)?.map(|(_, start)| start) != Some(start) {
+        return Err(ReplayError::Damaged(start.offset.get()));
+    }
+    Ok(Log::new(disk, header, start, &end, size.max(end.offset), boot))
 }
 
 /// Where the good records end, and what they say of themselves.
@@ -91,6 +106,8 @@ pub(crate) struct End {
     pub synced: u64,
     /// What the last [`Mark::Boot`] says.
     pub boot: Option<BootId>,
+    /// Behind the checkpoint that the journal begins with, in bytes.
+    pub checkpoint: u64,
     /// Sequences of records that a loss of power made void, in order.
     voids: Vec<Range<u64>>,
 }
@@ -112,9 +129,12 @@ impl End {
 }
 
 /// Reads all records once, without applying any: which of them count is said by later ones.
-fn survey(reader: &mut Reader<'_>, salt: u32) -> Result<End, ReplayError> {
+fn survey(reader: &mut Reader<'_>, salt: u32, start: &Start) -> Result<End, ReplayError> {
+    let whole = start.end.get();
     let mut end = End {
-        offset: HEADER_SIZE,
+        offset: start.offset.get(),
+        sequence: start.sequence.get() - 1,
+        boot: (whole > 0).then_some(start.boot),
         ..End::default()
     };
     while let Some(record) = reader
@@ -138,13 +158,20 @@ fn survey(reader: &mut Reader<'_>, salt: u32) -> Result<End, ReplayError> {
         }
         end.sequence = record.sequence;
         end.offset += record.length.next_multiple_of(ALIGN) as u64;
+        if record.sequence == whole {
+            end.checkpoint = end.offset;
+        }
+    }
+    // The start was written when all this was on the disk.
+    if end.synced < whole {
+        return Err(ReplayError::Damaged(end.offset));
     }
     Ok(end)
 }
 
 /// Checks the header; `None` if there is none yet, or none any more: the first flush makes it durable, so where it is all
-/// zeros nothing was ever promised. Gives the salt.
-fn read_header(reader: &mut Reader<'_>, image: Image) -> Result<Option<u32>, ReplayError> {
+/// zeros nothing was ever promised. Gives it, and where the records begin.
+fn read_header(reader: &mut Reader<'_>, image: Image) -> Result<Option<(Header, Start)>, ReplayError> {
     let first = reader.next_data(0)?;
     if first.is_none_or(|at| at >= HEADER_SIZE) {
         if first.is_some() {
@@ -152,12 +179,12 @@ fn read_header(reader: &mut Reader<'_>, image: Image) -> Result<Option<u32>, Rep
         }
         return Ok(None);
     }
-    let bytes = reader.bytes(0, size_of::<Header>())?;
-    let (header, _) = Header::read_from_prefix(bytes).map_err(|_| ReplayError::Damaged(0))?;
+    let block = reader.bytes(0, HEADER_SIZE as usize)?;
+    let (header, _) = Header::read_from_prefix(block).map_err(|_| ReplayError::Damaged(0))?;
     if header.magic != MAGIC {
         return Err(ReplayError::Damaged(0));
     }
-    if header.version.get() != VERSION {
+    if !(1..=VERSION).contains(&header.version.get()) {
         return Err(ReplayError::Version(header.version.get()));
     }
     if header.crc.get() != header.sum() {
@@ -166,11 +193,12 @@ fn read_header(reader: &mut Reader<'_>, image: Image) -> Result<Option<u32>, Rep
     if !header.is_over(&image) {
         return Err(ReplayError::OtherImage);
     }
-    Ok(Some(header.salt.get()))
+    let start = Start::newest(block, header.salt.get());
+    Ok(Some((header, start)))
 }
 
 /// Writes a new journal's header.
-fn start(disk: Box<dyn Disk>, image: Image, boot: BootId) -> Result<Log, ReplayError> {
+fn begin(disk: Box<dyn Disk>, image: Image, boot: BootId) -> Result<Log, ReplayError> {
     // The hasher's keys are the standard library's own randomness: no further dependency for 32 bits.
     let salt = std::hash::RandomState::new().build_hasher().finish() as u32;
     let mut block = vec![0; HEADER_SIZE as usize];
@@ -186,7 +214,14 @@ fn start(disk: Box<dyn Disk>, image: Image, boot: BootId) -> Result<Log, ReplayE
         offset: HEADER_SIZE,
         ..End::default()
     };
-    Ok(Log::new(disk, salt, &end, size.max(HEADER_SIZE), boot))
+    Ok(Log::new(
+        disk,
+        header,
+        Start::first(),
+        &end,
+        size.max(HEADER_SIZE),
+        boot,
+    ))
 }
 
 /// Decides about what follows the last good record: nothing (the usual case), a tail that was never promised, or
@@ -223,10 +258,18 @@ struct Found {
 }
 
 impl Found {
-    fn origin(&self) -> Origin {
+    fn origin(&self, start: &Start) -> Origin {
+        let is = |operation: Operation| self.operation == operation as u16;
         Origin {
             sequence: self.sequence,
             unique: self.unique,
+            part: if is(Operation::State) || is(Operation::Checkpoint) {
+                Part::State
+            } else if self.sequence < start.end.get() {
+                Part::Within
+            } else {
+                Part::Operation
+            },
         }
     }
 }
@@ -243,7 +286,16 @@ struct Reader<'a> {
 /// Least bytes of a window.
 const WINDOW: usize = 256 * 1024;
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(disk: &'a dyn Disk, size: u64) -> Reader<'a> {
+        Reader {
+            disk,
+            size,
+            start: 0,
+            window: Vec::new(),
+        }
+    }
+
     /// Bytes of the file; fewer if it ends before.
     fn bytes(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
         let length = (length as u64).min(self.size.saturating_sub(offset)) as usize;

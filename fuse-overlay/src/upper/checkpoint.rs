@@ -1,0 +1,305 @@
+//! How does the journal stay as short as what it has to say?
+//!
+//! A *checkpoint* says of every inode that the upper knows what it is like, in records between those of the operations that
+//! go on meanwhile. Each is appended under its inode's lock, so it stands exactly where it is true: all changes to the inode
+//! before it are in it, all others follow. When all are said and on the disk, the journal begins where the checkpoint began
+//! ([`super::journal::start`]). A directory of many names, or a file of many runs, is said in parts, under its lock one by
+//! one: what changes between two parts is either said by a later one or follows it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Upper;
+use super::content::Content;
+use super::directory::{Directory, Known};
+use super::inode::{Body, Inode, State};
+use super::journal::format::{Below, Change, Operation};
+use super::journal::log::Room;
+use crate::attr::{Ino, Kind};
+use crate::error::Result;
+
+/// A journal below this is not worth the work: it is read in some hundredths of a second.
+const LEAST: u64 = 4 << 20;
+/// The journal may be so many times as long as what it has to say: then a checkpoint writes no more than was written since
+/// the last.
+const GROWTH: u64 = 3;
+/// Bytes that an inode takes in a checkpoint, at least.
+const INODE: u64 = 128;
+/// Names or runs that a record says at once: some tens of microseconds under the inode's lock.
+const PART: usize = 500;
+/// Bytes appended before the host is asked to write them out, so that the flush in the end is short.
+const WRITEBACK: u64 = 1 << 20;
+
+impl Upper {
+    /// Is the journal so much longer than what it has to say that a checkpoint pays? And is there room for one?
+    pub(crate) fn checkpoint_is_due(&self) -> bool {
+        let length = self.log.length();
+        let live = self.log.checkpoint_length().max(self.table.len() as u64 * INODE);
+        let wanted = LEAST
+            .max(live.saturating_mul(GROWTH))
+            .max(*self.checkpointing.lock());
+        // Twice what the last took: a guess, and if it is wrong, the next waits until the journal has grown much longer.
+        let room =
+            |[_, _, available]: [u64; 3]| available.saturating_mul(4096) > LEAST + live.saturating_mul(2);
+        length > wanted && self.log.space().is_ok_and(room)
+    }
+
+    /// Makes a checkpoint, while operations go on, unless `go_on` says no. A journal whose checkpoint was not finished is as
+    /// good as before, but longer.
+    pub(crate) fn checkpoint(&self, go_on: &dyn Fn() -> bool) -> Result<()> {
+        // One at a time.
+        let mut not_before = self.checkpointing.lock();
+        let made = self.try_checkpoint(go_on);
+        if self.log.is_lost() {
+            self.lookups.ledger().set_lost();
+        }
+        *not_before = match made {
+            Ok(()) => 0,
+            Err(_) => self.log.length().saturating_mul(2),
+        };
+        made
+    }
+
+    fn try_checkpoint(&self, go_on: &dyn Fn() -> bool) -> Result<()> {
+        let beginning = {
+            // Whatever has a record before this place is in the table when it is gone through.
+            let _no_operation = self.applying.write();
+            self.log.begin()?
+        };
+        let mut written_back = self.log.end();
+        let mut all = self.table.all();
+        // Read again in this order: what belongs together then lies together.
+        all.sort_unstable_by_key(|inode| inode.ino);
+        for inode in all {
+            if !self.say(&inode, go_on)? {
+                return Ok(());
+            }
+            if self.log.end() > written_back + WRITEBACK {
+                written_back = self.log.start_writeback(written_back);
+            }
+        }
+        let given = Ino(self.next.load(Ordering::Relaxed) - 1);
+        let mut changes = vec![Change::Given { ino: given }];
+        changes.extend(self.log.done().into_iter().map(|done| Change::Done {
+            ino: done.made.unwrap_or(Ino(0)),
+            sequence: done.sequence,
+            unique: done.unique,
+        }));
+        let end = self
+            .log
+            .append(Operation::Checkpoint, 0, &changes, Room::Ordinary)?;
+        let durable = self.sync()?;
+        self.log.start_from(beginning, end, durable)
+    }
+
+    /// Records what an inode is like, part by part. Says whether to go on.
+    fn say(&self, inode: &Arc<Inode>, go_on: &dyn Fn() -> bool) -> Result<bool> {
+        let mut from = None;
+        loop {
+            if !go_on() {
+                return Ok(false);
+            }
+            let state = inode.state.read();
+            // Who lets an inode go holds its lock, so this stays as it is.
+            if !self.table.holds(inode) {
+                return Ok(true);
+            }
+            let mut changes = Vec::new();
+            let next = state.part(inode, inode.ino.0 > self.image_end, from, &mut changes);
+            self.log.append(Operation::State, 0, &changes, Room::Ordinary)?;
+            if next.is_none() {
+                return Ok(true);
+            }
+            from = next;
+        }
+    }
+}
+
+impl State {
+    /// The changes that make this state out of nothing, or of the image's inode if it was not made here; with `from`, the
+    /// rest from there on. Gives where to go on.
+    fn part<'a>(
+        &'a self,
+        inode: &Inode,
+        is_made: bool,
+        from: Option<u64>,
+        changes: &mut Vec<Change<'a>>,
+    ) -> Option<u64> {
+        let ino = inode.ino;
+        if from.is_none() {
+            self.begin(ino, inode.kind, is_made, changes);
+        }
+        match &self.body {
+            Body::Directory(directory) => directory_part(directory, ino, from, changes),
+            Body::Regular(content) => content_part(content, ino, from, changes),
+            Body::Symlink(_) | Body::Special => None,
+        }
+    }
+
+    /// All but names and runs.
+    fn begin<'a>(&'a self, ino: Ino, kind: Kind, is_made: bool, changes: &mut Vec<Change<'a>>) {
+        let parent = match &self.body {
+            Body::Directory(directory) => directory.parent,
+            _ => Ino(0),
+        };
+        let meta = self.meta;
+        if is_made {
+            let target = match &self.body {
+                Body::Symlink(target) => target,
+                _ => &b""[..],
+            };
+            changes.push(Change::Make {
+                ino,
+                kind,
+                meta,
+                target,
+                parent,
+            });
+        } else {
+            changes.extend([Change::Reset { ino }, Change::Meta { ino, meta }]);
+            if kind == Kind::Directory {
+                changes.push(Change::Parent { ino, parent });
+            }
+        }
+        if let Body::Regular(content) = &self.body {
+            // Cut to what still shows of the image's file, then as long as it is.
+            if !is_made {
+                let size = content.below_end();
+                changes.push(Change::Resize { ino, size });
+            }
+            let size = self.size;
+            changes.push(Change::Resize { ino, size });
+        }
+        changes.extend(self.xattrs.iter().map(|(name, value)| Change::Xattr {
+            ino,
+            name,
+            value: Some(value),
+        }));
+    }
+}
+
+fn directory_part<'a>(
+    directory: &'a Directory,
+    ino: Ino,
+    from: Option<u64>,
+    changes: &mut Vec<Change<'a>>,
+) -> Option<u64> {
+    let mut said = directory.said(from.unwrap_or(0));
+    changes.extend(said.by_ref().take(PART).map(|(place, name, known)| match known {
+        Known::Entry(target, kind, Below::Absent) => Change::Place {
+            ino,
+            name,
+            place,
+            target,
+            kind,
+        },
+        Known::Entry(target, kind, below @ Below::Hidden) => Change::Enter {
+            ino,
+            name,
+            below,
+            target,
+            kind,
+        },
+        // A name is here for one of the two.
+        Known::Whiteout | Known::Nothing => Change::Leave {
+            ino,
+            name,
+            below: Below::Hidden,
+        },
+    }));
+    changes.push(Change::Names {
+        ino,
+        count: directory.count,
+        last: directory.last_place(),
+    });
+    said.next().map(|(place, ..)| place)
+}
+
+fn content_part(
+    content: &Content,
+    ino: Ino,
+    from: Option<u64>,
+    changes: &mut Vec<Change<'_>>,
+) -> Option<u64> {
+    let mut pieces = content.pieces(from.unwrap_or(0));
+    changes.extend(pieces.by_ref().take(PART).map(|(page, count, at)| match at {
+        Some(at) => Change::Map { ino, page, count, at },
+        None => Change::Hole { ino, page, count },
+    }));
+    pieces.next().map(|(page, ..)| page)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::error::Error;
+    use crate::ledger::Ledger;
+    use crate::name::Name;
+    use crate::upper::journal::format::{Image, Meta};
+    use crate::upper::{Limits, Storage};
+
+    fn open(dir: &Path) -> Upper {
+        let image = Image {
+            chain_id: [7; 32],
+            node_count: 1,
+            index_sum: 0,
+        };
+        let root = |ino| match ino {
+            Ino::ROOT => {
+                let meta = Meta {
+                    nlink: 2,
+                    ..Meta::default()
+                };
+                let state = State::made(Kind::Directory, meta, b"", Ino::ROOT);
+                Ok(Inode::new(ino, Kind::Directory, state))
+            }
+            _ => Err(Error(nix::errno::Errno::ESTALE)),
+        };
+        let storage = Storage::open(dir).unwrap();
+        Upper::open(
+            storage,
+            image,
+            Limits::default(),
+            &Ledger::alone().unwrap(),
+            &root,
+        )
+        .unwrap()
+    }
+
+    /// Found by the fuzz target `journal`: an inode without names goes when the layer is opened, and if a name points to it all
+    /// the same, which no operation leaves behind, a checkpoint must not say what cannot be read again.
+    #[test]
+    fn a_name_that_points_to_nothing_keeps_no_layer_from_being_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ino, kind) = (Ino(2), Kind::Regular);
+        let name = Name::new(b"a").unwrap();
+        let changes = [
+            Change::Make {
+                ino,
+                kind,
+                meta: Meta::default(),
+                target: b"",
+                parent: Ino(0),
+            },
+            Change::Enter {
+                ino: Ino::ROOT,
+                name,
+                below: Below::Absent,
+                target: ino,
+                kind,
+            },
+        ];
+        let record = |upper: &Upper| upper.log.append(Operation::Mknod, 0, &changes, Room::Ordinary);
+        record(&open(dir.path())).unwrap();
+        open(dir.path()).checkpoint(&|| true).unwrap();
+        let upper = open(dir.path());
+        assert!(upper.find(ino).is_none());
+        let known = match &upper.find(Ino::ROOT).unwrap().state.read().body {
+            Body::Directory(directory) => directory.known(name),
+            _ => panic!("no directory"),
+        };
+        assert_eq!(known, Known::Entry(ino, kind, Below::Absent));
+    }
+}
