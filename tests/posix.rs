@@ -40,8 +40,10 @@ const PJDFSTEST: &str = r#"
     entries = [["nobody", "nogroup"], ["daemon", "daemon"]]
 "#;
 
+/// No operation of no bytes: posix_fallocate(3) refuses one, and fsx takes that for a failure.
 const FSX: &str = "
     flen = 1048576
+    opsize = { min = 1 }
     [weights]
     close_open = 1
     read = 10
