@@ -175,10 +175,18 @@ impl Content {
             .filter_map(|(_, mapped)| mapped.at.map(|at| at..at + mapped.count))
     }
 
-    /// What is mapped from a page on: pages of the file, how many, and where in the data file; `None` is a hole.
+    /// What is mapped from a page on: pages of the file, how many, and where in the data file; `None` is a hole. Of a piece
+    /// that begins before, the rest.
     pub(crate) fn pieces(&self, from: u64) -> impl Iterator<Item = (u64, u64, Option<u64>)> + '_ {
-        self.mapped(from)
-            .map(|(page, mapped)| (page, mapped.count, mapped.at))
+        let begun = self.covering(from).filter(|(first, _)| *first < from);
+        let rest = begun.map(|(first, mapped)| {
+            let before = from - first;
+            (from, mapped.count - before, mapped.at.map(|at| at + before))
+        });
+        let behind = self
+            .mapped(from)
+            .map(|(page, mapped)| (page, mapped.count, mapped.at));
+        rest.into_iter().chain(behind)
     }
 
     /// Takes `page..page + count` out of the map, splitting what reaches over its borders.

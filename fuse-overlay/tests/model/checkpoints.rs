@@ -439,3 +439,86 @@ fn who_looks_while_checkpoints_are_made_sees_all() {
         done.store(true, Ordering::Relaxed);
     });
 }
+
+/// A directory with more names, and a file with more runs, than one record says.
+fn much(tree: &Tree) {
+    let dir = tree.mkdir(&CALLER, Ino::ROOT, name("dir"), 0o755).unwrap().ino;
+    let file = tree.mknod(&CALLER, dir, name("file"), REGULAR, 0).unwrap().ino;
+    for i in 0..1300 {
+        let made = tree
+            .mknod(&CALLER, dir, name(&format!("{i}")), REGULAR, 0)
+            .unwrap();
+        tree.forget(made.ino, 1);
+        tree.write(&CALLER, file, i * 2 * 4096, &[1; 10], false).unwrap();
+    }
+    let _durable = tree.sync().unwrap();
+}
+
+#[test]
+fn a_checkpoint_that_ends_between_two_parts_says_nothing() {
+    let image = Image::new(&[]).unwrap();
+    for parts in 0..12u32 {
+        let disk = MemoryDisk::new();
+        let tree = open(&image, &disk).unwrap();
+        much(&tree);
+        let before = dump(&tree);
+        let left = Cell::new(parts);
+        let go_on = || {
+            // Who looks meanwhile sees the whole, too.
+            let [journal, data] = [&disk.journal, &disk.data].map(|file| file.bytes.lock().cache.clone());
+            assert!(
+                seen(&image, &MemoryDisk::holding(journal, data)).unwrap() == before,
+                "meanwhile"
+            );
+            let _durable = tree.sync().unwrap();
+            left.replace(left.get().saturating_sub(1)) > 0
+        };
+        tree.checkpoint(&go_on).unwrap();
+        drop(tree);
+        assert!(
+            seen(&image, &disk).unwrap() == before,
+            "ended after {parts} parts"
+        );
+        let lost = disk.after_power_loss(|| false);
+        assert!(
+            seen(&image, &lost).unwrap() == before,
+            "power lost after {parts} parts"
+        );
+        // What is there can have its checkpoint, and is the same after that.
+        open(&image, &disk).unwrap().checkpoint(&|| true).unwrap();
+        assert!(
+            seen(&image, &disk).unwrap() == before,
+            "{parts} parts, then a checkpoint"
+        );
+    }
+}
+
+/// A hole that grows to the left over the place where the next part begins is still a hole.
+#[test]
+fn a_hole_that_joins_another_over_the_border_of_two_parts_is_not_lost() {
+    let image = Image::new(&[vec![LayerEntry::File(vec!["file"], 5_000_000)]]).unwrap();
+    let disk = MemoryDisk::new();
+    let tree = open(&image, &disk).unwrap();
+    let file = tree.lookup(Ino::ROOT, name("file")).unwrap().ino;
+    let size = tree.getattr(file).unwrap().size;
+    let pages = size / 4096;
+    assert!(pages > 1200, "{size} bytes");
+    let punch = |page: u64, tree: &Tree| {
+        let how = fuse_overlay::union::Allocate::PunchHole;
+        tree.fallocate(&CALLER, file, how, page * 4096, 4096).unwrap();
+    };
+    (0..pages / 2).for_each(|i| punch(i * 2 + 1, &tree));
+    // Whichever page the second part begins with, the one before it becomes a hole, too.
+    let step = Cell::new(0);
+    let go_on = || {
+        if step.replace(step.get() + 1) == 1 {
+            (0..pages / 2).for_each(|i| punch(i * 2, &tree));
+        }
+        true
+    };
+    tree.checkpoint(&go_on).unwrap();
+    assert!(step.get() > 1, "the file took one part");
+    let before = dump(&tree);
+    drop(tree);
+    assert!(seen(&image, &disk).unwrap() == before);
+}
