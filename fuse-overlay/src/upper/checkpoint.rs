@@ -41,7 +41,7 @@ impl Upper {
         // Twice what the last took: a guess, and if it is wrong, the next waits until the journal has grown much longer.
         let room =
             |[_, _, available]: [u64; 3]| available.saturating_mul(4096) > LEAST + live.saturating_mul(2);
-        length > wanted && self.log.space().is_ok_and(room)
+        length > wanted && !self.log.is_lost() && !self.data.is_lost() && self.log.space().is_ok_and(room)
     }
 
     /// Makes a checkpoint, while operations go on, unless `go_on` says no. A journal whose checkpoint was not finished is as
