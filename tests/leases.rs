@@ -203,3 +203,18 @@ fn a_container_is_started_once() {
     assert_eq!(ok(&bryo, ["start", "-a", "one"]), "2\n");
     nothing_is_left(&bryo);
 }
+
+/// A build holds claims and a workspace while it starts containers.
+#[test]
+fn a_build_works_with_leases() {
+    let (bryo, image) = busybox();
+    let context = bryo.scratch("context");
+    std::fs::create_dir(&context).unwrap();
+    let cache = "--mount=type=cache,sharing=locked,target=/c";
+    let text =
+        format!("FROM {image}\nCOPY Dockerfile /\nRUN {cache} echo x > /c/x; cat /c/x > /y\nRUN cat /y\n");
+    std::fs::write(context.join("Dockerfile"), text).unwrap();
+    ok(&bryo, ["build", "-q", "-t", "made", context.to_str().unwrap()]);
+    nothing_is_left(&bryo);
+    assert_eq!(ok(&bryo, ["run", "--rm", "made", "cat", "/y"]), "x\n");
+}

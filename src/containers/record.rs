@@ -334,11 +334,6 @@ impl Held {
         remove_directory(&self.directory, self.lock).map_err(io(&self.directory))
     }
 
-    /// For whoever is about to fork.
-    pub fn still(&mut self) {
-        self.lock.still();
-    }
-
     /// For the supervisor after its last fork.
     pub fn beat(&mut self) {
         self.lock.beat();

@@ -8,8 +8,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -32,8 +32,82 @@ const DEAD_AFTER: Duration = Duration::from_secs(90);
 pub(super) struct Lease {
     path: PathBuf,
     holder: Holder,
-    /// The thread that touches it; none around a fork, which only a process with one thread may do.
-    heart: Option<Heart>,
+    pulse: Arc<Pulse>,
+    /// A child has it now.
+    left: bool,
+}
+
+/// What touches a lease. All of a process are on a list: a fork must still them together, since only a process with one
+/// thread may do that.
+#[derive(Debug)]
+struct Pulse {
+    path: PathBuf,
+    heart: Mutex<Option<Heart>>,
+}
+
+static PULSES: Mutex<Vec<Weak<Pulse>>> = Mutex::new(Vec::new());
+
+/// The leases of this process that nobody touches for now, until this is dropped. They are believed for [`DEAD_AFTER`],
+/// far longer than a start takes.
+#[derive(Debug)]
+pub struct Stilled(Vec<Arc<Pulse>>);
+
+/// Ends all threads that touch leases.
+pub fn still_all() -> Stilled {
+    let mut pulses = PULSES.lock();
+    pulses.retain(|pulse| pulse.strong_count() > 0);
+    let beating = pulses
+        .iter()
+        .filter_map(Weak::upgrade)
+        .filter(|pulse| pulse.still());
+    Stilled(beating.collect())
+}
+
+impl Drop for Stilled {
+    fn drop(&mut self) {
+        for pulse in &self.0 {
+            // One that nobody holds any more, or that a child has now, needs no touch.
+            if Arc::strong_count(pulse) > 1 {
+                pulse.beat();
+            }
+        }
+    }
+}
+
+impl Pulse {
+    fn beat(&self) {
+        let mut heart = self.heart.lock();
+        if heart.is_some() {
+            return;
+        }
+        let stop = Arc::new(Stop::default());
+        let thread = std::thread::spawn({
+            let (path, stop) = (self.path.clone(), stop.clone());
+            move || {
+                let mut stopped = stop.stopped.lock();
+                while !*stopped {
+                    stop.changed.wait_for(&mut stopped, BEAT);
+                    // A beat that fails shows as a lease that ages; the next may succeed.
+                    // "Now" is the server's then.
+                    let now = TimeSpec::UTIME_NOW;
+                    let _ = utimensat(AT_FDCWD, &path, &now, &now, UtimensatFlags::NoFollowSymlink);
+                }
+            }
+        });
+        *heart = Some(Heart { stop, thread });
+    }
+
+    /// Says whether it was beating.
+    fn still(&self) -> bool {
+        let Some(Heart { stop, thread }) = self.heart.lock().take() else {
+            return false;
+        };
+        *stop.stopped.lock() = true;
+        stop.changed.notify_all();
+        // A panic there is of no consequence here.
+        let _ = thread.join();
+        true
+    }
 }
 
 #[derive(Debug)]
@@ -75,48 +149,33 @@ impl Lease {
                 return Ok(None);
             }
         }
-        let mut lease = Lease {
+        let pulse = Arc::new(Pulse {
             path: path.to_owned(),
+            heart: Mutex::default(),
+        });
+        pulse.beat();
+        PULSES.lock().push(Arc::downgrade(&pulse));
+        let path = path.to_owned();
+        let left = false;
+        Ok(Some(Lease {
+            path,
             holder,
-            heart: None,
-        };
-        lease.beat();
-        Ok(Some(lease))
+            pulse,
+            left,
+        }))
     }
 
     /// Touches the lease from now on, in a thread.
     pub(super) fn beat(&mut self) {
-        if self.heart.is_some() {
-            return;
-        }
-        let stop = Arc::new(Stop::default());
-        let thread = std::thread::spawn({
-            let (path, stop) = (self.path.clone(), stop.clone());
-            move || {
-                let mut stopped = stop.stopped.lock();
-                while !*stopped {
-                    stop.changed.wait_for(&mut stopped, BEAT);
-                    // A beat that fails shows as a lease that ages; the next may succeed.
-                    // "Now" is the server's then.
-                    let now = TimeSpec::UTIME_NOW;
-                    let _ = utimensat(AT_FDCWD, &path, &now, &now, UtimensatFlags::NoFollowSymlink);
-                }
-            }
-        });
-        self.heart = Some(Heart { stop, thread });
+        self.pulse.beat();
     }
 
-    /// Ends the thread. The lease is believed for [`DEAD_AFTER`] from its last touch, far longer than a start takes.
+    /// Ends the thread.
     pub(super) fn still(&mut self) {
-        if let Some(Heart { stop, thread }) = self.heart.take() {
-            *stop.stopped.lock() = true;
-            stop.changed.notify_all();
-            // A panic there is of no consequence here.
-            let _ = thread.join();
-        }
+        self.pulse.still();
     }
 
-    /// Puts this process, a forked child of a holder that was [`Lease::still`], in the holder's place; still, too.
+    /// Puts this process, a forked child of a holder whose leases were stilled ([`still_all`]), in the holder's place; still, too.
     pub(super) fn take_over(&mut self) -> Result<(), Error> {
         let holder = Holder::me()?;
         let aside = unique(&self.path, &holder);
@@ -129,16 +188,15 @@ impl Lease {
 
     /// Ends the heartbeat and lets the file stand for a child that takes over.
     pub(super) fn leave(mut self) {
-        self.still();
-        std::mem::forget(self);
+        self.left = true;
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.still();
+        self.pulse.still();
         // Best effort: one that stays is dead once this process is.
-        if Holder::read(&self.path).is_ok_and(|found| found.as_ref() == Some(&self.holder)) {
+        if !self.left && Holder::read(&self.path).is_ok_and(|found| found.as_ref() == Some(&self.holder)) {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -3,7 +3,7 @@
 pub mod digest;
 mod error;
 pub(crate) mod failpoint;
-mod lease;
+pub mod lease;
 pub mod lock;
 mod medium;
 pub mod root;

@@ -14,6 +14,7 @@ use super::protocol::{Notice, Order};
 use super::terminal::{self, Raw};
 use super::{Attach, Start, beside};
 use crate::containers::runtime::channel::Channel;
+use crate::store::lease;
 use crate::sys;
 
 /// A container's supervisor as the tool sees it.
@@ -68,8 +69,9 @@ pub enum Ending {
 ///
 /// # Errors
 /// No process can be made.
-pub fn start(mut start: Start) -> io::Result<Supervisor> {
-    start.held.still();
+pub fn start(start: Start) -> io::Result<Supervisor> {
+    // The fork wants a process of one thread.
+    let stilled = lease::still_all();
     let (terminal, attach) = (start.terminal, start.attach);
     let (ours, theirs) = Channel::pair()?;
     let passed = passed_signals();
@@ -91,6 +93,7 @@ pub fn start(mut start: Start) -> io::Result<Supervisor> {
     };
     drop(theirs);
     start.held.leave();
+    drop(stilled);
     let raw =
         rustix::process::Pid::from_raw(pid.as_raw()).ok_or_else(|| io::Error::other("no supervisor"))?;
     let pidfd = rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty())?;
