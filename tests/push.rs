@@ -163,3 +163,58 @@ fn what_cannot_be_sent_is_said_in_a_line() {
             .contains("cannot push a digest reference")
     );
 }
+
+/// A registry whose tokens allow what was asked for, which has all blobs, and lets nobody read another repository.
+#[test]
+fn a_token_that_is_enough_to_look_is_changed_for_one_to_write() {
+    let (bryo, id) = built();
+    let registry = Hostile::serve(|request| {
+        let own = request.header("host").unwrap();
+        if request.path.starts_with("/token") {
+            let right = if request.path.contains("push") {
+                "push"
+            } else {
+                "pull"
+            };
+            return Answer::new(200, format!("{{\"token\": \"{right}\"}}"));
+        }
+        let (wanted, scope) = match request.method.as_str() {
+            "HEAD" => ("pull", "repository:mine:pull"),
+            _ => ("push", "repository:mine:pull,push"),
+        };
+        let proof = request.header("authorization").unwrap_or_default();
+        if proof != "Bearer push" && proof != format!("Bearer {wanted}") {
+            let challenge = format!("Bearer realm=\"http://{own}/token\",service=\"s\",scope=\"{scope}\"");
+            return Answer::new(401, "").header("WWW-Authenticate", challenge);
+        }
+        match request.method.as_str() {
+            "HEAD" => Answer::new(200, ""),
+            "PUT" if request.path.starts_with("/v2/mine/manifests/") => Answer::new(201, ""),
+            _ => Answer::new(404, ""),
+        }
+    });
+    bryo.ok(["push", &id, &format!("{}/mine:1", registry.address())]);
+    assert_eq!(
+        registry.seen("/v2/mine/manifests/1").len(),
+        2,
+        "refused, then taken"
+    );
+}
+
+/// Where a blob may not be read, it cannot be taken from there: it is sent.
+#[test]
+fn a_refused_mount_is_an_upload() {
+    let (bryo, id) = built();
+    let registry = Hostile::serve(|request| match (request.method.as_str(), request.path.as_str()) {
+        ("HEAD", _) => Answer::new(404, ""),
+        ("POST", path) if path.contains("mount=") => Answer::new(403, ""),
+        ("POST", _) => Answer::new(202, "").header("Location", "/upload"),
+        ("PUT", _) => Answer::new(201, ""),
+        _ => Answer::new(404, ""),
+    });
+    let name = |repository: &str| format!("{}/{repository}:1", registry.address());
+    bryo.ok(["push", &id, &name("first")]);
+    let said = bryo.ok(["push", &id, &name("second")]);
+    assert_eq!(said.matches(": Pushed\n").count(), 3, "{said}");
+    assert!(!registry.seen("mount=").is_empty());
+}

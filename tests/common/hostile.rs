@@ -202,18 +202,18 @@ fn read(stream: &mut impl Read) -> Option<Request> {
         };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    let mut body = String::new();
+    let mut body = Vec::new();
     if let Some(length) = headers
         .get("content-length")
         .and_then(|length| length.parse().ok())
     {
-        lines.take(length).read_to_string(&mut body).ok()?;
+        lines.take(length).read_to_end(&mut body).ok()?;
     }
     Some(Request {
         method,
         path,
         headers,
-        body,
+        body: String::from_utf8_lossy(&body).into_owned(),
     })
 }
 

@@ -274,8 +274,28 @@ impl Reached {
             .map_err(|_| RegistryError::Settings(format!("\"{url}\" is not a URL")))
     }
 
-    /// Sends `length` bytes. The login is shown to this host alone.
+    /// Sends `length` bytes, and once more if a login is wanted: a token that was enough to look may not be to write. `open`
+    /// gives them from their first.
     pub(super) fn put(
+        &self,
+        http: &Http,
+        to: &Uri,
+        media_type: &str,
+        length: u64,
+        open: &mut dyn FnMut() -> Result<Box<dyn Read>, RegistryError>,
+    ) -> Result<Response<Body>, RegistryError> {
+        let used = self.proof.lock().clone();
+        let response = self.put_once(http, to, media_type, length, &mut open()?)?;
+        if response.status() != 401 || origin(to) != origin(&self.below("")?) {
+            return Ok(response);
+        }
+        self.log_in(http, &response, used)?;
+        drain(response);
+        self.put_once(http, to, media_type, length, &mut open()?)
+    }
+
+    /// The login is shown to this host alone.
+    fn put_once(
         &self,
         http: &Http,
         to: &Uri,

@@ -58,12 +58,13 @@ impl Repository {
         let place = self.own()?;
         let path = format!("blobs/uploads/?mount={digest}&from={from}");
         let asked = asked(Method::POST, path, format!("blob {digest}"));
-        let response = with_patience(|| place.get(&self.http, &asked))?;
-        match response.status().as_u16() {
-            201 => Ok(Held::Mounted),
-            // It has begun an upload instead, which it will forget.
-            202 | 404 => Ok(Held::No),
-            _ => Err(place.refusal(&asked, response)),
+        match with_patience(|| place.get(&self.http, &asked)) {
+            Ok(response) if response.status() == 201 => Ok(Held::Mounted),
+            // It has begun an upload instead, which it will forget; or nothing may be read there. Then it is sent.
+            Ok(response) if response.status().as_u16() < 500 => Ok(Held::No),
+            Err(RegistryError::Denied { .. }) => Ok(Held::No),
+            Ok(response) => Err(place.refusal(&asked, response)),
+            Err(error) => Err(error),
         }
     }
 
@@ -92,7 +93,7 @@ impl Repository {
             let unread = |error: std::io::Error| {
                 RegistryError::Settings(format!("blob {digest} cannot be read: {error}"))
             };
-            let mut body = open().map_err(unread)?;
+            let mut body = || open().map_err(unread);
             let response = place.put(&self.http, &to, "application/octet-stream", length, &mut body)?;
             match response.status().as_u16() {
                 201 | 204 => Ok(()),
@@ -114,7 +115,7 @@ impl Repository {
             format!("manifest {}:{selector}", self.name),
         );
         with_patience(|| {
-            let mut body = bytes;
+            let mut body = || Ok(Box::new(std::io::Cursor::new(bytes.to_vec())) as Box<dyn Read>);
             let to = place.below(&path)?;
             let response = place.put(&self.http, &to, media_type, bytes.len() as u64, &mut body)?;
             match response.status().as_u16() {
