@@ -9,6 +9,8 @@ mod common;
 mod files;
 #[path = "build/go.rs"]
 mod go;
+#[path = "build/reviewed.rs"]
+mod reviewed;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -105,10 +105,14 @@ fn settings(image: &Image, record: &Record, spec: &Spec) -> Config {
     }
     if let Some(process) = spec.process() {
         config.set("WorkingDir", json!(process.cwd()));
+        let of_image = config.env();
+        let is_own = |line: &String| {
+            let name = line.split('=').next();
+            let has = |own: &&str| name == Some(*own);
+            OWN.iter().any(has) && !of_image.iter().any(|line| line.split('=').next() == name)
+        };
         let env = process.env().iter().flatten();
-        let kept: Vec<&String> = env
-            .filter(|line| !OWN.iter().any(|own| line.split('=').next() == Some(own)))
-            .collect();
+        let kept: Vec<&String> = env.filter(|line| !is_own(line)).collect();
         config.set("Env", json!(kept));
     }
     config

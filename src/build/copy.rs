@@ -5,29 +5,39 @@
 //! destination that ends with a slash, is a directory, or takes several sources is a directory; missing directories on
 //! the way are made.
 
+use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::io::{self, Read};
 
-use fuse_overlay::attr::{Ino, Kind, Time};
-use fuse_overlay::name::Name;
-use fuse_overlay::union::Tree;
-use nix::errno::Errno;
+use fuse_overlay::attr::{Kind, Time};
 use sha2::{Digest as _, Sha256};
 
 use super::hashes::Hashes;
 use super::patterns::glob;
 use super::patterns::ignore::Ignore;
 use super::source::{Entry, Links, Source};
-use super::tree::{Growing, Missing, Owner};
+use super::tree::Owner;
 use crate::store::Digest;
 
 /// Directories deeper than this are refused: no path could name what is in them.
 const DEEPEST: usize = 2048;
+
+/// What `*`, `?` and `[` in a path are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wildcards {
+    /// Patterns, as in COPY.
+    Patterns,
+    /// Characters like any others, as in the source of a mount.
+    Characters,
+}
 
 /// What COPY was told, variables replaced.
 #[derive(Debug)]
 pub(super) struct Order {
     /// Paths and patterns below the source's top.
     pub(super) sources: Vec<Vec<u8>>,
+    /// Whether `*`, `?` and `[` in them mean anything.
+    pub(super) wildcards: Wildcards,
     /// Files whose content stands in the Dockerfile: name and content.
     pub(super) inline: Vec<(Vec<u8>, Vec<u8>)>,
     /// Absolute.
@@ -62,6 +72,12 @@ pub enum CopyError {
     /// Directories within directories without end.
     #[error("{0}: too many directories within each other")]
     TooDeep(String),
+    /// A file whose content is another than when it was hashed.
+    #[error("{0} changed while it was copied")]
+    Changed(String),
+    /// A device node, which an ordinary user cannot make.
+    #[error("{0} is a device node, which cannot be copied without root")]
+    Device(String),
     /// Several sources, one file.
     #[error(
         "when using COPY with more than one source file, the destination must be a directory and end with a /"
@@ -71,18 +87,29 @@ pub enum CopyError {
 
 /// One thing to copy.
 #[derive(Debug)]
-struct Item {
+pub(super) struct Item {
     /// In the source; of an inline file its number.
-    from: From,
+    pub(super) from: From,
     /// Below the destination, if that is a directory.
-    to: Vec<u8>,
-    entry: Entry,
+    pub(super) to: Vec<u8>,
+    pub(super) entry: Entry,
     /// The instruction names it, not a directory that it is in.
     named: bool,
+    /// Of its content, once it was asked for.
+    pub(super) hash: OnceCell<[u8; 32]>,
+}
+
+/// What a source of the instruction leads to.
+struct Named {
+    /// The last name of the path as it was given.
+    name: Vec<u8>,
+    /// Where it lies.
+    at: Vec<u8>,
+    entry: Entry,
 }
 
 #[derive(Debug)]
-enum From {
+pub(super) enum From {
     Path(Vec<u8>),
     Inline(usize),
 }
@@ -90,12 +117,12 @@ enum From {
 /// What a COPY will do.
 #[derive(Debug)]
 pub(super) struct Plan {
-    items: Vec<Item>,
+    pub(super) items: Vec<Item>,
     /// The destination is a directory, also if it is not there yet.
-    into: bool,
+    pub(super) into: bool,
 }
 
-fn shown(path: &[u8]) -> String {
+pub(super) fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
 
@@ -111,6 +138,7 @@ impl Order {
     pub(super) fn of_archive(&self) -> Order {
         Order {
             sources: vec![Vec::new()],
+            wildcards: Wildcards::Characters,
             inline: Vec::new(),
             dest: self.dest.clone(),
             into: true,
@@ -128,7 +156,7 @@ impl Order {
             self.expand(source, pattern, &mut found)?;
         }
         let many = self.sources.len() + self.inline.len() > 1 || found.len() > 1;
-        let into = self.into || found.iter().any(|(_, entry)| entry.kind == Kind::Directory);
+        let into = self.into || found.iter().any(|named| named.entry.kind == Kind::Directory);
         if many && !into {
             return Err(CopyError::ManyToOne);
         }
@@ -136,17 +164,18 @@ impl Order {
             items: Vec::new(),
             into,
         };
-        for (path, entry) in found {
+        for Named { name, at, entry } in found {
             if entry.kind == Kind::Directory {
-                self.directory(source, &path, Vec::new(), 0, &mut plan.items)?;
+                self.directory(source, &at, Vec::new(), 0, &mut plan.items)?;
             } else {
-                let to = last(&path).to_vec();
-                let from = From::Path(path);
+                let to = name;
+                let from = From::Path(at);
                 plan.items.push(Item {
                     from,
                     to,
                     entry,
                     named: true,
+                    hash: OnceCell::new(),
                 });
             }
         }
@@ -154,6 +183,7 @@ impl Order {
             plan.items.push(Item {
                 from: From::Inline(number),
                 named: true,
+                hash: OnceCell::new(),
                 to: name.clone(),
                 entry: Entry {
                     kind: Kind::Regular,
@@ -163,6 +193,8 @@ impl Order {
                     size: content.len() as u64,
                     target: Vec::new(),
                     id: None,
+                    xattrs: Vec::new(),
+                    linked: None,
                 },
             });
         }
@@ -170,16 +202,10 @@ impl Order {
     }
 
     /// The files and directories that a source of the instruction means.
-    fn expand(
-        &self,
-        source: &dyn Source,
-        pattern: &[u8],
-        found: &mut Vec<(Vec<u8>, Entry)>,
-    ) -> Result<(), CopyError> {
-        if !glob::has_wildcard(pattern) {
-            let entry = self.visible(source, pattern)?;
-            let entry = entry.ok_or_else(|| CopyError::NotFound(shown(pattern)))?;
-            found.push((pattern.to_vec(), entry));
+    fn expand(&self, source: &dyn Source, pattern: &[u8], found: &mut Vec<Named>) -> Result<(), CopyError> {
+        if self.wildcards == Wildcards::Characters || !glob::has_wildcard(pattern) {
+            let visible = self.visible(source, pattern)?;
+            found.push(visible.ok_or_else(|| CopyError::NotFound(shown(pattern)))?);
             return Ok(());
         }
         let mut places = vec![Vec::new()];
@@ -191,26 +217,29 @@ impl Order {
             places = next;
         }
         for place in places {
-            if let Some(entry) = self.visible(source, &place)? {
-                found.push((place, entry));
-            }
+            found.extend(self.visible(source, &place)?);
         }
         Ok(())
     }
 
-    /// What is at a path, if the source shows it: a hidden directory is there for what was excepted below it.
-    fn visible(&self, source: &dyn Source, path: &[u8]) -> Result<Option<Entry>, CopyError> {
-        let entry = self.look(source, path, Links::Follow)?;
-        let Some(entry) = entry.filter(|entry| entry.kind == Kind::Directory || !source.is_hidden(path))
-        else {
+    /// What a path leads to, if the source shows it. A hidden directory is there for what was excepted below it.
+    fn visible(&self, source: &dyn Source, path: &[u8]) -> Result<Option<Named>, CopyError> {
+        let Some(entry) = self.look(source, path, Links::Follow)? else {
             return Ok(None);
         };
-        if !source.is_hidden(path) {
-            return Ok(Some(entry));
+        let at = source
+            .real(path)
+            .map_err(|error| CopyError::Read(shown(path), error))?;
+        let name = last(path).to_vec();
+        if !source.is_hidden(&at) {
+            return Ok(Some(Named { name, at, entry }));
+        }
+        if entry.kind != Kind::Directory || source.hides_all(&at) {
+            return Ok(None);
         }
         let mut below = Vec::new();
-        self.directory(source, path, Vec::new(), 0, &mut below)?;
-        Ok((!below.is_empty()).then_some(entry))
+        self.directory(source, &at, Vec::new(), 0, &mut below)?;
+        Ok((!below.is_empty()).then_some(Named { name, at, entry }))
     }
 
     fn matching(
@@ -265,6 +294,9 @@ impl Order {
                 // Gone since it was listed.
                 continue;
             };
+            if entry.kind == Kind::Directory && (source.hides_all(&from) || self.exclude.excludes_all(&to)) {
+                continue;
+            }
             let hidden = source.is_hidden(&from) || self.exclude.excludes(&to);
             if entry.kind != Kind::Directory {
                 if !hidden {
@@ -274,6 +306,7 @@ impl Order {
                         to,
                         entry,
                         named: false,
+                        hash: OnceCell::new(),
                     });
                 }
                 continue;
@@ -290,6 +323,7 @@ impl Order {
                         to,
                         entry,
                         named: false,
+                        hash: OnceCell::new(),
                     },
                 );
             }
@@ -297,7 +331,11 @@ impl Order {
         Ok(())
     }
 
-    fn content<'a>(&'a self, source: &'a dyn Source, item: &Item) -> io::Result<Box<dyn Read + Send + 'a>> {
+    pub(super) fn content<'a>(
+        &'a self,
+        source: &'a dyn Source,
+        item: &Item,
+    ) -> io::Result<Box<dyn Read + Send + 'a>> {
         match &item.from {
             From::Path(path) => source.open(path),
             From::Inline(number) => {
@@ -348,6 +386,8 @@ impl Order {
         if let Some(owner) = self.owner {
             field(&[owner.uid.to_le_bytes(), owner.gid.to_le_bytes()].concat());
         }
+        // Files with several names, in their order.
+        let mut files = HashMap::new();
         for item in &plan.items {
             let entry = &item.entry;
             let owner = self.owner.unwrap_or(entry.owner);
@@ -356,6 +396,14 @@ impl Order {
             field(&self.perm.unwrap_or(entry.perm).to_le_bytes());
             field(&[owner.uid.to_le_bytes(), owner.gid.to_le_bytes()].concat());
             field(&entry.target);
+            for (name, value) in &entry.xattrs {
+                field(name);
+                field(value);
+            }
+            if let Some(linked) = entry.linked {
+                let next = files.len();
+                field(&files.entry(linked).or_insert(next).to_le_bytes());
+            }
             if entry.kind == Kind::Regular {
                 field(&self.content_hash(item, source, hashes)?);
             }
@@ -365,7 +413,7 @@ impl Order {
 
     fn content_hash(&self, item: &Item, source: &dyn Source, hashes: &Hashes) -> Result<[u8; 32], CopyError> {
         if let Some(known) = item.entry.id.and_then(|id| hashes.find(&id)) {
-            return Ok(known);
+            return Ok(*item.hash.get_or_init(|| known));
         }
         let failed = |error| CopyError::Read(item.shown(), error);
         let mut content = Sha256::new();
@@ -375,90 +423,12 @@ impl Order {
         if let Some(id) = item.entry.id {
             hashes.learn(id, hash);
         }
-        Ok(hash)
+        Ok(*item.hash.get_or_init(|| hash))
     }
-
-    /// Copies into a tree.
-    pub(super) fn carry_out(&self, plan: &Plan, source: &dyn Source, tree: &Tree) -> Result<(), CopyError> {
-        let growing = Growing(tree);
-        let failed = |error: fuse_overlay::error::Error| CopyError::Write(shown(&self.dest), error.0.into());
-        let owner = self.owner.unwrap_or_default();
-        let place = growing
-            .find(&self.dest, Missing::Make(owner, self.now))
-            .map_err(failed)?;
-        let is_directory = place.now.is_some_and(|now| now.kind == Kind::Directory);
-        if !plan.into && !is_directory {
-            let (Some(item), Some(name)) = (plan.items.first(), &place.name) else {
-                return Ok(());
-            };
-            let written = self.put(&growing, source, item, (place.dir, name));
-            return written.map_err(|error| CopyError::Write(shown(&self.dest), error));
-        }
-        let top = growing.directory(&self.dest, owner, self.now).map_err(failed)?;
-        let mut directories = Vec::new();
-        for item in &plan.items {
-            let failed = |error: io::Error| {
-                CopyError::Write(format!("{}/{}", shown(&self.dest), shown(&item.to)), error)
-            };
-            let (dir, name) = way(&growing, top, &item.to).map_err(failed)?;
-            if item.entry.kind == Kind::Directory {
-                let made = growing
-                    .enter(dir, &name)
-                    .map_err(|error| failed(error.0.into()))?;
-                directories.push((made, item));
-            } else {
-                self.put(&growing, source, item, (dir, &name)).map_err(failed)?;
-            }
-        }
-        // Last, since what came into them has changed their times.
-        for (made, item) in directories.into_iter().rev() {
-            let done = self.dress(&growing, made, &item.entry);
-            done.map_err(|error| CopyError::Write(shown(&item.to), error))?;
-        }
-        Ok(())
-    }
-
-    fn dress(&self, growing: &Growing<'_>, ino: Ino, entry: &Entry) -> io::Result<()> {
-        let owner = self.owner.unwrap_or(entry.owner);
-        let perm = self.perm.unwrap_or(entry.perm);
-        let done = growing.dress(ino, perm, owner, Some(entry.mtime));
-        done.map(|_attr| ()).map_err(|error| error.0.into())
-    }
-
-    /// Copies one thing that is no directory.
-    fn put(
-        &self,
-        growing: &Growing<'_>,
-        source: &dyn Source,
-        item: &Item,
-        (dir, name): (Ino, &Name),
-    ) -> io::Result<()> {
-        let entry = &item.entry;
-        let ino = match entry.kind {
-            Kind::Regular => growing.file(dir, name, &mut self.content(source, item)?)?,
-            Kind::Symlink => growing
-                .symlink(dir, name, &entry.target)
-                .map_err(|error| error.0)?,
-            kind => growing.special(dir, name, kind).map_err(|error| error.0)?,
-        };
-        self.dress(growing, ino, entry)
-    }
-}
-
-/// The directory, made if it is missing, and the name in it that a path below `top` leads to.
-fn way(growing: &Growing<'_>, top: Ino, path: &[u8]) -> io::Result<(Ino, Box<Name>)> {
-    let name = |part| Name::new(part).map_err(|_| io::Error::from(Errno::EINVAL));
-    let mut dir = top;
-    let mut parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-    let last = name(parts.pop().unwrap_or_default())?;
-    for part in parts {
-        dir = growing.enter(dir, name(part)?).map_err(|error| error.0)?;
-    }
-    Ok((dir, last.to_boxed()))
 }
 
 impl Item {
-    fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         match &self.from {
             From::Path(path) => shown(path),
             From::Inline(_) => "a here-document".into(),

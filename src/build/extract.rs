@@ -59,6 +59,9 @@ fn directory(source: &dyn Source, from: &[u8], entry: &Entry, to: &Path, depth: 
         let Some(entry) = source.look(&below, Links::Keep)? else {
             continue;
         };
+        if hidden && source.hides_all(&below) {
+            continue;
+        }
         // Exceptions may bring back what is below a hidden directory.
         if !hidden || entry.kind == Kind::Directory {
             one(

@@ -9,6 +9,7 @@ pub mod dockerfile;
 pub mod patterns;
 
 mod archive;
+mod carry;
 mod commit;
 mod config;
 mod copy;
@@ -75,6 +76,11 @@ pub enum Error {
     /// `COPY --from` of a stage that comes later, or of itself.
     #[error("--from={0}: a stage can use only those before it")]
     LaterStage(String),
+    /// ONBUILD of a base that copies from a stage of this file.
+    #[error(
+        "--from={0}: a trigger of the base image uses this stage, and nothing else in the file does: it is not built"
+    )]
+    UnplannedStage(String),
     /// A variable.
     #[error("cannot expand {word:?}")]
     Expand {

@@ -4,6 +4,7 @@
 //! What is mounted over a path is no part of the layer: the mounts lie above the stage's tree, in the step's container
 //! alone. Secrets count neither for the cache nor for the history; of a cache only its name does.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
-use super::dockerfile::{Mount, MountKind, Sharing};
+use super::dockerfile::{Mount, Sharing};
 use super::workspace::{Workspace, io_error};
 use crate::containers::spec::mounts::{Asked, Bind, Missing};
 use crate::store::{Digest, Lock, Mode, Store};
@@ -33,6 +34,8 @@ pub(super) struct Mounts {
     /// Variables: secrets, the agent's socket.
     pub(super) env: Vec<String>,
     workspaces: Vec<Workspace>,
+    /// The names of caches that are locked.
+    caches: BTreeSet<String>,
     locks: Vec<Lock>,
 }
 
@@ -75,6 +78,9 @@ impl Mounts {
         let mode = mount.mode.unwrap_or(0o755);
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&above);
         made.map_err(io_error("make", &above))?;
+        // Before it is there, so that no prune comes between.
+        let used = directory.with_extension("use");
+        self.locks.push(Lock::acquire(&used, Mode::Shared)?);
         match fs::DirBuilder::new().mode(mode).create(&directory) {
             // The umask is not asked.
             Ok(()) => fs::set_permissions(&directory, fs::Permissions::from_mode(mode)),
@@ -83,8 +89,10 @@ impl Mounts {
         }
         .map_err(io_error("make", &directory))?;
         let lock = above.join(format!("{name}.lock"));
+        // A step that names a cache twice has it already.
         let directory = match mount.sharing {
             Sharing::Shared => directory,
+            _ if !self.caches.insert(name) => directory,
             Sharing::Locked => {
                 self.locks.push(Lock::acquire(&lock, Mode::Exclusive)?);
                 directory
@@ -195,10 +203,7 @@ impl Mounts {
     }
 }
 
-/// What the cache of steps takes a mount for: all that is said of it.
+/// What the cache of steps takes a mount for: all that is said of it. Of a secret that is no value.
 pub(super) fn said(mount: &Mount) -> String {
-    match mount.kind {
-        MountKind::Secret => format!("secret {:?} {:?}", mount.target, mount.env),
-        _ => format!("{mount:?}"),
-    }
+    format!("{mount:?}")
 }

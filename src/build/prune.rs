@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::Error;
-use super::workspace::{io_error, remove_orphans};
+use super::workspace::{io_error, remove_orphans, remove_tree};
 use crate::images::{prune, steps};
 use crate::store::lock::Attempt;
 use crate::store::{Lock, Mode, Store};
@@ -39,13 +39,14 @@ pub fn prune(store: &Store) -> Result<Pruned, Error> {
         if !directory.is_dir() {
             continue;
         }
-        let lock = match Lock::attempt_existing(&directory.with_extension("lock"), Mode::Exclusive)? {
+        // Every step that uses it holds this, however it shares the cache.
+        let lock = match Lock::attempt_existing(&directory.with_extension("use"), Mode::Exclusive)? {
             Attempt::Held => continue,
             Attempt::Gone => None,
             Attempt::Taken(lock) => Some(lock),
         };
         let bytes = size(&directory);
-        match fs::remove_dir_all(&directory) {
+        match remove_tree(&directory) {
             Ok(()) => pruned.bytes += bytes,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => pruned.kept.push(directory),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

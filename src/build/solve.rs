@@ -12,8 +12,10 @@ use super::dockerfile::{self, Dockerfile, From, Instruction, Stage as Text, expa
 use super::hashes::Hashes;
 use super::source::Context;
 use super::variables::{Given, Scope};
+use super::workspace::remove_orphans;
 use super::{Error, Progress, Secret};
 use crate::containers::files::HostNames;
+use crate::containers::orphans;
 use crate::containers::spec::Network;
 use crate::images::commit::add_image;
 use crate::images::manifest::Platform;
@@ -122,6 +124,9 @@ pub(super) struct Build<'a> {
 /// A step failed, or the Dockerfile is none. Steps that were finished are remembered.
 pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Image, Error> {
     let text = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
+    // What killed builds left may hold secrets: it does not wait for somebody to prune.
+    remove_orphans(store)?;
+    orphans::remove(store)?;
     let now = match order.epoch {
         Some(seconds) => jiff::Timestamp::from_second(seconds).unwrap_or_default(),
         None => jiff::Timestamp::now(),
@@ -283,7 +288,11 @@ impl Build<'_> {
             let parsed = dockerfile::parse_trigger(trigger)
                 .map_err(Error::Parse)
                 .map_err(at)?;
-            steps.push(parsed);
+            // It stands in no line of this file: FROM brought it.
+            steps.push(dockerfile::Step {
+                place: text.from.place,
+                ..parsed
+            });
         }
         steps.extend(text.steps.iter().cloned());
         let counted = |step: &dockerfile::Step| super::step::makes_files(&step.instruction);

@@ -34,6 +34,10 @@ pub(super) struct Entry {
     pub(super) target: Vec<u8>,
     /// By which its content is known again, of a file of the host.
     pub(super) id: Option<FileId>,
+    /// Extended attributes; of the context's files none are taken.
+    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The same for all names of a file that has several, in this source.
+    pub(super) linked: Option<u64>,
 }
 
 /// Paths are relative, without `.` and `..`; the empty one is the top.
@@ -45,7 +49,17 @@ pub(super) trait Source {
     /// Opens a regular file; a symlink is followed.
     fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send + '_>>;
     /// Is it said that this is not there (`.dockerignore`)?
-    fn is_hidden(&self, path: &[u8]) -> bool;
+    fn is_hidden(&self, _path: &[u8]) -> bool {
+        false
+    }
+    /// Is it said so of a directory and of all below it?
+    fn hides_all(&self, _directory: &[u8]) -> bool {
+        false
+    }
+    /// The path of what a path leads to, without symlinks on the way: what is hidden is so by every name.
+    fn real(&self, path: &[u8]) -> io::Result<Vec<u8>> {
+        Ok(path.to_vec())
+    }
 }
 
 /// What a symlink as the last name means.
@@ -132,8 +146,7 @@ impl Context {
     pub(super) fn host_path(&self, path: &[u8]) -> io::Result<Option<PathBuf>> {
         match &self.files {
             Files::Directory(top) if self.ignore.is_empty() => {
-                let found = descriptor(top, path, OFlags::PATH)?;
-                std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).map(Some)
+                place_of(&descriptor(top, path, OFlags::PATH)?).map(Some)
             }
             _ => Ok(None),
         }
@@ -147,6 +160,11 @@ fn descriptor(top: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<O
     openat2(top, path, flags | OFlags::CLOEXEC, Mode::empty(), within)
 }
 
+/// Where on the host an open file lies.
+fn place_of(file: &OwnedFd) -> io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
 /// What lies in the context becomes root's.
 impl Source for Context {
     fn look(&self, path: &[u8], links: Links) -> io::Result<Option<Entry>> {
@@ -156,6 +174,7 @@ impl Source for Context {
         };
         Ok(found.map(|entry| Entry {
             owner: Owner::default(),
+            xattrs: Vec::new(),
             ..entry
         }))
     }
@@ -190,6 +209,23 @@ impl Source for Context {
 
     fn is_hidden(&self, path: &[u8]) -> bool {
         self.ignore.excludes(path)
+    }
+
+    fn hides_all(&self, directory: &[u8]) -> bool {
+        self.ignore.excludes_all(directory)
+    }
+
+    fn real(&self, path: &[u8]) -> io::Result<Vec<u8>> {
+        let Files::Directory(top) = &self.files else {
+            return Ok(path.to_vec());
+        };
+        let found = match descriptor(top, path, OFlags::PATH) {
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(path.to_vec()),
+            found => found?,
+        };
+        let (top, found) = (place_of(top)?, place_of(&found)?);
+        let below = found.strip_prefix(&top).map_err(|_| io::ErrorKind::NotFound)?;
+        Ok(below.as_os_str().as_bytes().to_vec())
     }
 }
 
@@ -227,6 +263,8 @@ fn entry(stat: &Stat, target: Vec<u8>) -> io::Result<Entry> {
             mtime: time(stat.st_mtime, stat.st_mtime_nsec),
             ctime: time(stat.st_ctime, stat.st_ctime_nsec),
         }),
+        xattrs: Vec::new(),
+        linked: (kind == Kind::Regular && stat.st_nlink > 1).then_some(stat.st_ino),
     })
 }
 
@@ -255,6 +293,18 @@ impl Stage<'_> {
     }
 }
 
+impl Stage<'_> {
+    fn xattrs(&self, ino: Ino) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let names = self.0.listxattr(ino).map_err(|error| error.0)?;
+        let mut xattrs = Vec::new();
+        for name in names {
+            let value = self.0.getxattr(ino, &name).map_err(|error| error.0)?;
+            xattrs.push((name, value));
+        }
+        Ok(xattrs)
+    }
+}
+
 impl Source for Stage<'_> {
     fn look(&self, path: &[u8], links: Links) -> io::Result<Option<Entry>> {
         let Some(attr) = self.find(path, links)? else {
@@ -275,6 +325,8 @@ impl Source for Stage<'_> {
             size: attr.size,
             target,
             id: None,
+            xattrs: self.xattrs(attr.ino)?,
+            linked: (attr.kind == Kind::Regular && attr.nlink > 1).then_some(attr.ino.0),
         }))
     }
 
@@ -294,10 +346,6 @@ impl Source for Stage<'_> {
 
     fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send + '_>> {
         in_tree(self.0, path)
-    }
-
-    fn is_hidden(&self, _path: &[u8]) -> bool {
-        false
     }
 }
 

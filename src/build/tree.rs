@@ -7,7 +7,7 @@ use fuse_overlay::attr::{Attr, Ino, Kind, Time};
 use fuse_overlay::error::{Error, Result};
 use fuse_overlay::index::DiffId;
 use fuse_overlay::name::Name;
-use fuse_overlay::union::{Caller, SetAttr, SetTime, Tree};
+use fuse_overlay::union::{Caller, SetAttr, SetGroupId, SetTime, SetXattr, Tree};
 use nix::errno::Errno;
 
 use super::Error as BuildError;
@@ -204,6 +204,18 @@ impl Growing<'_> {
     pub(super) fn special(&self, dir: Ino, name: &Name, kind: Kind) -> Result<Ino> {
         self.clear(dir, name)?;
         Ok(self.0.mknod(&CALLER, dir, name, kind.mode_bits() | 0o600, 0)?.ino)
+    }
+
+    /// Gives one more name to a file.
+    pub(super) fn link(&self, file: Ino, dir: Ino, name: &Name) -> Result<Ino> {
+        self.clear(dir, name)?;
+        Ok(self.0.link(&CALLER, file, dir, name)?.ino)
+    }
+
+    /// Sets an extended attribute.
+    pub(super) fn xattr(&self, ino: Ino, name: &[u8], value: &[u8]) -> Result<()> {
+        self.0
+            .setxattr(&CALLER, ino, name, value, SetXattr::Any, SetGroupId::Keep)
     }
 
     /// Sets permissions, owner, and time of modification. The owner first: a change of owner takes set-id bits away.

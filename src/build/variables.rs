@@ -50,15 +50,21 @@ impl Given {
     ) -> impl Iterator<Item = &'a String> {
         self.args
             .keys()
-            .filter(|name| !used.contains(*name) && !is_predefined(name))
+            .filter(|name| !used.contains(*name) && !is_predefined(name) && *name != EPOCH)
     }
 
     /// The proxies that commands see.
     pub(super) fn predefined(&self) -> impl Iterator<Item = String> {
         let proxies = self.args.iter().filter(|(name, _)| is_predefined(name));
-        proxies.map(|(name, value)| format!("{name}={value}"))
+        // Programs differ in which spelling they look for.
+        proxies.flat_map(|(name, value)| {
+            [name.to_ascii_uppercase(), name.to_ascii_lowercase()].map(|name| format!("{name}={value}"))
+        })
     }
 }
+
+/// Read by the builder itself.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 fn is_predefined(name: &str) -> bool {
     PREDEFINED.contains(&name.to_ascii_uppercase().as_str())

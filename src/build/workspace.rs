@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use fuse_overlay::union::{Limits, Lower, Tree};
@@ -60,8 +60,31 @@ impl Workspace {
 impl Drop for Workspace {
     fn drop(&mut self) {
         // What stays goes with the next prune.
+        let _ = remove_tree(self.path());
         let _ = fs::remove_file(&self.lock);
     }
+}
+
+/// Removes a directory with all in it, also where its directories may not be written to (Go's module cache).
+///
+/// # Errors
+/// Something in it is another user's.
+pub(super) fn remove_tree(top: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(top) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        done => return done,
+    }
+    let mut ahead = vec![top.to_owned()];
+    while let Some(directory) = ahead.pop() {
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                ahead.push(entry.path());
+            }
+        }
+    }
+    fs::remove_dir_all(top)
 }
 
 /// What the names of a lock's directories begin with.
@@ -90,15 +113,16 @@ pub fn remove_orphans(store: &Store) -> Result<(), Error> {
             Attempt::Taken(held) => Some(held),
         };
         let removed = match path.is_dir() {
-            true => fs::remove_dir_all(&path),
+            true => remove_tree(&path),
             false => fs::remove_file(&path),
         };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("remove", &path)(error));
-            }
-            _ => drop(held),
+        if let Err(error) = removed
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            // One that stays must not keep the others.
+            tracing::warn!(path = %path.display(), %error, "what a build left cannot be removed");
         }
+        drop(held);
     }
     Ok(())
 }

@@ -67,12 +67,30 @@ impl Ignore {
         self.rules.is_empty()
     }
 
-    /// Whether a path is left out. It is relative and clean; the root, `.`, never is.
+    /// Whether a path is left out. It is relative and clean; the root, `.` or empty, never is.
     pub fn excludes(&self, path: &[u8]) -> bool {
-        let slashes = (0..path.len()).filter(|&at| path[at] == b'/');
-        let along = slashes.chain([path.len()]).map(|end| &path[..end]);
-        let root = Verdict::default();
-        path != b"." && along.fold(root, |above, path| self.judge(path, above)).excluded
+        self.verdict(path).excluded
+    }
+
+    /// Whether a directory is left out with all that is below it: it need not be looked into.
+    pub fn excludes_all(&self, dir: &[u8]) -> bool {
+        let verdict = self.verdict(dir);
+        verdict.excluded && !self.may_reinclude_below(dir, verdict)
+    }
+
+    fn verdict(&self, path: &[u8]) -> Verdict {
+        if path == b"." || path.is_empty() {
+            return Verdict::default();
+        }
+        let slashes = path
+            .iter()
+            .enumerate()
+            .filter(|&(_, &byte)| byte == b'/')
+            .map(|(at, _)| at);
+        let along = slashes
+            .chain([path.len()])
+            .map(|end| path.get(..end).unwrap_or_default());
+        along.fold(Verdict::default(), |above, path| self.judge(path, above))
     }
 
     /// What holds for a path, given what holds for the directory it is in.

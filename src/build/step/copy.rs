@@ -71,6 +71,7 @@ impl Build<'_> {
 
     fn copied(&self, stage: &mut Stage, parts: &[Part<'_>], said: &str) -> Result<(), Error> {
         let mut key = Key::new("copy", &stage.layers);
+        key.field(&self.epoch());
         for (order, plan, source) in parts {
             key.field(&order.digest(plan, *source, &self.hashes)?.hex());
         }
@@ -125,6 +126,7 @@ impl Build<'_> {
             .transpose()?;
         Ok(copy::Order {
             sources,
+            wildcards: copy::Wildcards::Patterns,
             inline,
             into: dest.ends_with('/') || dest.ends_with("/.") || dest == "." || dest.is_empty(),
             dest: absolute(&stage.config.workdir(), &dest).into_bytes(),
@@ -154,9 +156,6 @@ impl Source for Nothing {
     }
     fn open(&self, _: &[u8]) -> std::io::Result<Box<dyn std::io::Read + Send + '_>> {
         Err(std::io::ErrorKind::NotFound.into())
-    }
-    fn is_hidden(&self, _: &[u8]) -> bool {
-        false
     }
 }
 

@@ -68,6 +68,11 @@ impl Build<'_> {
         }
     }
 
+    /// What keys of steps that give files the present time are made with.
+    fn epoch(&self) -> String {
+        format!("{:?}", self.order.epoch)
+    }
+
     fn record(&self, stage: &mut Stage, text: &str) {
         stage.config.record_setting(text, &self.created);
     }
@@ -86,7 +91,12 @@ impl Build<'_> {
             return Ok(false);
         }
         self.progress.cached();
-        stage.config.record_layer(history, &step.created);
+        // With an epoch nothing is younger than it.
+        let created = match self.order.epoch {
+            Some(_) => self.created.as_str().min(&step.created),
+            None => &step.created,
+        };
+        stage.config.record_layer(history, created);
         stage.layers = step.stack();
         stage.claim = Some(Arc::new(claim));
         Ok(true)
@@ -130,6 +140,8 @@ impl Build<'_> {
         };
         let stage = match earlier {
             Some(stage) => stage,
+            // Named by a trigger of a base, which the plan of stages did not know; no image of its name is meant.
+            None if self.stage(name, number).is_some() => return Err(Error::UnplannedStage(name.into())),
             None => self.image(name)?,
         };
         let workspace = Workspace::new(self.store)?;
@@ -148,7 +160,7 @@ impl Build<'_> {
         }
         let user = stage.config.text("User");
         let mut key = Key::new("workdir", &stage.layers);
-        key.field(&path).field(&user);
+        key.field(&path).field(&user).field(&self.epoch());
         let key = key.finish();
         self.progress.begins(title);
         if self.cached(stage, &key, &said)? {

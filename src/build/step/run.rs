@@ -181,6 +181,7 @@ impl Build<'_> {
 fn bound(mount: &Mount) -> copy::Order {
     copy::Order {
         sources: vec![relative(mount.source.as_deref().unwrap_or_default())],
+        wildcards: copy::Wildcards::Characters,
         inline: Vec::new(),
         dest: Vec::new(),
         into: false,

@@ -44,6 +44,13 @@ impl Lines {
     }
 }
 
+/// What a command wrote last may have no end, and a failed one is not told to be done.
+impl Drop for Now {
+    fn drop(&mut self) {
+        self.finish_line();
+    }
+}
+
 impl Now {
     fn line(&mut self, text: &[u8]) {
         let head = format!("#{} {:.3} ", self.number, self.began.elapsed().as_secs_f64());

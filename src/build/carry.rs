@@ -1,0 +1,236 @@
+//! How is a plan of COPY carried out in a tree?
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+
+use fuse_overlay::attr::{Ino, Kind};
+use fuse_overlay::name::Name;
+use fuse_overlay::union::Tree;
+use nix::errno::Errno;
+use sha2::{Digest as _, Sha256};
+
+use super::copy::{CopyError, Item, Order, Plan, shown};
+use super::source::{Entry, Source};
+use super::tree::{Growing, Missing};
+
+impl Order {
+    /// Copies into a tree.
+    pub(super) fn carry_out(&self, plan: &Plan, source: &dyn Source, tree: &Tree) -> Result<(), CopyError> {
+        let growing = Growing(tree);
+        let failed = |error: fuse_overlay::error::Error| CopyError::Write(shown(&self.dest), error.0.into());
+        let owner = self.owner.unwrap_or_default();
+        let place = growing
+            .find(&self.dest, Missing::Make(owner, self.now))
+            .map_err(failed)?;
+        let is_directory = place.now.is_some_and(|now| now.kind == Kind::Directory);
+        if !plan.into && !is_directory {
+            let (Some(item), Some(name)) = (plan.items.first(), &place.name) else {
+                return Ok(());
+            };
+            return self
+                .put(&growing, source, item, (place.dir, name), None)
+                .map(|_ino| ());
+        }
+        let top = growing.directory(&self.dest, owner, self.now).map_err(failed)?;
+        let (mut directories, mut files) = (Vec::new(), HashMap::new());
+        for item in &plan.items {
+            let failed = |error: io::Error| {
+                CopyError::Write(format!("{}/{}", shown(&self.dest), shown(&item.to)), error)
+            };
+            let (dir, name) = way(&growing, top, &item.to).map_err(failed)?;
+            let first = item.entry.linked.and_then(|linked| files.get(&linked).copied());
+            if item.entry.kind == Kind::Directory {
+                let made = growing
+                    .enter(dir, &name)
+                    .map_err(|error| failed(error.0.into()))?;
+                directories.push((made, item));
+            } else {
+                let ino = self.put(&growing, source, item, (dir, &name), first)?;
+                files.extend(item.entry.linked.map(|linked| (linked, ino)));
+            }
+        }
+        // Last, since what came into them has changed their times.
+        for (made, item) in directories.into_iter().rev() {
+            let done = self.dress(&growing, made, &item.entry);
+            done.map_err(|error| CopyError::Write(shown(&item.to), error))?;
+        }
+        Ok(())
+    }
+
+    fn dress(&self, growing: &Growing<'_>, ino: Ino, entry: &Entry) -> io::Result<()> {
+        let owner = self.owner.unwrap_or(entry.owner);
+        let perm = self.perm.unwrap_or(entry.perm);
+        let done = growing.dress(ino, perm, owner, Some(entry.mtime));
+        done.map_err(|error| error.0)?;
+        // A change of owner would take capabilities away again.
+        for (name, value) in &entry.xattrs {
+            growing.xattr(ino, name, value).map_err(|error| error.0)?;
+        }
+        Ok(())
+    }
+
+    /// Copies one thing that is no directory. `first`: the file that this is one more name of.
+    fn put(
+        &self,
+        growing: &Growing<'_>,
+        source: &dyn Source,
+        item: &Item,
+        (dir, name): (Ino, &Name),
+        first: Option<Ino>,
+    ) -> Result<Ino, CopyError> {
+        let failed = |error| CopyError::Write(format!("{}/{}", shown(&self.dest), shown(&item.to)), error);
+        if let Some(first) = first {
+            return growing
+                .link(first, dir, name)
+                .map_err(|error| failed(error.0.into()));
+        }
+        let entry = &item.entry;
+        let ino = match entry.kind {
+            Kind::Regular => {
+                let content = self.content(source, item);
+                let mut content = Hashed {
+                    inner: content.map_err(|error| CopyError::Read(item.shown(), error))?,
+                    sha256: Sha256::new(),
+                };
+                let ino = growing.file(dir, name, &mut content).map_err(failed)?;
+                // What decided whether the cache has it must be what is in the layer.
+                let hash: [u8; 32] = content.sha256.finalize().into();
+                if item.hash.get().is_some_and(|planned| *planned != hash) {
+                    return Err(CopyError::Changed(item.shown()));
+                }
+                ino
+            }
+            Kind::Symlink => {
+                let made = growing.symlink(dir, name, &entry.target);
+                made.map_err(|error| failed(error.0.into()))?
+            }
+            Kind::CharDevice | Kind::BlockDevice => return Err(CopyError::Device(item.shown())),
+            kind => {
+                let made = growing.special(dir, name, kind);
+                made.map_err(|error| failed(error.0.into()))?
+            }
+        };
+        self.dress(growing, ino, entry).map_err(failed)?;
+        Ok(ino)
+    }
+}
+
+/// Hashes what is read.
+struct Hashed<R> {
+    inner: R,
+    sha256: Sha256,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.sha256.update(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+/// The directory, made if it is missing, and the name in it that a path below `top` leads to.
+fn way(growing: &Growing<'_>, top: Ino, path: &[u8]) -> io::Result<(Ino, Box<Name>)> {
+    let name = |part| Name::new(part).map_err(|_| io::Error::from(Errno::EINVAL));
+    let mut dir = top;
+    let mut parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+    let last = name(parts.pop().unwrap_or_default())?;
+    for part in parts {
+        dir = growing.enter(dir, name(part)?).map_err(|error| error.0)?;
+    }
+    Ok((dir, last.to_boxed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use fuse_overlay::union::{Caller, SetGroupId, SetXattr};
+
+    use super::*;
+    use crate::build::copy::Wildcards;
+    use crate::build::hashes::Hashes;
+    use crate::build::patterns::ignore::Ignore;
+    use crate::build::source::{Context, Stage};
+    use crate::build::workspace::Workspace;
+    use crate::images::layers;
+    use crate::store::{Store, scratch};
+
+    const ROOT: Ino = Ino(1);
+
+    fn order(source: &str) -> Order {
+        Order {
+            sources: vec![source.into()],
+            wildcards: Wildcards::Patterns,
+            inline: Vec::new(),
+            dest: b"/to/".to_vec(),
+            into: true,
+            owner: None,
+            perm: None,
+            exclude: Ignore::default(),
+            now: fuse_overlay::attr::Time::default(),
+        }
+    }
+
+    fn tree(store: &Store) -> (Workspace, Tree) {
+        let workspace = Workspace::new(store).unwrap();
+        let tree = workspace.tree(layers::open(store, &[]).unwrap()).unwrap();
+        (workspace, tree)
+    }
+
+    #[test]
+    fn a_file_that_changes_after_it_was_hashed_is_told() {
+        let (dir, store) = scratch();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "one").unwrap();
+        let context = Context::open(dir.path()).unwrap();
+        let order = order("file");
+        let plan = order.plan(&context).unwrap();
+        order.digest(&plan, &context, &Hashes::default()).unwrap();
+        let (_workspace, tree) = tree(&store);
+        order.carry_out(&plan, &context, &tree).unwrap();
+        std::fs::write(&file, "two").unwrap();
+        let changed = order.carry_out(&plan, &context, &tree).unwrap_err();
+        assert!(matches!(changed, CopyError::Changed(_)), "{changed}");
+    }
+
+    #[test]
+    fn attributes_come_along_and_count() {
+        let (_dir, store) = scratch();
+        let (_from, source) = tree(&store);
+        let caller = Caller {
+            uid: 0,
+            gid: 0,
+            umask: 0,
+            unique: 0,
+        };
+        let name = Name::new(b"file").unwrap();
+        let file = source.mknod(&caller, ROOT, name, 0o100_755, 0).unwrap().ino;
+        let set = |value: &[u8]| {
+            let name = b"security.capability";
+            source
+                .setxattr(&caller, file, name, value, SetXattr::Any, SetGroupId::Keep)
+                .unwrap();
+        };
+        // `cap_net_bind_service+ep`, revision 2.
+        let capability = *b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        set(&capability);
+        let (order, stage) = (order("file"), Stage(&source));
+        let (plan, hashes) = (order.plan(&stage).unwrap(), Hashes::default());
+        let first = order.digest(&plan, &stage, &hashes).unwrap();
+        let (_to, target) = tree(&store);
+        order.carry_out(&plan, &stage, &target).unwrap();
+        let copied = Growing(&target)
+            .find(b"/to/file", Missing::Refuse)
+            .unwrap()
+            .now
+            .unwrap();
+        assert_eq!(
+            target.getxattr(copied.ino, b"security.capability").unwrap(),
+            capability
+        );
+        let mut other = capability;
+        other[5] = 8;
+        set(&other);
+        let plan = order.plan(&stage).unwrap();
+        assert_ne!(order.digest(&plan, &stage, &hashes).unwrap(), first);
+    }
+}
