@@ -142,9 +142,11 @@ fn fsx(operations: u32, kill: Option<&str>) {
         "mkdir /f; cd /f
          for n in 1 2 3 4; do
              /tools/fsx -f /settings/fsx.toml -S $RANDOM -N {operations} -P /tmp f$n > log$n 2>&1 &
+             pids=\"$pids $!\"
          done
+         # Each by its pid: `wait -n` may miss one that has ended already.
          code=0
-         for n in 1 2 3 4; do wait -n || code=1; done
+         for pid in $pids; do wait $pid || {{ code=1; echo \"$pid: $?\"; }}; done
          [ $code = 0 ] || tail -n 100 log*; exit $code"
     );
     let done = with_tools(&bryo, &image, kill, &script);
