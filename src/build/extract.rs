@@ -1,35 +1,60 @@
-//! How do files of a stage or of the context come into a plain directory, for a RUN that mounts them? As the user's own
-//! files: their owners are lost, as the mount's reader is mostly the container's root anyway.
+//! How do files of a stage or of the context come into a plain directory, for a RUN that mounts them? They are those that
+//! COPY would take, as the user's own: their owners are lost, as the mount's reader is mostly the container's root anyway.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
-use fuse_overlay::attr::Kind;
+use fuse_overlay::attr::{Kind, Time};
 
-use super::source::{Entry, Links, Source};
+use super::copy::{CopyError, Item, Order, Wildcards, shown};
+use super::patterns::ignore::Ignore;
+use super::source::{Links, Source};
 
-/// Directories deeper than this are refused: no path could name what is in them.
-const DEEPEST: usize = 2048;
-
-/// Copies what is at `from` to `to`, which is not there yet. A symlink as the last name is followed. False: nothing is
-/// there.
-pub(super) fn extract(source: &dyn Source, from: &[u8], to: &Path) -> io::Result<bool> {
-    match source
-        .look(from, Links::Follow)?
-        .filter(|_| !source.is_hidden(from))
-    {
-        Some(entry) => one(source, from, &entry, to, 0).map(|()| true),
-        None => Ok(false),
+/// What a mount of `path` shows, and so depends on: the same as a copy of it.
+pub(super) fn bound(path: Vec<u8>) -> Order {
+    Order {
+        sources: vec![path],
+        wildcards: Wildcards::Characters,
+        inline: Vec::new(),
+        dest: Vec::new(),
+        into: false,
+        owner: None,
+        perm: None,
+        exclude: Ignore::default(),
+        now: Time::default(),
     }
 }
 
-fn one(source: &dyn Source, from: &[u8], entry: &Entry, to: &Path, depth: usize) -> io::Result<()> {
+/// Copies what is at `path` to `to`, which is not there yet. A symlink as the last name is followed.
+pub(super) fn extract(source: &dyn Source, path: Vec<u8>, to: &Path) -> Result<(), CopyError> {
+    let top = source
+        .look(&path, Links::Follow)
+        .map_err(|error| CopyError::Read(shown(&path), error))?;
+    let order = bound(path);
+    let plan = order.plan(source)?;
+    if plan.into {
+        let perm = top.map_or(0o755, |top| top.perm);
+        directory(to, perm).map_err(|error| CopyError::Write(to.display().to_string(), error))?;
+    }
+    for item in &plan.items {
+        let at = match plan.into {
+            true => to.join(OsStr::from_bytes(&item.to)),
+            false => to.to_owned(),
+        };
+        one(&order, source, item, &at).map_err(|error| CopyError::Write(at.display().to_string(), error))?;
+    }
+    Ok(())
+}
+
+fn one(order: &Order, source: &dyn Source, item: &Item, to: &Path) -> io::Result<()> {
+    let entry = &item.entry;
     match entry.kind {
-        Kind::Directory => directory(source, from, entry, to, depth),
-        Kind::Symlink => symlink(std::ffi::OsStr::from_bytes(&entry.target), to),
+        Kind::Directory => directory(to, entry.perm),
+        Kind::Symlink => symlink(OsStr::from_bytes(&entry.target), to),
         Kind::Regular => {
             let mode = u32::from(entry.perm) | 0o400;
             let mut file = fs::File::options()
@@ -37,7 +62,7 @@ fn one(source: &dyn Source, from: &[u8], entry: &Entry, to: &Path, depth: usize)
                 .create_new(true)
                 .mode(mode)
                 .open(to)?;
-            io::copy(&mut source.open(from)?, &mut file)?;
+            io::copy(&mut order.content(source, item)?, &mut file)?;
             file.set_permissions(fs::Permissions::from_mode(mode))
         }
         // Devices, fifos and sockets mean nothing in a copy.
@@ -45,37 +70,8 @@ fn one(source: &dyn Source, from: &[u8], entry: &Entry, to: &Path, depth: usize)
     }
 }
 
-fn directory(source: &dyn Source, from: &[u8], entry: &Entry, to: &Path, depth: usize) -> io::Result<()> {
-    if depth > DEEPEST {
-        return Err(io::Error::other("too many directories within each other"));
-    }
+/// One that the user can write to, and remove.
+fn directory(to: &Path, perm: u16) -> io::Result<()> {
     fs::create_dir(to)?;
-    for name in source.names(from)? {
-        let below = match from.is_empty() {
-            true => name.clone(),
-            false => [from, b"/", &name].concat(),
-        };
-        let hidden = source.is_hidden(&below);
-        let Some(entry) = source.look(&below, Links::Keep)? else {
-            continue;
-        };
-        if hidden && source.hides_all(&below) {
-            continue;
-        }
-        // Exceptions may bring back what is below a hidden directory.
-        if !hidden || entry.kind == Kind::Directory {
-            one(
-                source,
-                &below,
-                &entry,
-                &to.join(std::ffi::OsStr::from_bytes(&name)),
-                depth + 1,
-            )?;
-        }
-        if hidden && entry.kind == Kind::Directory {
-            // Fails if something came back: then it stays.
-            let _ = fs::remove_dir(to.join(std::ffi::OsStr::from_bytes(&name)));
-        }
-    }
-    fs::set_permissions(to, fs::Permissions::from_mode(u32::from(entry.perm) | 0o700))
+    fs::set_permissions(to, fs::Permissions::from_mode(u32::from(perm) | 0o700))
 }

@@ -30,6 +30,24 @@ fn a_link_shows_nothing_that_is_ignored() {
 }
 
 #[test]
+fn a_mount_of_a_link_shows_what_the_copy_takes() {
+    let project = Project::new();
+    project.write("data/open", "open");
+    project.write("data/key", "secret");
+    project.write("data/below/key", "secret");
+    project.write(".dockerignore", "data/key\ndata/below/key\n");
+    symlink("data", project.path("link")).unwrap();
+    let text = "FROM base\nRUN --mount=type=bind,source=link,target=/m (cd /m && find . | sort) > /seen\n\
+                COPY link /copied\n";
+    project.build(text, &[]);
+    let seen = ".\n./below\n./open\n";
+    assert_eq!(
+        project.sh("cat /seen; cd /copied; find . | sort"),
+        format!("{seen}{seen}")
+    );
+}
+
+#[test]
 fn what_is_ignored_is_not_looked_into() {
     let project = Project::new();
     project.write("kept", "x");

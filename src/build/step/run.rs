@@ -4,19 +4,15 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use fuse_overlay::attr::Time;
-
 use super::{absolute, relative};
-use crate::build::copy;
+use crate::build::Error;
 use crate::build::dockerfile::{self, Command, Mount, MountKind, Run};
-use crate::build::extract::extract;
+use crate::build::extract::{bound, extract};
 use crate::build::key::Key;
 use crate::build::mount::{self, Mounts};
-use crate::build::patterns::ignore::Ignore;
 use crate::build::run;
 use crate::build::solve::{Build, Stage};
 use crate::build::workspace::io_error;
-use crate::build::{CopyError, Error};
 use crate::containers::spec::Network;
 
 impl Build<'_> {
@@ -58,7 +54,7 @@ impl Build<'_> {
             key.field(&mount::said(mount));
             if mount.kind == MountKind::Bind {
                 self.from(number, mount.from.as_deref(), |source| {
-                    let bound = bound(mount);
+                    let bound = bound(source_of(mount));
                     key.field(&bound.digest(&bound.plan(source)?, source, &self.hashes)?.hex());
                     Ok(())
                 })?;
@@ -155,7 +151,7 @@ impl Build<'_> {
         mount: &Mount,
         target: String,
     ) -> Result<(), Error> {
-        let path = relative(mount.source.as_deref().unwrap_or_default());
+        let path = source_of(mount);
         let shown = PathBuf::from(OsStr::from_bytes(&path));
         if mount.from.is_none()
             && mount.readonly
@@ -167,27 +163,14 @@ impl Build<'_> {
         }
         let copy = mounted.workspace(self.store)?.join("mounted");
         self.from(number, mount.from.as_deref(), |source| {
-            match extract(source, &path, &copy).map_err(io_error("copy for a mount", &shown))? {
-                true => Ok(()),
-                false => Err(CopyError::NotFound(shown.display().to_string()).into()),
-            }
+            Ok(extract(source, path, &copy)?)
         })?;
         mounted.scratch(copy, target, mount.readonly);
         Ok(())
     }
 }
 
-/// What a bind mount depends on: the same as a copy of what it shows.
-fn bound(mount: &Mount) -> copy::Order {
-    copy::Order {
-        sources: vec![relative(mount.source.as_deref().unwrap_or_default())],
-        wildcards: copy::Wildcards::Characters,
-        inline: Vec::new(),
-        dest: Vec::new(),
-        into: false,
-        owner: None,
-        perm: None,
-        exclude: Ignore::default(),
-        now: Time::default(),
-    }
+/// Where a bind mount's files are, below the top of what they are from.
+fn source_of(mount: &Mount) -> Vec<u8> {
+    relative(mount.source.as_deref().unwrap_or_default())
 }
