@@ -56,10 +56,9 @@ pub(super) trait Source {
     fn hides_all(&self, _directory: &[u8]) -> bool {
         false
     }
-    /// The path of what a path leads to, without symlinks on the way: what is hidden is so by every name.
-    fn real(&self, path: &[u8]) -> io::Result<Vec<u8>> {
-        Ok(path.to_vec())
-    }
+    /// The path of what a path leads to, without symlinks on the way: what is hidden is so by every name. One that leads
+    /// nowhere is its own.
+    fn real(&self, path: &[u8]) -> io::Result<Vec<u8>>;
 }
 
 /// What a symlink as the last name means.
@@ -216,8 +215,9 @@ impl Source for Context {
     }
 
     fn real(&self, path: &[u8]) -> io::Result<Vec<u8>> {
-        let Files::Directory(top) = &self.files else {
-            return Ok(path.to_vec());
+        let top = match &self.files {
+            Files::Directory(top) => top,
+            Files::Archive(unpacked) => return Stage(&unpacked.0).real(path),
         };
         let found = match descriptor(top, path, OFlags::PATH) {
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(path.to_vec()),
@@ -277,23 +277,24 @@ fn time(sec: i64, nsec: u64) -> Time {
 #[derive(Debug)]
 pub(super) struct Stage<'a>(pub(super) &'a Tree);
 
-impl Stage<'_> {
-    fn find(&self, path: &[u8], links: Links) -> io::Result<Option<Attr>> {
-        let growing = Growing(self.0);
-        let found = match links {
-            Links::Follow => growing.find(path, Missing::Refuse).map(|place| place.now),
-            Links::Keep => growing.find_link(path),
-        };
-        match found {
-            Err(error) if [nix::errno::Errno::ENOENT, nix::errno::Errno::ENOTDIR].contains(&error.0) => {
-                Ok(None)
-            }
-            found => found.map_err(|error| error.0.into()),
-        }
+/// What was found, if anything was.
+fn found<T>(found: fuse_overlay::error::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if [nix::errno::Errno::ENOENT, nix::errno::Errno::ENOTDIR].contains(&error.0) => Ok(None),
+        found => found.map(Some).map_err(|error| error.0.into()),
     }
 }
 
 impl Stage<'_> {
+    fn find(&self, path: &[u8], links: Links) -> io::Result<Option<Attr>> {
+        let growing = Growing(self.0);
+        let attr = match links {
+            Links::Follow => growing.find(path, Missing::Refuse).map(|place| place.now),
+            Links::Keep => growing.find_link(path),
+        };
+        found(attr).map(Option::flatten)
+    }
+
     fn xattrs(&self, ino: Ino) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let names = self.0.listxattr(ino).map_err(|error| error.0)?;
         let mut xattrs = Vec::new();
@@ -346,6 +347,11 @@ impl Source for Stage<'_> {
 
     fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send + '_>> {
         in_tree(self.0, path)
+    }
+
+    fn real(&self, path: &[u8]) -> io::Result<Vec<u8>> {
+        let place = found(Growing(self.0).find(path, Missing::Refuse))?;
+        Ok(place.map_or_else(|| path.to_vec(), |place| place.path()))
     }
 }
 

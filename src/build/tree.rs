@@ -46,10 +46,25 @@ pub(super) enum Missing {
 pub(super) struct Place {
     /// The directory that holds, or would hold, it.
     pub(super) dir: Ino,
+    /// The names that lead from the root to that directory, none of them a symlink's.
+    pub(super) above: Vec<Box<Name>>,
     /// Its name there; `None` for the root.
     pub(super) name: Option<Box<Name>>,
     /// What is there now.
     pub(super) now: Option<Attr>,
+}
+
+impl Place {
+    /// Its path from the root, without symlinks.
+    pub(super) fn path(&self) -> Vec<u8> {
+        let names: Vec<&[u8]> = self
+            .above
+            .iter()
+            .chain(&self.name)
+            .map(|name| name.as_bytes())
+            .collect();
+        names.join(&b'/')
+    }
 }
 
 /// A tree that is being built, written to by one thread.
@@ -94,7 +109,13 @@ impl Growing<'_> {
                 Some(found) if found.kind == Kind::Directory => way.push((found.ino, name.to_boxed())),
                 _ if rest.is_empty() => {
                     let name = Some(name.to_boxed());
-                    return Ok(Place { dir, name, now });
+                    let above = way.into_iter().map(|(_, name)| name).collect();
+                    return Ok(Place {
+                        dir,
+                        above,
+                        name,
+                        now,
+                    });
                 }
                 Some(_) => return Err(Error(Errno::ENOTDIR)),
                 None => match missing {
@@ -109,6 +130,7 @@ impl Growing<'_> {
         let (ino, name) = way.pop().map_or((ROOT, None), |(ino, name)| (ino, Some(name)));
         Ok(Place {
             dir: way.last().map_or(ROOT, |(ino, _)| *ino),
+            above: way.into_iter().map(|(_, name)| name).collect(),
             name,
             now: Some(self.0.getattr(ino)?),
         })

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
-use crate::common::{Project, mode};
+use crate::common::{Done, Project, mode};
 
 #[test]
 fn a_link_shows_nothing_that_is_ignored() {
@@ -45,6 +46,35 @@ fn a_mount_of_a_link_shows_what_the_copy_takes() {
         project.sh("cat /seen; cd /copied; find . | sort"),
         format!("{seen}{seen}")
     );
+}
+
+#[test]
+fn a_link_in_an_archive_shows_nothing_that_is_ignored() {
+    let project = Project::new();
+    project.write("secrets/key", "secret");
+    project.write("open", "x");
+    project.write(".dockerignore", "secrets\n");
+    symlink("secrets", project.path("directory")).unwrap();
+    symlink("/directory/key", project.path("file")).unwrap();
+    symlink("open", project.path("other")).unwrap();
+    let build = |copied: &str| {
+        project.write("Dockerfile", format!("FROM base\nCOPY {copied} /x\n"));
+        let tar = project.bryo.scratch("context.tar");
+        let mut pack = Command::new("tar");
+        pack.arg("-cf").arg(&tar).arg("-C").arg(project.path("")).arg(".");
+        assert!(Done::of(&mut pack).status.success());
+        let mut command = project.bryo.command(["build", "-t", "made", "-"]);
+        Done::of(command.stdin(fs::File::open(tar).unwrap()))
+    };
+    for name in ["file", "directory", "directory/key"] {
+        let done = build(name);
+        assert_eq!(done.status.code(), Some(1), "{done}");
+        let why = format!("\"/{name}\": not found");
+        assert!(done.stderr.trim_end().ends_with(&why), "{done}");
+    }
+    let done = build("other");
+    assert!(done.status.success(), "{done}");
+    assert_eq!(project.sh("cat /x"), "x");
 }
 
 #[test]

@@ -157,6 +157,9 @@ impl Source for Nothing {
     fn open(&self, _: &[u8]) -> std::io::Result<Box<dyn std::io::Read + Send + '_>> {
         Err(std::io::ErrorKind::NotFound.into())
     }
+    fn real(&self, path: &[u8]) -> std::io::Result<Vec<u8>> {
+        Ok(path.to_vec())
+    }
 }
 
 /// ADD of local files that are no archives is COPY.
