@@ -7,13 +7,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use fuse_overlay::attr::Time;
-use fuse_overlay::index::DiffId;
-use fuse_overlay::union::{Limits, Tree};
+use fuse_overlay::union::{Limits, Lower, Tree};
 use oci_spec::runtime::Spec;
 
-use super::tree::{Growing, Missing, add_tree};
+use super::tree::{Growing, add_tree};
+use super::workspace::io_error;
 use super::{Error, Progress};
 use crate::containers::files::HostNames;
+use crate::containers::image_file;
 use crate::containers::life::{self, Below, Force, Given, Wanted};
 use crate::containers::record::{self, Afterwards, Life};
 use crate::containers::spec::{Network, Request, mounts};
@@ -53,8 +54,8 @@ impl Order {
         let shown = self.command.join(" ");
         let made = life::create(store, self.wanted(image))?;
         let id = made.held.record.id.clone();
-        let spec = made.spec.clone();
         let container = Container { store, id };
+        let stubs = stubs(&made.lower, &made.spec)?;
         let (output, log) = io::pipe().map_err(|source| Error::Io {
             action: "make",
             path: "a pipe".into(),
@@ -90,7 +91,7 @@ impl Order {
                 return Err(Error::Trouble("the step's supervisor was killed".into()));
             }
         }
-        container.commit(image, &spec)
+        container.commit(image, &stubs)
     }
 
     fn wanted(&self, image: &Image) -> Wanted {
@@ -145,17 +146,16 @@ impl Drop for Container<'_> {
 }
 
 impl Container<'_> {
-    /// Stores what the command changed.
-    fn commit(&self, image: &Image, spec: &Spec) -> Result<Claim, Error> {
+    /// Stores what the command changed. The places in `stubs` were made to mount on, and go if nothing came into them.
+    fn commit(&self, image: &Image, stubs: &[PathBuf]) -> Result<Claim, Error> {
         let upper = self.store.container(&self.id).join("upper");
         let lower = layers::open(self.store, &image.layers)?;
         let tree = Tree::open(lower, &upper, Limits::default()).map_err(Error::Upper)?;
-        let started = self.started()?;
-        remove_stubs(&tree, &self.added(spec, &image.layers)?, started).map_err(|error| Error::Io {
-            action: "tidy",
-            path: upper.clone(),
-            source: error.0.into(),
-        })?;
+        let (growing, started) = (Growing(&tree), self.started()?);
+        for stub in stubs {
+            let removed = growing.remove_stub(stub.as_os_str().as_bytes(), started);
+            removed.map_err(|error| io_error("tidy", &upper)(error.0.into()))?;
+        }
         add_tree(self.store, &image.layers, &tree)
     }
 
@@ -171,34 +171,21 @@ impl Container<'_> {
             nsec: u32::try_from(at.subsec_nanosecond()).unwrap_or(0),
         }))
     }
-
-    /// The places of mounts that the image does not have, and that were made for them.
-    fn added(&self, spec: &Spec, below: &[DiffId]) -> Result<Vec<PathBuf>, Error> {
-        let workspace = super::workspace::Workspace::new(self.store)?;
-        let image = workspace.tree(layers::open(self.store, below)?)?;
-        let mut added = Vec::new();
-        for mount in spec.mounts().iter().flatten() {
-            // Each directory on the way may have been made, too.
-            for place in mount.destination().ancestors() {
-                let found = Growing(&image).find(place.as_os_str().as_bytes(), Missing::Refuse);
-                if !found.is_ok_and(|found| found.now.is_some()) {
-                    added.push(place.to_owned());
-                }
-            }
-        }
-        // What lies deeper goes first.
-        added.sort_by(|a, b| b.cmp(a));
-        added.dedup();
-        Ok(added)
-    }
 }
 
-/// Takes away what was made to mount on, and gives directories their times back if nothing else changed in them since the
-/// command began.
-fn remove_stubs(tree: &Tree, stubs: &[PathBuf], started: Time) -> fuse_overlay::error::Result<()> {
-    let growing = Growing(tree);
-    for stub in stubs {
-        growing.remove_stub(stub.as_os_str().as_bytes(), started)?;
+/// The places of mounts that the image does not have, and that are made for them. What lies deeper comes first.
+fn stubs(image: &Lower, spec: &Spec) -> Result<Vec<PathBuf>, Error> {
+    let mut stubs = Vec::new();
+    for mount in spec.mounts().iter().flatten() {
+        // Each directory on the way may have to be made, too.
+        for place in mount.destination().ancestors() {
+            let there = image_file::is_there(image, place.as_os_str().as_bytes());
+            if !there.map_err(|error| io_error("look in the image for", place)(error.0.into()))? {
+                stubs.push(place.to_owned());
+            }
+        }
     }
-    Ok(())
+    stubs.sort_by(|a, b| b.cmp(a));
+    stubs.dedup();
+    Ok(stubs)
 }

@@ -1,4 +1,5 @@
-//! How is a small file of an image read without a mount? By the index, so that no link can lead outside it.
+//! How is an image asked about one path, and a small file of it read, without a mount? By the index, so that no link can
+//! lead outside it.
 
 use fuse_overlay::attr::Kind;
 use fuse_overlay::error::{Error, Result};
@@ -23,6 +24,14 @@ pub(super) fn read(lower: &Lower, path: &str) -> Result<Option<Vec<u8>>> {
         Some(node) => content(lower, node),
         None => Ok(None),
     }
+}
+
+/// Does `path` lead to anything, symlinks followed within the image?
+///
+/// # Errors
+/// The index cannot be read.
+pub fn is_there(lower: &Lower, path: &[u8]) -> Result<bool> {
+    find(lower, path).map(|found| found.is_some())
 }
 
 fn find(lower: &Lower, path: &[u8]) -> Result<Option<NodeId>> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 pub mod changes;
 pub mod files;
-mod image_file;
+pub mod image_file;
 pub mod life;
 mod names;
 pub mod orphans;
