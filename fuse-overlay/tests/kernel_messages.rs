@@ -52,7 +52,10 @@ fn what_is_known_is_not_asked_again() {
         let passes: Vec<u64> = (0..40).map(|_| inside.replies(walk)).collect();
         // Now and then it keeps one, and each file is asked: once in sixteen listings, of which a pass may take two.
         let kept = passes.iter().filter(|replies| **replies >= 10).count();
-        assert!(kept <= 5 && passes.iter().all(|replies| *replies <= 55), "{passes:?}");
+        assert!(
+            kept <= 5 && passes.iter().all(|replies| *replies <= 55),
+            "{passes:?}"
+        );
         let walks = inside.replies(|| (0..50).for_each(|_| walk()));
         assert!(walks < 50 * 10, "{walks} for 50 walks");
         // Where nothing is read any more, silence comes back.
