@@ -1,7 +1,7 @@
 //! How do rules become a program for the kernel? Compiled by crate seccompiler; this file is also part of `build.rs`,
 //! which compiles the default profile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
 
 use seccompiler::{
@@ -77,29 +77,84 @@ fn program<'a>(
 ) -> Result<Program, String> {
     let mut by_number: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     // A call that is named without conditions needs none of those that others put on it.
-    let mut plain = Vec::new();
+    let mut plain = BTreeSet::new();
     for rule in rules {
         let Some(number) = number(&rule.name, arch) else {
             continue;
         }; // another machine's
-        let alternatives = by_number.entry(number).or_default();
         if rule.arguments.is_empty() {
-            plain.push(number);
+            plain.insert(number);
         } else {
+            let alternatives = by_number.entry(number).or_default();
             alternatives.extend(conditions(&rule.arguments)?);
         }
     }
-    for number in plain {
-        by_number.insert(number, Vec::new());
+    for number in &plain {
+        by_number.remove(number);
     }
     let filter = SeccompFilter::new(by_number, otherwise.clone(), action.clone(), arch);
-    let program: BpfProgram = filter
+    let others: BpfProgram = filter
         .and_then(TryInto::try_into)
         .map_err(|error| error.to_string())?;
-    Ok(program
+    let others = others
         .iter()
-        .flat_map(|step| instruction(step.code, step.jt, step.jf, step.k))
+        .map(|step| instruction(step.code, step.jt, step.jf, step.k));
+    Ok(runs(&plain, action, arch)
+        .into_iter()
+        .chain(others)
+        .flatten()
         .collect())
+}
+
+/// Answers calls of these numbers with `action`, and passes all others on to the instructions that follow:
+///
+/// `ld [arch]; jeq ARCH, 1, 0; ja others; ld [nr]`, then for each run of numbers `jge FIRST, 0, 2; jgt LAST, 1, 0; ret ACTION`
+///
+/// seccompiler takes five instructions for each number, one after the other. At each start the kernel compiles them and
+/// tries the program on all numbers, to know which are always allowed: with 1,607 instructions 0.6 ms, with these 0.1.
+fn runs(numbers: &BTreeSet<i64>, action: &SeccompAction, arch: TargetArch) -> Vec<[u8; 8]> {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for number in numbers.iter().filter_map(|number| u32::try_from(*number).ok()) {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => runs.push((number, number)),
+        }
+    }
+    let mut steps = vec![
+        instruction(bpf::LOAD, 0, 0, bpf::ARCH),
+        instruction(bpf::JUMP_EQUAL, 1, 0, audit_arch(arch)),
+        instruction(bpf::JUMP, 0, 0, 1 + 3 * runs.len() as u32),
+        instruction(bpf::LOAD, 0, 0, bpf::NUMBER),
+    ];
+    for (first, last) in runs {
+        steps.extend([
+            instruction(bpf::JUMP_NOT_BELOW, 0, 2, first),
+            instruction(bpf::JUMP_ABOVE, 1, 0, last),
+            instruction(bpf::RETURN, 0, 0, action.clone().into()),
+        ]);
+    }
+    steps
+}
+
+/// Instructions of linux/filter.h, and where linux/seccomp.h puts what they look at.
+mod bpf {
+    pub(super) const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+    pub(super) const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
+    pub(super) const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+    pub(super) const JUMP_ABOVE: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
+    pub(super) const JUMP_NOT_BELOW: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+    pub(super) const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    pub(super) const NUMBER: u32 = 0;
+    pub(super) const ARCH: u32 = 4;
+}
+
+/// AUDIT_ARCH_* of linux/audit.h.
+fn audit_arch(arch: TargetArch) -> u32 {
+    match arch {
+        TargetArch::x86_64 => 0xc000_003e,
+        TargetArch::aarch64 => 0xc000_00b7,
+        TargetArch::riscv64 => 0xc000_00f3,
+    }
 }
 
 fn conditions(arguments: &[Argument]) -> Result<Vec<SeccompRule>, String> {
@@ -134,16 +189,13 @@ fn conditions(arguments: &[Argument]) -> Result<Vec<SeccompRule>, String> {
 /// `ld [nr]; jgt LAST → ret ERRNO(ENOSYS); ret ALLOW` (linux/filter.h, linux/seccomp.h). Of two programs that answer
 /// ERRNO, the one installed last decides the number.
 fn unknown_is_enosys(arch: TargetArch) -> Program {
-    const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS; the number is at offset 0
-    const JUMP_GREATER: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
-    const RETURN: u16 = 0x06;
     const ERRNO_ENOSYS: u32 = 0x0005_0000 | 38;
     const ALLOW: u32 = 0x7fff_0000;
     [
-        instruction(LOAD, 0, 0, 0),
-        instruction(JUMP_GREATER, 0, 1, last_known(arch)),
-        instruction(RETURN, 0, 0, ERRNO_ENOSYS),
-        instruction(RETURN, 0, 0, ALLOW),
+        instruction(bpf::LOAD, 0, 0, bpf::NUMBER),
+        instruction(bpf::JUMP_ABOVE, 0, 1, last_known(arch)),
+        instruction(bpf::RETURN, 0, 0, ERRNO_ENOSYS),
+        instruction(bpf::RETURN, 0, 0, ALLOW),
     ]
     .concat()
 }

@@ -102,6 +102,80 @@ mod tests {
         assert_eq!(now.len(), 3);
     }
 
+    /// What a classic BPF program answers (linux/filter.h), as far as these programs go.
+    fn run(program: &[u8], data: &[u32; 16]) -> u32 {
+        let (mut at, mut a) = (0, 0);
+        loop {
+            let step = &program[8 * at..8 * at + 8];
+            let (code, [jt, jf]) = (u16::from_ne_bytes([step[0], step[1]]), [step[2], step[3]]);
+            let k = u32::from_ne_bytes(step[4..].try_into().unwrap());
+            at += 1;
+            let mut jump = |holds: bool| at += usize::from(if holds { jt } else { jf });
+            match code {
+                0x20 => a = data[k as usize / 4],
+                0x54 => a &= k,
+                0x15 => jump(a == k),
+                0x25 => jump(a > k),
+                0x35 => jump(a >= k),
+                0x05 => at += k as usize,
+                0x06 => return k,
+                other => panic!("instruction {other:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn each_call_is_answered_as_its_rules_say() {
+        let rules = default_for(&set(&DEFAULT_CAPABILITIES)).unwrap().rules().unwrap();
+        let programs = filter::compile(&rules, ARCH.0).unwrap();
+        let length: usize = programs.iter().map(Vec::len).sum();
+        assert!(length < 8 * 400, "{length} bytes cost each start");
+        // The strictest answer counts, of equal ones the newest program's (seccomp(2)).
+        let answer = |arch: u32, number: u32, first: u32| {
+            let mut data = [0; 16];
+            (data[0], data[1], data[4]) = (number, arch, first);
+            let answers = programs.iter().rev().map(|program| run(program, &data));
+            answers
+                .min_by_key(|answer| (answer & 0xffff_0000).cast_signed())
+                .unwrap()
+        };
+        const NATIVE: u32 = if cfg!(target_arch = "x86_64") {
+            0xc000_003e
+        } else {
+            0xc000_00b7
+        };
+        let (allow, kill, eperm, enosys) = (0x7fff_0000, 0x8000_0000, 0x0005_0001, 0x0005_0026);
+        for call in syscalls::Sysno::iter() {
+            let number = call.id() as u32;
+            let found: Vec<_> = rules
+                .rules
+                .iter()
+                .filter(|rule| rule.name == call.name())
+                .collect();
+            let expected = match found.as_slice() {
+                [] => eperm,
+                found
+                    if found
+                        .iter()
+                        .any(|rule| rule.action != seccompiler::SeccompAction::Allow) =>
+                {
+                    enosys
+                }
+                found if found.iter().any(|rule| rule.arguments.is_empty()) => allow,
+                // Which arguments, is seccompiler's to know.
+                _ => continue,
+            };
+            assert_eq!(answer(NATIVE, number, 0), expected, "{}", call.name());
+            // Another architecture's call of the same number, and one of x32.
+            assert_eq!(answer(0x4000_0003, number, 0), kill, "{}", call.name());
+            assert_ne!(answer(NATIVE, number | 0x4000_0000, 0), allow, "{}", call.name());
+        }
+        assert_eq!(answer(NATIVE, 5000, 0), enosys);
+        let personality = syscalls::Sysno::personality.id() as u32;
+        assert_eq!(answer(NATIVE, personality, 8), allow);
+        assert_eq!(answer(NATIVE, personality, 0x0040_0000), eperm);
+    }
+
     #[test]
     fn capabilities_open_their_calls() {
         let allowed = |caps: &[&str], call: &str| {
