@@ -19,6 +19,7 @@ mod upgrade;
 pub(super) use inspect::found as inspect_container;
 
 #[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Create and run a new container from an image
     #[command(disable_help_flag = true)]

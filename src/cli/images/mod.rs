@@ -20,6 +20,7 @@ use crate::store::Store;
 pub(super) use inspect::found as inspect_image;
 
 #[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Download an image from a registry or an archive
     Pull(super::pull::Pull),
