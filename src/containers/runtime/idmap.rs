@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, Read as _};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::unistd::Pid;
@@ -19,29 +20,38 @@ pub(super) fn map_oneself(maps: &IdMaps) -> Result<(), (&'static str, io::Error)
     write("/proc/self/gid_map", lines(&maps.gids))
 }
 
-/// Maps ranges into the namespace of `child` with newuidmap(1) and newgidmap(1), both at once.
+/// Maps ranges into the namespace of `child` with newuidmap(1) and newgidmap(1), both at once: on two threads, since who
+/// starts a program waits until it runs, and the scheduler may let it run to its end first.
 pub(super) fn map_child(child: Pid, maps: &IdMaps, host: &Probe) -> Result<(), Failure> {
     let Some([for_users, for_groups]) = &host.map_tools else {
         return Err(Failure::new("map ids", host.why_one_id().unwrap_or_default()));
     };
-    let start = |tool: &std::path::Path, ids: &[IdRange]| {
-        let numbers = ids.iter().flat_map(|id| [id.inside, id.outside, id.count]);
-        Command::new(tool)
-            .args(
-                [child.to_string()]
-                    .into_iter()
-                    .chain(numbers.map(|number| number.to_string())),
-            )
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| failed(tool.display(), error))
-    };
-    let users = start(for_users, &maps.uids)?;
-    let groups = start(for_groups, &maps.gids);
-    let users = finish(users, for_users.display());
-    finish(groups?, for_groups.display()).and(users)
+    let (users, groups) = std::thread::scope(|scope| {
+        let groups = std::thread::Builder::new().spawn_scoped(scope, || map(for_groups, child, &maps.gids));
+        let users = map(for_users, child, &maps.uids);
+        let groups = match groups.map(|thread| thread.join()) {
+            Ok(Ok(groups)) => groups,
+            Ok(Err(_)) => Err(failed(for_groups.display(), "its thread panicked")),
+            Err(_) => map(for_groups, child, &maps.gids),
+        };
+        (users, groups)
+    });
+    groups.and(users)
+}
+
+fn map(tool: &Path, child: Pid, ids: &[IdRange]) -> Result<(), Failure> {
+    let numbers = ids.iter().flat_map(|id| [id.inside, id.outside, id.count]);
+    let started = Command::new(tool)
+        .arg(child.to_string())
+        .args(numbers.map(|number| number.to_string()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    finish(
+        started.map_err(|error| failed(tool.display(), error))?,
+        tool.display(),
+    )
 }
 
 fn finish(mut tool: Child, name: impl Display) -> Result<(), Failure> {
