@@ -106,6 +106,8 @@ pub struct Made {
     pub spec: Spec,
     /// What it stands on.
     pub lower: Lower,
+    /// The machine that it is to run on.
+    pub host: Probe,
 }
 
 impl Made {
@@ -128,7 +130,8 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
         return Err(Error::Name(name.clone()));
     }
     let config = wanted.below.0.config();
-    let ids = Probe::now().id_maps();
+    let host = Probe::now();
+    let ids = host.id_maps();
     prepare_sources(&wanted.request)?;
     let seccomp = seccomp(&wanted.request)?;
     let devices = if wanted.request.confine.privileged {
@@ -183,7 +186,12 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
                     Some(made) => made,
                     None => (held.spec()?, lower(store, &held.record)?),
                 };
-                return Ok(Made { held, spec, lower });
+                return Ok(Made {
+                    held,
+                    spec,
+                    lower,
+                    host,
+                });
             }
         }
     }
@@ -396,6 +404,7 @@ pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
         spec: held.spec()?,
         lower: lower(store, &held.record)?,
         held,
+        host: Probe::now(),
     }))
 }
 
@@ -421,6 +430,7 @@ fn start_with(store: &Store, made: Made, attach: Attach, log: Option<OwnedFd>) -
         mut held,
         mut spec,
         lower,
+        host,
     } = made;
     if held.record.afterwards == Afterwards::RemoveOnceRun {
         held.record.afterwards = Afterwards::Remove;
@@ -428,7 +438,6 @@ fn start_with(store: &Store, made: Made, attach: Attach, log: Option<OwnedFd>) -
     if terminal {
         set_size(&mut spec);
     }
-    let host = Probe::now();
     let plan = match runtime::plan(
         &spec,
         RootSource::Fuse {
