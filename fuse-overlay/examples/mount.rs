@@ -5,7 +5,7 @@ use std::error::Error;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use fuse_overlay::fuse::{IdMap, mount, open_devices, serve};
+use fuse_overlay::fuse::{AtEnd, IdMap, mount, open_devices, serve};
 use fuse_overlay::ledger::Ledger;
 use fuse_overlay::stack;
 use fuse_overlay::union::{Limits, Tree};
@@ -22,5 +22,5 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mounted = devices.first().ok_or("no device")?;
     mount(mounted.as_fd(), target)?;
     let ids = IdMap::of_process(std::process::id())?;
-    Ok(serve(tree, ids, devices, &Ledger::alone()?)?)
+    Ok(serve(tree, ids, devices, &Ledger::alone()?, AtEnd::Sync)?)
 }

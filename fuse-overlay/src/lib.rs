@@ -7,7 +7,7 @@
 //! ```no_run
 //! use std::path::Path;
 //!
-//! use fuse_overlay::fuse::{IdMap, mount, open_devices, serve};
+//! use fuse_overlay::fuse::{AtEnd, IdMap, mount, open_devices, serve};
 //! use fuse_overlay::ledger::Ledger;
 //! use fuse_overlay::stack;
 //! use fuse_overlay::union::{Limits, Tree};
@@ -19,7 +19,7 @@
 //! // As root of a user namespace; elsewhere `mount_by_helper` gives the first device.
 //! let devices = open_devices(2)?;
 //! mount(std::os::fd::AsFd::as_fd(&devices[0]), Path::new("mnt"))?;
-//! serve(tree, IdMap::of_process(std::process::id())?, devices, &Ledger::alone()?)?;
+//! serve(tree, IdMap::of_process(std::process::id())?, devices, &Ledger::alone()?, AtEnd::Sync)?;
 //! # Ok(())
 //! # }
 //! ```

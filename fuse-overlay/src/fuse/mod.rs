@@ -23,4 +23,4 @@ mod wire;
 pub use fusermount::{mount_by_helper, unmount_by_helper};
 pub use ids::IdMap;
 pub use mount::{Reach, mount, open_devices};
-pub use serve::serve;
+pub use serve::{AtEnd, serve};

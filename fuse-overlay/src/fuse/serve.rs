@@ -44,7 +44,16 @@ const SMALL: usize = 64 * 1024;
 /// How long a container takes to start, about.
 const SETTLED: Duration = Duration::from_millis(200);
 
-/// Serves `tree` on an already mounted connection until it is unmounted, then makes everything durable.
+/// What becomes of the writable layer when its mount is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtEnd {
+    /// It is made durable.
+    Sync,
+    /// It is removed: nothing more is written to the disk, which may have had nothing of it yet.
+    Discard,
+}
+
+/// Serves `tree` on an already mounted connection until it is unmounted, and ends as `at_end` says.
 ///
 /// `devices` are descriptors of `/dev/fuse`, all opened in the mount's user namespace (the kernel clones a connection
 /// only between such): the first is the mounted one, the others become clones of it, one thread each. `tree` was opened
@@ -56,7 +65,13 @@ const SETTLED: Duration = Duration::from_millis(200);
 /// # Errors
 /// Fails if the kernel's INIT cannot be answered, if there are more devices than slots, or if the last sync fails; an
 /// aborted connection is no error.
-pub fn serve(tree: Tree, ids: IdMap, devices: Vec<OwnedFd>, ledger: &Ledger) -> io::Result<()> {
+pub fn serve(
+    tree: Tree,
+    ids: IdMap,
+    devices: Vec<OwnedFd>,
+    ledger: &Ledger,
+    at_end: AtEnd,
+) -> io::Result<()> {
     // A file that grows beyond `ulimit -f` is an errno then, not the end of the process. Our threads inherit it.
     SigSet::from_iter([Signal::SIGXFSZ]).thread_block()?;
     let succeeds = ledger.is_connected();
@@ -72,7 +87,7 @@ pub fn serve(tree: Tree, ids: IdMap, devices: Vec<OwnedFd>, ledger: &Ledger) -> 
         }
     };
     if ended == Connection::Ended {
-        return synced(&tree);
+        return end(&tree, at_end);
     }
     ledger.set_connected();
     let threads = devices.len();
@@ -101,12 +116,17 @@ pub fn serve(tree: Tree, ids: IdMap, devices: Vec<OwnedFd>, ledger: &Ledger) -> 
         server.take_over(&mut desks, ledger);
     }
     let served = server.run(desks, ledger);
-    served.and(synced(&server.adapter.tree))
+    served.and(end(&server.adapter.tree, at_end))
 }
 
-fn synced(tree: &Tree) -> io::Result<()> {
-    let synced = tree.sync().map_err(|error| io::Error::from(error.0));
-    synced.map(|_durable| ())
+fn end(tree: &Tree, at_end: AtEnd) -> io::Result<()> {
+    match at_end {
+        AtEnd::Sync => {
+            let synced = tree.sync().map_err(|error| io::Error::from(error.0));
+            synced.map(|_durable| ())
+        }
+        AtEnd::Discard => Ok(()),
+    }
 }
 
 /// Whether there is still somebody to serve.

@@ -107,7 +107,7 @@ fn run_mortal() {
     let Ok(ids) = IdMap::of_process(pid) else { return };
     let storage = Storage::open(&dir.join("upper")).unwrap();
     let tree = Tree::open_under(image::load(&dir), storage, Limits::default(), &ledger).unwrap();
-    serve(tree, ids, devices, &ledger).unwrap();
+    serve(tree, ids, devices, &ledger, AtEnd::Sync).unwrap();
 }
 
 /// Tells what the successors found, 16 bits each.

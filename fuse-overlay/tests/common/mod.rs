@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fuse_overlay::fuse::{IdMap, mount, open_devices, serve};
+use fuse_overlay::fuse::{AtEnd, IdMap, mount, open_devices, serve};
 use fuse_overlay::ledger::Ledger;
 use fuse_overlay::union::{Limits, Tree};
 use fuse_overlay::upper::Storage;
@@ -328,7 +328,7 @@ fn run_server() {
     let tree = Tree::open(image::load(&dir), &dir.join("upper"), Limits::default()).unwrap();
     socket.write_all(&std::process::id().to_ne_bytes()).unwrap();
     std::thread::spawn(move || answer_questions(socket));
-    serve(tree, ids, devices, &Ledger::alone().unwrap()).unwrap();
+    serve(tree, ids, devices, &Ledger::alone().unwrap(), AtEnd::Sync).unwrap();
 }
 
 /// Tells how many writes this process has made: a reply to the kernel is one, an answer here is none (it is a send).

@@ -116,6 +116,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         attach,
         open_stdin,
         run,
+        discard: held.record.afterwards == Afterwards::Remove,
     };
     let begun = server.and_then(|server| begin(server, container, &tool));
     // The last fork is behind us; a lease is believed for far longer than a start takes.
@@ -169,6 +170,8 @@ struct Container {
     attach: Attach,
     open_stdin: bool,
     run: PathBuf,
+    /// Whether it is removed when it has ended.
+    discard: bool,
 }
 
 /// Starts the container. The server opens image and writable layer while the child makes its namespaces.
@@ -195,6 +198,7 @@ fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(
         attach,
         open_stdin,
         run,
+        discard,
     } = container;
     let (inside, outside) = match terminal {
         true => stdio::terminal(attach),
@@ -205,7 +209,7 @@ fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(
     let ids = launch
         .id_maps()
         .ok_or_else(|| io::Error::other("the user namespace has no known id maps"))?;
-    server.serve(ids, devices)?;
+    server.serve(ids, devices, discard)?;
     server.opened()?;
     server.watch()?;
     let mut init = launch.go()?;

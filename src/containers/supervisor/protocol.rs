@@ -92,6 +92,9 @@ pub(super) enum Task {
         uids: Vec<(u32, u32)>,
         /// Mapped group ids.
         gids: Vec<(u32, u32)>,
+        /// Whether the writable layer is removed when the container has ended.
+        #[serde(default)]
+        discard: bool,
     },
     /// The container's init, as the pidfd that comes along: to be killed when the supervisor is gone.
     Guard,

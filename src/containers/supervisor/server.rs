@@ -171,14 +171,20 @@ impl Server {
         })
     }
 
-    /// Hands it the connection.
-    pub(super) fn serve(&self, ids: &IdMaps, devices: Vec<OwnedFd>) -> Result<(), ServerError> {
+    /// Hands it the connection. `discard`: what it writes is not wanted once the container has ended.
+    pub(super) fn serve(
+        &self,
+        ids: &IdMaps,
+        devices: Vec<OwnedFd>,
+        discard: bool,
+    ) -> Result<(), ServerError> {
         let (uids, gids) = ids.inside();
         let pairs =
             |ranges: Vec<std::ops::Range<u32>>| ranges.into_iter().map(|r| (r.start, r.end)).collect();
         let task = Task::Serve {
             uids: pairs(uids),
             gids: pairs(gids),
+            discard,
         };
         let mut shared = self.shared.lock();
         let sent = shared.current.channel.send(&task, &devices);

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fuse_overlay::fuse::{IdMap, serve};
+use fuse_overlay::fuse::{AtEnd, IdMap, serve};
 use fuse_overlay::index::view::{Access, LoadError};
 use fuse_overlay::ledger::Ledger;
 use fuse_overlay::union::{Lower, OpenError, Tree};
@@ -48,10 +48,11 @@ pub(super) fn run(lower: Lower, upper: &Path, storage: Storage, ledger: &OwnedFd
     if channel.send(&Answer::Open, &NO_DESCRIPTORS).is_err() {
         return 1;
     }
-    let Ok(Some((Task::Serve { uids, gids }, devices))) = channel.receive() else {
+    let Ok(Some((Task::Serve { uids, gids, discard }, devices))) = channel.receive() else {
         return 1;
     };
     let ranges = |pairs: Vec<(u32, u32)>| pairs.into_iter().map(|(start, end)| start..end).collect();
+    let at_end = if discard { AtEnd::Discard } else { AtEnd::Sync };
     let ids = IdMap {
         uids: ranges(uids),
         gids: ranges(gids),
@@ -59,7 +60,7 @@ pub(super) fn run(lower: Lower, upper: &Path, storage: Storage, ledger: &OwnedFd
     let guard = std::thread::Builder::new()
         .name("guard".into())
         .spawn(move || guard(&channel));
-    match (guard, serve(tree, ids, devices, &ledger)) {
+    match (guard, serve(tree, ids, devices, &ledger, at_end)) {
         (Ok(_), Ok(())) => 0,
         (_, Err(_)) => UNSYNCED,
         (Err(_), Ok(())) => 1,
