@@ -20,6 +20,7 @@
 //! A request that wants no answer (FORGET) is marked as saved before it is done: counts can only come out too high.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -222,10 +223,10 @@ impl Ledger {
         self.slots.lock().get_mut(number)?.take()
     }
 
-    /// Puts memory behind the first `bytes` of the messages of `slots` slots: a server that is killed while the kernel has
+    /// Puts memory behind the first `bytes` of the messages of these slots: a server that is killed while the kernel has
     /// to find memory for a request loses it, and the caller gets EIO.
-    pub(crate) fn populate(&self, slots: usize, bytes: usize) {
-        for number in 0..slots.min(SLOTS) {
+    pub(crate) fn populate(&self, slots: Range<usize>, bytes: usize) {
+        for number in slots.start..slots.end.min(SLOTS) {
             let start = number * SLOT;
             self.memory.populate(start..start + HEAD + bytes.min(MESSAGE));
         }

@@ -75,6 +75,8 @@ pub fn serve(
     // A file that grows beyond `ulimit -f` is an errno then, not the end of the process. Our threads inherit it.
     SigSet::from_iter([Signal::SIGXFSZ]).thread_block()?;
     let succeeds = ledger.is_connected();
+    // Before the handshake's memory: once that is given back, malloc takes such pieces from its heap, and clears them.
+    let replies: Vec<Reply> = devices.iter().map(|_| Reply::new()).collect();
     let mut devices = devices;
     let ended = match devices.split_first_mut() {
         None => return Err(Errno::EINVAL.into()),
@@ -90,8 +92,6 @@ pub fn serve(
         return end(&tree, at_end);
     }
     ledger.set_connected();
-    let threads = devices.len();
-    ledger.populate(threads, if succeeds { MESSAGE } else { SMALL });
     let server = Server {
         adapter: Adapter {
             tree,
@@ -103,16 +103,20 @@ pub fn serve(
         },
         seat: Mutex::new(Patience::default()),
     };
-    let desks = devices.into_iter().enumerate().map(|(number, device)| {
-        let slot = ledger
-            .slot(number)
-            .ok_or_else(|| malformed("more threads than slots"))?;
-        let device = Arc::new(mount::nonblocking(device)?);
-        let reply = Reply::new();
-        Ok(Desk { device, slot, reply })
-    });
+    let desks = devices
+        .into_iter()
+        .zip(replies)
+        .enumerate()
+        .map(|(number, (device, reply))| {
+            let slot = ledger
+                .slot(number)
+                .ok_or_else(|| malformed("more threads than slots"))?;
+            let device = Arc::new(mount::nonblocking(device)?);
+            Ok(Desk { device, slot, reply })
+        });
     let mut desks = desks.collect::<io::Result<Vec<Desk>>>()?;
     if succeeds {
+        ledger.populate(0..desks.len(), MESSAGE);
         server.take_over(&mut desks, ledger);
     }
     let served = server.run(desks, ledger);
@@ -240,7 +244,7 @@ impl Server {
             let timer = timer.spawn_scoped(scope, move || {
                 // Not while the container starts: large requests come later.
                 if !crash::hurries() && !self.adapter.unsynced.ends_within(SETTLED) {
-                    ledger.populate(threads, MESSAGE);
+                    ledger.populate(0..threads, MESSAGE);
                 }
                 let sync = || {
                     let synced = self.adapter.tree.sync();
@@ -257,15 +261,20 @@ impl Server {
             let mut threads = Vec::new();
             let mut desks = desks.into_iter();
             let own = desks.next();
+            // Each thread makes ready its own: the container's first request waits for the first that is.
+            let work = move |number, desk| {
+                ledger.populate(number..number + 1, SMALL);
+                self.work(desk)
+            };
             for (number, desk) in (1..).zip(desks) {
                 let builder = thread::Builder::new().name(format!("fuse-{number}"));
-                match builder.spawn_scoped(scope, move || self.work(desk)) {
+                match builder.spawn_scoped(scope, move || work(number, desk)) {
                     Ok(thread) => threads.push(thread),
                     // The others serve as well, with less in parallel.
                     Err(error) => tracing::warn!(%error, "one server thread less"),
                 }
             }
-            let mut results: Vec<_> = own.into_iter().map(|desk| self.work(desk)).collect();
+            let mut results: Vec<_> = own.into_iter().map(|desk| work(0, desk)).collect();
             results.extend(threads.into_iter().map(|thread| {
                 thread
                     .join()
