@@ -5,6 +5,8 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
 use super::failpoint::Stepped;
 use super::lock::{self, Attempt, Lock, Mode};
 use super::{Error, failpoint};
@@ -68,13 +70,23 @@ impl Aside {
                 .map_err(Error::io("flush to the disk", &self.path))?;
         }
         failpoint::step();
-        fs::rename(&self.path, to).map_err(Error::io("move a new file to", to))?;
-        self.committed = true;
+        // What is left aside then, the old file, goes with this value.
+        let exchanged = durability == Durability::Volatile && exchange(&self.path, to);
+        if !exchanged {
+            fs::rename(&self.path, to).map_err(Error::io("move a new file to", to))?;
+            self.committed = true;
+        }
         match durability {
             Durability::Durable => sync_parent(to),
             Durability::Volatile => Ok(()),
         }
     }
+}
+
+/// Gives two files each other's name, and says whether it could: one may be missing, the filesystem may not do it. ext4
+/// writes a file to the disk at once when it replaces another (mount option `auto_da_alloc`), but not when it is exchanged.
+fn exchange(one: &Path, other: &Path) -> bool {
+    renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE).is_ok()
 }
 
 impl Drop for Aside {
@@ -148,10 +160,17 @@ mod tests {
     fn a_replaced_file_is_whole_and_leaves_nothing_aside() {
         let (_dir, store) = super::super::scratch();
         let path = store.references();
-        for text in ["one", "two"] {
-            replace(&store.tmp(), &path, text.as_bytes(), Durability::Durable).unwrap();
+        for (text, durability) in [
+            ("one", Durability::Durable),
+            ("two", Durability::Durable),
+            ("three", Durability::Volatile),
+        ] {
+            replace(&store.tmp(), &path, text.as_bytes(), durability).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
+        fs::remove_file(&path).unwrap();
+        replace(&store.tmp(), &path, b"four", Durability::Volatile).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "four");
         assert_eq!(fs::read_dir(store.tmp()).unwrap().count(), 0);
     }
 
