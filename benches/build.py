@@ -37,6 +37,12 @@ def bench_build(tools):
     row("the same again, all from the cache", found["bryo"], found["podman"], "podman build", 1 / 20)
     row("the same again, all from the cache", found["bryo"], 0.1, "the limit", 1.0)
 
+    # Each has something else to do, so that neither is in the cache of the other.
+    stages = "".join(f"FROM {base} AS s{n}\nRUN sleep 5 && echo {n} > /made\n" for n in range(2))
+    context = write("stages", f"{stages}FROM {base}\nCOPY --from=s0 /made /0\nCOPY --from=s1 /made /1\n")
+    found = alternate(1, two=bryo("--no-cache", context).seconds)
+    row("two stages of 5 s each", found["two"], 5.0, "one of them", 1.2, "s")
+
     context = write("files", f"FROM {base}\nCOPY tree /tree\n")
     sh(f"""mkdir {context}/tree; cd {context}/tree; head -c 20k /dev/urandom > seed
         for d in $(seq 500); do mkdir $d; for f in $(seq {FILES // 500}); do cat seed > $d/$f; done; done""").run()

@@ -11,6 +11,8 @@ mod files;
 mod go;
 #[path = "build/reviewed.rs"]
 mod reviewed;
+#[path = "build/stages.rs"]
+mod stages;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -81,6 +81,23 @@ impl Hashes {
         }
     }
 
+    /// What was asked for or learned since [`Hashes::forget_use`], for [`Hashes::take_in`].
+    pub(super) fn used(&self) -> Vec<u8> {
+        written(&self.used.borrow())
+    }
+
+    /// Begins anew to note what is used.
+    pub(super) fn forget_use(&self) {
+        self.used.borrow_mut().clear();
+    }
+
+    /// Takes what another process learned of the same context.
+    pub(super) fn take_in(&self, told: &[u8]) {
+        let told = read(told).unwrap_or_default();
+        self.known.borrow_mut().extend(&told);
+        self.used.borrow_mut().extend(&told);
+    }
+
     /// Keeps what is known for the next build. Failing, it costs that one some reading.
     pub(super) fn keep(&self, store: &Store) {
         let Some(path) = &self.path else { return };

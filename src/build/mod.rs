@@ -1,5 +1,5 @@
-//! How does a Dockerfile become an image? `dockerfile`: text → typed instructions; `solve`: which stages are needed, one
-//! after the other; `step`: what an instruction does to a stage; `copy`, `run`: how a layer comes to be; `key`: when an
+//! How does a Dockerfile become an image? `dockerfile`: text → typed instructions; `solve`: which stages are needed,
+//! and what each is made of; `workers`: several at once; `step`: what an instruction does to a stage; `copy`, `run`: how a layer comes to be; `key`: when an
 //! earlier one is used again.
 //!
 //! A stage is a stack of stored layers and a config. A step that changes files makes one more layer: in a writable layer
@@ -22,8 +22,10 @@ mod run;
 mod solve;
 mod source;
 mod step;
+mod telling;
 mod tree;
 mod variables;
+mod workers;
 mod workspace;
 
 use std::path::PathBuf;
@@ -52,6 +54,8 @@ pub trait Progress: Sync {
     fn done(&self);
     /// Something that the user should know.
     fn warning(&self, text: &str);
+    /// For a stage that is built beside others: its steps come in between theirs.
+    fn beside(&self) -> Box<dyn Progress + '_>;
 }
 
 /// Why a build failed.

@@ -1,6 +1,7 @@
-//! Which stages does the target need, and what is each made of? They are built in the order of the file; a stage can use
-//! only those before it.
+//! Which stages does the target need, and what is each made of? A stage can use only those before it; `workers` says which
+//! are built when.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -74,6 +75,8 @@ pub struct Order {
     pub secrets: Vec<Secret>,
     /// `--ssh default`: the socket of the user's agent.
     pub agent: Option<std::path::PathBuf>,
+    /// `--jobs`: so many stages at once.
+    pub jobs: usize,
     /// When everything is said to be made: SOURCE_DATE_EPOCH, in seconds since 1970.
     pub epoch: Option<i64>,
 }
@@ -111,6 +114,10 @@ pub(super) struct Build<'a> {
     names: Vec<Option<String>>,
     pub(super) done: BTreeMap<usize, Stage>,
     pub(super) declared: BTreeSet<String>,
+    /// Keys of the steps that this build made: it uses them whatever `--no-cache` says.
+    pub(super) made: RefCell<BTreeSet<Digest>>,
+    /// Bases that were fetched for this build, so that `--pull` does it once.
+    fetched: RefCell<BTreeSet<String>>,
     /// Of the context's files.
     pub(super) hashes: Hashes,
     /// What new files have as time.
@@ -141,6 +148,8 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Im
         names: text.stages.iter().map(|stage| stage.from.name.clone()).collect(),
         done: BTreeMap::new(),
         declared: BTreeSet::new(),
+        made: RefCell::default(),
+        fetched: RefCell::default(),
         hashes: order
             .context
             .as_ref()
@@ -178,12 +187,7 @@ impl Build<'_> {
         };
         let mut needed = BTreeSet::new();
         self.need(text, target, &mut needed)?;
-        for number in needed {
-            if let Some(stage) = text.stages.get(number) {
-                let built = self.one(stage, number)?;
-                self.done.insert(number, built);
-            }
-        }
+        self.stages(text, needed)?;
         self.done
             .get(&target)
             .cloned()
@@ -228,14 +232,19 @@ impl Build<'_> {
 
     /// The stages that a stage is made from, itself included.
     fn need(&self, text: &Dockerfile, number: usize, needed: &mut BTreeSet<usize>) -> Result<(), Error> {
-        let Some(stage) = text.stages.get(number).filter(|_| needed.insert(number)) else {
+        if !needed.insert(number) {
             return Ok(());
+        }
+        let mut used = self.uses(text, number)?.into_iter();
+        used.try_for_each(|earlier| self.need(text, earlier, needed))
+    }
+
+    /// The stages that a stage names.
+    pub(super) fn uses(&self, text: &Dockerfile, number: usize) -> Result<Vec<usize>, Error> {
+        let Some(stage) = text.stages.get(number) else {
+            return Ok(Vec::new());
         };
-        let name = self.image_of(&stage.from).map_err(|source| Error::Step {
-            place: stage.from.place,
-            text: stage.from.text.clone(),
-            source: Box::new(source),
-        })?;
+        let name = self.image_of(&stage.from).map_err(failed_from(&stage.from))?;
         let mut used: Vec<usize> = self.stage_from(&name, number).into_iter().collect();
         for step in &stage.steps {
             let from = match &step.instruction {
@@ -256,8 +265,24 @@ impl Build<'_> {
                 }
             }
         }
-        used.into_iter()
-            .try_for_each(|earlier| self.need(text, earlier, needed))
+        Ok(used)
+    }
+
+    /// Fetches the image that a stage stands on, if it does on one that is to be fetched.
+    pub(super) fn have_base(&self, text: &Dockerfile, number: usize) -> Result<(), Error> {
+        let Some(Text { from, .. }) = text.stages.get(number) else {
+            return Ok(());
+        };
+        let name = self.image_of(from).map_err(failed_from(from))?;
+        let is_other =
+            name == "scratch" || self.named(&name).is_some() || self.stage_from(&name, number).is_some();
+        if is_other || self.found(&name)?.is_some() {
+            return Ok(());
+        }
+        self.progress.begins(&format!("[internal] load {name}"));
+        self.fetch(&name).map_err(failed_from(from))?;
+        self.progress.done();
+        Ok(())
     }
 
     /// FROM knows stages by name alone.
@@ -269,13 +294,9 @@ impl Build<'_> {
             .filter(|_| name.parse::<usize>().is_err())
     }
 
-    fn one(&mut self, text: &Text, number: usize) -> Result<Stage, Error> {
-        let at = |source| Error::Step {
-            place: text.from.place,
-            text: text.from.text.clone(),
-            source: Box::new(source),
-        };
-        let mut stage = self.base(&text.from, number).map_err(at)?;
+    pub(super) fn one(&mut self, text: &Text, number: usize) -> Result<Stage, Error> {
+        let at = failed_from(&text.from);
+        let mut stage = self.base(&text.from, number).map_err(&at)?;
         let label = match &text.from.name {
             Some(name) => name.clone(),
             None if self.names.len() > 1 => format!("stage-{number}"),
@@ -287,7 +308,7 @@ impl Build<'_> {
         for trigger in &triggers {
             let parsed = dockerfile::parse_trigger(trigger)
                 .map_err(Error::Parse)
-                .map_err(at)?;
+                .map_err(&at)?;
             // It stands in no line of this file: FROM brought it.
             steps.push(dockerfile::Step {
                 place: text.from.place,
@@ -365,11 +386,7 @@ impl Build<'_> {
 
     /// An image of the store, fetched if need be.
     pub(super) fn image(&self, name: &str) -> Result<Stage, Error> {
-        let found = match self.order.pull {
-            true => None,
-            false => images::find(self.store, name)?,
-        };
-        let image = match found {
+        let image = match self.found(name)? {
             Some(image) => image,
             None => self.fetch(name)?,
         };
@@ -387,13 +404,23 @@ impl Build<'_> {
         })
     }
 
+    /// An image that need not be fetched any more.
+    fn found(&self, name: &str) -> Result<Option<Image>, Error> {
+        match self.order.pull && !self.fetched.borrow().contains(name) {
+            true => Ok(None),
+            false => Ok(images::find(self.store, name)?),
+        }
+    }
+
     fn fetch(&self, name: &str) -> Result<Image, Error> {
         let registries = Registries::load()
             .map_err(RegistryError::from)
             .map_err(pull::PullError::from)?;
         let source = Source::open(name, &registries)?;
         let heard = Fetching(self.progress);
-        Ok(pull::pull(self.store, &source, None, &heard)?.image)
+        let pulled = pull::pull(self.store, &source, None, &heard)?;
+        self.fetched.borrow_mut().insert(name.into());
+        Ok(pulled.image)
     }
 
     /// Lists the target as an image.
@@ -422,6 +449,15 @@ impl Build<'_> {
         }
         self.progress.done();
         Ok(image)
+    }
+}
+
+/// What FROM caused.
+fn failed_from(from: &From) -> impl Fn(Error) -> Error + '_ {
+    |source| Error::Step {
+        place: from.place,
+        text: from.text.clone(),
+        source: Box::new(source),
     }
 }
 

@@ -79,7 +79,7 @@ impl Build<'_> {
 
     /// The layer of a step that is in the cache.
     fn cached(&self, stage: &mut Stage, key: &crate::store::Digest, history: &str) -> Result<bool, Error> {
-        if self.order.cache == Cache::Ignore {
+        if self.order.cache == Cache::Ignore && !self.made.borrow().contains(key) {
             return Ok(false);
         }
         let Some(step) = steps::find(self.store, key, &stage.layers) else {
@@ -112,6 +112,7 @@ impl Build<'_> {
     ) -> Result<(), Error> {
         let step = steps::Step::new(*key, claim.layers(), &self.created, history);
         steps::put(self.store, key, &step)?;
+        self.made.borrow_mut().insert(*key);
         stage.config.record_layer(history, &self.created);
         stage.layers = claim.layers().to_vec();
         stage.claim = Some(Arc::new(claim));

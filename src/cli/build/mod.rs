@@ -64,6 +64,9 @@ pub(crate) struct Build {
     /// The SSH agent for RUN --mount=type=ssh: `default`, or `default=SOCKET`
     #[arg(long, value_name = "default[=SOCKET]")]
     ssh: Option<String>,
+    /// Build up to this many stages at once; without it, one per CPU, at least two
+    #[arg(long, value_name = "NUMBER")]
+    jobs: Option<usize>,
     /// The network of RUN: host or none
     #[arg(long, value_name = "NETWORK")]
     network: Option<NetworkFlag>,
@@ -183,6 +186,12 @@ impl Build {
                 ..HostNames::default()
             },
             shm_size: shm_size.transpose()?,
+            // podman's 0 is no limit.
+            jobs: match self.jobs {
+                Some(0) => usize::MAX,
+                Some(jobs) => jobs,
+                None => std::thread::available_parallelism().map_or(2, |cpus| cpus.get().max(2)),
+            },
             secrets: self
                 .secret
                 .iter()

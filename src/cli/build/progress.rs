@@ -1,6 +1,8 @@
 //! How is a build shown? BuildKit's plain lines, on standard error: `#3 [2/4] RUN make`, `#3 0.214 output`, `#3 DONE 0.3s`.
 
 use std::io::{Write, stderr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -18,10 +20,17 @@ impl Progress for Quiet {
     fn warning(&self, text: &str) {
         eprintln!("bryo: {text}");
     }
+    fn beside(&self) -> Box<dyn Progress + '_> {
+        Box::new(Quiet)
+    }
 }
 
 /// Plain lines.
-pub(super) struct Lines(Mutex<Now>);
+pub(super) struct Lines {
+    /// Steps that have begun, here and beside.
+    count: Arc<AtomicUsize>,
+    now: Mutex<Now>,
+}
 
 /// The step that is shown.
 struct Now {
@@ -36,11 +45,19 @@ const LONGEST: usize = 64 << 10;
 
 impl Lines {
     pub(super) fn new() -> Lines {
-        Lines(Mutex::new(Now {
+        Lines::after(Arc::default())
+    }
+
+    fn after(count: Arc<AtomicUsize>) -> Lines {
+        let now = Now {
             number: 0,
             began: Instant::now(),
             unfinished: Vec::new(),
-        }))
+        };
+        Lines {
+            count,
+            now: Mutex::new(now),
+        }
     }
 }
 
@@ -72,18 +89,18 @@ fn show(bytes: &[u8]) {
 
 impl Progress for Lines {
     fn begins(&self, title: &str) {
-        let mut now = self.0.lock();
-        now.number += 1;
+        let mut now = self.now.lock();
+        now.number = 1 + self.count.fetch_add(1, Ordering::Relaxed);
         now.began = Instant::now();
         show(format!("#{} {title}\n", now.number).as_bytes());
     }
 
     fn cached(&self) {
-        show(format!("#{} CACHED\n\n", self.0.lock().number).as_bytes());
+        show(format!("#{} CACHED\n\n", self.now.lock().number).as_bytes());
     }
 
     fn output(&self, bytes: &[u8]) {
-        let mut now = self.0.lock();
+        let mut now = self.now.lock();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             now.unfinished.extend_from_slice(part);
             if now.unfinished.last() == Some(&b'\n') || now.unfinished.len() >= LONGEST {
@@ -94,7 +111,7 @@ impl Progress for Lines {
     }
 
     fn done(&self) {
-        let mut now = self.0.lock();
+        let mut now = self.now.lock();
         now.finish_line();
         show(
             format!(
@@ -107,8 +124,12 @@ impl Progress for Lines {
     }
 
     fn warning(&self, text: &str) {
-        let mut now = self.0.lock();
+        let mut now = self.now.lock();
         now.finish_line();
         show(format!("bryo: {text}\n").as_bytes());
+    }
+
+    fn beside(&self) -> Box<dyn Progress + '_> {
+        Box::new(Lines::after(Arc::clone(&self.count)))
     }
 }
