@@ -1,21 +1,27 @@
 //! How is a plan of COPY carried out in a tree?
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io;
 
 use fuse_overlay::attr::{Ino, Kind};
 use fuse_overlay::name::Name;
 use fuse_overlay::union::Tree;
 use nix::errno::Errno;
-use sha2::{Digest as _, Sha256};
 
+use super::contents::Contents;
 use super::copy::{CopyError, Item, Order, Plan, shown};
 use super::source::{Entry, Source};
 use super::tree::{Growing, Missing};
 
 impl Order {
-    /// Copies into a tree.
-    pub(super) fn carry_out(&self, plan: &Plan, source: &dyn Source, tree: &Tree) -> Result<(), CopyError> {
+    /// Copies into a tree; the bytes of files stay where they are, as `contents` says.
+    pub(super) fn carry_out<'a>(
+        &'a self,
+        plan: &'a Plan,
+        source: &'a dyn Source,
+        tree: &Tree,
+        contents: &mut Contents<'a>,
+    ) -> Result<(), CopyError> {
         let growing = Growing(tree);
         let failed = |error: fuse_overlay::error::Error| CopyError::Write(shown(&self.dest), error.0.into());
         let owner = self.owner.unwrap_or_default();
@@ -28,7 +34,7 @@ impl Order {
                 return Ok(());
             };
             return self
-                .put(&growing, source, item, (place.dir, name), None)
+                .put(&growing, (source, contents), item, (place.dir, name), None)
                 .map(|_ino| ());
         }
         let top = growing.directory(&self.dest, owner, self.now).map_err(failed)?;
@@ -45,7 +51,7 @@ impl Order {
                     .map_err(|error| failed(error.0.into()))?;
                 directories.push((made, item));
             } else {
-                let ino = self.put(&growing, source, item, (dir, &name), first)?;
+                let ino = self.put(&growing, (source, contents), item, (dir, &name), first)?;
                 files.extend(item.entry.linked.map(|linked| (linked, ino)));
             }
         }
@@ -70,11 +76,11 @@ impl Order {
     }
 
     /// Copies one thing that is no directory. `first`: the file that this is one more name of.
-    fn put(
-        &self,
+    fn put<'a>(
+        &'a self,
         growing: &Growing<'_>,
-        source: &dyn Source,
-        item: &Item,
+        (source, contents): (&'a dyn Source, &mut Contents<'a>),
+        item: &'a Item,
         (dir, name): (Ino, &Name),
         first: Option<Ino>,
     ) -> Result<Ino, CopyError> {
@@ -87,17 +93,9 @@ impl Order {
         let entry = &item.entry;
         let ino = match entry.kind {
             Kind::Regular => {
-                let content = self.content(source, item);
-                let mut content = Hashed {
-                    inner: content.map_err(|error| CopyError::Read(item.shown(), error))?,
-                    sha256: Sha256::new(),
-                };
-                let ino = growing.file(dir, name, &mut content).map_err(failed)?;
-                // What decided whether the cache has it must be what is in the layer.
-                let hash: [u8; 32] = content.sha256.finalize().into();
-                if item.hash.get().is_some_and(|planned| *planned != hash) {
-                    return Err(CopyError::Changed(item.shown()));
-                }
+                let made = growing.file(dir, name, entry.size);
+                let ino = made.map_err(|error| failed(error.0.into()))?;
+                contents.promise(ino, self, source, item);
                 ino
             }
             Kind::Symlink => {
@@ -112,20 +110,6 @@ impl Order {
         };
         self.dress(growing, ino, entry).map_err(failed)?;
         Ok(ino)
-    }
-}
-
-/// Hashes what is read.
-struct Hashed<R> {
-    inner: R,
-    sha256: Sha256,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.sha256.update(buffer.get(..count).unwrap_or_default());
-        Ok(count)
     }
 }
 
@@ -146,10 +130,12 @@ mod tests {
     use fuse_overlay::union::{Caller, SetGroupId, SetXattr};
 
     use super::*;
+    use crate::build::Error;
     use crate::build::copy::Wildcards;
     use crate::build::hashes::Hashes;
     use crate::build::patterns::ignore::Ignore;
     use crate::build::source::{Context, Stage};
+    use crate::build::tree::add_tree;
     use crate::build::workspace::Workspace;
     use crate::images::layers;
     use crate::store::{Store, scratch};
@@ -186,10 +172,21 @@ mod tests {
         let plan = order.plan(&context).unwrap();
         order.digest(&plan, &context, &Hashes::default()).unwrap();
         let (_workspace, tree) = tree(&store);
-        order.carry_out(&plan, &context, &tree).unwrap();
-        std::fs::write(&file, "two").unwrap();
-        let changed = order.carry_out(&plan, &context, &tree).unwrap_err();
-        assert!(matches!(changed, CopyError::Changed(_)), "{changed}");
+        let mut contents = Contents::default();
+        order.carry_out(&plan, &context, &tree, &mut contents).unwrap();
+        let added = |contents: &Contents<'_>| add_tree(&store, &[], &tree, contents);
+        added(&contents).unwrap();
+        for changed in ["two", "on", "more"] {
+            std::fs::write(&file, changed).unwrap();
+            let error = added(&contents).unwrap_err();
+            assert!(
+                matches!(error, Error::Copy(CopyError::Changed(_))),
+                "{changed}: {error}"
+            );
+        }
+        std::fs::remove_file(&file).unwrap();
+        let error = added(&contents).unwrap_err();
+        assert!(matches!(error, Error::Copy(CopyError::Read(..))), "{error}");
     }
 
     #[test]
@@ -217,7 +214,9 @@ mod tests {
         let (plan, hashes) = (order.plan(&stage).unwrap(), Hashes::default());
         let first = order.digest(&plan, &stage, &hashes).unwrap();
         let (_to, target) = tree(&store);
-        order.carry_out(&plan, &stage, &target).unwrap();
+        order
+            .carry_out(&plan, &stage, &target, &mut Contents::default())
+            .unwrap();
         let copied = Growing(&target)
             .find(b"/to/file", Missing::Refuse)
             .unwrap()

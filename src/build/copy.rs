@@ -5,9 +5,9 @@
 //! destination that ends with a slash, is a directory, or takes several sources is a directory; missing directories on
 //! the way are made.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::io::{self, Read};
+use std::sync::OnceLock;
 
 use fuse_overlay::attr::{Kind, Time};
 use sha2::{Digest as _, Sha256};
@@ -96,7 +96,7 @@ pub(super) struct Item {
     /// The instruction names it, not a directory that it is in.
     named: bool,
     /// Of its content, once it was asked for.
-    pub(super) hash: OnceCell<[u8; 32]>,
+    pub(super) hash: OnceLock<[u8; 32]>,
 }
 
 /// What a source of the instruction leads to.
@@ -175,7 +175,7 @@ impl Order {
                     to,
                     entry,
                     named: true,
-                    hash: OnceCell::new(),
+                    hash: OnceLock::new(),
                 });
             }
         }
@@ -183,7 +183,7 @@ impl Order {
             plan.items.push(Item {
                 from: From::Inline(number),
                 named: true,
-                hash: OnceCell::new(),
+                hash: OnceLock::new(),
                 to: name.clone(),
                 entry: Entry {
                     kind: Kind::Regular,
@@ -306,7 +306,7 @@ impl Order {
                         to,
                         entry,
                         named: false,
-                        hash: OnceCell::new(),
+                        hash: OnceLock::new(),
                     });
                 }
                 continue;
@@ -323,7 +323,7 @@ impl Order {
                         to,
                         entry,
                         named: false,
-                        hash: OnceCell::new(),
+                        hash: OnceLock::new(),
                     },
                 );
             }

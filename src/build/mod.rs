@@ -12,6 +12,7 @@ mod archive;
 mod carry;
 mod commit;
 mod config;
+mod contents;
 mod copy;
 mod extract;
 mod hashes;

@@ -10,6 +10,7 @@ use fuse_overlay::attr::Time;
 use fuse_overlay::union::{Limits, Lower, Tree};
 use oci_spec::runtime::Spec;
 
+use super::contents::Contents;
 use super::tree::{Growing, add_tree};
 use super::workspace::io_error;
 use super::{Error, Progress};
@@ -156,7 +157,7 @@ impl Container<'_> {
             let removed = growing.remove_stub(stub.as_os_str().as_bytes(), started);
             removed.map_err(|error| io_error("tidy", &upper)(error.0.into()))?;
         }
-        add_tree(self.store, &image.layers, &tree)
+        add_tree(self.store, &image.layers, &tree, &Contents::default())
     }
 
     /// When its command began.

@@ -41,7 +41,7 @@ pub(super) struct Entry {
 }
 
 /// Paths are relative, without `.` and `..`; the empty one is the top.
-pub(super) trait Source {
+pub(super) trait Source: Sync {
     /// What is at a path. `Links::Follow` also follows the last name.
     fn look(&self, path: &[u8], links: Links) -> io::Result<Option<Entry>>;
     /// The names in a directory, in the order of their bytes.

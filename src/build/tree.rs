@@ -1,8 +1,6 @@
 //! How is a path of a tree that is being built found, made, filled? Symlinks are followed within the tree, never out of
 //! it: it is no mount, so there is nothing else to reach.
 
-use std::io::Read;
-
 use fuse_overlay::attr::{Attr, Ino, Kind, Time};
 use fuse_overlay::error::{Error, Result};
 use fuse_overlay::index::DiffId;
@@ -11,6 +9,7 @@ use fuse_overlay::union::{Caller, SetAttr, SetGroupId, SetTime, SetXattr, Tree};
 use nix::errno::Errno;
 
 use super::Error as BuildError;
+use super::contents::Contents;
 use super::workspace::io_error;
 use crate::images::Claim;
 use crate::images::commit::add_layer;
@@ -18,9 +17,6 @@ use crate::store::Store;
 
 /// As many symlinks as Linux follows in one path.
 const MOST_LINKS: usize = 40;
-
-/// Bytes of a file copied at once.
-const CHUNK: usize = 1 << 20;
 
 /// The tree's top.
 const ROOT: Ino = Ino(1);
@@ -190,30 +186,19 @@ impl Growing<'_> {
         }
     }
 
-    /// Writes a regular file, in place of whatever is there but a directory.
-    pub(super) fn file(&self, dir: Ino, name: &Name, from: &mut dyn Read) -> std::io::Result<Ino> {
-        self.clear(dir, name).map_err(|error| error.0)?;
+    /// Makes a regular file of a size and no data, in place of whatever is there but a directory.
+    pub(super) fn file(&self, dir: Ino, name: &Name, size: u64) -> Result<Ino> {
+        self.clear(dir, name)?;
         let mode = Kind::Regular.mode_bits() | 0o600;
-        let ino = self
-            .0
-            .mknod(&CALLER, dir, name, mode, 0)
-            .map_err(|error| error.0)?
-            .ino;
-        let mut buffer = vec![0; CHUNK];
-        let mut offset = 0u64;
-        loop {
-            let count = match from.read(&mut buffer) {
-                Ok(0) => return Ok(ino),
-                Ok(count) => count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
+        let ino = self.0.mknod(&CALLER, dir, name, mode, 0)?.ino;
+        if size > 0 {
+            let set = SetAttr {
+                size: Some(size),
+                ..SetAttr::default()
             };
-            let bytes = buffer.get(..count).unwrap_or_default();
-            self.0
-                .write(&CALLER, ino, offset, bytes, false)
-                .map_err(|error| error.0)?;
-            offset += count as u64;
+            self.0.setattr(&CALLER, ino, &set)?;
         }
+        Ok(ino)
     }
 
     /// Makes a symlink, in place of whatever is there but a directory.
@@ -292,7 +277,7 @@ impl Growing<'_> {
     }
 }
 
-/// Stores what was written to a tree as a layer above `below`.
+/// Stores what was written to a tree as a layer above `below`; `contents` are those of its files that have none yet.
 ///
 /// The root's time is left as the image has it: other tools' layers do not tell of it, and it would make each layer that
 /// adds a name there another one.
@@ -300,15 +285,19 @@ pub(super) fn add_tree(
     store: &Store,
     below: &[DiffId],
     tree: &Tree,
+    contents: &Contents<'_>,
 ) -> std::result::Result<Claim, BuildError> {
     if let Some(image) = tree.image_attr(ROOT) {
         Growing(tree)
             .set_mtime(ROOT, image.mtime)
             .map_err(|error| io_error("set the time of", std::path::Path::new("/"))(error.0.into()))?;
     }
-    Ok(add_layer(store, below, |out| {
-        tree.write_layer(out).map(|_out| ())
-    })?)
+    let added = add_layer(store, below, |out| {
+        let written = tree.write_layer_with(out, &|ino| contents.of(ino));
+        written.map(|_out| ())
+    });
+    contents.failure().map_or(Ok(()), Err)?;
+    Ok(added?)
 }
 
 /// The names of a path, the first one last.

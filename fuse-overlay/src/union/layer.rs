@@ -20,14 +20,27 @@ use crate::name::Name;
 /// What a whiteout's name begins with.
 const WHITEOUT: &[u8] = b".wh.";
 
+/// The bytes of a file that are not in the tree.
+pub type Elsewhere<'a> = dyn Fn(Ino) -> Option<Box<dyn Read + 'a>> + 'a;
+
 impl Tree {
     /// Writes all differences as an uncompressed tar, and gives `out` back. Sockets are left out: no tar holds them.
     ///
     /// # Errors
     /// Reading fails, or `out` does; EINVAL for a name that begins with `.wh.`, which a layer cannot hold.
     pub fn write_layer<W: Write>(&self, out: W) -> io::Result<W> {
+        self.write_layer_with(out, &|_ino| None)
+    }
+
+    /// The same, with files whose bytes are elsewhere: whoever made them gave them a size, and no data. `elsewhere` gives
+    /// as many bytes as that size says, or an error; `None` if they are in the tree.
+    ///
+    /// # Errors
+    /// As for [`Tree::write_layer`].
+    pub fn write_layer_with<'a, W: Write>(&'a self, out: W, elsewhere: &'a Elsewhere<'a>) -> io::Result<W> {
         let mut layer = Layer {
             tree: self,
+            elsewhere,
             tar: Builder::new(out),
             written: HashMap::new(),
         };
@@ -132,6 +145,7 @@ impl Tree {
 /// A layer under way.
 struct Layer<'a, W: Write> {
     tree: &'a Tree,
+    elsewhere: &'a Elsewhere<'a>,
     tar: Builder<W>,
     /// Files with several names, and the first path of each.
     written: HashMap<Ino, Vec<u8>>,
@@ -205,6 +219,11 @@ impl<W: Write> Layer<'_, W> {
             Kind::Directory => [path, b"/"].concat(),
             _ => path.to_vec(),
         };
+        if attr.kind == Kind::Regular
+            && let Some(content) = (self.elsewhere)(ino)
+        {
+            return self.append(header(&attr), &path, &target, records, content);
+        }
         let content = Content {
             tree: self.tree,
             ino,

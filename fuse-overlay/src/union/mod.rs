@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 
 use self::below::Below;
 pub use self::diff::{Difference, Differing};
+pub use self::layer::Elsewhere;
 use crate::attr::{Ino, Kind, Time};
 use crate::error::{Error, Result};
 use crate::index::View;

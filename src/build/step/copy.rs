@@ -2,6 +2,7 @@
 
 use super::{absolute, relative};
 use crate::build::archive;
+use crate::build::contents::Contents;
 use crate::build::copy;
 use crate::build::dockerfile::{self, expand_text};
 use crate::build::key::Key;
@@ -81,10 +82,11 @@ impl Build<'_> {
         }
         let workspace = Workspace::new(self.store)?;
         let tree = workspace.tree(layers::open(self.store, &stage.layers)?)?;
+        let mut contents = Contents::default();
         for (order, plan, source) in parts {
-            order.carry_out(plan, *source, &tree)?;
+            order.carry_out(plan, *source, &tree, &mut contents)?;
         }
-        let claim = add_tree(self.store, &stage.layers, &tree)?;
+        let claim = add_tree(self.store, &stage.layers, &tree, &contents)?;
         self.grown(stage, &key, said, claim)
     }
 

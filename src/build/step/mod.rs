@@ -11,6 +11,7 @@ use serde_json::json;
 
 pub(super) use setting::configure;
 
+use super::contents::Contents;
 use super::dockerfile::{Instruction, Step};
 use super::key::Key;
 use super::solve::{Build, Cache, Named, Stage};
@@ -179,7 +180,7 @@ impl Build<'_> {
             path: path.clone().into(),
             source: error.0.into(),
         })?;
-        let claim = add_tree(self.store, &stage.layers, &tree)?;
+        let claim = add_tree(self.store, &stage.layers, &tree, &Contents::default())?;
         self.grown(stage, &key, &said, claim)
     }
 
