@@ -291,6 +291,17 @@ fn a_dockerfile_is_taken_from_where_it_was_said() {
     );
     assert_eq!(done.status.code(), Some(1), "{done}");
     assert!(last(&done.stderr).0.contains("no build context"), "{done}");
+    // A here-document needs none; ADD is told as ADD, and once.
+    let done = fed(
+        &mut in_context(&["build", "-t", "made", "-"]),
+        "FROM base\nADD <<end /text\nhere\nend\n",
+    );
+    assert_eq!(done.stderr.matches("] ADD <<end").count(), 1, "{done}");
+    assert_eq!(project.sh("cat /text"), "here\n");
+    let history = project
+        .bryo
+        .ok(["history", "--no-trunc", "--format", "{{.CreatedBy}}", "made"]);
+    assert!(history.starts_with("ADD end /text"), "{history}");
     let done = fed(
         &mut in_context(&["build", "-t", "made", "-f", "-", "."]),
         "FROM base\nCOPY file /\n",

@@ -136,9 +136,8 @@ mod tests {
     use crate::build::patterns::ignore::Ignore;
     use crate::build::source::{Context, Stage};
     use crate::build::tree::add_tree;
-    use crate::build::workspace::Workspace;
-    use crate::images::layers;
-    use crate::store::{Store, scratch};
+    use crate::build::workspace::Draft;
+    use crate::store::scratch;
 
     const ROOT: Ino = Ino(1);
 
@@ -156,12 +155,6 @@ mod tests {
         }
     }
 
-    fn tree(store: &Store) -> (Workspace, Tree) {
-        let workspace = Workspace::new(store).unwrap();
-        let tree = workspace.tree(layers::open(store, &[]).unwrap()).unwrap();
-        (workspace, tree)
-    }
-
     #[test]
     fn a_file_that_changes_after_it_was_hashed_is_told() {
         let (dir, store) = scratch();
@@ -171,10 +164,10 @@ mod tests {
         let order = order("file");
         let plan = order.plan(&context).unwrap();
         order.digest(&plan, &context, &Hashes::default()).unwrap();
-        let (_workspace, tree) = tree(&store);
+        let Draft { tree, .. } = &Draft::over(&store, &[]).unwrap();
         let mut contents = Contents::default();
-        order.carry_out(&plan, &context, &tree, &mut contents).unwrap();
-        let added = |contents: &Contents<'_>| add_tree(&store, &[], &tree, contents);
+        order.carry_out(&plan, &context, tree, &mut contents).unwrap();
+        let added = |contents: &Contents<'_>| add_tree(&store, &[], tree, contents);
         added(&contents).unwrap();
         for changed in ["two", "on", "more"] {
             std::fs::write(&file, changed).unwrap();
@@ -192,7 +185,7 @@ mod tests {
     #[test]
     fn attributes_come_along_and_count() {
         let (_dir, store) = scratch();
-        let (_from, source) = tree(&store);
+        let Draft { tree: source, .. } = &Draft::over(&store, &[]).unwrap();
         let caller = Caller {
             uid: 0,
             gid: 0,
@@ -210,14 +203,14 @@ mod tests {
         // `cap_net_bind_service+ep`, revision 2.
         let capability = *b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
         set(&capability);
-        let (order, stage) = (order("file"), Stage(&source));
+        let (order, stage) = (order("file"), Stage(source));
         let (plan, hashes) = (order.plan(&stage).unwrap(), Hashes::default());
         let first = order.digest(&plan, &stage, &hashes).unwrap();
-        let (_to, target) = tree(&store);
+        let Draft { tree: target, .. } = &Draft::over(&store, &[]).unwrap();
         order
-            .carry_out(&plan, &stage, &target, &mut Contents::default())
+            .carry_out(&plan, &stage, target, &mut Contents::default())
             .unwrap();
-        let copied = Growing(&target)
+        let copied = Growing(target)
             .find(b"/to/file", Missing::Refuse)
             .unwrap()
             .now

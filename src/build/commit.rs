@@ -1,9 +1,6 @@
 //! How does a container become an image? What it changed is one more layer above its image's; its settings are the new
 //! image's, as Docker has it.
 
-use std::path::Path;
-
-use fuse_overlay::union::Tree;
 use oci_spec::runtime::Spec;
 use serde_json::json;
 
@@ -12,10 +9,11 @@ use super::solve::Stage;
 use super::step::configure;
 use super::variables::Scope;
 use super::{Error, dockerfile};
+use crate::containers::changes;
 use crate::containers::record::{self, Base, Life, Record};
 use crate::images::commit::{add_image, add_layer};
 use crate::images::reference::Reference;
-use crate::images::{self, Claim, Image, layers};
+use crate::images::{self, Claim, Image};
 use crate::store::Store;
 
 /// What an image is to say of itself.
@@ -65,7 +63,7 @@ pub fn commit(store: &Store, record: &Record, order: &Commit) -> Result<Image, E
         // What the kernel holds of the container's files reaches the server, whose writable layer is then whole.
         nix::unistd::sync();
     }
-    let tree = open(store, &image, &directory.join("upper"))?;
+    let tree = changes::tree(store, record)?;
     let claim = add_layer(store, &image.layers, |out| tree.write_layer(out).map(|_out| ()))?;
     drop(below);
     if let Some(author) = &order.author {
@@ -78,14 +76,6 @@ pub fn commit(store: &Store, record: &Record, order: &Commit) -> Result<Image, E
         .record_commit(&command, &now, order.message.as_deref());
     let document = stage.config.document(claim.layers(), &now);
     Ok(add_image(store, claim, &document, &order.names)?)
-}
-
-fn open(store: &Store, image: &Image, upper: &Path) -> Result<Tree, Error> {
-    let lower = || {
-        let lower = layers::open(store, &image.layers);
-        lower.map_err(|error| fuse_overlay::union::OpenError::Lower(error.to_string()))
-    };
-    Tree::snapshot(upper, lower).map_err(Error::Upper)
 }
 
 /// The image's settings, with what the container was started with in their place.

@@ -16,6 +16,7 @@ use rustix::fs::{
 use super::hashes::{FileId, Hashes};
 use super::patterns::ignore::Ignore;
 use super::tree::{Growing, Missing, Owner};
+use super::workspace::Draft;
 use super::{Error, Workspace, archive};
 use crate::store::Store;
 
@@ -80,8 +81,8 @@ pub struct Context {
 #[derive(Debug)]
 enum Files {
     Directory(OwnedFd),
-    /// Unpacked into a tree, which lies in the workspace.
-    Archive(Box<(Tree, Workspace)>),
+    /// Unpacked.
+    Archive(Box<Draft>),
 }
 
 impl Context {
@@ -103,7 +104,7 @@ impl Context {
     pub fn unpack(store: &Store, tar: Box<dyn Read + Send + '_>, name: &str) -> Result<Context, Error> {
         let workspace = Workspace::new(store)?;
         let lower = archive::unpack(tar, name, &workspace)?;
-        let files = Files::Archive(Box::new((workspace.tree(lower)?, workspace)));
+        let files = Files::Archive(Box::new(Draft::within(workspace, lower)?));
         let ignore = Ignore::default();
         Ok(Context { files, ignore })
     }
@@ -169,7 +170,7 @@ impl Source for Context {
     fn look(&self, path: &[u8], links: Links) -> io::Result<Option<Entry>> {
         let found = match &self.files {
             Files::Directory(top) => look(top, path, links)?,
-            Files::Archive(unpacked) => Stage(&unpacked.0).look(path, links)?,
+            Files::Archive(unpacked) => Stage(&unpacked.tree).look(path, links)?,
         };
         Ok(found.map(|entry| Entry {
             owner: Owner::default(),
@@ -181,7 +182,7 @@ impl Source for Context {
     fn names(&self, path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         let top = match &self.files {
             Files::Directory(top) => top,
-            Files::Archive(unpacked) => return Stage(&unpacked.0).names(path),
+            Files::Archive(unpacked) => return Stage(&unpacked.tree).names(path),
         };
         let directory = descriptor(top, path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut names = Vec::new();
@@ -202,7 +203,7 @@ impl Source for Context {
                 let file = descriptor(top, path, OFlags::RDONLY | OFlags::NONBLOCK)?;
                 Ok(Box::new(File::from(file)))
             }
-            Files::Archive(unpacked) => in_tree(&unpacked.0, path),
+            Files::Archive(unpacked) => in_tree(&unpacked.tree, path),
         }
     }
 
@@ -217,7 +218,7 @@ impl Source for Context {
     fn real(&self, path: &[u8]) -> io::Result<Vec<u8>> {
         let top = match &self.files {
             Files::Directory(top) => top,
-            Files::Archive(unpacked) => return Stage(&unpacked.0).real(path),
+            Files::Archive(unpacked) => return Stage(&unpacked.tree).real(path),
         };
         let found = match descriptor(top, path, OFlags::PATH) {
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(path.to_vec()),

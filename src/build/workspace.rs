@@ -7,9 +7,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use fuse_overlay::index::DiffId;
 use fuse_overlay::union::{Limits, Lower, Tree};
 
 use super::Error;
+use crate::images::layers;
 use crate::store::lock::Attempt;
 use crate::store::{Lock, Mode, Store};
 
@@ -50,10 +52,28 @@ impl Workspace {
     pub(super) fn path(&self) -> &Path {
         self.directory.path()
     }
+}
 
-    /// A tree over `lower` that is written to here.
-    pub(super) fn tree(&self, lower: Lower) -> Result<Tree, Error> {
-        Tree::open(lower, self.path(), Limits::default()).map_err(Error::Upper)
+/// A tree that is written to in a workspace, and goes with it.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) tree: Tree,
+    _workspace: Workspace,
+}
+
+impl Draft {
+    /// One over these layers, lowest first.
+    pub(super) fn over(store: &Store, layers: &[DiffId]) -> Result<Draft, Error> {
+        Draft::within(Workspace::new(store)?, layers::open(store, layers)?)
+    }
+
+    /// One over `lower`, which may lie in the workspace.
+    pub(super) fn within(workspace: Workspace, lower: Lower) -> Result<Draft, Error> {
+        let tree = Tree::open(lower, workspace.path(), Limits::default()).map_err(Error::Upper)?;
+        Ok(Draft {
+            tree,
+            _workspace: workspace,
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use crate::store::Store;
 /// # Errors
 /// Image or directory is gone, or the writable layer cannot be read.
 pub fn changes(store: &Store, record: &Record) -> Result<Vec<(Difference, PathBuf)>, Error> {
-    let tree = open(store, record)?;
+    let tree = tree(store, record)?;
     let mut changes = Vec::new();
     let mut each = |differing: fuse_overlay::union::Differing<'_>| {
         if !differing.path.is_empty() {
@@ -34,7 +34,10 @@ pub fn changes(store: &Store, record: &Record) -> Result<Vec<(Difference, PathBu
 }
 
 /// The container's tree as it is now.
-fn open(store: &Store, record: &Record) -> Result<Tree, Error> {
+///
+/// # Errors
+/// As for [`changes`].
+pub fn tree(store: &Store, record: &Record) -> Result<Tree, Error> {
     let upper = store.container(&record.id).join("upper");
     Tree::snapshot(&upper, || life::lower(store, record))
 }

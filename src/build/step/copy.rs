@@ -10,8 +10,8 @@ use crate::build::patterns::ignore::Ignore;
 use crate::build::solve::{Build, Stage};
 use crate::build::source::{Entry, Links, Source, Stage as StageSource};
 use crate::build::tree::add_tree;
+use crate::build::workspace::Draft;
 use crate::build::{CopyError, Error, Workspace};
-use crate::images::layers;
 
 impl Build<'_> {
     pub(super) fn copy(
@@ -39,8 +39,10 @@ impl Build<'_> {
         let order = self.copy_order(stage, &copy)?;
         self.progress.begins(title);
         let said = format!("ADD {} # buildkit", words(&copy));
-        let Some(context) = self.order.context.as_ref() else {
-            return self.copy(stage, 0, &copy, title);
+        let context: &dyn Source = match &self.order.context {
+            Some(context) => context,
+            None if order.sources.is_empty() => &Nothing,
+            None => return Err(Error::NoContext),
         };
         let mut plan = order.plan(context)?;
         let chosen = |path: &[u8]| match add.unpack {
@@ -48,7 +50,7 @@ impl Build<'_> {
             _ => archive::is_archive(context.open(path)?),
         };
         let archives = order.take(&mut plan, &chosen)?;
-        let mut trees = Vec::new();
+        let mut drafts = Vec::new();
         for path in &archives {
             let name = String::from_utf8_lossy(path).into_owned();
             let workspace = Workspace::new(self.store)?;
@@ -56,10 +58,10 @@ impl Build<'_> {
                 .open(path)
                 .map_err(|error| CopyError::Read(name.clone(), error))?;
             let lower = archive::unpack(file, &name, &workspace)?;
-            trees.push((workspace.tree(lower)?, workspace));
+            drafts.push(Draft::within(workspace, lower)?);
         }
         let unpacked = order.of_archive();
-        let sources: Vec<StageSource<'_>> = trees.iter().map(|(tree, _)| StageSource(tree)).collect();
+        let sources: Vec<StageSource<'_>> = drafts.iter().map(|draft| StageSource(&draft.tree)).collect();
         let mut parts: Vec<Part<'_>> = Vec::new();
         if !plan.is_empty() {
             parts.push((&order, plan, context));
@@ -80,13 +82,12 @@ impl Build<'_> {
         if self.cached(stage, &key, said)? {
             return Ok(());
         }
-        let workspace = Workspace::new(self.store)?;
-        let tree = workspace.tree(layers::open(self.store, &stage.layers)?)?;
+        let draft = Draft::over(self.store, &stage.layers)?;
         let mut contents = Contents::default();
         for (order, plan, source) in parts {
-            order.carry_out(plan, *source, &tree, &mut contents)?;
+            order.carry_out(plan, *source, &draft.tree, &mut contents)?;
         }
-        let claim = add_tree(self.store, &stage.layers, &tree, &contents)?;
+        let claim = add_tree(self.store, &stage.layers, &draft.tree, &contents)?;
         self.grown(stage, &key, said, claim)
     }
 

@@ -11,13 +11,14 @@ use serde_json::json;
 
 pub(super) use setting::configure;
 
+use super::Error;
 use super::contents::Contents;
 use super::dockerfile::{Instruction, Step};
 use super::key::Key;
 use super::solve::{Build, Cache, Named, Stage};
 use super::source::{Source, Stage as StageSource};
 use super::tree::{Growing, Owner, add_tree};
-use super::{Error, Workspace};
+use super::workspace::Draft;
 use crate::containers::life;
 use crate::images::{Claim, layers, steps};
 
@@ -146,9 +147,8 @@ impl Build<'_> {
             None if self.stage(name, number).is_some() => return Err(Error::UnplannedStage(name.into())),
             None => self.image(name)?,
         };
-        let workspace = Workspace::new(self.store)?;
-        let tree = workspace.tree(layers::open(self.store, &stage.layers)?)?;
-        with(&StageSource(&tree))
+        let draft = Draft::over(self.store, &stage.layers)?;
+        with(&StageSource(&draft.tree))
     }
 
     fn workdir(&mut self, stage: &mut Stage, path: &str, title: &str) -> Result<(), Error> {
@@ -172,15 +172,14 @@ impl Build<'_> {
             true => Owner::default(),
             false => self.owner(stage, &user)?,
         };
-        let workspace = Workspace::new(self.store)?;
-        let tree = workspace.tree(layers::open(self.store, &stage.layers)?)?;
-        let made = Growing(&tree).directory(path.as_bytes(), owner, self.now);
+        let draft = Draft::over(self.store, &stage.layers)?;
+        let made = Growing(&draft.tree).directory(path.as_bytes(), owner, self.now);
         made.map_err(|error| Error::Io {
             action: "make",
             path: path.clone().into(),
             source: error.0.into(),
         })?;
-        let claim = add_tree(self.store, &stage.layers, &tree, &Contents::default())?;
+        let claim = add_tree(self.store, &stage.layers, &draft.tree, &Contents::default())?;
         self.grown(stage, &key, &said, claim)
     }
 
