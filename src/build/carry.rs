@@ -65,7 +65,7 @@ impl Order {
 
     fn dress(&self, growing: &Growing<'_>, ino: Ino, entry: &Entry) -> io::Result<()> {
         let owner = self.owner.unwrap_or(entry.owner);
-        let perm = self.perm.unwrap_or(entry.perm);
+        let perm = self.perm_of(entry);
         let done = growing.dress(ino, perm, owner, Some(entry.mtime));
         done.map_err(|error| error.0)?;
         // A change of owner would take capabilities away again.
@@ -149,7 +149,7 @@ mod tests {
             dest: b"/to/".to_vec(),
             into: true,
             owner: None,
-            perm: None,
+            chmod: None,
             exclude: Ignore::default(),
             now: fuse_overlay::attr::Time::default(),
         }

@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use fuse_overlay::attr::{Kind, Time};
 use sha2::{Digest as _, Sha256};
 
+use super::chmod::Chmod;
 use super::hashes::Hashes;
 use super::patterns::glob;
 use super::patterns::ignore::Ignore;
@@ -47,7 +48,7 @@ pub(super) struct Order {
     /// `--chown`.
     pub(super) owner: Option<Owner>,
     /// `--chmod`.
-    pub(super) perm: Option<u16>,
+    pub(super) chmod: Option<Chmod>,
     /// `--exclude`.
     pub(super) exclude: Ignore,
     /// What new directories on the way have as time.
@@ -143,9 +144,17 @@ impl Order {
             dest: self.dest.clone(),
             into: true,
             owner: self.owner,
-            perm: self.perm,
+            chmod: self.chmod.clone(),
             exclude: Ignore::default(),
             now: self.now,
+        }
+    }
+
+    /// The permissions that something has as a copy.
+    pub(super) fn perm_of(&self, entry: &Entry) -> u16 {
+        match &self.chmod {
+            Some(chmod) => chmod.apply(entry.perm, entry.kind == Kind::Directory),
+            None => entry.perm,
         }
     }
 
@@ -393,7 +402,7 @@ impl Order {
             let owner = self.owner.unwrap_or(entry.owner);
             field(&item.to);
             field(&[entry.kind as u8]);
-            field(&self.perm.unwrap_or(entry.perm).to_le_bytes());
+            field(&self.perm_of(entry).to_le_bytes());
             field(&[owner.uid.to_le_bytes(), owner.gid.to_le_bytes()].concat());
             field(&entry.target);
             for (name, value) in &entry.xattrs {

@@ -23,7 +23,7 @@ pub(super) fn bound(path: Vec<u8>) -> Order {
         dest: Vec::new(),
         into: false,
         owner: None,
-        perm: None,
+        chmod: None,
         exclude: Ignore::default(),
         now: Time::default(),
     }

@@ -10,6 +10,7 @@ pub mod patterns;
 
 mod archive;
 mod carry;
+mod chmod;
 mod commit;
 mod config;
 mod contents;

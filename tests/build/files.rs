@@ -26,6 +26,7 @@ fn copies_land_where_docker_puts_them() {
          COPY *.txt dir/sub /both/\n\
          COPY [\"sp ace\", \"/sp aced\"]\n\
          COPY --chmod=711 dir/one ?.md /modes/\n\
+         COPY --chmod=u=rwX,go= dir /symbolic\n\
          COPY dir/link /followed\n\
          COPY --exclude=sub --exclude=link dir /some\n\
          ADD c.md /added/\n",
@@ -40,6 +41,10 @@ fn copies_land_where_docker_puts_them() {
     let wanted = "4750 0:0 regular file /w/a.txt\n711 0:0 regular file /modes/one\n755 0:0 directory /modes\n\
          644 0:0 regular file /followed\n777 0:0 symbolic link /tree/link\n";
     assert_eq!(project.sh(stat), wanted);
+    assert_eq!(
+        project.sh("cd /symbolic; stat -c '%a %n' one sub sub/two"),
+        "600 one\n700 sub\n600 sub/two\n"
+    );
     assert_eq!(
         project.sh("cat '/sp aced' /followed; readlink /tree/link"),
         "sp acedir/oneone\n"

@@ -2,6 +2,7 @@
 
 use super::{absolute, relative};
 use crate::build::archive;
+use crate::build::chmod::Chmod;
 use crate::build::contents::Contents;
 use crate::build::copy;
 use crate::build::dockerfile::{self, expand_text};
@@ -117,7 +118,7 @@ impl Build<'_> {
         let dest = self.word(&copy.dest, &get)?;
         let exclude: Result<Vec<String>, Error> =
             copy.exclude.iter().map(|text| self.word(text, &get)).collect();
-        let chmod = copy
+        let mode = copy
             .chmod
             .as_ref()
             .map(|text| self.word(text, &get))
@@ -134,7 +135,7 @@ impl Build<'_> {
             into: dest.ends_with('/') || dest.ends_with("/.") || dest == "." || dest.is_empty(),
             dest: absolute(&stage.config.workdir(), &dest).into_bytes(),
             owner: chown.map(|text| self.owner(stage, &text)).transpose()?,
-            perm: chmod.map(|text| permissions(&text)).transpose()?,
+            chmod: mode.map(|text| chmod(&text)).transpose()?,
             exclude: Ignore::new(exclude?).map_err(|_| Error::Value {
                 what: "pattern of --exclude",
                 value: copy.exclude.join(" "),
@@ -205,11 +206,10 @@ fn words(copy: &dockerfile::Copy) -> String {
     words.join(" ")
 }
 
-/// Octal `--chmod`.
-fn permissions(text: &str) -> Result<u16, Error> {
-    let parsed = u16::from_str_radix(text, 8).ok().filter(|perm| *perm <= 0o7777);
-    parsed.ok_or_else(|| Error::Value {
-        what: "mode of --chmod (an octal number)",
+/// `--chmod`.
+fn chmod(text: &str) -> Result<Chmod, Error> {
+    Chmod::parse(text).ok_or_else(|| Error::Value {
+        what: "mode of --chmod",
         value: text.into(),
     })
 }
