@@ -5,6 +5,8 @@
 #[path = "build/cache.rs"]
 mod cache;
 mod common;
+#[path = "build/download.rs"]
+mod download;
 #[path = "build/files.rs"]
 mod files;
 #[path = "build/go.rs"]
@@ -461,8 +463,8 @@ fn what_cannot_be_done_is_refused_in_one_line() {
         "RUN --security=insecure true",
         "RUN --device=vendor.com/device true",
         "COPY --parents a /",
-        "ADD https://example.com/file /",
-        "ADD --checksum=sha256:0000000000000000000000000000000000000000000000000000000000000000 https://example.com/f /",
+        "ADD git@example.com:a/b.git /",
+        "ADD --keep-git-dir=true https://example.com/a.git#main /",
     ] {
         let said = project.fails(&format!("FROM base\n{step}\n"), &[]);
         let (line, before) = last(&said);

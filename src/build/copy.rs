@@ -138,11 +138,19 @@ impl Order {
     /// The same for what an archive holds, whose files keep their owners.
     pub(super) fn of_archive(&self) -> Order {
         Order {
-            sources: vec![Vec::new()],
+            into: true,
+            ..self.of(vec![Vec::new()])
+        }
+    }
+
+    /// The same for other sources, which are no patterns.
+    pub(super) fn of(&self, sources: Vec<Vec<u8>>) -> Order {
+        Order {
+            sources,
             wildcards: Wildcards::Characters,
             inline: Vec::new(),
             dest: self.dest.clone(),
-            into: true,
+            into: self.into,
             owner: self.owner,
             chmod: self.chmod.clone(),
             exclude: Ignore::default(),

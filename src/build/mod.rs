@@ -15,6 +15,7 @@ mod commit;
 mod config;
 mod contents;
 mod copy;
+mod download;
 mod extract;
 mod hashes;
 mod key;
@@ -113,6 +114,17 @@ pub enum Error {
         name: String,
         /// Why.
         source: fuse_overlay::layer::LayerError,
+    },
+    /// A file by URL.
+    #[error(transparent)]
+    Download(#[from] crate::images::registry::DownloadError),
+    /// `ADD --checksum`.
+    #[error("{name} has another checksum: {found}")]
+    Checksum {
+        /// The file's name.
+        name: String,
+        /// What it has.
+        found: crate::store::Digest,
     },
     /// A secret that a RUN requires.
     #[error("secret {0}: not found (give it by --secret id={0},src=FILE)")]

@@ -6,6 +6,7 @@ use crate::build::chmod::Chmod;
 use crate::build::contents::Contents;
 use crate::build::copy;
 use crate::build::dockerfile::{self, expand_text};
+use crate::build::download::{Downloads, is_url};
 use crate::build::key::Key;
 use crate::build::patterns::ignore::Ignore;
 use crate::build::solve::{Build, Stage};
@@ -13,6 +14,7 @@ use crate::build::source::{Entry, Links, Source, Stage as StageSource};
 use crate::build::tree::add_tree;
 use crate::build::workspace::Draft;
 use crate::build::{CopyError, Error, Workspace};
+use crate::store::Digest;
 
 impl Build<'_> {
     pub(super) fn copy(
@@ -34,43 +36,82 @@ impl Build<'_> {
         })
     }
 
-    /// ADD: as COPY, but archives are unpacked.
+    /// ADD: as COPY, but local archives are unpacked, and files by URL fetched.
     pub(super) fn add(&mut self, stage: &mut Stage, add: &dockerfile::Add, title: &str) -> Result<(), Error> {
-        let copy = local(add)?;
+        let copy = as_copy(add);
+        let (urls, copy) = self.urls(stage, copy, add)?;
         let order = self.copy_order(stage, &copy)?;
+        let checksum = checksum(add, &urls)?;
         self.progress.begins(title);
-        let said = format!("ADD {} # buildkit", words(&copy));
+        let said = format!("ADD {} # buildkit", words(&as_copy(add)));
+        if add.sources.len() > 1 && !order.into && !urls.is_empty() {
+            return Err(CopyError::ManyToOne.into());
+        }
         let context: &dyn Source = match &self.order.context {
             Some(context) => context,
             None if order.sources.is_empty() => &Nothing,
             None => return Err(Error::NoContext),
         };
-        let mut plan = order.plan(context)?;
-        let chosen = |path: &[u8]| match add.unpack {
-            Some(false) => Ok(false),
-            _ => archive::is_archive(context.open(path)?),
-        };
-        let archives = order.take(&mut plan, &chosen)?;
-        let mut drafts = Vec::new();
-        for path in &archives {
-            let name = String::from_utf8_lossy(path).into_owned();
-            let workspace = Workspace::new(self.store)?;
-            let file = context
-                .open(path)
-                .map_err(|error| CopyError::Read(name.clone(), error))?;
-            let lower = archive::unpack(file, &name, &workspace)?;
-            drafts.push(Draft::within(workspace, lower)?);
-        }
+        let downloads = Downloads::fetch(self.store, &urls, checksum.as_ref(), self.progress)?;
+        let fetched = order.of(downloads.paths());
         let unpacked = order.of_archive();
-        let sources: Vec<StageSource<'_>> = drafts.iter().map(|draft| StageSource(&draft.tree)).collect();
-        let mut parts: Vec<Part<'_>> = Vec::new();
-        if !plan.is_empty() {
-            parts.push((&order, plan, context));
+        let (mut parts, mut drafts): (Vec<Part<'_>>, _) = (Vec::new(), Vec::new());
+        for (order, source, unpack) in [
+            (&order, context, add.unpack != Some(false)),
+            (&fetched, &downloads as &dyn Source, add.unpack == Some(true)),
+        ] {
+            let mut plan = order.plan(source)?;
+            let chosen = |path: &[u8]| Ok(unpack && archive::is_archive(source.open(path)?)?);
+            for path in order.take(&mut plan, &chosen)? {
+                let name = String::from_utf8_lossy(&path).into_owned();
+                let workspace = Workspace::new(self.store)?;
+                let file = source
+                    .open(&path)
+                    .map_err(|error| CopyError::Read(name.clone(), error))?;
+                let lower = archive::unpack(file, &name, &workspace)?;
+                drafts.push(Draft::within(workspace, lower)?);
+            }
+            if !plan.is_empty() {
+                parts.push((order, plan, source));
+            }
         }
+        let sources: Vec<StageSource<'_>> = drafts.iter().map(|draft| StageSource(&draft.tree)).collect();
         for source in &sources {
             parts.push((&unpacked, unpacked.plan(source)?, source));
         }
         self.copied(stage, &parts, &said)
+    }
+
+    /// Takes the URLs out of the sources of an ADD, variables replaced.
+    fn urls(
+        &self,
+        stage: &Stage,
+        mut copy: dockerfile::Copy,
+        add: &dockerfile::Add,
+    ) -> Result<(Vec<String>, dockerfile::Copy), Error> {
+        let get = |name: &str| stage.scope.of_step(&stage.config, name);
+        let mut urls = Vec::new();
+        copy.sources.clear();
+        for source in &add.sources {
+            let text = match source {
+                dockerfile::Source::Path(path) => self.word(path, &get)?,
+                dockerfile::Source::Inline(_) => String::new(),
+            };
+            let is_git = ["git://", "git@", "ssh://"]
+                .iter()
+                .any(|scheme| text.starts_with(scheme));
+            if is_git || is_url(&text) && text.split('#').next().is_some_and(|url| url.ends_with(".git")) {
+                return Err(Error::Unsupported(format!("ADD of a git repository ({text})")));
+            }
+            match is_url(&text) {
+                true => urls.push(text),
+                false => copy.sources.push(source.clone()),
+            }
+        }
+        if add.keep_git_dir.is_some() {
+            return Err(Error::Unsupported("ADD --keep-git-dir".into()));
+        }
+        Ok((urls, copy))
     }
 
     fn copied(&self, stage: &mut Stage, parts: &[Part<'_>], said: &str) -> Result<(), Error> {
@@ -166,21 +207,9 @@ impl Source for Nothing {
     }
 }
 
-/// ADD of local files that are no archives is COPY.
-fn local(add: &dockerfile::Add) -> Result<dockerfile::Copy, Error> {
-    for source in &add.sources {
-        let dockerfile::Source::Path(path) = source else {
-            continue;
-        };
-        let remote = ["http://", "https://", "git://", "git@", "ssh://"];
-        if remote.iter().any(|scheme| path.starts_with(scheme)) {
-            return Err(Error::Unsupported(format!("ADD from a URL ({path})")));
-        }
-    }
-    if add.checksum.is_some() || add.keep_git_dir.is_some() {
-        return Err(Error::Unsupported("ADD --checksum, --keep-git-dir".into()));
-    }
-    Ok(dockerfile::Copy {
+/// The words of an ADD that COPY has, too.
+fn as_copy(add: &dockerfile::Add) -> dockerfile::Copy {
+    dockerfile::Copy {
         sources: add.sources.clone(),
         dest: add.dest.clone(),
         from: None,
@@ -189,6 +218,19 @@ fn local(add: &dockerfile::Add) -> Result<dockerfile::Copy, Error> {
         link: add.link,
         parents: false,
         exclude: add.exclude.clone(),
+    }
+}
+
+/// `--checksum`, which is that of one file by URL.
+fn checksum(add: &dockerfile::Add, urls: &[String]) -> Result<Option<Digest>, Error> {
+    let Some(text) = &add.checksum else {
+        return Ok(None);
+    };
+    let one = add.sources.len() == 1 && urls.len() == 1;
+    let digest = text.parse().ok().filter(|_| one);
+    digest.map(Some).ok_or_else(|| Error::Value {
+        what: "--checksum (sha256:… of a single source by URL)",
+        value: text.clone(),
     })
 }
 

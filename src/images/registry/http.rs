@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ureq::http::{Method, Request, Response, Uri};
+use ureq::http::{Method, Request, Response, Uri, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, SendBody};
@@ -11,6 +11,9 @@ use ureq::{Agent, Body, SendBody};
 use super::RegistryError;
 use super::proxy::Proxies;
 use super::resolver::HostNames;
+
+/// As many redirects are followed, one after the other.
+pub(super) const MAX_REDIRECTS: usize = 10;
 
 /// Whose certificates are believed?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +135,40 @@ impl Http {
             Agent::with_parts(config, DefaultConnector::new(), HostNames)
         })
     }
+}
+
+/// Where a redirect from `at` leads; or what it says, and why that is refused.
+pub(super) fn redirect(at: &Uri, response: &Response<Body>) -> Result<Uri, (String, &'static str)> {
+    let location = response.headers().get(header::LOCATION);
+    let location = location
+        .and_then(|value| value.to_str().ok())
+        .ok_or_else(|| (String::new(), "it names no place"))?;
+    let (scheme, authority) = origin(at);
+    let absolute = if location.contains("://") {
+        location.to_owned()
+    } else if let Some(rest) = location.strip_prefix("//") {
+        format!("{scheme}://{rest}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{authority}{location}")
+    } else {
+        let folder = at.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+        format!("{scheme}://{authority}{folder}/{location}")
+    };
+    let refused = |reason| (location.to_owned(), reason);
+    let to: Uri = absolute.parse().map_err(|_| refused("it is not a URL"))?;
+    match (scheme, to.scheme_str()) {
+        (_, Some("https")) | ("http", Some("http")) => Ok(to),
+        ("https", Some("http")) => Err(refused("from HTTPS to plain HTTP")),
+        _ => Err(refused("neither HTTPS nor HTTP")),
+    }
+}
+
+/// Scheme, and host with port.
+pub(super) fn origin(uri: &Uri) -> (&str, &str) {
+    (
+        uri.scheme_str().unwrap_or_default(),
+        uri.authority().map_or("", |authority| authority.as_str()),
+    )
 }
 
 /// The system's certificate authorities (SSL_CERT_FILE and SSL_CERT_DIR before the usual places), or Mozilla's built

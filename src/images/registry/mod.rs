@@ -5,6 +5,7 @@ mod blob;
 mod challenge;
 pub mod config;
 mod credentials;
+mod download;
 mod error;
 mod http;
 mod place;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use blob::BlobReader;
 pub use config::Registries;
+pub use download::{DownloadError, Downloaded, download};
 pub use error::RegistryError;
 use http::Http;
 use place::{Asked, Reached};

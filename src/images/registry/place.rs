@@ -11,13 +11,11 @@ use super::challenge::Challenge;
 use super::config::{Place, Trust};
 use super::credentials::Credentials;
 use super::error::unreachable;
-use super::http::{Certificates, Http};
+use super::http::{Certificates, Http, MAX_REDIRECTS, origin, redirect};
 use super::token::{Login, host_of};
 use super::{RegistryError, is_loopback};
 use crate::images::manifest::printable;
 
-/// The most redirects of one request.
-const MAX_REDIRECTS: usize = 10;
 /// The most of an error's text that is read, in bytes.
 const MAX_REFUSAL: u64 = 64 << 10;
 
@@ -353,30 +351,7 @@ impl Reached {
 
     /// Where a redirect from `at` leads.
     fn target(&self, at: &Uri, response: &Response<Body>) -> Result<Uri, RegistryError> {
-        let location = response
-            .headers()
-            .get(header::LOCATION)
-            .and_then(|value| value.to_str().ok());
-        let location = location.ok_or_else(|| self.refused_redirect("", "it names no place"))?;
-        let (scheme, authority) = origin(at);
-        let absolute = if location.contains("://") {
-            location.to_owned()
-        } else if let Some(rest) = location.strip_prefix("//") {
-            format!("{scheme}://{rest}")
-        } else if location.starts_with('/') {
-            format!("{scheme}://{authority}{location}")
-        } else {
-            let folder = at.path().rsplit_once('/').map_or("", |(folder, _)| folder);
-            format!("{scheme}://{authority}{folder}/{location}")
-        };
-        let to: Uri = absolute
-            .parse()
-            .map_err(|_| self.refused_redirect(location, "it is not a URL"))?;
-        match (scheme, to.scheme_str()) {
-            (_, Some("https")) | ("http", Some("http")) => Ok(to),
-            ("https", Some("http")) => Err(self.refused_redirect(location, "from HTTPS to plain HTTP")),
-            _ => Err(self.refused_redirect(location, "neither HTTPS nor HTTP")),
-        }
+        redirect(at, response).map_err(|(to, reason)| self.refused_redirect(&to, reason))
     }
 
     fn refused_redirect(&self, to: &str, reason: &'static str) -> RegistryError {
@@ -388,13 +363,6 @@ impl Reached {
             reason,
         }
     }
-}
-
-fn origin(uri: &Uri) -> (&str, &str) {
-    (
-        uri.scheme_str().unwrap_or_default(),
-        uri.authority().map_or("", |authority| authority.as_str()),
-    )
 }
 
 fn drain(response: Response<Body>) {

@@ -1,0 +1,159 @@
+//! What does ADD add that a URL names? A file, which is fetched into the step's workspace each time, since what it holds
+//! decides whether the step was made before. As BuildKit has it, it is its owner's alone and as old as the server says.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use fuse_overlay::attr::{Kind, Time};
+use percent_encoding::percent_decode_str;
+use sha2::{Digest as _, Sha256};
+
+use super::source::{Entry, Links, Source};
+use super::tree::Owner;
+use super::workspace::{Workspace, io_error};
+use super::{Error, Progress};
+use crate::images::registry::download;
+use crate::store::{Digest, Store};
+
+/// Is it a URL of a file?
+pub(super) fn is_url(source: &str) -> bool {
+    source.starts_with("http://") || source.starts_with("https://")
+}
+
+/// Files that were fetched. Each has a path of its own in this source: its number, and the last name of its URL.
+pub(super) struct Downloads {
+    workspace: Workspace,
+    files: Vec<(Vec<u8>, Entry)>,
+}
+
+impl Downloads {
+    /// Fetches all. `checksum` must be that of each.
+    pub(super) fn fetch(
+        store: &Store,
+        urls: &[String],
+        checksum: Option<&Digest>,
+        progress: &dyn Progress,
+    ) -> Result<Downloads, Error> {
+        let workspace = Workspace::new(store)?;
+        let mut files = Vec::new();
+        for (number, url) in urls.iter().enumerate() {
+            let place = workspace.path().join(number.to_string());
+            let mut to = Summed {
+                file: File::create(&place).map_err(io_error("make", &place))?,
+                sha256: Sha256::new(),
+            };
+            let got = download(url, &mut to)?;
+            let found = Digest(to.sha256.finalize().into());
+            let name = name_of(url);
+            progress.output(format!("{} bytes of {}\n", got.size, String::from_utf8_lossy(&name)).as_bytes());
+            if checksum.is_some_and(|wanted| *wanted != found) {
+                return Err(Error::Checksum {
+                    name: String::from_utf8_lossy(&name).into_owned(),
+                    found,
+                });
+            }
+            let entry = Entry {
+                kind: Kind::Regular,
+                perm: 0o600,
+                owner: Owner::default(),
+                mtime: Time {
+                    sec: got.modified.unwrap_or(0),
+                    nsec: 0,
+                },
+                size: got.size,
+                target: Vec::new(),
+                id: None,
+                xattrs: Vec::new(),
+                linked: None,
+            };
+            files.push((name, entry));
+        }
+        Ok(Downloads { workspace, files })
+    }
+
+    /// The paths of all.
+    pub(super) fn paths(&self) -> Vec<Vec<u8>> {
+        let numbered = self.files.iter().enumerate();
+        numbered
+            .map(|(number, (name, _))| [number.to_string().as_bytes(), b"/", name].concat())
+            .collect()
+    }
+
+    fn number(&self, path: &[u8]) -> Option<usize> {
+        let number = path.split(|byte| *byte == b'/').next()?;
+        std::str::from_utf8(number).ok()?.parse().ok()
+    }
+
+    fn place(&self, path: &[u8]) -> io::Result<PathBuf> {
+        let number = self.number(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(self.workspace.path().join(number.to_string()))
+    }
+}
+
+impl Source for Downloads {
+    fn look(&self, path: &[u8], _: Links) -> io::Result<Option<Entry>> {
+        let file = self.number(path).and_then(|number| self.files.get(number));
+        Ok(file.map(|(_, entry)| entry.clone()))
+    }
+
+    fn names(&self, _: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        Ok(Vec::new())
+    }
+
+    fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send + '_>> {
+        Ok(Box::new(File::open(self.place(path)?)?))
+    }
+
+    fn real(&self, path: &[u8]) -> io::Result<Vec<u8>> {
+        Ok(path.to_vec())
+    }
+}
+
+/// The last name of a URL's path; `download` if it has none that could be a file's.
+fn name_of(url: &str) -> Vec<u8> {
+    let bare = url.split(['?', '#']).next().unwrap_or_default();
+    let path = bare.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+    let last = path.map_or("", |(_, path)| path.rsplit('/').next().unwrap_or_default());
+    let name: Vec<u8> = percent_decode_str(last).collect();
+    let is_name =
+        !name.is_empty() && name != b"." && name != b".." && !name.contains(&b'/') && !name.contains(&0);
+    if is_name { name } else { b"download".to_vec() }
+}
+
+/// Hashes what is written.
+struct Summed {
+    file: File,
+    sha256: Sha256,
+}
+
+impl Write for Summed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.sha256.update(bytes.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_the_last_name_of_its_url() {
+        for (url, name) in [
+            ("https://h/a/b.tar.gz?x=/y", "b.tar.gz"),
+            ("http://h/a%20b", "a b"),
+            ("http://h/", "download"),
+            ("http://h", "download"),
+            ("http://h/a/..", "download"),
+            ("http://h/a%2Fb", "download"),
+        ] {
+            assert_eq!(name_of(url), name.as_bytes(), "{url}");
+        }
+    }
+}

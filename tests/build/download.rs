@@ -1,0 +1,130 @@
+//! ADD of files by URL.
+
+use std::sync::Mutex;
+
+use crate::common::hostile::{Answer, Hostile, Request};
+use crate::common::{Done, Project};
+
+/// Serves `/file` with this content, and what is named after how it goes wrong.
+fn serve(content: &'static Mutex<Vec<u8>>) -> Hostile {
+    Hostile::serve(move |request: &Request| {
+        let whole = Answer::new(200, content.lock().unwrap().clone())
+            .header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT");
+        match request.path.split('?').next().unwrap() {
+            "/moved" => Answer::new(302, "").header("Location", "/a/file.txt"),
+            "/round" => Answer::new(302, "").header("Location", "/round"),
+            "/elsewhere" => Answer::new(302, "").header("Location", "ftp://127.0.0.1/f"),
+            "/missing" => Answer::new(404, "no"),
+            "/cut" => whole.cut_after(2),
+            "/dateless" => Answer::new(200, "x"),
+            _ => whole,
+        }
+    })
+}
+
+#[test]
+fn files_by_url_are_added() {
+    static CONTENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    *CONTENT.lock().unwrap() = b"one".to_vec();
+    let server = serve(&CONTENT);
+    let url = format!("http://{}", server.address());
+    let project = Project::new();
+    project.write("local", "local");
+    let text = format!(
+        "FROM base\n\
+         ENV SERVER={url}\n\
+         ADD $SERVER/a/file.txt?x=y /to/\n\
+         ADD --chmod=644 --chown=7:8 {url}/moved /renamed\n\
+         ADD {url}/dateless local /both/\n"
+    );
+    let built = project.build(&text, &[]);
+    assert_eq!(built.run.len(), 3, "{}", built.said);
+    assert_eq!(
+        project.sh(
+            "cat /to/file.txt /renamed /both/*; cd /; stat -c '%a %Y %n' to/file.txt renamed both/dateless"
+        ),
+        "oneonexlocal600 1445412480 to/file.txt\n644 1445412480 renamed\n600 0 both/dateless\n"
+    );
+    assert_eq!(
+        (project.owner("to/file.txt"), project.owner("renamed")),
+        ("0/0".into(), "7/8".into())
+    );
+    // What it holds counts, and it is asked each time.
+    let again = project.build(&text, &[]);
+    assert_eq!((again.id, again.cached.len()), (built.id, 3));
+    *CONTENT.lock().unwrap() = b"two".to_vec();
+    assert_eq!(project.build(&text, &[]).cached.len(), 0);
+    assert_eq!(project.sh("cat /to/file.txt"), "two");
+    project.is_clean();
+}
+
+#[test]
+fn a_checksum_is_that_of_the_file() {
+    static CONTENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    *CONTENT.lock().unwrap() = b"one".to_vec();
+    let server = serve(&CONTENT);
+    let project = Project::new();
+    let build = |sum: &str| {
+        format!(
+            "FROM base\nADD --checksum={sum} http://{}/f /f\n",
+            server.address()
+        )
+    };
+    // printf one | sha256sum
+    let sum = "sha256:7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
+    project.build(&build(sum), &[]);
+    *CONTENT.lock().unwrap() = b"two".to_vec();
+    let said = project.fails(&build(sum), &[]);
+    assert!(said.contains("f has another checksum: sha256:3fc4ccfe"), "{said}");
+    assert!(project.fails(&build("md5:00"), &[]).contains("--checksum"));
+    assert!(
+        project
+            .fails(&format!("FROM base\nADD --checksum={sum} local /f\n"), &[])
+            .contains("--checksum")
+    );
+    project.is_clean();
+}
+
+#[test]
+fn archives_by_url_are_unpacked_only_if_asked() {
+    static CONTENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    let project = Project::new();
+    project.write("in/side", "inside");
+    let mut tar = std::process::Command::new("tar");
+    tar.args(["-czf", "-", "-C"]).arg(project.path("in")).arg("side");
+    *CONTENT.lock().unwrap() = tar.output().unwrap().stdout;
+    let server = serve(&CONTENT);
+    let url = format!("http://{}/a.tar.gz", server.address());
+    project.build(
+        &format!("FROM base\nADD {url} /kept/\nADD --unpack=true {url} /unpacked/\n"),
+        &[],
+    );
+    assert_eq!(project.sh("ls /kept; cat /unpacked/side"), "a.tar.gz\ninside");
+}
+
+#[test]
+fn what_is_not_served_whole_is_an_error() {
+    static CONTENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    *CONTENT.lock().unwrap() = b"whole".to_vec();
+    let server = serve(&CONTENT);
+    let project = Project::new();
+    for (path, why) in [
+        ("missing", "the server answered 404"),
+        ("round", "too many redirects"),
+        ("elsewhere", "neither HTTPS nor HTTP"),
+        ("cut", "cannot fetch"),
+    ] {
+        let url = format!("http://user:secret@{}/{path}", server.address());
+        let said = project.fails(
+            &format!("FROM base\nARG URL={url}?token=secret\nADD $URL /f\n"),
+            &[],
+        );
+        let line = said.trim_end().lines().last().unwrap();
+        assert!(line.contains(why) && !line.contains("secret"), "{said}");
+    }
+    let two = format!("FROM base\nADD http://{0}/a http://{0}/b /f\n", server.address());
+    assert!(project.fails(&two, &[]).contains("more than one source"));
+    let nobody = Done::of(&mut project.command("FROM base\nADD http://127.0.0.1:1/f /f\n", &[]));
+    assert_eq!(nobody.status.code(), Some(1), "{nobody}");
+    project.is_clean();
+}
