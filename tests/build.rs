@@ -11,6 +11,8 @@ mod download;
 mod files;
 #[path = "build/go.rs"]
 mod go;
+#[path = "build/output.rs"]
+mod output;
 #[path = "build/reviewed.rs"]
 mod reviewed;
 #[path = "build/stages.rs"]

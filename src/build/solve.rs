@@ -11,6 +11,7 @@ use fuse_overlay::index::DiffId;
 use super::config::Config;
 use super::dockerfile::{self, Dockerfile, From, Instruction, Stage as Text, expand};
 use super::hashes::Hashes;
+use super::output::Output;
 use super::source::Context;
 use super::variables::{Given, Scope};
 use super::workspace::remove_orphans;
@@ -75,6 +76,8 @@ pub struct Order {
     pub secrets: Vec<Secret>,
     /// `--ssh default`: the socket of the user's agent.
     pub agent: Option<std::path::PathBuf>,
+    /// `--output`: where the result goes.
+    pub output: Output,
     /// `--jobs`: so many stages at once.
     pub jobs: usize,
     /// When everything is said to be made: SOURCE_DATE_EPOCH, in seconds since 1970.
@@ -125,11 +128,12 @@ pub(super) struct Build<'a> {
     pub(super) created: String,
 }
 
-/// Builds an image and lists it. To be called while the process has one thread, since it starts containers.
+/// Builds an image and lists it, or puts its tree elsewhere; then there is none. To be called while the process has one
+/// thread, since it starts containers.
 ///
 /// # Errors
 /// A step failed, or the Dockerfile is none. Steps that were finished are remembered.
-pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Image, Error> {
+pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Option<Image>, Error> {
     let text = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
     // What killed builds left may hold secrets: it does not wait for somebody to prune.
     remove_orphans(store)?;
@@ -162,7 +166,17 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Im
     };
     let target = build.all(&text);
     build.hashes.keep(store);
-    build.finish(target?)
+    let target = target?;
+    match &order.output {
+        Output::Image => build.finish(target).map(Some),
+        output => {
+            build.unused();
+            progress.begins("exporting the tree");
+            target.put_out(store, output, build.now)?;
+            progress.done();
+            Ok(None)
+        }
+    }
 }
 
 impl Build<'_> {
@@ -423,11 +437,8 @@ impl Build<'_> {
         Ok(pulled.image)
     }
 
-    /// Lists the target as an image.
-    fn finish(mut self, mut target: Stage) -> Result<Image, Error> {
-        for (name, value) in &self.order.labels {
-            target.config.add("Labels", name, value.as_str().into());
-        }
+    /// Warns of `--build-arg`s that no ARG takes.
+    fn unused(&self) {
         let unused: Vec<&String> = self.given.unused(&self.declared).collect();
         if !unused.is_empty() {
             let names: Vec<&str> = unused.iter().map(|name| name.as_str()).collect();
@@ -436,6 +447,14 @@ impl Build<'_> {
                 names.join(" ")
             ));
         }
+    }
+
+    /// Lists the target as an image.
+    fn finish(mut self, mut target: Stage) -> Result<Image, Error> {
+        for (name, value) in &self.order.labels {
+            target.config.add("Labels", name, value.as_str().into());
+        }
+        self.unused();
         self.progress.begins("exporting to image");
         let document = target.config.document(&target.layers, &self.created);
         self.done.clear();

@@ -19,7 +19,7 @@ use crate::store::Store;
 const MOST_LINKS: usize = 40;
 
 /// The tree's top.
-const ROOT: Ino = Ino(1);
+pub(super) const ROOT: Ino = Ino(1);
 
 /// Who owns what is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

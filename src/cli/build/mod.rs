@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::output::put;
 use super::report::Failure;
 use crate::build::dockerfile::Place;
-use crate::build::{self, Cache, Error, Order, Secret};
+use crate::build::{self, Cache, Error, Order, Output, Secret};
 use crate::containers::files::{HostNames, add_host};
 use crate::containers::spec::{Network, mounts};
 use crate::images::manifest::Platform;
@@ -52,6 +52,10 @@ pub(crate) struct Build {
     /// How progress is shown: plain or quiet
     #[arg(long, value_name = "HOW")]
     progress: Option<Shown>,
+    /// Put the tree into a directory or a tar instead of an image into the store: DIRECTORY, `-` for a tar on standard
+    /// output, type=local,dest=DIRECTORY or type=tar,dest=FILE
+    #[arg(short, long, value_name = "WHERE")]
+    output: Option<String>,
     /// Write the image's id to this file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
@@ -117,6 +121,9 @@ impl Build {
             false => build::build(&store, &order, &Lines::new()),
         };
         let image = built.map_err(|error| failed(&error, &name, &order.dockerfile))?;
+        let Some(image) = image else {
+            return Ok(ExitCode::SUCCESS);
+        };
         if let Some(file) = &self.iidfile {
             fs::write(file, image.id.to_string())
                 .map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))?;
@@ -186,6 +193,7 @@ impl Build {
                 ..HostNames::default()
             },
             shm_size: shm_size.transpose()?,
+            output: self.output.as_deref().map_or(Ok(Output::Image), output)?,
             // podman's 0 is no limit.
             jobs: match self.jobs {
                 Some(0) => usize::MAX,
@@ -199,6 +207,32 @@ impl Build {
                 .collect::<Result<_, _>>()?,
             agent: self.ssh.as_deref().map(agent).transpose()?,
         })
+    }
+}
+
+/// `--output`, in BuildKit's and podman's words.
+fn output(text: &str) -> Result<Output, Failure> {
+    let invalid =
+        |why: &str| Failure::new(format!("invalid argument {text:?} for \"-o, --output\": {why}")).code(125);
+    let place = |dest: &str| (dest != "-").then(|| PathBuf::from(dest));
+    if !text.contains('=') {
+        return Ok(place(text).map_or(Output::Tar(None), Output::Directory));
+    }
+    let (mut kind, mut dest) = (None, None);
+    for field in text.split(',') {
+        match field.split_once('=') {
+            Some(("type", value)) => kind = Some(value),
+            Some(("dest", value)) => dest = Some(value),
+            _ => return Err(invalid("expected type=local|tar|image and dest=PATH")),
+        }
+    }
+    match (kind, dest) {
+        (Some("local"), Some(dest)) if dest != "-" => Ok(Output::Directory(dest.into())),
+        (Some("tar"), dest) => Ok(Output::Tar(dest.and_then(place))),
+        (Some("image"), None) => Ok(Output::Image),
+        (Some("local"), _) => Err(invalid("a directory is missing (dest=PATH)")),
+        (Some(other), _) => Err(invalid(&format!("type {other} is not supported yet"))),
+        (None, _) => Err(invalid("the type is missing")),
     }
 }
 
