@@ -516,12 +516,7 @@ fn a_killed_builder_leaves_nothing_that_prune_does_not_remove() {
     }
     builder.kill().unwrap();
     builder.wait().unwrap();
-    until("the end of all its processes", || {
-        project.bryo.ok(["image", "prune", "-f"]);
-        let left = fs::read_dir(project.bryo.state().join("containers")).unwrap();
-        left.count() == 0
-    });
-    project.is_clean();
+    project.becomes_clean();
     let built = project.build("FROM base\nRUN echo first > /first\nRUN echo second\n", &[]);
     assert_eq!((built.cached.len(), built.run.len()), (1, 1), "{built:?}");
 }

@@ -1,13 +1,12 @@
 //! Stages that need not wait for each other: are they built at the same time, and as if they had been built alone?
 
-use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::common::{Project, until};
+use crate::common::Project;
 
 /// Each of the first two waits until the other runs.
 const MEETING: &str = "FROM base AS one\n\
@@ -146,12 +145,5 @@ fn a_killed_builder_takes_its_workers_along() {
     let (mut builder, _said) = endless(&project);
     builder.kill().unwrap();
     builder.wait().unwrap();
-    until("the end of all its processes", || {
-        project.bryo.ok(["image", "prune", "-f"]);
-        fs::read_dir(project.bryo.state().join("containers"))
-            .unwrap()
-            .count()
-            == 0
-    });
-    project.is_clean();
+    project.becomes_clean();
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{Bryo, Done};
+use super::{Bryo, Done, until};
 
 /// A store that has busybox as `base`, and a directory to build from. The Dockerfile lies outside that, so that a
 /// change of it is none of the context.
@@ -169,19 +169,33 @@ impl Project {
     #[track_caller]
     pub fn is_clean(&self) {
         self.bryo.ok(["store", "check"]);
-        for directory in [
-            self.bryo.root().join("tmp"),
-            self.bryo.root().join("claims"),
-            self.bryo.state().join("builds"),
-            self.bryo.state().join("containers"),
-        ] {
-            let left: Vec<_> = fs::read_dir(directory)
-                .into_iter()
-                .flatten()
-                .map(|entry| entry.expect("an entry").path())
-                .collect();
-            assert!(left.is_empty(), "{left:?}");
-        }
+        let left = self.left();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    /// Prunes until the same holds: the processes of a killed builder take a moment to die, and hold its locks meanwhile.
+    #[track_caller]
+    pub fn becomes_clean(&self) {
+        until("the end of all its processes", || {
+            self.bryo.ok(["image", "prune", "-f"]);
+            self.left().is_empty()
+        });
+        self.is_clean();
+    }
+
+    /// What lies where only those who work have something.
+    fn left(&self) -> Vec<PathBuf> {
+        let (root, state) = (self.bryo.root(), self.bryo.state());
+        [
+            root.join("tmp"),
+            root.join("claims"),
+            state.join("builds"),
+            state.join("containers"),
+        ]
+        .into_iter()
+        .flat_map(|directory| fs::read_dir(directory).into_iter().flatten())
+        .map(|entry| entry.expect("an entry").path())
+        .collect()
     }
 }
 
