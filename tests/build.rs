@@ -22,7 +22,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use common::{Built, Done, Project, fed, has_id_range, until};
+use common::{Built, Done, Project, fed, has_id_range};
 use serde_json::json;
 
 /// The last line, and what came before it.
