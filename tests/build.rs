@@ -464,7 +464,6 @@ fn what_cannot_be_done_is_refused_in_one_line() {
     for step in [
         "RUN --security=insecure true",
         "RUN --device=vendor.com/device true",
-        "COPY --parents a /",
         "ADD git@example.com:a/b.git /",
         "ADD --keep-git-dir=true https://example.com/a.git#main /",
     ] {

@@ -144,6 +144,7 @@ mod tests {
     fn order(source: &str) -> Order {
         Order {
             sources: vec![source.into()],
+            parents: None,
             wildcards: Wildcards::Patterns,
             inline: Vec::new(),
             dest: b"/to/".to_vec(),

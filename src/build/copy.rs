@@ -5,7 +5,7 @@
 //! destination that ends with a slash, is a directory, or takes several sources is a directory; missing directories on
 //! the way are made.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::sync::OnceLock;
 
@@ -37,6 +37,9 @@ pub(super) enum Wildcards {
 pub(super) struct Order {
     /// Paths and patterns below the source's top.
     pub(super) sources: Vec<Vec<u8>>,
+    /// `--parents`: the directories above a source are copied, too, but for so many of the first names of each source (those
+    /// before `/./`). `None`: they are not.
+    pub(super) parents: Option<Vec<usize>>,
     /// Whether `*`, `?` and `[` in them mean anything.
     pub(super) wildcards: Wildcards,
     /// Files whose content stands in the Dockerfile: name and content.
@@ -102,8 +105,8 @@ pub(super) struct Item {
 
 /// What a source of the instruction leads to.
 struct Named {
-    /// The last name of the path as it was given.
-    name: Vec<u8>,
+    /// The path as it was given, its patterns resolved.
+    path: Vec<u8>,
     /// Where it lies.
     at: Vec<u8>,
     entry: Entry,
@@ -147,6 +150,7 @@ impl Order {
     pub(super) fn of(&self, sources: Vec<Vec<u8>>) -> Order {
         Order {
             sources,
+            parents: None,
             wildcards: Wildcards::Characters,
             inline: Vec::new(),
             dest: self.dest.clone(),
@@ -168,12 +172,16 @@ impl Order {
 
     /// Lists what goes where.
     pub(super) fn plan(&self, source: &dyn Source) -> Result<Plan, CopyError> {
-        let mut found = Vec::new();
-        for pattern in &self.sources {
+        let (mut found, mut skipped) = (Vec::new(), Vec::new());
+        for (number, pattern) in self.sources.iter().enumerate() {
             self.expand(source, pattern, &mut found)?;
+            let skips = self.parents.as_ref().and_then(|parents| parents.get(number));
+            skipped.resize(found.len(), skips.copied().unwrap_or(0));
         }
         let many = self.sources.len() + self.inline.len() > 1 || found.len() > 1;
-        let into = self.into || found.iter().any(|named| named.entry.kind == Kind::Directory);
+        let into = self.into
+            || self.parents.is_some()
+            || found.iter().any(|named| named.entry.kind == Kind::Directory);
         if many && !into {
             return Err(CopyError::ManyToOne);
         }
@@ -181,19 +189,25 @@ impl Order {
             items: Vec::new(),
             into,
         };
-        for Named { name, at, entry } in found {
-            if entry.kind == Kind::Directory {
-                self.directory(source, &at, Vec::new(), 0, &mut plan.items)?;
-            } else {
-                let to = name;
-                let from = From::Path(at);
+        let mut above = BTreeSet::new();
+        for (Named { path, at, entry }, skips) in found.into_iter().zip(skipped) {
+            let to = match self.parents {
+                Some(_) => self.above(source, &path, skips, &mut above, &mut plan.items)?,
+                None if entry.kind == Kind::Directory => Vec::new(),
+                None => last(&path).to_vec(),
+            };
+            let directory = (entry.kind == Kind::Directory).then(|| (at.clone(), to.clone()));
+            if directory.is_none() || !to.is_empty() && above.insert(to.clone()) {
                 plan.items.push(Item {
-                    from,
+                    from: From::Path(at),
                     to,
+                    named: entry.kind != Kind::Directory,
                     entry,
-                    named: true,
                     hash: OnceLock::new(),
                 });
+            }
+            if let Some((at, to)) = directory {
+                self.directory(source, &at, to, 0, &mut plan.items)?;
             }
         }
         for (number, (name, content)) in self.inline.iter().enumerate() {
@@ -216,6 +230,37 @@ impl Order {
             });
         }
         Ok(plan)
+    }
+
+    /// Lists the directories above a path, but for those of its first names that are skipped and those that were listed
+    /// before. Gives the path without these names.
+    fn above(
+        &self,
+        source: &dyn Source,
+        path: &[u8],
+        skips: usize,
+        before: &mut BTreeSet<Vec<u8>>,
+        items: &mut Vec<Item>,
+    ) -> Result<Vec<u8>, CopyError> {
+        let names: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+        let kept = names.get(skips..).unwrap_or_default();
+        for count in 1..kept.len() {
+            let to = kept.get(..count).unwrap_or_default().join(&b'/');
+            let from = names.get(..skips + count).unwrap_or_default().join(&b'/');
+            let Some(entry) = self.look(source, &from, Links::Follow)? else {
+                continue;
+            };
+            if before.insert(to.clone()) {
+                items.push(Item {
+                    from: From::Path(from),
+                    to,
+                    entry,
+                    named: false,
+                    hash: OnceLock::new(),
+                });
+            }
+        }
+        Ok(kept.join(&b'/'))
     }
 
     /// The files and directories that a source of the instruction means.
@@ -247,16 +292,16 @@ impl Order {
         let at = source
             .real(path)
             .map_err(|error| CopyError::Read(shown(path), error))?;
-        let name = last(path).to_vec();
+        let path = path.to_vec();
         if !source.is_hidden(&at) {
-            return Ok(Some(Named { name, at, entry }));
+            return Ok(Some(Named { path, at, entry }));
         }
         if entry.kind != Kind::Directory || source.hides_all(&at) {
             return Ok(None);
         }
         let mut below = Vec::new();
         self.directory(source, &at, Vec::new(), 0, &mut below)?;
-        Ok((!below.is_empty()).then_some(Named { name, at, entry }))
+        Ok((!below.is_empty()).then_some(Named { path, at, entry }))
     }
 
     fn matching(

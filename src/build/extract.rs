@@ -19,6 +19,7 @@ use super::source::{Links, Source};
 pub(super) fn bound(path: Vec<u8>) -> Order {
     Order {
         sources: vec![path],
+        parents: None,
         wildcards: Wildcards::Characters,
         inline: Vec::new(),
         dest: Vec::new(),

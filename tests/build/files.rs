@@ -274,3 +274,45 @@ fn add_unpacks_archives_and_copy_does_not() {
         "/6:\nno.tar\n\n/7:\nplain.tar\n\n/8:\nplain.tar\n\n/9:\na\n"
     );
 }
+
+/// The examples of the Dockerfile reference ("COPY --parents").
+#[test]
+fn copies_keep_the_directories_above_if_asked() {
+    let project = Project::new();
+    for name in [
+        "x/a.txt",
+        "y/a.txt",
+        "x/y/a.txt",
+        "x/y/b.txt",
+        "x/y/c.md",
+        "x/y/z/deep",
+    ] {
+        project.write(name, name);
+    }
+    mode(&project.path("x"), 0o750);
+    project.build(
+        "FROM base\n\
+         COPY ./x/a.txt ./y/a.txt /none/\n\
+         COPY --parents ./x/a.txt ./y/a.txt /parents/\n\
+         COPY --parents ./x/./y/*.txt /pivot/\n\
+         COPY --parents x/y /directory\n\
+         COPY --parents --exclude=x/y/z x/y/./z x/y /excluded/\n\
+         COPY --parents . /all/\n",
+        &[],
+    );
+    let wanted = "/all/x/a.txt\n/all/x/y/a.txt\n/all/x/y/b.txt\n/all/x/y/c.md\n/all/x/y/z/deep\n/all/y/a.txt\n\
+        /directory/x/y/a.txt\n/directory/x/y/b.txt\n/directory/x/y/c.md\n/directory/x/y/z/deep\n\
+        /excluded/x/y/a.txt\n/excluded/x/y/b.txt\n/excluded/x/y/c.md\n/excluded/z/deep\n\
+        /none/a.txt\n/parents/x/a.txt\n/parents/y/a.txt\n/pivot/y/a.txt\n/pivot/y/b.txt\n";
+    let find = "find /none /parents /pivot /directory /excluded /all -type f | sort";
+    assert_eq!(project.sh(find), wanted);
+    // The directories are those of the context, too.
+    assert_eq!(
+        project.sh("stat -c %a /parents/x /directory/x /pivot/y"),
+        "750\n750\n755\n"
+    );
+    let history = project
+        .bryo
+        .ok(["history", "--no-trunc", "--format", "{{.CreatedBy}}", "made"]);
+    assert!(history.starts_with("COPY --parents . /all/"), "{history}");
+}

@@ -135,14 +135,22 @@ impl Build<'_> {
 
     /// What COPY says, variables replaced.
     fn copy_order(&self, stage: &Stage, copy: &dockerfile::Copy) -> Result<copy::Order, Error> {
-        if copy.parents {
-            return Err(Error::Unsupported("COPY --parents".into()));
-        }
         let get = |name: &str| stage.scope.of_step(&stage.config, name);
-        let (mut sources, mut inline) = (Vec::new(), Vec::new());
+        let (mut sources, mut parents, mut inline) = (Vec::new(), Vec::new(), Vec::new());
         for source in &copy.sources {
             match source {
-                dockerfile::Source::Path(path) => sources.push(relative(&self.word(path, &get)?)),
+                dockerfile::Source::Path(path) => {
+                    let path = self.word(path, &get)?;
+                    let skipped = path.split_once("/./").map_or("", |(skipped, _)| skipped);
+                    let skipped = relative(skipped);
+                    parents.push(
+                        skipped
+                            .split(|byte| *byte == b'/')
+                            .filter(|name| !name.is_empty())
+                            .count(),
+                    );
+                    sources.push(relative(&path));
+                }
                 dockerfile::Source::Inline(heredoc) => {
                     let text = heredoc.text();
                     let text = match heredoc.expand {
@@ -171,6 +179,7 @@ impl Build<'_> {
             .transpose()?;
         Ok(copy::Order {
             sources,
+            parents: copy.parents.then_some(parents),
             wildcards: copy::Wildcards::Patterns,
             inline,
             into: dest.ends_with('/') || dest.ends_with("/.") || dest == "." || dest.is_empty(),
@@ -240,6 +249,7 @@ fn words(copy: &dockerfile::Copy) -> String {
     words.extend(copy.from.iter().map(|from| format!("--from={from}")));
     words.extend(copy.chown.iter().map(|owner| format!("--chown={owner}")));
     words.extend(copy.chmod.iter().map(|mode| format!("--chmod={mode}")));
+    words.extend(copy.parents.then(|| "--parents".into()));
     words.extend(copy.sources.iter().map(|source| match source {
         dockerfile::Source::Path(path) => path.clone(),
         dockerfile::Source::Inline(heredoc) => heredoc.name.clone(),
