@@ -1,7 +1,7 @@
 //! How is an image read from a file or a directory? OCI image layouts (`oci:DIR`, `oci-archive:FILE`) and what `docker
 //! save` writes (`docker-archive:FILE`). Archives are read in place: nothing is unpacked, no path of theirs is opened.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::FileExt;
@@ -476,7 +476,7 @@ fn docker_save(opened: &Opened, name: Option<&str>) -> Result<Chosen, ArchiveErr
     let names = wanted.map_or(parsed, |wanted| vec![wanted]);
     let config = opened.read_small(&chosen.config, MAX_CONFIG)?;
     let mut places = HashMap::new();
-    let config = descriptor(
+    let config = Descriptor::new(
         "application/vnd.docker.container.image.v1+json",
         Digest::of(&config),
         config.len() as u64,
@@ -516,19 +516,13 @@ fn hash_layer(opened: &Opened, name: &str) -> Result<Descriptor, ArchiveError> {
         }
         first = false;
         if count == 0 {
-            return Ok(descriptor(media_type, Digest(hasher.finalize().into()), size));
+            return Ok(Descriptor::new(
+                media_type,
+                Digest(hasher.finalize().into()),
+                size,
+            ));
         }
         hasher.update(bytes);
-    }
-}
-
-fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
-    Descriptor {
-        media_type: media_type.into(),
-        digest,
-        size,
-        platform: None,
-        annotations: BTreeMap::new(),
     }
 }
 

@@ -3,7 +3,6 @@
 //! A new layer is claimed together with those below it before its tar has its name, so that no prune takes it between;
 //! the claim is dropped when something that lasts keeps the layer: an image on the list, or a record of the build cache.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
@@ -75,21 +74,18 @@ fn pass(
 /// # Errors
 /// The config does not name these layers, or the store fails.
 pub fn add_image(store: &Store, claim: Claim, config: &[u8], names: &[Reference]) -> Result<Image, Error> {
-    let describe = |media_type: &str, digest, size| Descriptor {
-        media_type: media_type.into(),
-        digest,
-        size,
-        platform: None,
-        annotations: BTreeMap::new(),
-    };
     let mut of_layers = Vec::new();
     for layer in claim.layers() {
-        of_layers.push(describe(LAYER, Digest(layer.0), layers::size(store, layer)?));
+        of_layers.push(Descriptor::new(
+            LAYER,
+            Digest(layer.0),
+            layers::size(store, layer)?,
+        ));
     }
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(MANIFEST.into()),
-        config: describe(CONFIG, Digest::of(config), config.len() as u64),
+        config: Descriptor::new(CONFIG, Digest::of(config), config.len() as u64),
         layers: of_layers,
     };
     let id = Digest::of(config);

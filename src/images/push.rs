@@ -1,7 +1,6 @@
 //! How is an image sent? Each layer in a compressed form that the registry has already, if one is known; else compressed,
 //! which gives the same bytes each time. Then config and manifest.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 
@@ -131,21 +130,11 @@ pub fn push(
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(OCI_MANIFEST.into()),
-        config: descriptor(OCI_CONFIG, image.id, image.raw_config.len() as u64),
+        config: Descriptor::new(OCI_CONFIG, image.id, image.raw_config.len() as u64),
         layers: sent,
     };
     let bytes = serde_json::to_vec(&manifest).map_err(|source| Error::Config { id: image.id, source })?;
     push.manifest(tag, OCI_MANIFEST, &bytes)
-}
-
-fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
-    Descriptor {
-        media_type: media_type.into(),
-        digest,
-        size,
-        platform: None,
-        annotations: BTreeMap::new(),
-    }
 }
 
 struct Push<'a> {
@@ -159,7 +148,7 @@ impl Push<'_> {
     /// Sees to it that the registry has a layer; gives the form in which.
     fn layer(&self, layer: &DiffId) -> Result<Descriptor, PushError> {
         for (digest, form) in forms::read(self.store, layer)? {
-            let known = descriptor(oci(&form.media_type), digest, form.size);
+            let known = Descriptor::new(oci(&form.media_type), digest, form.size);
             if self.repository.has_blob(&digest)? == Held::Yes {
                 return self.done(layer, known, &Sent::Exists);
             }
@@ -201,7 +190,7 @@ impl Push<'_> {
         let mut gzip = GzBuilder::new().write(&mut out, Compression::default());
         let done = io::copy(&mut tar, &mut gzip).and_then(|_| gzip.finish().map(|_| ()));
         done.map_err(store::Error::io("compress a layer into", aside.path()))?;
-        let made = descriptor(OCI_GZIP, Digest(out.sha256.finalize().into()), out.size);
+        let made = Descriptor::new(OCI_GZIP, Digest(out.sha256.finalize().into()), out.size);
         Ok((aside, made))
     }
 
