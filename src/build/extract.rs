@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use fuse_overlay::attr::{Kind, Time};
 
 use super::copy::{CopyError, Item, Order, Wildcards, shown};
 use super::patterns::ignore::Ignore;
-use super::source::{Links, Source};
+use super::source::{Entry, Links, Source};
 
 /// What a mount of `path` shows, and so depends on: the same as a copy of it.
 pub(super) fn bound(path: Vec<u8>) -> Order {
@@ -31,39 +31,70 @@ pub(super) fn bound(path: Vec<u8>) -> Order {
     }
 }
 
+/// What becomes of set-user-id and set-group-id bits, which would be the user's own then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SetId {
+    /// They stay: the copy lies where nobody else comes.
+    Keep,
+    /// They go.
+    Drop,
+}
+
 /// Copies what is at `path` to `to`, over whatever is there. A symlink as the last name is followed; one that is in the
 /// way is replaced, since whoever put it there would choose where files go.
-pub(super) fn extract(source: &dyn Source, path: Vec<u8>, to: &Path) -> Result<(), CopyError> {
+pub(super) fn extract(source: &dyn Source, path: Vec<u8>, to: &Path, set_id: SetId) -> Result<(), CopyError> {
     let top = source
         .look(&path, Links::Follow)
         .map_err(|error| CopyError::Read(shown(&path), error))?;
     let order = bound(path);
     let plan = order.plan(source)?;
-    if plan.into && !to.is_dir() {
-        let perm = top.map_or(0o755, |top| top.perm);
-        directory(to, perm).map_err(|error| CopyError::Write(to.display().to_string(), error))?;
+    let failed = |at: &Path, error| CopyError::Write(at.display().to_string(), error);
+    // Through a symlink, if it is the user's own place.
+    let top = top.filter(|_| plan.into && !to.is_dir());
+    if top.is_some() {
+        directory(to).map_err(|error| failed(to, error))?;
     }
+    let place = |item: &Item| match plan.into {
+        true => to.join(OsStr::from_bytes(&item.to)),
+        false => to.to_owned(),
+    };
     for item in &plan.items {
-        let at = match plan.into {
-            true => to.join(OsStr::from_bytes(&item.to)),
-            false => to.to_owned(),
-        };
-        one(&order, source, item, &at).map_err(|error| CopyError::Write(at.display().to_string(), error))?;
+        let at = place(item);
+        one(&order, source, item, &at, set_id).map_err(|error| failed(&at, error))?;
+    }
+    // Last, and the deepest first: until then nobody else can put anything there.
+    let directories = plan
+        .items
+        .iter()
+        .rev()
+        .filter(|item| item.entry.kind == Kind::Directory);
+    let below = directories.map(|item| (place(item), &item.entry));
+    for (at, entry) in below.chain(top.as_ref().map(|top| (to.to_owned(), top))) {
+        let perm = permissions(entry, set_id) | 0o700;
+        fs::set_permissions(&at, fs::Permissions::from_mode(perm)).map_err(|error| failed(&at, error))?;
     }
     Ok(())
 }
 
-fn one(order: &Order, source: &dyn Source, item: &Item, to: &Path) -> io::Result<()> {
+fn permissions(entry: &Entry, set_id: SetId) -> u32 {
+    let kept = match set_id {
+        SetId::Keep => 0o7777,
+        SetId::Drop => 0o1777,
+    };
+    u32::from(entry.perm) & kept
+}
+
+fn one(order: &Order, source: &dyn Source, item: &Item, to: &Path, set_id: SetId) -> io::Result<()> {
     let entry = &item.entry;
     match entry.kind {
-        Kind::Directory => directory(to, entry.perm),
+        Kind::Directory => directory(to),
         Kind::Symlink => {
             clear(to)?;
             symlink(OsStr::from_bytes(&entry.target), to)
         }
         Kind::Regular => {
             clear(to)?;
-            let mode = u32::from(entry.perm) | 0o400;
+            let mode = permissions(entry, set_id) | 0o400;
             let mut file = fs::File::options()
                 .write(true)
                 .create_new(true)
@@ -87,13 +118,13 @@ fn clear(at: &Path) -> io::Result<()> {
     }
 }
 
-/// One that the user can write to, and remove.
-fn directory(to: &Path, perm: u16) -> io::Result<()> {
-    if !fs::symlink_metadata(to).is_ok_and(|found| found.is_dir()) {
-        clear(to)?;
-        fs::create_dir(to)?;
+/// One that is the user's alone for now.
+fn directory(to: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(to).is_ok_and(|found| found.is_dir()) {
+        return fs::set_permissions(to, fs::Permissions::from_mode(0o700));
     }
-    fs::set_permissions(to, fs::Permissions::from_mode(u32::from(perm) | 0o700))
+    clear(to)?;
+    fs::DirBuilder::new().mode(0o700).create(to)
 }
 
 fn time(at: Time) -> SystemTime {

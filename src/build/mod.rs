@@ -1,9 +1,11 @@
-//! How does a Dockerfile become an image? `dockerfile`: text → typed instructions; `solve`: which stages are needed,
-//! and what each is made of; `workers`: several at once; `step`: what an instruction does to a stage; `copy`, `run`: how a layer comes to be; `key`: when an
-//! earlier one is used again.
+//! How does a Dockerfile become an image? `dockerfile`: text → typed instructions; `solve`: which stages are needed, and what
+//! each is made of; `workers`: several at once; `step`: what an instruction does to a stage; `copy`, `contents`, `download`,
+//! `run`: how a layer comes to be; `key`: when an earlier one is used again; `output`: where the result goes, if not into the
+//! store.
 //!
 //! A stage is a stack of stored layers and a config. A step that changes files makes one more layer: in a writable layer
-//! over the stack, whose changes are then stored as a tar with its index, in one pass.
+//! over the stack, whose changes are then stored as a tar with its index, in one pass; the bytes of a COPY come straight from
+//! their source.
 
 pub mod dockerfile;
 pub mod patterns;
@@ -59,6 +61,8 @@ pub trait Progress: Sync {
     fn done(&self);
     /// Something that the user should know.
     fn warning(&self, text: &str);
+    /// The cache has a step under this key, or has it now.
+    fn kept(&self, _key: &crate::store::Digest) {}
     /// For a stage that is built beside others: its steps come in between theirs.
     fn beside(&self) -> Box<dyn Progress + '_>;
 }
@@ -160,6 +164,9 @@ pub enum Error {
     /// By a signal.
     #[error("interrupted")]
     Interrupted(i32),
+    /// The cache has lost what a worker made a moment ago; the builder makes it again.
+    #[error("the cache has lost a step")]
+    Lost,
     /// A system call failed.
     #[error("cannot {action} {}", path.display())]
     Io {

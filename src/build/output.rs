@@ -4,15 +4,15 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use fuse_overlay::attr::Time;
+use fuse_overlay::attr::{Kind, Time};
 
-use super::Error;
 use super::contents::Contents;
-use super::extract::{bound, extract};
+use super::extract::{SetId, bound, extract};
 use super::solve::Stage;
 use super::source::{Links, Source as _, Stage as StageSource};
 use super::tree::{Growing, ROOT};
 use super::workspace::{Draft, io_error};
+use super::{Error, Progress};
 use crate::store::Store;
 
 /// `--output`.
@@ -20,7 +20,8 @@ use crate::store::Store;
 pub enum Output {
     /// An image in the store.
     Image,
-    /// The tree, in a directory, as the user's own files.
+    /// The tree, in a directory, as the user's own files: without devices, and without set-id bits, which would make its
+    /// programs run as the user.
     Directory(PathBuf),
     /// The tree as a tar: in a file, or on standard output.
     Tar(Option<PathBuf>),
@@ -28,7 +29,13 @@ pub enum Output {
 
 impl Stage {
     /// Puts the tree where it was asked for.
-    pub(super) fn put_out(&self, store: &Store, output: &Output, now: Time) -> Result<(), Error> {
+    pub(super) fn put_out(
+        &self,
+        store: &Store,
+        output: &Output,
+        now: Time,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
         let draft = Draft::over(store, &self.layers)?;
         let source = StageSource(&draft.tree);
         match output {
@@ -37,15 +44,15 @@ impl Stage {
                 fs::create_dir_all(to).map_err(io_error("make", to))?;
                 // Through a symlink that is the user's own; those in it are replaced.
                 let to = to.canonicalize().map_err(io_error("find", to))?;
-                Ok(extract(&source, Vec::new(), &to)?)
+                Ok(extract(&source, Vec::new(), &to, SetId::Drop)?)
             }
             Output::Tar(Some(file)) => {
                 let to = File::create(file).map_err(io_error("make", file))?;
-                whole(store, &source, now, BufWriter::new(to), file)
+                whole(store, &source, now, progress, BufWriter::new(to), file)
             }
             Output::Tar(None) => {
                 let to = BufWriter::new(io::stdout().lock());
-                whole(store, &source, now, to, Path::new("standard output"))
+                whole(store, &source, now, progress, to, Path::new("standard output"))
             }
         }
     }
@@ -56,6 +63,7 @@ fn whole(
     store: &Store,
     source: &StageSource<'_>,
     now: Time,
+    progress: &dyn Progress,
     to: impl Write,
     shown: &Path,
 ) -> Result<(), Error> {
@@ -65,7 +73,14 @@ fn whole(
         now,
         ..bound(Vec::new())
     };
-    let plan = order.plan(source)?;
+    let mut plan = order.plan(source)?;
+    plan.items.retain(|item| {
+        let is_device = matches!(item.entry.kind, Kind::CharDevice | Kind::BlockDevice);
+        if is_device {
+            progress.warning(&format!("{} is a device node, which is left out", item.shown()));
+        }
+        !is_device
+    });
     let empty = Draft::over(store, &[])?;
     let mut contents = Contents::default();
     order.carry_out(&plan, source, &empty.tree, &mut contents)?;

@@ -2,7 +2,7 @@
 //! are built when.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use fuse_overlay::attr::Time;
@@ -119,6 +119,8 @@ pub(super) struct Build<'a> {
     pub(super) declared: BTreeSet<String>,
     /// Keys of the steps that this build made: it uses them whatever `--no-cache` says.
     pub(super) made: RefCell<BTreeSet<Digest>>,
+    /// Keys of the next steps, which a worker has gone through.
+    pub(super) told: VecDeque<Digest>,
     /// Bases that were fetched for this build, so that `--pull` does it once.
     fetched: RefCell<BTreeSet<String>>,
     /// Of the context's files.
@@ -153,6 +155,7 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Op
         done: BTreeMap::new(),
         declared: BTreeSet::new(),
         made: RefCell::default(),
+        told: VecDeque::new(),
         fetched: RefCell::default(),
         hashes: order
             .context
@@ -172,7 +175,7 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Op
         output => {
             build.unused();
             progress.begins("exporting the tree");
-            target.put_out(store, output, build.now)?;
+            target.put_out(store, output, build.now, progress)?;
             progress.done();
             Ok(None)
         }
@@ -288,9 +291,13 @@ impl Build<'_> {
             return Ok(());
         };
         let name = self.image_of(from).map_err(failed_from(from))?;
-        let is_other =
-            name == "scratch" || self.named(&name).is_some() || self.stage_from(&name, number).is_some();
-        if is_other || self.found(&name)?.is_some() {
+        let is_stage = self.stage_from(&name, number).is_some();
+        let name = match self.named(&name) {
+            Some(Named::Image(other)) => other.clone(),
+            Some(Named::Files(_)) => return Ok(()),
+            None => name,
+        };
+        if is_stage || name == "scratch" || self.found(&name)?.is_some() {
             return Ok(());
         }
         self.progress.begins(&format!("[internal] load {name}"));

@@ -28,6 +28,8 @@ pub(super) enum Message {
     Hashes(Vec<u8>),
     /// The keys of the steps that this build made.
     Made(Vec<Digest>),
+    /// [`Progress::kept`].
+    Kept(Digest),
     /// The last message.
     Ended(Ended),
 }
@@ -52,11 +54,9 @@ pub(super) enum Ended {
     Interrupted(i32),
     /// It needs a stage that nobody knew it needs.
     Waits,
-    /// In a way that is worth another look.
-    Otherwise,
 }
 
-/// More than any message has: the hashes of a million files.
+/// The longest message that is told: the hashes of three million files. Longer ones are left out.
 const MOST: usize = 1 << 28;
 const HEAD: usize = 5;
 
@@ -70,6 +70,7 @@ impl Message {
             Message::Warning(text) => (5, text.clone().into_bytes()),
             Message::Hashes(bytes) => (6, bytes.clone()),
             Message::Made(keys) => (7, keys.iter().flat_map(|key| key.0).collect()),
+            Message::Kept(key) => (9, key.0.to_vec()),
             Message::Ended(ended) => (8, serde_json::to_vec(ended)?),
         })
     }
@@ -90,6 +91,7 @@ impl Message {
                 Message::Made(keys.collect())
             }
             8 => Message::Ended(serde_json::from_slice(bytes)?),
+            9 => Message::Kept(Digest(bytes.try_into().map_err(|_| io::ErrorKind::InvalidData)?)),
             _ => return Err(io::ErrorKind::InvalidData.into()),
         })
     }
@@ -108,7 +110,10 @@ impl Voice {
         let Ok((kind, bytes)) = message.parts() else {
             return;
         };
-        let length = u32::try_from(bytes.len()).unwrap_or(0).to_ne_bytes();
+        let Some(length) = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= MOST) else {
+            return;
+        };
+        let length = length.to_ne_bytes();
         // Who does not hear it has nobody to tell.
         let _ = self.0.lock().write_all(&[&[kind][..], &length, &bytes].concat());
     }
@@ -133,6 +138,10 @@ impl Progress for Voice {
 
     fn warning(&self, text: &str) {
         self.say(&Message::Warning(text.into()));
+    }
+
+    fn kept(&self, key: &Digest) {
+        self.say(&Message::Kept(*key));
     }
 
     fn beside(&self) -> Box<dyn Progress + '_> {
@@ -207,6 +216,7 @@ mod tests {
             Message::Warning("w".into()),
             Message::Hashes(vec![7; 30_000]),
             Message::Made(vec![Digest([1; 32]), Digest([2; 32])]),
+            Message::Kept(Digest([3; 32])),
             Message::Ended(Ended::Command {
                 lines: (3, 4),
                 text: "RUN x".into(),

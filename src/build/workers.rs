@@ -3,8 +3,10 @@
 //! builder goes through the stage itself, unheard, and finds them there. So there is one way of building a stage, and a step
 //! that the cache has lost meanwhile is made again.
 //!
-//! A RUN that failed ends the build, and the other workers. What went wrong otherwise the builder finds out once more by
-//! itself: it has the error then, with all that belongs to it.
+//! It is told the keys of the steps, so nothing is hashed, fetched or looked at twice.
+//!
+//! A RUN that failed ends the build, and the other workers. What went wrong otherwise, a killed worker included, the builder
+//! finds out once more by itself, alone: it has the error then, with all that belongs to it.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -25,15 +27,15 @@ use super::solve::Build;
 use super::step::makes_files;
 use super::telling::{Ear, Ended, Message, Voice};
 use super::{Error, Progress};
-use crate::store::lease;
+use crate::store::{Digest, lease};
 use crate::sys;
 
 /// How long an ended worker has to take its container down.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What ends a build.
+/// What ends a build. Not SIGHUP, which may be ignored (nohup) and would be heard all the same.
 fn ending_signals() -> SigSet {
-    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM])
 }
 
 /// A stage under way.
@@ -42,6 +44,9 @@ struct Worker<'a> {
     pid: Pid,
     ear: Ear,
     shown: Box<dyn Progress + 'a>,
+    /// The keys of its steps, in order.
+    kept: Vec<Digest>,
+    /// How it ended, if it was well or the end of all: of anything else the builder wants the error itself.
     ended: Option<Ended>,
 }
 
@@ -73,10 +78,10 @@ impl<'a> Build<'a> {
     pub(super) fn stages(&mut self, text: &Dockerfile, mut left: BTreeSet<usize>) -> Result<(), Error> {
         let mut workers = Workers::default();
         // Those that must wait for all before them.
-        let mut last = BTreeSet::new();
+        let mut late = BTreeSet::new();
         while let Some(first) = left.first().copied() {
             let mut ready = Vec::new();
-            for &number in left.difference(&last) {
+            for &number in left.difference(&late) {
                 let at_work = workers.0.iter().any(|worker| worker.number == number);
                 if !at_work
                     && self
@@ -87,13 +92,21 @@ impl<'a> Build<'a> {
                     ready.push(number);
                 }
             }
-            // What makes no files takes no time, and one alone needs no worker.
+            // What makes no files is not worth a worker, nor is one that is alone.
             let quick = ready.iter().find(|number| !makes_layers(text, **number));
             let alone = workers.0.is_empty() && (ready.len() < 2 || self.order.jobs < 2);
             if let Some(number) = quick.or(alone.then(|| ready.first().unwrap_or(&first))).copied() {
-                self.here(text, number)?;
-                left.remove(&number);
+                match self.here(text, number) {
+                    // A trigger of its base named a stage that is not there yet.
+                    Err(error) if first < number && ended(&error) == Some(Ended::Waits) => {
+                        late.insert(number)
+                    }
+                    built => built.map(|()| left.remove(&number))?,
+                };
                 continue;
+            }
+            for number in &ready {
+                self.have_base(text, *number)?;
             }
             for number in ready
                 .into_iter()
@@ -101,36 +114,45 @@ impl<'a> Build<'a> {
             {
                 workers.0.push(self.start(text, number)?);
             }
-            let (number, ended) = self.wait(&mut workers)?;
-            match ended {
-                Ended::Built => {
-                    let progress = std::mem::replace(&mut self.progress, &Unheard);
-                    let built = self.here(text, number);
-                    self.progress = progress;
-                    built?;
-                }
-                Ended::Otherwise => self.here(text, number)?,
-                Ended::Waits => {
-                    last.insert(number);
+            let worker = self.wait(&mut workers)?;
+            let number = worker.number;
+            match worker.ended {
+                Some(Ended::Built) => self.take_over(text, worker, &mut workers)?,
+                Some(Ended::Waits) => {
+                    late.insert(number);
                     continue;
                 }
-                Ended::Interrupted(signal) => return Err(Error::Interrupted(signal)),
-                Ended::Command {
-                    lines: (first, last),
-                    text,
-                    command,
-                    code,
-                } => {
-                    return Err(Error::Step {
-                        place: Place { first, last },
-                        text,
-                        source: Box::new(Error::Command { command, code }),
-                    });
+                Some(failed) => return Err(failed.error()),
+                None => {
+                    // The others might hold what it needs, and wait to be heard. They come back, to what they have done.
+                    drop(std::mem::take(&mut workers));
+                    self.here(text, number)?;
                 }
             }
             left.remove(&number);
         }
         Ok(())
+    }
+
+    /// Goes through a stage that a worker has built.
+    fn take_over(
+        &mut self,
+        text: &Dockerfile,
+        worker: Worker<'_>,
+        workers: &mut Workers<'_>,
+    ) -> Result<(), Error> {
+        let progress = std::mem::replace(&mut self.progress, &Unheard);
+        self.told = worker.kept.into();
+        let built = self.here(text, worker.number);
+        self.told.clear();
+        self.progress = progress;
+        match built {
+            Err(Error::Step { source, .. }) if matches!(*source, Error::Lost) => {
+                drop(std::mem::take(workers));
+                self.here(text, worker.number)
+            }
+            built => built,
+        }
     }
 
     fn here(&mut self, text: &Dockerfile, number: usize) -> Result<(), Error> {
@@ -142,8 +164,6 @@ impl<'a> Build<'a> {
     }
 
     fn start(&mut self, text: &Dockerfile, number: usize) -> Result<Worker<'a>, Error> {
-        // Once here, not once in each worker.
-        self.have_base(text, number)?;
         let (ear, voice) = io::pipe().map_err(trouble("make a pipe for"))?;
         // The fork wants a process of one thread.
         let stilled = lease::still_all();
@@ -151,7 +171,7 @@ impl<'a> Build<'a> {
         let pid = sys::fork(|| {
             // Dies with the builder, also if that died just now.
             let _ = prctl::set_pdeathsig(Signal::SIGKILL);
-            if getppid() != builder || ending_signals().thread_unblock().is_err() {
+            if getppid() != builder {
                 return 1;
             }
             let Ok(pipe) = voice.try_clone() else { return 1 };
@@ -164,6 +184,7 @@ impl<'a> Build<'a> {
             pid: pid.map_err(trouble("start"))?,
             ear: Ear::new(File::from(OwnedFd::from(ear))),
             shown: self.progress.beside(),
+            kept: Vec::new(),
             ended: None,
         })
     }
@@ -179,23 +200,22 @@ impl<'a> Build<'a> {
         voice.say(&Message::Made(
             self.made.borrow().difference(&before).copied().collect(),
         ));
-        voice.say(&Message::Ended(match built {
-            Ok(()) => Ended::Built,
-            Err(error) => ended(error),
-        }));
-        // The claim of what it made: the builder has its own as soon as it hears the end, or makes the step again.
+        match built {
+            Ok(()) => voice.say(&Message::Ended(Ended::Built)),
+            Err(error) => ended(&error)
+                .into_iter()
+                .for_each(|ended| voice.say(&Message::Ended(ended))),
+        }
+        // The claim of what it made. The builder makes its own when it goes through the stage; what a prune takes before
+        // that, it makes again.
         self.done.remove(&number);
     }
 
     /// Hears all workers until one has ended, which is reaped then.
-    fn wait(&mut self, workers: &mut Workers<'_>) -> Result<(usize, Ended), Error> {
-        // Whatever ran here meanwhile may have let them through.
-        let signals = ending_signals();
-        signals.thread_block().map_err(trouble("hear signals beside"))?;
-        let heard = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
-        let heard = heard.map_err(trouble("hear signals beside"))?;
+    fn wait<'w>(&mut self, workers: &mut Workers<'w>) -> Result<Worker<'w>, Error> {
+        let signals = Blocked::new()?;
         let ended = loop {
-            let mut fds = vec![PollFd::new(heard.as_fd(), PollFlags::POLLIN)];
+            let mut fds = vec![PollFd::new(signals.heard.as_fd(), PollFlags::POLLIN)];
             fds.extend(
                 workers
                     .0
@@ -207,34 +227,33 @@ impl<'a> Build<'a> {
                 polled => drop(polled.map_err(trouble("hear"))?),
             }
             let ready: Vec<bool> = fds.iter().skip(1).map(|fd| fd.any().unwrap_or(false)).collect();
-            if let Ok(Some(signal)) = heard.read_signal() {
+            if let Ok(Some(signal)) = signals.heard.read_signal() {
                 return Err(Error::Interrupted(signal.ssi_signo.cast_signed()));
             }
             let mut ended = None;
-            for (worker, _) in workers.0.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
+            for (place, _) in ready.iter().enumerate().filter(|(_, ready)| **ready) {
+                let Some(worker) = workers.0.get_mut(place) else {
+                    continue;
+                };
                 match worker.ear.hear().map_err(trouble("hear"))? {
                     Some(messages) => messages
                         .into_iter()
                         .for_each(|message| self.heard(worker, message)),
-                    None => ended = Some(worker.number),
+                    None => ended = Some(place),
                 }
             }
-            if let Some(number) = ended {
-                break number;
+            if let Some(place) = ended {
+                break place;
             }
         };
-        let _ = signals.thread_unblock();
-        let place = workers.0.iter().position(|worker| worker.number == ended);
-        let Some(worker) = place.map(|place| workers.0.remove(place)) else {
-            return Ok((ended, Ended::Otherwise));
-        };
-        let how = match (waitpid(worker.pid, None), worker.ended) {
-            (Ok(WaitStatus::Signaled(_, signal, _)), None) if ending_signals().contains(signal) => {
-                Ended::Interrupted(signal as i32)
+        let mut worker = workers.0.remove(ended);
+        match waitpid(worker.pid, None) {
+            Ok(WaitStatus::Signaled(_, signal, _)) if ending_signals().contains(signal) => {
+                worker.ended = Some(Ended::Interrupted(signal as i32));
             }
-            (_, told) => told.unwrap_or(Ended::Otherwise),
-        };
-        Ok((ended, how))
+            _ => {}
+        }
+        Ok(worker)
     }
 
     fn heard(&mut self, worker: &mut Worker<'_>, message: Message) {
@@ -246,6 +265,7 @@ impl<'a> Build<'a> {
             Message::Warning(text) => worker.shown.warning(&text),
             Message::Hashes(bytes) => self.hashes.take_in(&bytes),
             Message::Made(keys) => self.made.borrow_mut().extend(keys),
+            Message::Kept(key) => worker.kept.push(key),
             Message::Ended(ended) => worker.ended = Some(ended),
         }
     }
@@ -256,20 +276,63 @@ fn makes_layers(text: &Dockerfile, number: usize) -> bool {
     stage.is_some_and(|stage| stage.steps.iter().any(|step| makes_files(&step.instruction)))
 }
 
-fn ended(error: Error) -> Ended {
-    match error {
-        Error::Step { place, text, source } => match *source {
-            Error::Command { command, code } => Ended::Command {
-                lines: (place.first, place.last),
+/// What the builder need not find out by itself.
+fn ended(error: &Error) -> Option<Ended> {
+    let Error::Step { place, text, source } = error else {
+        return None;
+    };
+    match &**source {
+        Error::Command { command, code } => Some(Ended::Command {
+            lines: (place.first, place.last),
+            text: text.clone(),
+            command: command.clone(),
+            code: *code,
+        }),
+        Error::Interrupted(signal) => Some(Ended::Interrupted(*signal)),
+        Error::UnplannedStage(_) => Some(Ended::Waits),
+        _ => None,
+    }
+}
+
+impl Ended {
+    /// Of one that ends the build.
+    fn error(self) -> Error {
+        match self {
+            Ended::Built | Ended::Waits => Error::Lost,
+            Ended::Interrupted(signal) => Error::Interrupted(signal),
+            Ended::Command {
+                lines: (first, last),
                 text,
                 command,
                 code,
+            } => Error::Step {
+                place: Place { first, last },
+                text,
+                source: Box::new(Error::Command { command, code }),
             },
-            Error::Interrupted(signal) => Ended::Interrupted(signal),
-            Error::UnplannedStage(_) => Ended::Waits,
-            _ => Ended::Otherwise,
-        },
-        _ => Ended::Otherwise,
+        }
+    }
+}
+
+/// What ends a build is heard, while this is there, instead of ending it at once.
+struct Blocked {
+    heard: SignalFd,
+}
+
+impl Blocked {
+    fn new() -> Result<Blocked, Error> {
+        let signals = ending_signals();
+        let heard = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
+        let heard = heard.map_err(trouble("hear signals beside"))?;
+        signals.thread_block().map_err(trouble("hear signals beside"))?;
+        Ok(Blocked { heard })
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // Cannot fail with a valid set.
+        let _ = ending_signals().thread_unblock();
     }
 }
 

@@ -58,6 +58,22 @@ fn files_by_url_are_added() {
     project.is_clean();
 }
 
+/// The stage is built by a worker, and gone through by the builder.
+#[test]
+fn a_file_is_fetched_once_in_a_build() {
+    static CONTENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    let server = serve(&CONTENT);
+    let project = Project::new();
+    let text = format!(
+        "FROM base AS one\nADD http://{0}/one /f\nRUN echo ran >> /r\nFROM base AS two\nADD http://{0}/two /f\n\
+         FROM one\nCOPY --from=two /f /g\n",
+        server.address()
+    );
+    let built = project.build(&text, &["--no-cache", "--jobs", "2"]);
+    assert_eq!(built.run.len(), 4, "{}", built.said);
+    assert_eq!((server.seen("/one").len(), server.seen("/two").len()), (1, 1));
+}
+
 #[test]
 fn a_checksum_is_that_of_the_file() {
     static CONTENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());

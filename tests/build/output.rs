@@ -49,7 +49,7 @@ fn a_tree_goes_into_a_directory() {
         );
         assert_eq!(
             fs::metadata(out.join("set")).unwrap().permissions().mode() & 0o7777,
-            0o4711
+            0o711
         );
         assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 1);

@@ -1,5 +1,6 @@
 //! Stages that need not wait for each other: are they built at the same time, and as if they had been built alone?
 
+use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 
@@ -111,6 +112,68 @@ fn other_failures_are_told_as_if_the_stage_were_alone() {
     assert!(said.contains(">>> COPY missing /"), "{said}");
     assert!(said.trim_end().ends_with("\"/missing\": not found"), "{said}");
     project.is_clean();
+}
+
+#[test]
+fn a_stage_may_come_to_need_another_by_a_trigger() {
+    let project = Project::new();
+    project.build("FROM base\nONBUILD COPY --from=assets /a /b\n", &[]);
+    project.bryo.ok(["tag", "made", "trigger"]);
+    let text = "FROM base AS assets\nRUN echo x > /a\nFROM trigger AS mid\nFROM trigger AS other\nRUN echo y > /c\n\
+                FROM mid\nCOPY --from=assets /a /d\nCOPY --from=other /c /\n";
+    for jobs in ["1", "2"] {
+        project.build(text, &["--no-cache", "--jobs", jobs]);
+        assert_eq!(project.sh("cat /b /c /d"), "x\ny\nx\n");
+    }
+}
+
+#[test]
+fn stages_share_locked_caches_in_any_order() {
+    let project = Project::new();
+    let cache = |id| format!("--mount=type=cache,sharing=locked,id={id},target=/{id}");
+    let (x, y) = (cache("x"), cache("y"));
+    let mut text = String::new();
+    for (stage, [first, second]) in [("one", [&x, &y]), ("two", [&y, &x])] {
+        text += &format!("FROM base AS {stage}\n");
+        for step in 0..5 {
+            text += &format!("RUN {first} {second} echo {stage} {step} | tee -a /x/log /y/log\n");
+        }
+    }
+    text +=
+        &format!("FROM one\nCOPY --from=two / /\nRUN {x} {y} cmp /x/log /y/log && wc -l < /x/log > /count\n");
+    project.build(&text, &["--jobs", "2"]);
+    assert_eq!(project.sh("cat /count"), "10\n");
+    project.is_clean();
+}
+
+/// The builder makes that stage itself then, and the one that prints much beside it must not wait to be heard.
+#[test]
+fn a_worker_that_is_killed_is_done_without() {
+    let project = Project::new();
+    let lock = "--mount=type=cache,sharing=locked,target=/c";
+    let text = format!(
+        "FROM base AS loud\nRUN {lock} [ -e /c/loud ] && seq 100000; touch /c/loud; seq 100000\n\
+         FROM base AS killed\nRUN {lock} [ -e /c/once ] && again=1; touch /c/once; echo marker-of-killed; \
+         [ \"$again\" ] || sleep 1000; echo made > /made\n\
+         FROM loud\nCOPY --from=killed /made /\n"
+    );
+    let mut command = project.command(&text, &["--jobs", "2"]);
+    let mut builder = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(builder.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.ends_with(" marker-of-killed\n") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "the builder ended");
+    }
+    // Which of its children runs that stage, cannot be seen from outside; both may go.
+    let children = format!("/proc/{0}/task/{0}/children", builder.id());
+    for child in fs::read_to_string(children).unwrap().split_whitespace() {
+        let _ = kill(Pid::from_raw(child.parse().unwrap()), Signal::SIGKILL);
+    }
+    let rest = std::io::read_to_string(said).unwrap();
+    assert!(builder.wait().unwrap().success(), "{rest}");
+    assert_eq!(project.sh("cat /made"), "made\n");
+    project.becomes_clean();
 }
 
 /// Starts a build of two stages that never end; both run when this returns.

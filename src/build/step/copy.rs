@@ -27,6 +27,9 @@ impl Build<'_> {
         let order = self.copy_order(stage, copy)?;
         self.progress.begins(title);
         let said = format!("COPY {} # buildkit", words(copy));
+        if self.kept(stage, &said)? {
+            return Ok(());
+        }
         if copy.from.is_none() && order.sources.is_empty() {
             // Here-documents alone need no context.
             return self.copied(stage, &[(&order, order.plan(&Nothing)?, &Nothing)], &said);
@@ -44,6 +47,9 @@ impl Build<'_> {
         let checksum = checksum(add, &urls)?;
         self.progress.begins(title);
         let said = format!("ADD {} # buildkit", words(&as_copy(add)));
+        if self.kept(stage, &said)? {
+            return Ok(());
+        }
         if add.sources.len() > 1 && !order.into && !urls.is_empty() {
             return Err(CopyError::ManyToOne.into());
         }

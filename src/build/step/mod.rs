@@ -79,6 +79,17 @@ impl Build<'_> {
         stage.config.record_setting(text, &self.created);
     }
 
+    /// The layer of a step that a worker has made or found, and told of: its key need not be made again.
+    fn kept(&mut self, stage: &mut Stage, history: &str) -> Result<bool, Error> {
+        let Some(key) = self.told.pop_front() else {
+            return Ok(false);
+        };
+        match self.cached(stage, &key, history)? {
+            true => Ok(true),
+            false => Err(Error::Lost),
+        }
+    }
+
     /// The layer of a step that is in the cache.
     fn cached(&self, stage: &mut Stage, key: &crate::store::Digest, history: &str) -> Result<bool, Error> {
         if self.order.cache == Cache::Ignore && !self.made.borrow().contains(key) {
@@ -93,6 +104,7 @@ impl Build<'_> {
             return Ok(false);
         }
         self.progress.cached();
+        self.progress.kept(key);
         // With an epoch nothing is younger than it.
         let created = match self.order.epoch {
             Some(_) => self.created.as_str().min(&step.created),
@@ -115,6 +127,7 @@ impl Build<'_> {
         let step = steps::Step::new(*key, claim.layers(), &self.created, history);
         steps::put(self.store, key, &step)?;
         self.made.borrow_mut().insert(*key);
+        self.progress.kept(key);
         stage.config.record_layer(history, &self.created);
         stage.layers = claim.layers().to_vec();
         stage.claim = Some(Arc::new(claim));
@@ -160,11 +173,14 @@ impl Build<'_> {
             self.record(stage, &said);
             return Ok(());
         }
+        self.progress.begins(title);
+        if self.kept(stage, &said)? {
+            return Ok(());
+        }
         let user = stage.config.text("User");
         let mut key = Key::new("workdir", &stage.layers);
         key.field(&path).field(&user).field(&self.epoch());
         let key = key.finish();
-        self.progress.begins(title);
         if self.cached(stage, &key, &said)? {
             return Ok(());
         }

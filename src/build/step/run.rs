@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::{absolute, relative};
 use crate::build::Error;
 use crate::build::dockerfile::{self, Command, Mount, MountKind, Run};
-use crate::build::extract::{bound, extract};
+use crate::build::extract::{SetId, bound, extract};
 use crate::build::key::Key;
 use crate::build::mount::{self, Mounts};
 use crate::build::run;
@@ -38,6 +38,9 @@ impl Build<'_> {
             0 => format!("RUN {} # buildkit", command.join(" ")),
             count => format!("RUN |{count} {} {} # buildkit", args.join(" "), command.join(" ")),
         };
+        if self.kept(stage, &said)? {
+            return Ok(());
+        }
         let mut key = Key::new("run", &stage.layers);
         for list in [&command, &args, &stage.config.env()] {
             key.list(list);
@@ -64,9 +67,7 @@ impl Build<'_> {
         if self.cached(stage, &key, &said)? {
             return Ok(());
         }
-        for mount in &mounts {
-            self.mount(&mut mounted, stage, number, mount)?;
-        }
+        self.mount_all(&mut mounted, stage, number, &mounts)?;
         let env = self.given.predefined().chain(args);
         let order = run::Order {
             command,
@@ -125,6 +126,36 @@ impl Build<'_> {
         Ok(resolved?)
     }
 
+    /// Makes all mounts. Caches come first, in the order of their names: so no two steps have a lock each and wait for the
+    /// other's. They are mounted in the order of the text.
+    fn mount_all(
+        &self,
+        mounted: &mut Mounts,
+        stage: &Stage,
+        number: usize,
+        mounts: &[Mount],
+    ) -> Result<(), Error> {
+        let cache = |mount: &Mount| {
+            let target = absolute(
+                &stage.config.workdir(),
+                mount.target.as_deref().unwrap_or_default(),
+            );
+            (mount.kind == MountKind::Cache).then(|| mount.id.clone().unwrap_or(target))
+        };
+        let mut turns: Vec<(usize, &Mount)> = mounts.iter().enumerate().collect();
+        turns.sort_by_key(|(_, mount)| (mount.kind != MountKind::Cache, cache(mount)));
+        let before = std::mem::take(&mut mounted.asked);
+        let mut asked = Vec::new();
+        for (turn, mount) in turns {
+            self.mount(mounted, stage, number, mount)?;
+            asked.push((turn, std::mem::take(&mut mounted.asked)));
+        }
+        asked.sort_by_key(|(turn, _)| *turn);
+        let after = asked.into_iter().flat_map(|(_, asked)| asked);
+        mounted.asked = before.into_iter().chain(after).collect();
+        Ok(())
+    }
+
     fn mount(&self, mounted: &mut Mounts, stage: &Stage, number: usize, mount: &Mount) -> Result<(), Error> {
         let target = || {
             let text = mount.target.as_deref().ok_or_else(|| Error::Value {
@@ -163,7 +194,7 @@ impl Build<'_> {
         }
         let copy = mounted.workspace(self.store)?.join("mounted");
         self.from(number, mount.from.as_deref(), |source| {
-            Ok(extract(source, path, &copy)?)
+            Ok(extract(source, path, &copy, SetId::Keep)?)
         })?;
         mounted.scratch(copy, target, mount.readonly);
         Ok(())

@@ -75,7 +75,7 @@ struct Shared {
 /// How a server's life ended that was not ended from outside.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Finish {
-    /// The mount went away, and everything is on the disk.
+    /// The mount went away, and everything is on the disk that is wanted.
     Synced,
     /// Otherwise.
     Failed,

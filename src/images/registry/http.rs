@@ -144,12 +144,16 @@ pub(super) fn redirect(at: &Uri, response: &Response<Body>) -> Result<Uri, (Stri
         .and_then(|value| value.to_str().ok())
         .ok_or_else(|| (String::new(), "it names no place"))?;
     let (scheme, authority) = origin(at);
-    let absolute = if location.contains("://") {
-        location.to_owned()
-    } else if let Some(rest) = location.strip_prefix("//") {
+    let absolute = if let Some(rest) = location.strip_prefix("//") {
         format!("{scheme}://{rest}")
     } else if location.starts_with('/') {
         format!("{scheme}://{authority}{location}")
+    } else if location
+        .split(['?', '#'])
+        .next()
+        .is_some_and(|place| place.contains("://"))
+    {
+        location.to_owned()
     } else {
         let folder = at.path().rsplit_once('/').map_or("", |(folder, _)| folder);
         format!("{scheme}://{authority}{folder}/{location}")
