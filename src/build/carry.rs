@@ -93,7 +93,7 @@ impl Order {
         let entry = &item.entry;
         let ino = match entry.kind {
             Kind::Regular => {
-                let made = growing.file(dir, name, entry.size);
+                let made = growing.file(dir, name, item.size());
                 let ino = made.map_err(|error| failed(error.0.into()))?;
                 contents.promise(ino, self, source, item);
                 ino
@@ -127,6 +127,8 @@ fn way(growing: &Growing<'_>, top: Ino, path: &[u8]) -> io::Result<(Ino, Box<Nam
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use fuse_overlay::union::{Caller, SetGroupId, SetXattr};
 
     use super::*;
@@ -181,6 +183,30 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         let error = added(&contents).unwrap_err();
         assert!(matches!(error, Error::Copy(CopyError::Read(..))), "{error}");
+    }
+
+    /// A log that grows; a file of sysfs, whose size is always a page.
+    #[test]
+    fn what_was_hashed_counts_and_not_the_size_that_was_said() {
+        let (dir, store) = scratch();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "one").unwrap();
+        let context = Context::open(dir.path()).unwrap();
+        for content in ["one and more", "1"] {
+            let order = order("file");
+            let plan = order.plan(&context).unwrap();
+            std::fs::write(&file, content).unwrap();
+            order.digest(&plan, &context, &Hashes::default()).unwrap();
+            let Draft { tree, .. } = &Draft::over(&store, &[]).unwrap();
+            let mut contents = Contents::default();
+            order.carry_out(&plan, &context, tree, &mut contents).unwrap();
+            let claim = add_tree(&store, &[], tree, &contents).unwrap();
+            let copy = Draft::over(&store, claim.layers()).unwrap();
+            let (stage, mut read) = (Stage(&copy.tree), Vec::new());
+            let mut open = Source::open(&stage, b"to/file").unwrap();
+            open.read_to_end(&mut read).unwrap();
+            assert_eq!(read, content.as_bytes());
+        }
     }
 
     #[test]

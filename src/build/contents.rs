@@ -43,7 +43,7 @@ impl<'a> Contents<'a> {
             failed: &self.failed,
             open: None,
             sha256: Sha256::new(),
-            left: original.item.entry.size,
+            left: original.item.size(),
         }))
     }
 
@@ -80,7 +80,7 @@ impl Content<'_> {
         if count == 0 && !buffer.is_empty() {
             // What decided whether the cache has it must be what is in the layer.
             let hash: [u8; 32] = self.sha256.finalize_reset().into();
-            if self.left > 0 || item.hash.get().is_some_and(|planned| *planned != hash) {
+            if self.left > 0 || item.hash.get().is_some_and(|planned| planned.sha256 != hash) {
                 return Err(CopyError::Changed(item.shown()));
             }
         }

@@ -20,6 +20,9 @@ use super::source::{Entry, Links, Source};
 use super::tree::Owner;
 use crate::store::Digest;
 
+/// Bytes of a file read at once.
+const MOST_AT_ONCE: usize = 1 << 18;
+
 /// Directories deeper than this are refused: no path could name what is in them.
 const DEEPEST: usize = 2048;
 
@@ -89,6 +92,14 @@ pub enum CopyError {
     ManyToOne,
 }
 
+/// What a file held when it was hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hash {
+    pub(super) sha256: [u8; 32],
+    /// Bytes: some filesystems say another size (sysfs).
+    pub(super) size: u64,
+}
+
 /// One thing to copy.
 #[derive(Debug)]
 pub(super) struct Item {
@@ -100,7 +111,7 @@ pub(super) struct Item {
     /// The instruction names it, not a directory that it is in.
     named: bool,
     /// Of its content, once it was asked for.
-    pub(super) hash: OnceLock<[u8; 32]>,
+    pub(super) hash: OnceLock<Hash>,
 }
 
 /// What a source of the instruction leads to.
@@ -474,22 +485,33 @@ impl Order {
     }
 
     fn content_hash(&self, item: &Item, source: &dyn Source, hashes: &Hashes) -> Result<[u8; 32], CopyError> {
-        if let Some(known) = item.entry.id.and_then(|id| hashes.find(&id)) {
-            return Ok(*item.hash.get_or_init(|| known));
+        if let Some(id) = item.entry.id
+            && let Some(sha256) = hashes.find(&id)
+        {
+            return Ok(item
+                .hash
+                .get_or_init(|| Hash {
+                    sha256,
+                    size: id.size,
+                })
+                .sha256);
         }
         let failed = |error| CopyError::Read(item.shown(), error);
-        let mut content = Sha256::new();
         let mut from = self.content(source, item).map_err(failed)?;
-        hash(&mut from, &mut content).map_err(failed)?;
-        let hash = content.finalize().into();
-        if let Some(id) = item.entry.id {
-            hashes.learn(id, hash);
+        let hash = hash(&mut from, item.entry.size).map_err(failed)?;
+        if let Some(id) = item.entry.id.filter(|id| id.size == hash.size) {
+            hashes.learn(id, hash.sha256);
         }
-        Ok(*item.hash.get_or_init(|| hash))
+        Ok(item.hash.get_or_init(|| hash).sha256)
     }
 }
 
 impl Item {
+    /// Bytes of a regular file: those that were hashed, if it was.
+    pub(super) fn size(&self) -> u64 {
+        self.hash.get().map_or(self.entry.size, |hash| hash.size)
+    }
+
     pub(super) fn shown(&self) -> String {
         match &self.from {
             From::Path(path) => shown(path),
@@ -498,12 +520,21 @@ impl Item {
     }
 }
 
-fn hash(from: &mut dyn Read, into: &mut Sha256) -> io::Result<()> {
-    let mut buffer = vec![0; 1 << 18];
+/// Hashes a file of about this size.
+fn hash(from: &mut dyn Read, about: u64) -> io::Result<Hash> {
+    let room = usize::try_from(about).map_or(MOST_AT_ONCE, |about| about.clamp(1 << 12, MOST_AT_ONCE));
+    let mut buffer = vec![0; room];
+    let (mut sha256, mut size) = (Sha256::new(), 0);
     loop {
         match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => into.update(buffer.get(..count).unwrap_or_default()),
+            Ok(0) => {
+                let sha256 = sha256.finalize().into();
+                return Ok(Hash { sha256, size });
+            }
+            Ok(count) => {
+                sha256.update(buffer.get(..count).unwrap_or_default());
+                size += count as u64;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
