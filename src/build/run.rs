@@ -11,6 +11,7 @@ use fuse_overlay::union::{Limits, Lower, Tree};
 use oci_spec::runtime::Spec;
 
 use super::contents::Contents;
+use super::solve::file_time;
 use super::tree::{Growing, add_tree};
 use super::workspace::io_error;
 use super::{Error, Progress};
@@ -167,10 +168,7 @@ impl Container<'_> {
             Some(Life::Exited { started, .. }) => started.parse::<jiff::Timestamp>().ok(),
             _ => None,
         };
-        Ok(started.map_or(Time::default(), |at| Time {
-            sec: at.as_second(),
-            nsec: u32::try_from(at.subsec_nanosecond()).unwrap_or(0),
-        }))
+        Ok(started.map_or(Time::default(), file_time))
     }
 }
 

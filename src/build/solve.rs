@@ -17,13 +17,13 @@ use super::variables::{Given, Scope};
 use super::workspace::remove_orphans;
 use super::{Error, Progress, Secret};
 use crate::containers::files::HostNames;
-use crate::containers::orphans;
 use crate::containers::spec::Network;
+use crate::containers::{orphans, record};
 use crate::images::commit::add_image;
 use crate::images::manifest::Platform;
 use crate::images::pull::{self, LayerEvent, Source};
 use crate::images::reference::Reference;
-use crate::images::registry::{Registries, RegistryError};
+use crate::images::registry::Registries;
 use crate::images::{self, Claim, Image};
 use crate::store::{Digest, Store};
 
@@ -161,11 +161,8 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Op
             .context
             .as_ref()
             .map_or_else(Hashes::default, |context| context.hashes(store)),
-        now: Time {
-            sec: now.as_second(),
-            nsec: u32::try_from(now.subsec_nanosecond()).unwrap_or(0),
-        },
-        created: now.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string(),
+        now: file_time(now),
+        created: record::shown(now),
     };
     let target = build.all(&text);
     build.hashes.keep(store);
@@ -434,9 +431,7 @@ impl Build<'_> {
     }
 
     fn fetch(&self, name: &str) -> Result<Image, Error> {
-        let registries = Registries::load()
-            .map_err(RegistryError::from)
-            .map_err(pull::PullError::from)?;
+        let registries = Registries::load().map_err(pull::PullError::from)?;
         let source = Source::open(name, &registries)?;
         let heard = Fetching(self.progress);
         let pulled = pull::pull(self.store, &source, None, &heard)?;
@@ -475,6 +470,16 @@ impl Build<'_> {
         }
         self.progress.done();
         Ok(image)
+    }
+}
+
+/// A time as files have it: whole seconds, down, and nanoseconds up from there.
+pub(super) fn file_time(time: jiff::Timestamp) -> Time {
+    const SECOND: i128 = 1_000_000_000;
+    let all = time.as_nanosecond();
+    Time {
+        sec: i64::try_from(all.div_euclid(SECOND)).unwrap_or(0),
+        nsec: u32::try_from(all.rem_euclid(SECOND)).unwrap_or(0),
     }
 }
 

@@ -11,7 +11,7 @@ use super::report::Failure;
 use crate::images::manifest::Platform;
 use crate::images::pull::{self, LayerEvent, News, Progress, PullError, Pulled, Source};
 use crate::images::reference::Reference;
-use crate::images::registry::{Registries, RegistryError};
+use crate::images::registry::Registries;
 use crate::store::{Digest, Store};
 
 /// Flags of `pull`.
@@ -83,9 +83,7 @@ pub(crate) struct Order<'a> {
 impl Order<'_> {
     /// Pulls, with progress and Docker's closing lines.
     pub(crate) fn carry_out(&self, store: &Store) -> Result<Pulled, Failure> {
-        let mut registries = Registries::load()
-            .map_err(RegistryError::from)
-            .map_err(PullError::from)?;
+        let mut registries = Registries::load().map_err(PullError::from)?;
         if self.insecure {
             registries.trust_all();
         }

@@ -205,11 +205,14 @@ impl Record {
     }
 }
 
-/// The present as RFC 3339 in UTC, with Docker's nanoseconds.
+/// The present, [`shown`].
 pub fn now() -> String {
-    jiff::Timestamp::now()
-        .strftime("%Y-%m-%dT%H:%M:%S.%9fZ")
-        .to_string()
+    shown(jiff::Timestamp::now())
+}
+
+/// A time as RFC 3339 in UTC, with Docker's nanoseconds.
+pub fn shown(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
 }
 
 /// A container whose lock is held: only its holder may change it.

@@ -7,7 +7,7 @@ use crate::cli::report::Failure;
 use crate::images;
 use crate::images::push::{self, Progress, PushError, Sent};
 use crate::images::reference::Reference;
-use crate::images::registry::{Registries, RegistryError};
+use crate::images::registry::Registries;
 use crate::store::Store;
 
 /// Flags of `push`.
@@ -45,9 +45,7 @@ impl Push {
                 self.image
             ))
         })?;
-        let mut registries = Registries::load()
-            .map_err(RegistryError::from)
-            .map_err(PushError::from)?;
+        let mut registries = Registries::load().map_err(PushError::from)?;
         if self.tls_verify == Some(false) {
             registries.trust_all();
         }

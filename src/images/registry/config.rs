@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::RegistryError;
 use crate::images::reference::{DEFAULT_DOMAIN, Reference};
 
 /// The settings of one file.
@@ -89,14 +90,17 @@ pub enum ConfigError {
 
 impl Registries {
     /// The settings of `$BRYO_REGISTRIES`, else the user's file, else the system's; none is as good as an empty one.
-    pub fn load() -> Result<Registries, ConfigError> {
+    ///
+    /// # Errors
+    /// A file cannot be read, or says what is not understood.
+    pub fn load() -> Result<Registries, RegistryError> {
         let variable = |name: &str| {
             std::env::var_os(name)
                 .filter(|value| !value.is_empty())
                 .map(PathBuf::from)
         };
         if let Some(path) = variable("BRYO_REGISTRIES") {
-            return Registries::read(&path);
+            return Ok(Registries::read(&path)?);
         }
         let home = variable("XDG_CONFIG_HOME").or_else(|| variable("HOME").map(|home| home.join(".config")));
         let user = home.map(|config| config.join("bryo/registries.toml"));
@@ -106,7 +110,7 @@ impl Registries {
         {
             match Registries::read(&path) {
                 Err(ConfigError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
-                other => return other,
+                other => return Ok(other?),
             }
         }
         Ok(Registries::default())
