@@ -7,9 +7,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuse_overlay::attr::{Kind, Time};
+use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, futimens};
 
 use super::copy::{CopyError, Item, Order, Wildcards, shown};
 use super::patterns::ignore::Ignore;
@@ -102,7 +102,11 @@ fn one(order: &Order, source: &dyn Source, item: &Item, to: &Path, set_id: SetId
                 .open(to)?;
             io::copy(&mut order.content(source, item)?, &mut file)?;
             file.set_permissions(fs::Permissions::from_mode(mode))?;
-            file.set_modified(time(entry.mtime))
+            let times = Timestamps {
+                last_access: timespec(0, UTIME_OMIT),
+                last_modification: timespec(entry.mtime.sec, entry.mtime.nsec.into()),
+            };
+            Ok(futimens(&file, &times)?)
         }
         // Devices, fifos and sockets mean nothing in a copy.
         _ => Ok(()),
@@ -127,13 +131,6 @@ fn directory(to: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(to)
 }
 
-fn time(at: Time) -> SystemTime {
-    let seconds = Duration::from_secs(at.sec.unsigned_abs());
-    let whole = match at.sec {
-        0.. => UNIX_EPOCH.checked_add(seconds),
-        _ => UNIX_EPOCH.checked_sub(seconds),
-    };
-    whole
-        .and_then(|whole| whole.checked_add(Duration::from_nanos(at.nsec.into())))
-        .unwrap_or(UNIX_EPOCH)
+fn timespec(tv_sec: i64, tv_nsec: i64) -> Timespec {
+    Timespec { tv_sec, tv_nsec }
 }

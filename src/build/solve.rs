@@ -117,7 +117,7 @@ pub(super) struct Build<'a> {
     names: Vec<Option<String>>,
     pub(super) done: BTreeMap<usize, Stage>,
     pub(super) declared: BTreeSet<String>,
-    /// Keys of the steps that this build made: it uses them whatever `--no-cache` says.
+    /// Keys of the steps that this build made or found: it uses them whatever `--no-cache` says.
     pub(super) made: RefCell<BTreeSet<Digest>>,
     /// Keys of the next steps, which a worker has gone through.
     pub(super) told: VecDeque<Digest>,
@@ -288,13 +288,11 @@ impl Build<'_> {
             return Ok(());
         };
         let name = self.image_of(from).map_err(failed_from(from))?;
-        let is_stage = self.stage_from(&name, number).is_some();
-        let name = match self.named(&name) {
-            Some(Named::Image(other)) => other.clone(),
-            Some(Named::Files(_)) => return Ok(()),
-            None => name,
-        };
-        if is_stage || name == "scratch" || self.found(&name)?.is_some() {
+        if self.stage_from(&name, number).is_some() {
+            return Ok(());
+        }
+        let name = self.stands_on(name).map_err(failed_from(from))?;
+        if name == "scratch" || self.found(&name)?.is_some() {
             return Ok(());
         }
         self.progress.begins(&format!("[internal] load {name}"));
@@ -380,13 +378,7 @@ impl Build<'_> {
         self.progress.begins(
             &format!("[{} 1] FROM {name}", from.name.as_deref().unwrap_or("")).replace("[ 1]", "[1]"),
         );
-        let name = match self.named(&name) {
-            Some(Named::Image(other)) => other.clone(),
-            Some(Named::Files(_)) => {
-                return Err(Error::Unsupported(format!("FROM a directory ({name})")));
-            }
-            None => name,
-        };
+        let name = self.stands_on(name)?;
         let stage = if name == "scratch" {
             Stage {
                 layers: Vec::new(),
@@ -400,6 +392,15 @@ impl Build<'_> {
         };
         self.progress.done();
         Ok(stage)
+    }
+
+    /// The image that a name which is no stage's means in FROM.
+    fn stands_on(&self, name: String) -> Result<String, Error> {
+        match self.named(&name) {
+            Some(Named::Image(other)) => Ok(other.clone()),
+            Some(Named::Files(_)) => Err(Error::Unsupported(format!("FROM a directory ({name})"))),
+            None => Ok(name),
+        }
     }
 
     /// An image of the store, fetched if need be.

@@ -26,8 +26,6 @@ pub(super) enum Message {
     Warning(String),
     /// Hashes of the context's files, as `Hashes` writes them.
     Hashes(Vec<u8>),
-    /// The keys of the steps that this build made.
-    Made(Vec<Digest>),
     /// [`Progress::kept`].
     Kept(Digest),
     /// The last message.
@@ -69,8 +67,7 @@ impl Message {
             Message::Done => (4, Vec::new()),
             Message::Warning(text) => (5, text.clone().into_bytes()),
             Message::Hashes(bytes) => (6, bytes.clone()),
-            Message::Made(keys) => (7, keys.iter().flat_map(|key| key.0).collect()),
-            Message::Kept(key) => (9, key.0.to_vec()),
+            Message::Kept(key) => (7, key.0.to_vec()),
             Message::Ended(ended) => (8, serde_json::to_vec(ended)?),
         })
     }
@@ -84,14 +81,8 @@ impl Message {
             4 => Message::Done,
             5 => Message::Warning(text()),
             6 => Message::Hashes(bytes.to_vec()),
-            7 => {
-                let keys = bytes
-                    .chunks_exact(32)
-                    .filter_map(|key| Some(Digest(key.try_into().ok()?)));
-                Message::Made(keys.collect())
-            }
             8 => Message::Ended(serde_json::from_slice(bytes)?),
-            9 => Message::Kept(Digest(bytes.try_into().map_err(|_| io::ErrorKind::InvalidData)?)),
+            7 => Message::Kept(Digest(bytes.try_into().map_err(|_| io::ErrorKind::InvalidData)?)),
             _ => return Err(io::ErrorKind::InvalidData.into()),
         })
     }
@@ -215,7 +206,6 @@ mod tests {
             Message::Done,
             Message::Warning("w".into()),
             Message::Hashes(vec![7; 30_000]),
-            Message::Made(vec![Digest([1; 32]), Digest([2; 32])]),
             Message::Kept(Digest([3; 32])),
             Message::Ended(Ended::Command {
                 lines: (3, 4),

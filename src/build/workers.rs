@@ -24,7 +24,6 @@ use nix::unistd::{Pid, getpid, getppid};
 
 use super::dockerfile::{Dockerfile, Place};
 use super::solve::Build;
-use super::step::makes_files;
 use super::telling::{Ear, Ended, Message, Voice};
 use super::{Error, Progress};
 use crate::store::{Digest, lease};
@@ -92,10 +91,9 @@ impl<'a> Build<'a> {
                     ready.push(number);
                 }
             }
-            // What makes no files is not worth a worker, nor is one that is alone.
-            let quick = ready.iter().find(|number| !makes_layers(text, **number));
-            let alone = workers.0.is_empty() && (ready.len() < 2 || self.order.jobs < 2);
-            if let Some(number) = quick.or(alone.then(|| ready.first().unwrap_or(&first))).copied() {
+            // One alone needs no worker. (Beside workers nothing is built here: one could hold a lock, and wait to be heard.)
+            if workers.0.is_empty() && (ready.len() < 2 || self.order.jobs < 2) {
+                let number = ready.first().copied().unwrap_or(first);
                 match self.here(text, number) {
                     // A trigger of its base named a stage that is not there yet.
                     Err(error) if first < number && ended(&error) == Some(Ended::Waits) => {
@@ -193,13 +191,9 @@ impl<'a> Build<'a> {
     fn work(&mut self, text: &Dockerfile, number: usize, voice: Voice) {
         // This process ends before anything of it could be missed.
         self.progress = Box::leak(Box::new(voice.clone()));
-        let before = self.made.borrow().clone();
         self.hashes.forget_use();
         let built = self.here(text, number);
         voice.say(&Message::Hashes(self.hashes.used()));
-        voice.say(&Message::Made(
-            self.made.borrow().difference(&before).copied().collect(),
-        ));
         match built {
             Ok(()) => voice.say(&Message::Ended(Ended::Built)),
             Err(error) => ended(&error)
@@ -264,16 +258,13 @@ impl<'a> Build<'a> {
             Message::Done => worker.shown.done(),
             Message::Warning(text) => worker.shown.warning(&text),
             Message::Hashes(bytes) => self.hashes.take_in(&bytes),
-            Message::Made(keys) => self.made.borrow_mut().extend(keys),
-            Message::Kept(key) => worker.kept.push(key),
+            Message::Kept(key) => {
+                self.made.borrow_mut().insert(key);
+                worker.kept.push(key);
+            }
             Message::Ended(ended) => worker.ended = Some(ended),
         }
     }
-}
-
-fn makes_layers(text: &Dockerfile, number: usize) -> bool {
-    let stage = text.stages.get(number);
-    stage.is_some_and(|stage| stage.steps.iter().any(|step| makes_files(&step.instruction)))
 }
 
 /// What the builder need not find out by itself.
