@@ -2,19 +2,18 @@
 //! decides whether the step was made before. As BuildKit has it, it is its owner's alone and as old as the server says.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use fuse_overlay::attr::{Kind, Time};
 use percent_encoding::percent_decode_str;
-use sha2::{Digest as _, Sha256};
 
 use super::source::{Entry, Links, Source};
 use super::tree::Owner;
 use super::workspace::{Workspace, io_error};
 use super::{Error, Progress};
 use crate::images::registry::download;
-use crate::store::{Digest, Store};
+use crate::store::{Digest, Digesting, Store};
 
 /// Is it a URL of a file?
 pub(super) fn is_url(source: &str) -> bool {
@@ -39,12 +38,9 @@ impl Downloads {
         let mut files = Vec::new();
         for (number, url) in urls.iter().enumerate() {
             let place = workspace.path().join(number.to_string());
-            let mut to = Summed {
-                file: File::create(&place).map_err(io_error("make", &place))?,
-                sha256: Sha256::new(),
-            };
+            let mut to = Digesting::new(File::create(&place).map_err(io_error("make", &place))?);
             let got = download(url, &mut to)?;
-            let found = Digest(to.sha256.finalize().into());
+            let (found, _size) = to.finish();
             let name = name_of(url);
             progress.output(format!("{} bytes of {}\n", got.size, String::from_utf8_lossy(&name)).as_bytes());
             if checksum.is_some_and(|wanted| *wanted != found) {
@@ -119,24 +115,6 @@ fn name_of(url: &str) -> Vec<u8> {
     let is_name =
         !name.is_empty() && name != b"." && name != b".." && !name.contains(&b'/') && !name.contains(&0);
     if is_name { name } else { b"download".to_vec() }
-}
-
-/// Hashes what is written.
-struct Summed {
-    file: File,
-    sha256: Sha256,
-}
-
-impl Write for Summed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.sha256.update(bytes.get(..count).unwrap_or_default());
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
 }
 
 #[cfg(test)]

@@ -2,17 +2,16 @@
 //! which gives the same bytes each time. Then config and manifest.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
 use flate2::{Compression, GzBuilder};
 use fuse_overlay::index::DiffId;
-use sha2::{Digest as _, Sha256};
 
 use super::manifest::{Descriptor, Document, Manifest};
 use super::reference::Reference;
 use super::registry::{Held, Registries, RegistryError, Repository};
 use super::{Error, Image, forms, layers, read_blob};
-use crate::store::{self, Aside, Digest, Store};
+use crate::store::{self, Aside, Digest, Digesting, Store};
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -182,15 +181,12 @@ impl Push<'_> {
     fn compressed(&self, layer: &DiffId) -> Result<(Aside, Descriptor), PushError> {
         let aside = self.store.aside()?;
         let mut tar = layers::open_tar(self.store, layer)?;
-        let mut out = Counted {
-            inner: aside.file(),
-            sha256: Sha256::new(),
-            size: 0,
-        };
+        let mut out = Digesting::new(aside.file());
         let mut gzip = GzBuilder::new().write(&mut out, Compression::default());
         let done = io::copy(&mut tar, &mut gzip).and_then(|_| gzip.finish().map(|_| ()));
         done.map_err(store::Error::io("compress a layer into", aside.path()))?;
-        let made = Descriptor::new(OCI_GZIP, Digest(out.sha256.finalize().into()), out.size);
+        let (digest, size) = out.finish();
+        let made = Descriptor::new(OCI_GZIP, digest, size);
         Ok((aside, made))
     }
 
@@ -219,25 +215,5 @@ fn oci(media_type: &str) -> &str {
         "application/vnd.docker.image.rootfs.diff.tar.zstd" => "application/vnd.oci.image.layer.v1.tar+zstd",
         "application/vnd.docker.image.rootfs.diff.tar" => "application/vnd.oci.image.layer.v1.tar",
         other => other,
-    }
-}
-
-/// Hashes and counts what is written.
-struct Counted<'a> {
-    inner: &'a File,
-    sha256: Sha256,
-    size: u64,
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.sha256.update(bytes.get(..count).unwrap_or_default());
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }

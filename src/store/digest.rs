@@ -1,6 +1,7 @@
 //! Names by content. Their grammar is checked before any path is made of them (CVE-2024-3727).
 
 use std::fmt;
+use std::io::{self, Write};
 use std::str::FromStr;
 
 use fuse_overlay::index::DiffId;
@@ -10,6 +11,43 @@ use thiserror::Error;
 /// A sha256 digest in the OCI image spec's spelling, `sha256:` and 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
+
+/// Hashes and counts what is written.
+#[derive(Debug)]
+pub struct Digesting<W> {
+    inner: W,
+    sha256: Sha256,
+    size: u64,
+}
+
+impl<W: Write> Digesting<W> {
+    /// Writes on to `inner`.
+    pub fn new(inner: W) -> Digesting<W> {
+        Digesting {
+            inner,
+            sha256: Sha256::new(),
+            size: 0,
+        }
+    }
+
+    /// The digest of all that was written, and its bytes.
+    pub fn finish(self) -> (Digest, u64) {
+        (Digest(self.sha256.finalize().into()), self.size)
+    }
+}
+
+impl<W: Write> Write for Digesting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.sha256.update(bytes.get(..count).unwrap_or_default());
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
 
 /// Not a digest that Bryo can check.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -9,7 +9,7 @@ mod medium;
 pub mod root;
 pub mod write;
 
-pub use digest::{ChainId, Digest};
+pub use digest::{ChainId, Digest, Digesting};
 pub use error::Error;
 pub use lock::{Lock, Mode};
 pub use medium::Medium;
