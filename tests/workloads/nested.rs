@@ -47,7 +47,7 @@ const SESSION: &str = r#"
     mkdir /volume; run -v /volume:/v --read-only --tmpfs /t $image sh -c 'echo kept > /v/file; touch /t/file'; cat /volume/file
     run $image sh -c 'exit 7' || echo $?
     bryo run -d --name one $image sh -c 'trap "exit 5" TERM; n=0; while :; do n=$((n + 1)); echo $n > /n; done' > /dev/null
-    bryo ps --format '{{.Names}}'
+    bryo ps --format '{{.Names}}'; until bryo diff one | grep -q /n; do sleep 0.05; done
     dead=$(bryo inspect -f '{{.State.FilesystemPid}}' one); kill -KILL $dead
     while [ $dead = "$(bryo inspect -f '{{.State.FilesystemPid}}' one)" ]; do sleep 0.05; done
     bryo stop one; bryo inspect -f '{{.State.ExitCode}} {{.State.FilesystemTakeovers.Servers}}' one; bryo diff one; bryo rm one
