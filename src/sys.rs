@@ -279,6 +279,13 @@ pub(crate) fn install_seccomp(filter: &[u8]) -> io::Result<()> {
     .map(drop)
 }
 
+/// Starts to write a part of a file to the disk, from `offset` on, and waits for nothing.
+pub(crate) fn start_writeback(file: BorrowedFd<'_>, offset: u64, length: u64) {
+    let (offset, length) = (offset as libc::off64_t, length as libc::off64_t);
+    // SAFETY: sync_file_range(2) takes a descriptor and numbers.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
 /// Takes the descriptors that a control message delivered.
 pub(crate) fn received(message: ControlMessageOwned) -> Vec<OwnedFd> {
     let ControlMessageOwned::ScmRights(descriptors) = message else {

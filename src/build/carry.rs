@@ -127,7 +127,11 @@ fn way(growing: &Growing<'_>, top: Ino, path: &[u8]) -> io::Result<(Ino, Box<Nam
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
     use std::io::Read as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+    use std::time::Duration;
 
     use fuse_overlay::union::{Caller, SetGroupId, SetXattr};
 
@@ -183,6 +187,45 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         let error = added(&contents).unwrap_err();
         assert!(matches!(error, Error::Copy(CopyError::Read(..))), "{error}");
+    }
+
+    /// What nobody had changed for a while is not hashed a second time: its times tell.
+    #[test]
+    fn a_file_that_changes_while_it_is_copied_is_told() {
+        let nothing = |_: &Path| ();
+        let touch = |file: &Path| std::fs::set_permissions(file, Permissions::from_mode(0o640)).unwrap();
+        let write = |file: &Path| std::fs::write(file, "owe").unwrap();
+        type Change<'a> = &'a dyn Fn(&Path);
+        let cases: [(&str, Change<'_>, Change<'_>, bool); 5] = [
+            ("as-it-was", &nothing, &nothing, true),
+            ("touched-before", &touch, &nothing, true),
+            ("touched-twice", &touch, &touch, true),
+            ("written-before", &write, &nothing, false),
+            ("written-meanwhile", &nothing, &write, false),
+        ];
+        let (dir, store) = scratch();
+        for (name, ..) in cases {
+            std::fs::write(dir.path().join(name), "one").unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(2100));
+        let context = Context::open(dir.path()).unwrap();
+        for (name, before, meanwhile, is_same) in cases {
+            let order = order(name);
+            let plan = order.plan(&context).unwrap();
+            order.digest(&plan, &context, &Hashes::default()).unwrap();
+            assert!(plan.items[0].hash.get().unwrap().of.is_some());
+            let Draft { tree, .. } = &Draft::over(&store, &[]).unwrap();
+            let mut contents = Contents::default();
+            order.carry_out(&plan, &context, tree, &mut contents).unwrap();
+            let path = [b"/to/", name.as_bytes()].concat();
+            let copied = Growing(tree).find(&path, Missing::Refuse).unwrap().now.unwrap();
+            before(&dir.path().join(name));
+            let mut content = contents.of(copied.ino).unwrap();
+            content.read_exact(&mut [0]).unwrap();
+            meanwhile(&dir.path().join(name));
+            let rest = content.read_to_end(&mut Vec::new());
+            assert_eq!(rest.is_ok(), is_same, "{name}: {rest:?}");
+        }
     }
 
     /// A log that grows; a file of sysfs, whose size is always a page.

@@ -2,13 +2,16 @@
 //! the tar, with no stop in the tree, which knows only that there is a file of that size.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, BufReader, Read};
 
 use fuse_overlay::attr::Ino;
 use parking_lot::Mutex;
+use rustix::fs::fstat;
 use sha2::{Digest as _, Sha256};
 
-use super::copy::{CopyError, Item, Order};
+use super::copy::{CopyError, From, Hash, Item, Order};
+use super::hashes::FileId;
 use super::source::Source;
 
 /// Bytes read at once.
@@ -42,7 +45,6 @@ impl<'a> Contents<'a> {
             original,
             failed: &self.failed,
             open: None,
-            sha256: Sha256::new(),
             left: original.item.size(),
         }))
     }
@@ -57,32 +59,68 @@ impl<'a> Contents<'a> {
 struct Content<'a> {
     original: Original<'a>,
     failed: &'a Mutex<Option<CopyError>>,
-    open: Option<BufReader<Box<dyn Read + Send + 'a>>>,
-    sha256: Sha256,
+    open: Option<Open<'a>>,
     left: u64,
+}
+
+/// An original that is being read, and how it is known that it is still the same.
+enum Open<'a> {
+    /// By its times, as [`Hashes`](super::hashes::Hashes) knows files.
+    File(BufReader<File>, FileId),
+    /// By its content.
+    Hashed(BufReader<Box<dyn Read + Send + 'a>>, Sha256),
+}
+
+impl<'a> Open<'a> {
+    fn new(Original { order, source, item }: Original<'a>) -> io::Result<Open<'a>> {
+        if let (Some(Hash { of: Some(id), .. }), From::Path(path)) = (item.hash.get(), &item.from)
+            && let Some(file) = source.open_file(path)?
+            && FileId::of(&fstat(&file)?) == *id
+        {
+            return Ok(Open::File(BufReader::with_capacity(CHUNK, file), *id));
+        }
+        let content = BufReader::with_capacity(CHUNK, order.content(source, item)?);
+        Ok(Open::Hashed(content, Sha256::new()))
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Open::File(file, _) => file.read(buffer),
+            Open::Hashed(content, sha256) => {
+                let count = content.read(buffer)?;
+                sha256.update(buffer.get(..count).unwrap_or_default());
+                Ok(count)
+            }
+        }
+    }
+
+    /// Asked at its end: was it what was planned?
+    fn is_as_planned(&mut self, planned: Option<&Hash>) -> io::Result<bool> {
+        Ok(match self {
+            Open::File(file, id) => FileId::of(&fstat(file.get_ref())?) == *id,
+            Open::Hashed(_, sha256) => {
+                let found: [u8; 32] = sha256.finalize_reset().into();
+                planned.is_none_or(|planned| planned.sha256 == found)
+            }
+        })
+    }
 }
 
 impl Content<'_> {
     fn piece(&mut self, buffer: &mut [u8]) -> Result<usize, CopyError> {
-        let Original { order, source, item } = self.original;
+        let item = self.original.item;
         let failed = |error| CopyError::Read(item.shown(), error);
-        if self.open.is_none() {
-            let content = order.content(source, item).map_err(failed)?;
-            self.open = Some(BufReader::with_capacity(CHUNK, content));
-        }
-        let count = match &mut self.open {
-            Some(open) => open.read(buffer).map_err(failed)?,
-            None => 0,
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => self.open.insert(Open::new(self.original).map_err(failed)?),
         };
-        self.sha256.update(buffer.get(..count).unwrap_or_default());
+        let count = open.read(buffer).map_err(failed)?;
         let left = self.left.checked_sub(count as u64);
         self.left = left.ok_or_else(|| CopyError::Changed(item.shown()))?;
-        if count == 0 && !buffer.is_empty() {
-            // What decided whether the cache has it must be what is in the layer.
-            let hash: [u8; 32] = self.sha256.finalize_reset().into();
-            if self.left > 0 || item.hash.get().is_some_and(|planned| planned.sha256 != hash) {
-                return Err(CopyError::Changed(item.shown()));
-            }
+        // What decided whether the cache has it must be what is in the layer.
+        let ended = count == 0 && !buffer.is_empty();
+        if ended && (self.left > 0 || !open.is_as_planned(item.hash.get()).map_err(failed)?) {
+            return Err(CopyError::Changed(item.shown()));
         }
         Ok(count)
     }

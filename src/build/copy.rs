@@ -13,7 +13,7 @@ use fuse_overlay::attr::{Kind, Time};
 use sha2::{Digest as _, Sha256};
 
 use super::chmod::Chmod;
-use super::hashes::Hashes;
+use super::hashes::{FileId, Hashes};
 use super::patterns::glob;
 use super::patterns::ignore::Ignore;
 use super::source::{Entry, Links, Source};
@@ -98,6 +98,8 @@ pub(super) struct Hash {
     pub(super) sha256: [u8; 32],
     /// Bytes: some filesystems say another size (sysfs).
     pub(super) size: u64,
+    /// A file of the host that had been as it was for a while: as long as this is the same, so is the content.
+    pub(super) of: Option<FileId>,
 }
 
 /// One thing to copy.
@@ -488,20 +490,18 @@ impl Order {
         if let Some(id) = item.entry.id
             && let Some(sha256) = hashes.find(&id)
         {
-            return Ok(item
-                .hash
-                .get_or_init(|| Hash {
-                    sha256,
-                    size: id.size,
-                })
-                .sha256);
+            let hash = Hash {
+                sha256,
+                size: id.size,
+                of: Some(id),
+            };
+            return Ok(item.hash.get_or_init(|| hash).sha256);
         }
         let failed = |error| CopyError::Read(item.shown(), error);
         let mut from = self.content(source, item).map_err(failed)?;
-        let hash = hash(&mut from, item.entry.size).map_err(failed)?;
-        if let Some(id) = item.entry.id.filter(|id| id.size == hash.size) {
-            hashes.learn(id, hash.sha256);
-        }
+        let mut hash = hash(&mut from, item.entry.size).map_err(failed)?;
+        let id = item.entry.id.filter(|id| id.size == hash.size);
+        hash.of = id.filter(|id| hashes.learn(*id, hash.sha256));
         Ok(item.hash.get_or_init(|| hash).sha256)
     }
 }
@@ -529,7 +529,8 @@ fn hash(from: &mut dyn Read, about: u64) -> io::Result<Hash> {
         match from.read(&mut buffer) {
             Ok(0) => {
                 let sha256 = sha256.finalize().into();
-                return Ok(Hash { sha256, size });
+                let of = None;
+                return Ok(Hash { sha256, size, of });
             }
             Ok(count) => {
                 sha256.update(buffer.get(..count).unwrap_or_default());

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuse_overlay::attr::Time;
+use rustix::fs::Stat;
 use sha2::{Digest as _, Sha256};
 
 use crate::store::write::replace;
@@ -35,6 +36,24 @@ pub(super) struct FileId {
     pub(super) size: u64,
     pub(super) mtime: Time,
     pub(super) ctime: Time,
+}
+
+impl FileId {
+    pub(super) fn of(stat: &Stat) -> FileId {
+        FileId {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+            ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+}
+
+/// A time as stat(2) gives it.
+pub(super) fn time(sec: i64, nsec: u64) -> Time {
+    let nsec = u32::try_from(nsec).unwrap_or(0);
+    Time { sec, nsec }
 }
 
 /// What is known of one context's files.
@@ -71,14 +90,16 @@ impl Hashes {
         found
     }
 
-    /// Remembers a content that was read after `file` was looked at.
-    pub(super) fn learn(&self, file: FileId, hash: [u8; 32]) {
+    /// Remembers a content that was read after `file` was looked at; says whether the file's times can tell of a change.
+    pub(super) fn learn(&self, file: FileId, hash: [u8; 32]) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let changed = Duration::new(u64::try_from(file.ctime.sec).unwrap_or(0), file.ctime.nsec);
-        if changed + RECENT < now {
+        let can_tell = changed + RECENT < now;
+        if can_tell {
             self.known.borrow_mut().insert(file, hash);
             self.used.borrow_mut().insert(file, hash);
         }
+        can_tell
     }
 
     /// What was asked for or learned since [`Hashes::forget_use`], for [`Hashes::take_in`].

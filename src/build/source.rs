@@ -13,7 +13,7 @@ use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, openat, openat2, readlinkat, statat,
 };
 
-use super::hashes::{FileId, Hashes};
+use super::hashes::{FileId, Hashes, time};
 use super::patterns::ignore::Ignore;
 use super::tree::{Growing, Missing, Owner};
 use super::workspace::Draft;
@@ -49,6 +49,10 @@ pub(super) trait Source: Sync {
     fn names(&self, path: &[u8]) -> io::Result<Vec<Vec<u8>>>;
     /// Opens a regular file; a symlink is followed.
     fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send + '_>>;
+    /// The same, if it is a file of the host.
+    fn open_file(&self, _path: &[u8]) -> io::Result<Option<File>> {
+        Ok(None)
+    }
     /// Is it said that this is not there (`.dockerignore`)?
     fn is_hidden(&self, _path: &[u8]) -> bool {
         false
@@ -160,6 +164,11 @@ fn descriptor(top: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<O
     openat2(top, path, flags | OFlags::CLOEXEC, Mode::empty(), within)
 }
 
+/// Opens a file to read, not waiting for a writer, should it have become a fifo meanwhile.
+fn open(top: &OwnedFd, path: &[u8]) -> io::Result<File> {
+    Ok(descriptor(top, path, OFlags::RDONLY | OFlags::NONBLOCK)?.into())
+}
+
 /// Where on the host an open file lies.
 fn place_of(file: &OwnedFd) -> io::Result<PathBuf> {
     std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
@@ -198,12 +207,15 @@ impl Source for Context {
 
     fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send + '_>> {
         match &self.files {
-            Files::Directory(top) => {
-                // Not waiting for a writer, should it have become a fifo meanwhile.
-                let file = descriptor(top, path, OFlags::RDONLY | OFlags::NONBLOCK)?;
-                Ok(Box::new(File::from(file)))
-            }
+            Files::Directory(top) => Ok(Box::new(open(top, path)?)),
             Files::Archive(unpacked) => in_tree(&unpacked.tree, path),
+        }
+    }
+
+    fn open_file(&self, path: &[u8]) -> io::Result<Option<File>> {
+        match &self.files {
+            Files::Directory(top) => open(top, path).map(Some),
+            Files::Archive(_) => Ok(None),
         }
     }
 
@@ -257,21 +269,10 @@ fn entry(stat: &Stat, target: Vec<u8>) -> io::Result<Entry> {
         mtime: time(stat.st_mtime, stat.st_mtime_nsec),
         size: u64::try_from(stat.st_size).unwrap_or(0),
         target,
-        id: Some(FileId {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime: time(stat.st_mtime, stat.st_mtime_nsec),
-            ctime: time(stat.st_ctime, stat.st_ctime_nsec),
-        }),
+        id: Some(FileId::of(stat)),
         xattrs: Vec::new(),
         linked: (kind == Kind::Regular && stat.st_nlink > 1).then_some(stat.st_ino),
     })
-}
-
-fn time(sec: i64, nsec: u64) -> Time {
-    let nsec = u32::try_from(nsec).unwrap_or(0);
-    Time { sec, nsec }
 }
 
 /// The tree of a stage or an image.

@@ -4,17 +4,18 @@
 //! the claim is dropped when something that lasts keeps the layer: an image on the list, or a record of the build cache.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 
 use fuse_overlay::index::DiffId;
 use fuse_overlay::layer;
 
 use super::arrive::{Claim, New, add};
 use super::manifest::{Descriptor, Manifest};
+use super::pipe::{Pouring, pipe};
 use super::reference::Reference;
 use super::{Error, Image, layers};
 use crate::store::failpoint::Stepped;
-use crate::store::{Digest, Durability, Mode, Store};
+use crate::store::{Digest, Durability, Mode, Steady, Store};
 
 /// The media type of a layer that is not compressed, as it lies in the store.
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -44,19 +45,19 @@ pub fn add_layer(
     Ok(claim)
 }
 
-/// Writer → pipe → tar, index and diff id.
+/// One thread writes the tar, the other hashes it and makes its index.
 fn pass(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send,
     tar: &File,
     index: &File,
 ) -> io::Result<DiffId> {
-    let (mut from, to) = io::pipe()?;
+    let (to, mut from) = pipe();
     std::thread::scope(|scope| {
         let writer = scope.spawn(move || {
-            let mut to = BufWriter::with_capacity(1 << 16, to);
-            write(&mut to).and_then(|()| to.flush())
+            let mut to = Pouring::new(to, Steady::new(tar));
+            write(&mut to).and_then(|()| to.end())
         });
-        let stored = layer::store(&mut from, &mut Stepped(tar), &mut Stepped(index));
+        let stored = layer::index(&mut from, &mut Stepped(index));
         drop(from);
         // What the writer says is the cause; a layer that could not be stored cuts its pipe.
         match (writer.join(), stored) {

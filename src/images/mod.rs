@@ -12,6 +12,7 @@ pub mod layers;
 pub mod list;
 pub mod manifest;
 pub mod names;
+mod pipe;
 pub mod prune;
 pub mod pull;
 pub mod push;

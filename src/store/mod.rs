@@ -14,7 +14,7 @@ pub use error::Error;
 pub use lock::{Lock, Mode};
 pub use medium::Medium;
 pub use root::Store;
-pub use write::{Aside, Durability};
+pub use write::{Aside, Durability, Steady};
 
 /// A new store in a directory that goes with the returned guard.
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! How is a file replaced? Written aside, synced when it must last, renamed into place.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,6 +11,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use super::failpoint::Stepped;
 use super::lock::{self, Attempt, Lock, Mode};
 use super::{Error, failpoint};
+use crate::sys;
 
 /// What must be left of a file after the machine stops at the worst moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,47 @@ impl Aside {
 /// writes a file to the disk at once when it replaces another (mount option `auto_da_alloc`), but not when it is exchanged.
 fn exchange(one: &Path, other: &Path) -> bool {
     renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE).is_ok()
+}
+
+/// A large file that will be flushed to the disk: its bytes are on the way there while more come, so that the flush at
+/// the end waits for the last of them alone.
+#[derive(Debug)]
+pub struct Steady<'a> {
+    file: &'a File,
+    /// Bytes written, and those of them that were sent to the disk.
+    written: u64,
+    sent: u64,
+}
+
+impl Steady<'_> {
+    /// Bytes sent to the disk at once.
+    const PIECE: u64 = 16 << 20;
+
+    /// For a file that is empty.
+    pub fn new(file: &File) -> Steady<'_> {
+        Steady {
+            file,
+            written: 0,
+            sent: 0,
+        }
+    }
+}
+
+impl Write for Steady<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = Stepped(self.file).write(bytes)?;
+        self.written += count as u64;
+        if self.written - self.sent >= Self::PIECE {
+            // Only a beginning: what fails, the flush will say.
+            sys::start_writeback(self.file.as_fd(), self.sent, self.written - self.sent);
+            self.sent = self.written;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Drop for Aside {

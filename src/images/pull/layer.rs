@@ -9,12 +9,12 @@ use fuse_overlay::index::DiffId;
 use fuse_overlay::layer;
 
 use super::content::{ContentError, Verified, decompressed};
-use super::pipe::pipe;
 use super::{LayerEvent, Progress, PullError};
 use crate::images::manifest::Descriptor;
+use crate::images::pipe::pipe;
 use crate::images::{forms, layers};
 use crate::store::failpoint::Stepped;
-use crate::store::{Durability, Mode, Store};
+use crate::store::{Durability, Mode, Steady, Store};
 
 /// A layer on its way.
 pub(super) struct Incoming<'a> {
@@ -83,7 +83,7 @@ impl Incoming<'_> {
         std::thread::scope(|stages| {
             stages.spawn(move || to_inflate.fill(source));
             stages.spawn(move || to_store.fill(Inflated::Waiting(compressed)));
-            let stored = layer::store(&mut plain, &mut Stepped(tar), &mut Stepped(index));
+            let stored = layer::store(&mut plain, &mut Steady::new(tar), &mut Stepped(index));
             // Dropped before the scope waits: the stages before then find nobody to fill for, and end.
             drop(plain);
             stored

@@ -3,7 +3,6 @@
 
 mod content;
 mod layer;
-mod pipe;
 mod source;
 
 use std::io::Read;

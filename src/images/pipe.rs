@@ -1,7 +1,7 @@
-//! How do two stages of a pull work side by side? A bounded queue of buffers, which go round: one thread fills, the
-//! other reads; an error travels with the bytes.
+//! How do two stages of a layer's way into the store work side by side? A bounded queue of buffers, which go round: one
+//! thread fills, the other reads; an error travels with the bytes.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read, Write};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 
 /// Bytes of one buffer.
@@ -55,6 +55,59 @@ impl Filler {
             }
         }
     }
+}
+
+/// The end that is filled, as a writer: what it is given goes into `kept` first.
+pub(super) struct Pouring<W> {
+    to: Filler,
+    kept: W,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write> Pouring<W> {
+    pub(super) fn new(to: Filler, kept: W) -> Pouring<W> {
+        Pouring {
+            to,
+            kept,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Says that this was all. Without it, the reader takes what came for broken.
+    pub(super) fn end(mut self) -> io::Result<()> {
+        self.pass_on()?;
+        self.to.full.send(Ok(Vec::new())).map_err(|_| unread())
+    }
+
+    fn pass_on(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.kept.write_all(&self.buffer)?;
+        let mut next = self.to.empty.try_recv().unwrap_or_default();
+        next.clear();
+        let full = std::mem::replace(&mut self.buffer, next);
+        self.to.full.send(Ok(full)).map_err(|_| unread())
+    }
+}
+
+impl<W: Write> Write for Pouring<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= BUFFER {
+            self.pass_on()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.pass_on()
+    }
+}
+
+/// Nobody reads any more: the reader knows why.
+fn unread() -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
 }
 
 /// Fills a buffer as far as `source` reaches.
@@ -153,5 +206,39 @@ mod tests {
         let (filler, drawn) = pipe();
         drop(drawn);
         filler.fill(io::repeat(0));
+    }
+
+    #[test]
+    fn what_is_poured_is_kept_and_arrives() {
+        let sent: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+        let (filler, mut drawn) = pipe();
+        let (mut kept, mut got) = (Vec::new(), Vec::new());
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                let mut pouring = Pouring::new(filler, &mut kept);
+                sent.chunks(7001)
+                    .for_each(|chunk| pouring.write_all(chunk).unwrap());
+                pouring.end().unwrap();
+            });
+            drawn.read_to_end(&mut got).unwrap();
+        });
+        assert!(got == sent && kept == sent);
+    }
+
+    #[test]
+    fn what_was_not_ended_is_broken() {
+        let (filler, mut drawn) = pipe();
+        let mut pouring = Pouring::new(filler, io::sink());
+        pouring.write_all(b"half").unwrap();
+        pouring.flush().unwrap();
+        drop(pouring);
+        assert!(drawn.read_to_end(&mut Vec::new()).is_err());
+        let (filler, drawn) = pipe();
+        drop(drawn);
+        let mut pouring = Pouring::new(filler, io::sink());
+        assert_eq!(
+            pouring.write_all(&[0; BUFFER]).unwrap_err().kind(),
+            io::ErrorKind::BrokenPipe
+        );
     }
 }
