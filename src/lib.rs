@@ -6,6 +6,7 @@ pub mod containers;
 pub mod host;
 pub mod images;
 mod line;
+mod moment;
 mod stderr;
 pub mod store;
 mod sys;

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::process::Command;
 
 use common::sandbox::in_own_namespaces;
-use common::{Bryo, Done, images};
+use common::{Bryo, Done, images, until};
 
 /// A store with busybox whose state has room for 8 MiB.
 fn on_a_small_disk() -> Bryo {
@@ -126,6 +126,47 @@ fn an_end_that_cannot_be_recorded_is_seen() {
         fs::remove_file(filler).unwrap();
         assert_eq!(bryo.ok(["inspect", "-f", "{{.State.Status}}", "one"]), "exited\n");
         bryo.ok(["rm", "one"]);
+    });
+}
+
+/// The container goes on, and the log says what it lacks.
+#[test]
+fn output_that_finds_no_room_is_counted() {
+    in_own_namespaces("output_that_finds_no_room_is_counted", || {
+        let bryo = on_a_small_disk();
+        fs::create_dir(bryo.scratch("go")).unwrap();
+        let go = format!("{}:/go", bryo.scratch("go").display());
+        let script = "wait() { until [ -e /go/$1 ]; do sleep 0.02; done; }
+            echo first; wait 1; head -c 99999 /dev/zero | tr '\\0' x; touch /go/written; wait 2; echo last";
+        bryo.ok([
+            "run",
+            "-d",
+            "--name",
+            "one",
+            "-v",
+            &go,
+            "busybox:oci",
+            "sh",
+            "-c",
+            script,
+        ]);
+        until("the first line", || bryo.ok(["logs", "one"]) == "first\n");
+        let filler = fill(&bryo);
+        let step = |number: &str| fs::write(bryo.scratch("go").join(number), "").unwrap();
+        step("1");
+        // By then all but what fits into a pipe has been read and could not be kept.
+        until("the output", || bryo.scratch("go/written").exists());
+        fs::remove_file(filler).unwrap();
+        step("2");
+        bryo.ok(["wait", "one"]);
+        let logs = bryo.run(["logs", "one"]);
+        assert_eq!(logs.stdout.replace('x', ""), "first\nlast\n");
+        let shown = logs.stdout.len() - "first\nlast\n".len();
+        let missing = format!(
+            "bryo: {} bytes of output are missing in this log: No space left",
+            99_999 - shown
+        );
+        assert!(logs.stderr.starts_with(&missing), "{logs}");
     });
 }
 

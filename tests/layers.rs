@@ -15,7 +15,7 @@ const TOOL: &[&[&str]] = &[
     &["images"],
     &["store"],
     &["host"],
-    &["line", "stderr", "sys"],
+    &["line", "moment", "stderr", "sys"],
 ];
 
 /// The filesystem's.

@@ -18,6 +18,7 @@ use super::{Error, Progress};
 use crate::containers::files::HostNames;
 use crate::containers::image_file;
 use crate::containers::life::{self, Below, Force, Given, Wanted};
+use crate::containers::log;
 use crate::containers::record::{self, Afterwards, Life};
 use crate::containers::spec::{Network, Request, mounts};
 use crate::containers::storage::Storage;
@@ -110,6 +111,11 @@ impl Order {
         Wanted {
             below: (Below::Image(Box::new(image.clone())), "a step of a build".into()),
             storage: Storage::default(),
+            // It is shown, and part of the build's output.
+            log: log::Settings {
+                driver: log::Driver::None,
+                ..log::Settings::default()
+            },
             name: None,
             request,
             host_names: self.host_names.clone(),

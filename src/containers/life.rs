@@ -20,7 +20,7 @@ use super::spec::mounts::{Asked, Missing};
 use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
 use super::storage::Storage;
 use super::supervisor::{self, Attach, Start, Supervisor};
-use super::{Error, image_file, names, rootfs};
+use super::{Error, image_file, log, names, rootfs};
 use crate::host::Probe;
 use crate::host::probe::thermal_throttles;
 use crate::host::usable_devices;
@@ -82,6 +82,8 @@ pub struct Wanted {
     pub stop_signal: Option<String>,
     /// `--storage-opt`.
     pub storage: Storage,
+    /// `--log-driver`, `--log-opt`.
+    pub log: log::Settings,
     /// `-l`, over the image's.
     pub labels: Vec<(String, String)>,
     /// `-v`, `--mount`, `--security-opt` as they were given.
@@ -353,6 +355,7 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
         security_opts: wanted.given.security_opts.clone(),
         init: request.init,
         storage: wanted.storage,
+        log: wanted.log,
     };
     Ok(Record::new(
         id,

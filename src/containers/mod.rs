@@ -1,5 +1,5 @@
 //! What is a container, from flags to its end? `spec`: flags → Spec; `record`: what is on disk; `life`: its moves;
-//! `runtime`: Spec → steps → done; `supervisor`: who stays beside it.
+//! `runtime`: Spec → steps → done; `supervisor`: who stays beside it; `log`: what it wrote.
 
 use std::path::PathBuf;
 
@@ -7,6 +7,7 @@ pub mod changes;
 pub mod files;
 pub mod image_file;
 pub mod life;
+pub mod log;
 mod names;
 pub mod orphans;
 pub mod process;

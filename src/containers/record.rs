@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::process::Process;
 use super::storage::Storage;
-use super::{Error, names};
+use super::{Error, log, names};
 use crate::line::chain;
 use crate::store::lock::{Attempt, Lock, Mode};
 use crate::store::write::{Durability, replace, sync_parent};
@@ -117,6 +117,9 @@ pub struct Settings {
     /// `--storage-opt`.
     #[serde(default)]
     pub storage: Storage,
+    /// `--log-driver`, `--log-opt`.
+    #[serde(default)]
+    pub log: log::Settings,
 }
 
 /// What a container stands on.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::ps::state;
 use crate::containers::Error;
+use crate::containers::log::{self, Driver};
 use crate::containers::record::{self, Base, Life, Record};
 use crate::containers::storage::Storage;
 use crate::store::Store;
@@ -44,7 +45,10 @@ fn object(store: &Store, name: &str) -> Result<Value, Error> {
         "ResolvConfPath": file("resolv.conf"),
         "HostnamePath": file("hostname"),
         "HostsPath": file("hosts"),
-        "LogPath": "",
+        "LogPath": match record.settings.log.driver {
+            Driver::File => file("log"),
+            Driver::None => String::new(),
+        },
         "Name": format!("/{}", record.name),
         "RestartCount": 0,
         "Driver": "fuse-overlay",
@@ -150,9 +154,16 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         "SecurityOpt": settings.security_opts,
         "Init": settings.init,
         "StorageOpt": storage_opt(settings.storage),
+        "LogConfig": {"Type": settings.log.name(), "Config": log_opt(&settings.log)},
         "MaskedPaths": linux.and_then(|l| l.masked_paths().clone()),
         "ReadonlyPaths": linux.and_then(|l| l.readonly_paths().clone()),
     })
+}
+
+fn log_opt(log: &log::Settings) -> BTreeMap<&'static str, String> {
+    let size = log.max_size.map(|size| ("max-size", size.to_string()));
+    let count = log.max_size.map(|_| ("max-file", log.max_file.to_string()));
+    size.into_iter().chain(count).collect()
 }
 
 /// As Docker has it: text by name, null if nothing is limited.

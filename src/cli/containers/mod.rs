@@ -11,6 +11,7 @@ mod commit;
 mod diff;
 mod end;
 mod inspect;
+mod logs;
 mod ps;
 mod run;
 mod start;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Ps(ps::Ps),
     /// Show what a container changed in its tree: A (added), C (changed), D (deleted)
     Diff(diff::Diff),
+    /// Show what a container wrote
+    Logs(logs::Logs),
     /// Make an image of a container
     Commit(commit::Commit),
     /// Remove containers
@@ -62,6 +65,7 @@ impl Command {
             Command::Create(create) => create.run(&store),
             Command::Start(start) => start.run(&store),
             Command::Ps(ps) => ps.run(&store),
+            Command::Logs(logs) => logs.run(&store),
             Command::Diff(diff) => diff.run(&store),
             Command::Commit(commit) => commit.run(&store),
             Command::Rm(rm) => rm.run(&store),

@@ -12,6 +12,7 @@ use super::cidfile::CidFile;
 use super::start::{attached, detached, require_terminal, warn};
 use crate::containers::files::{self, HostNames};
 use crate::containers::life::{self, Below, Given, Wanted};
+use crate::containers::log;
 use crate::containers::record::Afterwards;
 use crate::containers::rootfs;
 use crate::containers::spec::{self, Confine, Network, Request, TerminalSize, env, mounts};
@@ -154,6 +155,12 @@ struct Container {
     /// Limit what the container may write: size=BYTES, inodes=NUMBER
     #[arg(long, value_name = "KEY=VALUE")]
     storage_opt: Vec<String>,
+    /// Where output is kept for `logs`: k8s-file (also called json-file), none
+    #[arg(long, value_name = "DRIVER")]
+    log_driver: Option<String>,
+    /// Limit what is kept: max-size=BYTES, max-file=NUMBER
+    #[arg(long, value_name = "KEY=VALUE")]
+    log_opt: Vec<String>,
     /// Run an init that passes signals and reaps processes
     #[arg(long)]
     init: bool,
@@ -262,6 +269,8 @@ impl Container {
         for option in &self.storage_opt {
             storage.option(option).map_err(|error| Failure::of(&error))?;
         }
+        let log = log::Settings::parse(self.log_driver.as_deref(), &self.log_opt)
+            .map_err(|error| Failure::of(&error))?;
         let request = self.request(&cwd).map_err(|error| Failure::of(&error))?;
         let wanted = Wanted {
             below: (below, self.image.clone()),
@@ -277,6 +286,7 @@ impl Container {
             open_stdin: self.interactive,
             stop_signal: self.stop_signal,
             storage,
+            log,
             labels: self.label.iter().map(|text| label(text)).collect(),
             given: Given {
                 binds: self.volume.into_iter().chain(self.mount).collect(),

@@ -148,6 +148,12 @@ pub enum SpecError {
     /// The same without a number that makes sense.
     #[error("--storage-opt {0}: a number above 0 is wanted, a size with b, k, m, g or t behind it")]
     StorageNumber(String),
+    /// `--log-driver`.
+    #[error("--log-driver {0} is not supported (supported: k8s-file, also called json-file, and none)")]
+    LogDriver(String),
+    /// `--log-opt`.
+    #[error("--log-opt {0} is not supported (supported: max-size=BYTES and, with it, max-file=NUMBER)")]
+    LogOpt(String),
     /// `--ulimit`.
     #[error("invalid ulimit {0:?}: expected NAME=SOFT[:HARD]")]
     Ulimit(String),

@@ -14,6 +14,7 @@ use super::Start;
 use super::protocol::{Notice, Order};
 use super::server::{Finish, Server, ServerError};
 use super::stdio::{self, Attach, Relay};
+use crate::containers::log::Log;
 use crate::containers::process::Process;
 use crate::containers::record::{self, Afterwards, Held, Life};
 use crate::containers::runtime::channel::Channel;
@@ -117,6 +118,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         open_stdin,
         run,
         discard: held.record.afterwards == Afterwards::Remove,
+        log: Log::new(held.directory(), held.record.settings.log),
     };
     let begun = server.and_then(|server| begin(server, container, &tool));
     // The last fork is behind us; a lease is believed for far longer than a start takes.
@@ -172,6 +174,7 @@ struct Container {
     run: PathBuf,
     /// Whether it is removed when it has ended.
     discard: bool,
+    log: Log,
 }
 
 /// Starts the container. The server opens image and writable layer while the child makes its namespaces.
@@ -199,6 +202,7 @@ fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(
         open_stdin,
         run,
         discard,
+        log,
     } = container;
     let (inside, outside) = match terminal {
         true => stdio::terminal(attach),
@@ -218,7 +222,7 @@ fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(
         let _ = tell(tool, &Notice::Warning(warning.clone()));
     }
     server.guard(&init.pidfd)?;
-    let relay = outside.start(init.terminal.take())?;
+    let relay = outside.start(init.terminal.take(), log)?;
     Ok((init, relay))
 }
 
@@ -238,7 +242,7 @@ fn stay(held: &mut Held, running: Running, tool: &Channel) -> (Life, Notice) {
     });
     let mut code = reap(&init);
     held.record.takeovers = server.takeovers();
-    relay.drain();
+    let log = relay.drain();
     let mut error = String::new();
     if let Some(how) = server.lost() {
         error = format!("the filesystem server {how}, and the container with it");
@@ -248,6 +252,8 @@ fn stay(held: &mut Held, running: Running, tool: &Channel) -> (Life, Notice) {
             if server.finish() == Finish::Failed && error.is_empty() {
                 error = "what the container wrote last could not be written to the disk".into();
             }
+            // Best effort, as all of the log: output is no reason for a container to fail.
+            let _ = log.lock().sync();
         }
         Afterwards::Remove => server.kill(),
     }

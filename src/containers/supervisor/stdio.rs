@@ -14,6 +14,9 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, pipe2, read, write};
 
+use parking_lot::Mutex;
+
+use crate::containers::log::{Log, Stream};
 use crate::containers::runtime::Stdio;
 use crate::sys;
 
@@ -47,6 +50,7 @@ struct Pipes {
 /// Threads that move what the container wrote.
 pub(super) struct Relay {
     outputs: Vec<JoinHandle<()>>,
+    log: Arc<Mutex<Log>>,
     /// A detached container's `-i` waits for somebody who attaches.
     _held: Option<OwnedFd>,
     /// The pty's master belongs to the thread that reads it: when that ends, the terminal is hung up.
@@ -84,10 +88,12 @@ pub(super) fn terminal(attach: Attach) -> (Stdio, Outside) {
 
 impl Outside {
     /// Starts the threads. `master` is the pty's, if there is one.
-    pub(super) fn start(self, master: Option<OwnedFd>) -> io::Result<Relay> {
-        let show = self.attach != Attach::Detached;
+    pub(super) fn start(self, master: Option<OwnedFd>, log: Log) -> io::Result<Relay> {
+        let log = Arc::new(Mutex::new(log));
+        let shown = self.attach != Attach::Detached;
         let mut relay = Relay {
             outputs: Vec::new(),
+            log: Arc::clone(&log),
             _held: None,
             terminal: Weak::new(),
         };
@@ -95,23 +101,27 @@ impl Outside {
             (Some(pipes), _) => (
                 pipes.stdin.map(Input::Pipe),
                 vec![
-                    (Arc::new(pipes.stdout), User::Stdout),
-                    (Arc::new(pipes.stderr), User::Stderr),
+                    (Arc::new(pipes.stdout), Stream::Stdout),
+                    (Arc::new(pipes.stderr), Stream::Stderr),
                 ],
             ),
             (None, Some(master)) => {
                 let master = Arc::new(master);
                 relay.terminal = Arc::downgrade(&master);
                 let input = Input::Terminal(Arc::downgrade(&master));
-                (Some(input), vec![(master, User::Stdout)])
+                (Some(input), vec![(master, Stream::Stdout)])
             }
             (None, None) => return Err(io::Error::other("the container's terminal is missing")),
         };
-        for (from, user) in outputs {
-            let to = if show { user } else { User::Nobody };
+        for (from, stream) in outputs {
+            let to = To {
+                shown,
+                log: Arc::clone(&log),
+                stream,
+            };
             relay
                 .outputs
-                .push(std::thread::Builder::new().spawn(move || output(&from, to))?);
+                .push(std::thread::Builder::new().spawn(move || output(&from, &to))?);
         }
         match (input, self.attach) {
             // Never joined: it ends with the process, or when either side closes.
@@ -153,24 +163,27 @@ impl Relay {
     }
 
     /// Waits until everything that the container wrote has been passed on. To be called when no process of it is left.
-    pub(super) fn drain(self) {
+    /// Gives the log.
+    pub(super) fn drain(self) -> Arc<Mutex<Log>> {
         for thread in self.outputs {
             // A panic there has been printed; the exit code matters more.
             let _ = thread.join();
         }
+        self.log
     }
 }
 
-#[derive(Clone, Copy)]
-enum User {
-    Stdout,
-    Stderr,
-    Nobody,
+/// Where one of the container's streams goes.
+struct To {
+    /// Whether the user sees it.
+    shown: bool,
+    log: Arc<Mutex<Log>>,
+    stream: Stream,
 }
 
 /// Moves bytes until the container closes its side. When the user's side is closed, so is ours: the container's next
 /// write gets SIGPIPE, as it would without a container between, or SIGHUP and EIO from a terminal.
-fn output(from: &OwnedFd, to: User) {
+fn output(from: &OwnedFd, to: &To) {
     let mut buffer = vec![0; CHUNK];
     loop {
         // A pty whose last user is gone answers EIO.
@@ -180,10 +193,12 @@ fn output(from: &OwnedFd, to: User) {
             Ok(length) => length,
         };
         let bytes = buffer.get(..length).unwrap_or_default();
-        let done = match to {
-            User::Stdout => write_all(stdout().as_fd(), bytes),
-            User::Stderr => write_all(stderr().as_fd(), bytes),
-            User::Nobody => Ok(()),
+        // First, since the user may be slow to read.
+        to.log.lock().add(to.stream, bytes);
+        let done = match to.shown {
+            true if to.stream == Stream::Stdout => write_all(stdout().as_fd(), bytes),
+            true => write_all(stderr().as_fd(), bytes),
+            false => Ok(()),
         };
         if done.is_err() {
             return;
@@ -264,11 +279,21 @@ pub(super) fn write_to(log: OwnedFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::containers::log::{Driver, Settings};
 
     #[test]
     fn a_closed_reader_stops_the_relay() {
         let (out, to_out) = pipe2(OFlag::O_CLOEXEC).unwrap_or_else(|e| panic!("{e}"));
-        let thread = std::thread::spawn(move || output(&out, User::Nobody));
+        let settings = Settings {
+            driver: Driver::None,
+            ..Settings::default()
+        };
+        let to = To {
+            shown: false,
+            log: Arc::new(Mutex::new(Log::new("/".as_ref(), settings))),
+            stream: Stream::Stdout,
+        };
+        let thread = std::thread::spawn(move || output(&out, &to));
         assert_eq!(write_all(to_out.as_fd(), &[7; 3 * CHUNK]), Ok(()));
         drop(to_out);
         assert!(thread.join().is_ok());
