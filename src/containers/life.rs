@@ -477,11 +477,7 @@ fn set_size(spec: &mut Spec) {
     let Some(size) = supervisor::terminal_size() else {
         return;
     };
-    let console = oci_spec::runtime::BoxBuilder::default()
-        .height(u64::from(size.rows))
-        .width(u64::from(size.columns))
-        .build();
-    if let (Some(process), Ok(console)) = (spec.process_mut(), console) {
+    if let (Some(process), Ok(console)) = (spec.process_mut(), size.to_spec()) {
         process.set_console_size(Some(console));
     }
 }

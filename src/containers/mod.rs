@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 pub mod changes;
+pub mod exec;
 pub mod files;
 pub mod image_file;
 pub mod life;
@@ -111,6 +112,9 @@ pub enum Error {
     /// The Spec cannot be carried out here.
     #[error(transparent)]
     Plan(#[from] runtime::PlanError),
+    /// A command did not come into a running container.
+    #[error(transparent)]
+    Enter(#[from] runtime::StartError),
     /// The store.
     #[error(transparent)]
     Store(#[from] crate::store::Error),

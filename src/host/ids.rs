@@ -122,6 +122,20 @@ pub(super) fn subordinates(text: &str, names: &[String]) -> Vec<Subordinate> {
     text.lines().filter_map(entry).collect()
 }
 
+/// The ranges of a process's uid_map or gid_map (user_namespaces(7)), its `text` in /proc.
+pub fn mapped(text: &str) -> Vec<IdRange> {
+    let range = |line: &str| {
+        let mut fields = line.split_whitespace().map(str::parse);
+        let mut number = || fields.next()?.ok();
+        Some(IdRange {
+            inside: number()?,
+            outside: number()?,
+            count: number()?,
+        })
+    };
+    text.lines().filter_map(range).collect()
+}
+
 /// The ids that exist in a user namespace, by its `text` in /proc/self/uid_map or gid_map (user_namespaces(7)).
 pub(super) fn existing(text: &str) -> Vec<Range<u32>> {
     let range = |line: &str| {

@@ -10,6 +10,7 @@ mod cidfile;
 mod commit;
 mod diff;
 mod end;
+mod exec;
 mod inspect;
 mod logs;
 mod ps;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Ps(ps::Ps),
     /// Show what a container changed in its tree: A (added), C (changed), D (deleted)
     Diff(diff::Diff),
+    /// Run a command in a running container
+    Exec(exec::Exec),
     /// Show what a container wrote
     Logs(logs::Logs),
     /// Make an image of a container
@@ -65,6 +68,7 @@ impl Command {
             Command::Create(create) => create.run(&store),
             Command::Start(start) => start.run(&store),
             Command::Ps(ps) => ps.run(&store),
+            Command::Exec(exec) => exec.run(&store),
             Command::Logs(logs) => logs.run(&store),
             Command::Diff(diff) => diff.run(&store),
             Command::Commit(commit) => commit.run(&store),

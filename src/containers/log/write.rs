@@ -39,6 +39,15 @@ impl Log {
         }
     }
 
+    /// Keeps nothing.
+    pub(in crate::containers) fn nothing() -> Log {
+        let settings = Settings {
+            driver: Driver::None,
+            ..Settings::default()
+        };
+        Log::new(Path::new("/"), settings)
+    }
+
     /// Adds output of a stream.
     pub(in crate::containers) fn add(&mut self, stream: Stream, output: &[u8]) {
         if self.settings.driver == Driver::None {

@@ -60,7 +60,7 @@ impl<'a> Container<'a> {
             Step::Sysctl(parameters) => self.set_parameters(parameters),
             Step::Device { path, node } => self.root.attach(&devices::host_node(path, *node)?, path),
             Step::StandardDevices => devices::standard(&self.root),
-            Step::Terminal { size, owner } => self.terminal(*size, *owner),
+            Step::Terminal { size, owner, console } => self.terminal(*size, *owner, *console),
             Step::Mask(path) => self.mask(path),
             Step::ReadOnly(path) => self.make_read_only(path),
             Step::ReadOnlyRoot => {
@@ -145,8 +145,11 @@ impl<'a> Container<'a> {
         Ok(())
     }
 
-    fn terminal(&self, size: Option<(u16, u16)>, owner: u32) -> Result<(), Failure> {
+    fn terminal(&self, size: Option<(u16, u16)>, owner: u32, console: bool) -> Result<(), Failure> {
         let (master, slave) = devices::terminal(&self.root, size, owner)?;
+        if console {
+            devices::console(&self.root, &master)?;
+        }
         self.channel
             .send(&Report::Terminal, &[master])
             .map_err(|error| named("hand out the terminal", error))?;

@@ -90,8 +90,7 @@ pub(super) fn standard(root: &Root) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes a pty in the container's own devpts, so that its names are right inside; shows its slave as /dev/console too.
-/// Gives master and slave.
+/// Makes a pty in the container's own devpts, so that its names are right inside. Gives master and slave.
 pub(super) fn terminal(
     root: &Root,
     size: Option<(u16, u16)>,
@@ -124,13 +123,20 @@ pub(super) fn terminal(
         AtFlags::EMPTY_PATH,
     )
     .map_err(failed)?;
-
-    let number = sys::pty_number(master.as_fd()).map_err(system)?.to_string();
-    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let node = open_tree(&points, number, clone).map_err(failed)?;
-    let dev = root.find_or_make(Path::new("/dev"), Missing::Directory)?;
-    bind_in(&dev, "console", &node)?;
     Ok((master, slave))
+}
+
+/// Shows a pty's slave as /dev/console too.
+pub(super) fn console(root: &Root, master: &OwnedFd) -> Result<(), Failure> {
+    let failed = |error: Errno| Failure::new("/dev/console", error);
+    let Some(points) = root.find(Path::new("/dev/pts"))? else {
+        return Err(failed(Errno::NOENT));
+    };
+    let number = sys::pty_number(master.as_fd()).map_err(|error| Failure::new("/dev/console", error))?;
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let node = open_tree(&points, number.to_string(), clone).map_err(failed)?;
+    let dev = root.find_or_make(Path::new("/dev"), Missing::Directory)?;
+    bind_in(&dev, "console", &node)
 }
 
 /// Attaches `node` over a file made in `dev`.

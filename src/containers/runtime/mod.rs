@@ -18,6 +18,8 @@ mod rootfs;
 pub mod seccomp;
 pub mod start;
 mod step;
+mod within;
 
 pub use plan::{Plan, PlanError, RootSource, plan};
 pub use start::{Init, Launch, StartError, Stdio, spawn};
+pub use within::{Within, enter, plan_within, read_texts};

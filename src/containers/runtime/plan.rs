@@ -121,6 +121,7 @@ pub fn plan(spec: &Spec, rootfs: RootSource, host: &Probe) -> Result<Plan, PlanE
         steps.push(Step::Terminal {
             size,
             owner: process.user().uid(),
+            console: true,
         });
     }
     if let Some(parameters) = linux.sysctl() {
@@ -273,7 +274,7 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux, process: &Process) -> Result<(
     }
 }
 
-fn namespaces(linux: &Linux) -> Result<(UserNamespace, Namespaces), PlanError> {
+pub(super) fn namespaces(linux: &Linux) -> Result<(UserNamespace, Namespaces), PlanError> {
     let mut all = Namespaces {
         new: CloneFlags::empty(),
         join: Vec::new(),
@@ -416,7 +417,7 @@ fn names(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<Step>, PlanError> {
 }
 
 /// The order matters: what needs capabilities comes before they go, the filter comes last.
-fn confinement(
+pub(super) fn confinement(
     steps: &mut Vec<Step>,
     spec: &Spec,
     linux: &Linux,
@@ -466,7 +467,7 @@ fn confinement(
     Ok(())
 }
 
-fn command(spec: &Spec, process: &Process) -> Result<Command, PlanError> {
+pub(super) fn command(spec: &Spec, process: &Process) -> Result<Command, PlanError> {
     let strings = |list: &Option<Vec<String>>| -> Result<Vec<CString>, PlanError> {
         let string =
             |text: &String| CString::new(text.as_str()).map_err(|_| invalid("an argument holds a zero byte"));
@@ -503,7 +504,7 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, PlanError> {
     Ok(path.components().collect())
 }
 
-fn cells(count: u64) -> u16 {
+pub(super) fn cells(count: u64) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
 }
 

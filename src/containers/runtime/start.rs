@@ -86,6 +86,19 @@ pub enum StartError {
     Failed(String),
 }
 
+impl Init {
+    /// A command within a container, beside its init.
+    pub(super) fn new(pid: Pid, pidfd: OwnedFd, terminal: Option<OwnedFd>, warnings: Vec<String>) -> Init {
+        Init {
+            pid,
+            pidfd,
+            terminal,
+            warnings,
+            _holder: None,
+        }
+    }
+}
+
 impl StartError {
     /// Docker's exit code: 127, 126 or 125.
     pub fn code(&self) -> u8 {
@@ -316,7 +329,7 @@ impl Drop for Launch {
 }
 
 /// The end of a process that was forked to become something else: whatever comes back is an error.
-fn report(channel: &Channel, outcome: Result<(), Failure>) -> u8 {
+pub(super) fn report(channel: &Channel, outcome: Result<(), Failure>) -> u8 {
     match outcome {
         Ok(()) => 0,
         Err(failure) => {
@@ -388,6 +401,6 @@ fn die_with_parent(channel: &Channel) -> Result<(), Failure> {
 
 /// Makes this process's executable, memory and descriptors unreachable through /proc: not dumpable, it is open only to who
 /// may trace in the user namespace that its memory was made in, the host's.
-fn hide() -> Result<(), Failure> {
+pub(super) fn hide() -> Result<(), Failure> {
     prctl::set_dumpable(false).map_err(|error| Failure::new("hide from /proc", error.desc()))
 }

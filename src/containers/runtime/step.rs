@@ -55,8 +55,12 @@ pub(super) enum Step {
     Device { path: PathBuf, node: Node },
     /// Shows the devices that every container has, and the links beside them.
     StandardDevices,
-    /// Makes a pty in the container's devpts: descriptors 0, 1, 2, the controlling terminal and /dev/console.
-    Terminal { size: Option<(u16, u16)>, owner: u32 },
+    /// Makes a pty in the container's devpts: descriptors 0, 1, 2, the controlling terminal and, for init, /dev/console.
+    Terminal {
+        size: Option<(u16, u16)>,
+        owner: u32,
+        console: bool,
+    },
     /// Hides a path, if it is there.
     Mask(PathBuf),
     /// Makes a path unwritable, if it is there.

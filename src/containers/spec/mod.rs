@@ -6,7 +6,7 @@ use std::path::Path;
 
 use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::{
-    LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxSeccomp, Mount,
+    BoxBuilder, LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxSeccomp, Mount,
     PosixRlimit, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
@@ -18,8 +18,10 @@ pub mod confine;
 pub mod env;
 pub mod mounts;
 mod user;
+mod within;
 
 pub use confine::{Confine, Seccomp};
+pub use within::{Accounts, Within};
 
 /// Docker's size of /dev/shm in bytes.
 const SHM_SIZE: u64 = 64 << 20;
@@ -43,6 +45,16 @@ pub struct TerminalSize {
     pub rows: u16,
     /// Columns.
     pub columns: u16,
+}
+
+impl TerminalSize {
+    /// As the Spec has it.
+    pub(super) fn to_spec(self) -> Result<oci_spec::runtime::Box, SpecError> {
+        Ok(BoxBuilder::default()
+            .height(u64::from(self.rows))
+            .width(u64::from(self.columns))
+            .build()?)
+    }
 }
 
 /// What the user asked for: the flags of `run` and `create` that shape the Spec.
@@ -296,11 +308,7 @@ fn process(request: &Request, context: &Context<'_>) -> Result<Process, SpecErro
     }
     process.set_rlimits((!request.ulimits.is_empty()).then(|| request.ulimits.clone()));
     if let Some(size) = request.terminal {
-        let size = oci_spec::runtime::BoxBuilder::default()
-            .height(u64::from(size.rows))
-            .width(u64::from(size.columns))
-            .build()?;
-        process.set_console_size(Some(size));
+        process.set_console_size(Some(size.to_spec()?));
     }
     Ok(process)
 }

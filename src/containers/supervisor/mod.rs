@@ -9,9 +9,9 @@ mod confine;
 mod protocol;
 mod server;
 mod serving;
-mod stdio;
-mod terminal;
-mod tool;
+pub(super) mod stdio;
+pub(super) mod terminal;
+pub(super) mod tool;
 
 pub use serving::successor;
 pub use stdio::Attach;

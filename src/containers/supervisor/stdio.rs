@@ -12,6 +12,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, pipe2, read, write};
 
 use parking_lot::Mutex;
@@ -35,7 +36,7 @@ pub enum Attach {
 }
 
 /// The supervisor's ends.
-pub(super) struct Outside {
+pub(in crate::containers) struct Outside {
     attach: Attach,
     pipes: Option<Pipes>,
 }
@@ -48,9 +49,12 @@ struct Pipes {
 }
 
 /// Threads that move what the container wrote.
-pub(super) struct Relay {
+#[derive(Debug)]
+pub(in crate::containers) struct Relay {
     outputs: Vec<JoinHandle<()>>,
     log: Arc<Mutex<Log>>,
+    /// Tells them to end when there is nothing to read.
+    over: Arc<EventFd>,
     /// A detached container's `-i` waits for somebody who attaches.
     _held: Option<OwnedFd>,
     /// The pty's master belongs to the thread that reads it: when that ends, the terminal is hung up.
@@ -58,7 +62,7 @@ pub(super) struct Relay {
 }
 
 /// Pipes between the container and us. `open_stdin`: `-i`, also of a detached container.
-pub(super) fn pipes(attach: Attach, open_stdin: bool) -> io::Result<(Stdio, Outside)> {
+pub(in crate::containers) fn pipes(attach: Attach, open_stdin: bool) -> io::Result<(Stdio, Outside)> {
     let (out, to_out) = pipe2(OFlag::O_CLOEXEC)?;
     let (err, to_err) = pipe2(OFlag::O_CLOEXEC)?;
     let (inside, stdin) = if open_stdin {
@@ -82,18 +86,20 @@ pub(super) fn pipes(attach: Attach, open_stdin: bool) -> io::Result<(Stdio, Outs
 }
 
 /// The container makes its own pty; see [`Outside::start`].
-pub(super) fn terminal(attach: Attach) -> (Stdio, Outside) {
+pub(in crate::containers) fn terminal(attach: Attach) -> (Stdio, Outside) {
     (Stdio::Terminal, Outside { attach, pipes: None })
 }
 
 impl Outside {
     /// Starts the threads. `master` is the pty's, if there is one.
-    pub(super) fn start(self, master: Option<OwnedFd>, log: Log) -> io::Result<Relay> {
+    pub(in crate::containers) fn start(self, master: Option<OwnedFd>, log: Log) -> io::Result<Relay> {
         let log = Arc::new(Mutex::new(log));
+        let over = Arc::new(EventFd::new()?);
         let shown = self.attach != Attach::Detached;
         let mut relay = Relay {
             outputs: Vec::new(),
             log: Arc::clone(&log),
+            over: Arc::clone(&over),
             _held: None,
             terminal: Weak::new(),
         };
@@ -117,6 +123,7 @@ impl Outside {
             let to = To {
                 shown,
                 log: Arc::clone(&log),
+                over: Arc::clone(&over),
                 stream,
             };
             relay
@@ -155,11 +162,19 @@ impl Input {
 
 impl Relay {
     /// Gives the container's terminal the size of the user's.
-    pub(super) fn resize(&self, rows: u16, columns: u16) {
+    pub(in crate::containers) fn resize(&self, rows: u16, columns: u16) {
         if let Some(master) = self.terminal.upgrade() {
             // A pty that is gone has no size.
             let _ = sys::set_terminal_size(master.as_fd(), rows, columns);
         }
+    }
+
+    /// Passes on what has been written, and no more: a command within the container has ended, but what it left running
+    /// may have its streams still.
+    pub(in crate::containers) fn end(self) {
+        // Full it is written to already.
+        let _ = self.over.write(1);
+        self.drain();
     }
 
     /// Waits until everything that the container wrote has been passed on. To be called when no process of it is left.
@@ -178,14 +193,28 @@ struct To {
     /// Whether the user sees it.
     shown: bool,
     log: Arc<Mutex<Log>>,
+    over: Arc<EventFd>,
     stream: Stream,
+}
+
+impl To {
+    /// Waits until there is something to read; `false`: there is nothing, and nothing more is waited for.
+    fn waits(&self, from: &OwnedFd) -> bool {
+        let mut fds = [
+            PollFd::new(from.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.over.as_fd(), PollFlags::POLLIN),
+        ];
+        while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        let [from, over] = fds.map(|fd| fd.any().unwrap_or(false));
+        from || !over
+    }
 }
 
 /// Moves bytes until the container closes its side. When the user's side is closed, so is ours: the container's next
 /// write gets SIGPIPE, as it would without a container between, or SIGHUP and EIO from a terminal.
 fn output(from: &OwnedFd, to: &To) {
     let mut buffer = vec![0; CHUNK];
-    loop {
+    while to.waits(from) {
         // A pty whose last user is gone answers EIO.
         let length = match read(from, &mut buffer) {
             Err(Errno::EINTR) => continue,
@@ -279,18 +308,14 @@ pub(super) fn write_to(log: OwnedFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::containers::log::{Driver, Settings};
 
     #[test]
     fn a_closed_reader_stops_the_relay() {
         let (out, to_out) = pipe2(OFlag::O_CLOEXEC).unwrap_or_else(|e| panic!("{e}"));
-        let settings = Settings {
-            driver: Driver::None,
-            ..Settings::default()
-        };
         let to = To {
             shown: false,
-            log: Arc::new(Mutex::new(Log::new("/".as_ref(), settings))),
+            log: Arc::new(Mutex::new(Log::nothing())),
+            over: Arc::new(EventFd::new().unwrap_or_else(|e| panic!("{e}"))),
             stream: Stream::Stdout,
         };
         let thread = std::thread::spawn(move || output(&out, &to));

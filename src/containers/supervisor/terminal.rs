@@ -9,13 +9,13 @@ use crate::containers::spec::TerminalSize;
 
 /// Raw mode; dropping it restores what was.
 #[derive(Debug)]
-pub(super) struct Raw {
+pub(in crate::containers) struct Raw {
     before: Termios,
 }
 
 impl Raw {
     /// Makes the terminal on standard input raw; `None` if there is none.
-    pub(super) fn enter() -> Option<Raw> {
+    pub(in crate::containers) fn enter() -> Option<Raw> {
         let before = tcgetattr(stdin()).ok()?;
         let mut raw = before.clone();
         cfmakeraw(&mut raw);

@@ -110,7 +110,7 @@ pub fn start(start: Start) -> io::Result<Supervisor> {
 
 /// What a user or another program may send to the tool and means for the command. Not those that a fault in the tool
 /// itself raises, nor those about its own children and streams.
-fn passed_signals() -> SigSet {
+pub(in crate::containers) fn passed_signals() -> SigSet {
     let mut set = SigSet::empty();
     let own = [
         Signal::SIGKILL,

@@ -1,0 +1,330 @@
+//! One more command in a container that runs: is it as init is, no more and no less?
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Stdio;
+
+use common::{Bryo, Done, has_id_range, on_terminal, process, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A container `one` that waits.
+fn waiting(flags: &[&str]) -> Bryo {
+    let (bryo, image) = Bryo::with_image("busybox");
+    let mut words = vec!["run", "-d", "--name", "one"];
+    words.extend(flags);
+    words.extend([&image, "sleep", "1000"]);
+    bryo.ok(&words);
+    bryo
+}
+
+fn sh(bryo: &Bryo, script: &str) -> String {
+    bryo.ok(["exec", "one", "sh", "-c", script])
+}
+
+#[test]
+fn it_is_where_and_as_init_is() {
+    let flags = [
+        "-e",
+        "A=1",
+        "-w",
+        "/work",
+        "--network",
+        "none",
+        "--cap-drop",
+        "CHOWN",
+        "--ulimit",
+        "nofile=77:99",
+    ];
+    let bryo = waiting(&flags);
+    for kind in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
+        let both = sh(&bryo, &format!("readlink /proc/1/ns/{kind}; readlink /proc/self/ns/{kind}"));
+        let lines: Vec<&str> = both.lines().collect();
+        assert_eq!(lines[0], lines[1], "{kind}");
+    }
+    // Capabilities (the inheritable ones are none: CVE-2022-24769), filter, groups and the like.
+    let pattern = "grep -E '^(Cap|Seccomp|NoNewPrivs|Groups|Uid|Gid|Umask)' /proc";
+    let [own, inits] = ["self", "1"].map(|who| sh(&bryo, &format!("{pattern}/{who}/status")));
+    assert_eq!(own, inits);
+    assert!(
+        own.contains("CapInh:\t0000000000000000") && own.contains("Seccomp:\t2"),
+        "{own}"
+    );
+    let of_init = sh(
+        &bryo,
+        "tr '\\0' '\\n' < /proc/1/environ | sort; readlink /proc/1/cwd; ulimit -n",
+    );
+    assert_eq!(
+        sh(&bryo, "env | grep -v -e ^SHLVL= -e ^PWD= | sort; pwd; ulimit -n"),
+        of_init
+    );
+    // Of descriptors it has its three, and the one that ls makes.
+    assert_eq!(bryo.ok(["exec", "one", "ls", "/proc/self/fd"]), "0\n1\n2\n3\n");
+    // One tree.
+    sh(&bryo, "echo new > /new");
+    assert_eq!(sh(&bryo, "cat /new"), "new\n");
+    assert_eq!(bryo.ok(["diff", "one"]), "A /new\nA /work\n");
+}
+
+#[test]
+fn what_is_asked_otherwise_counts() {
+    let bryo = waiting(&["-e", "A=1", "-e", "B=1"]);
+    fs::write(bryo.scratch("env"), "C=file\nD=file\n").unwrap();
+    let file = bryo.scratch("env").display().to_string();
+    let flags = [
+        "exec",
+        "-e",
+        "A=2",
+        "-e",
+        "B",
+        "--env-file",
+        &file,
+        "-e",
+        "D=4",
+        "-w",
+        "/tmp",
+        "one",
+    ];
+    let shown = bryo.ok(flags.into_iter().chain(["sh", "-c", "echo $A,$B,$C,$D; pwd"]));
+    assert_eq!(shown, "2,,file,4\n/tmp\n");
+    // Options behind the command are its own.
+    assert_eq!(bryo.ok(["exec", "one", "echo", "-e", "x", "--rm"]), "x --rm\n");
+    let privileged = bryo.ok([
+        "exec",
+        "--privileged",
+        "one",
+        "grep",
+        "CapEff",
+        "/proc/self/status",
+    ]);
+    assert_ne!(
+        privileged,
+        bryo.ok(["exec", "one", "grep", "CapEff", "/proc/self/status"])
+    );
+}
+
+#[test]
+fn users_are_those_of_the_container() {
+    let bryo = waiting(&[]);
+    sh(
+        &bryo,
+        "echo 'web:x:33:33::/var/www:/bin/sh' >> /etc/passwd; echo 'web:x:33:' >> /etc/group; echo 'adm:x:4:web' >> /etc/group",
+    );
+    if !has_id_range() {
+        // Root is the only one.
+        assert_eq!(bryo.ok(["exec", "-u", "root", "one", "id", "-u"]), "0\n");
+        let error = bryo.fails(1, ["exec", "-u", "web", "one", "id"]);
+        assert!(
+            error.contains("user 33 does not exist in the container"),
+            "{error}"
+        );
+        return;
+    }
+    let script = "id -u; id -g; id -G; echo $HOME; grep CapEff /proc/self/status";
+    let expected = "33\n33\n33 4\n/var/www\nCapEff:\t0000000000000000\n";
+    for user in ["web", "33"] {
+        assert_eq!(
+            bryo.ok(["exec", "-u", user, "one", "sh", "-c", script]),
+            expected,
+            "{user}"
+        );
+    }
+    assert_eq!(
+        bryo.ok(["exec", "-u", "5:6", "one", "sh", "-c", "id -u; id -g; echo $HOME"]),
+        "5\n6\n/\n"
+    );
+    let error = bryo.fails(1, ["exec", "-u", "nobodyhere", "one", "id"]);
+    assert!(error.contains("nobodyhere"), "{error}");
+}
+
+/// What the container made of its files can neither hold the tool up nor lead it out.
+#[test]
+fn a_hostile_container_gains_nothing() {
+    let bryo = waiting(&[]);
+    let secret = bryo.scratch("secret");
+    fs::write(&secret, "evil:x:0:0::/:\n").unwrap();
+    for hostile in [
+        "mkfifo /etc/passwd".to_string(),
+        format!("ln -s {} /etc/passwd", secret.display()),
+        "ln -s /proc/self/fd/0 /etc/passwd".into(),
+        "mkdir /etc/passwd".into(),
+        "dd if=/dev/zero of=/etc/passwd bs=1M count=3 2> /dev/null".into(),
+    ] {
+        sh(&bryo, &format!("rm -rf /etc/passwd; {hostile}"));
+        let error = bryo.fails(1, ["exec", "-u", "evil", "one", "id"]);
+        assert!(error.contains("evil"), "{hostile}: {error}");
+        assert_eq!(
+            bryo.ok(["exec", "-u", "0", "one", "echo", "in"]),
+            "in\n",
+            "{hostile}"
+        );
+    }
+    // CVE-2019-5736: our own program, itself or as an interpreter.
+    sh(
+        &bryo,
+        "printf '#!/proc/self/exe\\n' > /script; chmod +x /script; ln -s /proc/self/exe /link",
+    );
+    for program in ["/proc/self/exe", "/script", "/link"] {
+        let error = bryo.fails(126, ["exec", "one", program]);
+        assert!(error.contains("Permission denied"), "{error}");
+    }
+    // CVE-2024-21626: a directory that one of our descriptors shows.
+    for n in 3..12 {
+        let directory = format!("/proc/self/fd/{n}");
+        let error = bryo.fails(125, ["exec", "-w", &directory, "one", "pwd"]);
+        assert!(error.contains("enter the directory"), "{error}");
+    }
+    // Nothing of the tool can be seen while it enters: who looks finds no process but the container's own.
+    sh(
+        &bryo,
+        "(while :; do for p in /proc/[0-9]*; do ls -l $p/exe $p/fd 2> /dev/null; done; done) > /seen 2>&1 &",
+    );
+    for _ in 0..30 {
+        bryo.ok(["exec", "one", "true"]);
+    }
+    let seen = sh(&bryo, "cat /seen");
+    assert!(
+        seen.contains("/bin/busybox") || seen.contains("/bin/sh"),
+        "it looked: {seen}"
+    );
+    assert!(
+        !seen.contains(&bryo.root().display().to_string()) && !seen.contains("socket:"),
+        "{seen}"
+    );
+}
+
+#[test]
+fn its_end_is_told() {
+    let bryo = waiting(&[]);
+    assert_eq!(
+        bryo.run(["exec", "one", "sh", "-c", "exit 7"]).status.code(),
+        Some(7)
+    );
+    assert_eq!(
+        bryo.run(["exec", "one", "sh", "-c", "kill -9 $$"]).status.code(),
+        Some(137)
+    );
+    assert_eq!(
+        bryo.fails(127, ["exec", "one", "nothere"]),
+        "bryo: exec nothere: executable file not found in $PATH of the container\n"
+    );
+    assert!(
+        bryo.fails(126, ["exec", "one", "/etc"])
+            .contains("Permission denied")
+    );
+    assert_eq!(
+        bryo.fails(1, ["exec", "two", "true"]),
+        "bryo: No such container: two\n"
+    );
+    // Whatever it leaves running holds nobody up.
+    assert_eq!(sh(&bryo, "sleep 1000 & echo left"), "left\n");
+    bryo.ok(["stop", "-t", "0", "one"]);
+    assert!(bryo.fails(1, ["exec", "one", "true"]).contains("not running"));
+}
+
+#[test]
+fn its_streams_are_carried() {
+    let bryo = waiting(&[]);
+    let mut tool = bryo.command(["exec", "-i", "one", "sh", "-c", "cat; echo err >&2"]);
+    tool.stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut tool = tool.spawn().unwrap();
+    let sent: Vec<u8> = (0..500_000u32).map(|n| (n % 251) as u8).collect();
+    let mut input = tool.stdin.take().unwrap();
+    let expected = sent.clone();
+    let writer = std::thread::spawn(move || input.write_all(&sent));
+    let output = tool.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(output.stdout == expected && output.stderr == b"err\n" && output.status.success());
+    // Without -i there is no input.
+    let mut tool = bryo.command(["exec", "one", "cat"]);
+    assert_eq!(Done::of(tool.stdin(Stdio::piped())).stdout, "");
+    // Nothing of it is in the container's log.
+    assert_eq!(bryo.ok(["logs", "one"]), "");
+}
+
+#[test]
+fn a_terminal_is_one_of_the_container() {
+    let bryo = waiting(&[]);
+    let shown = Done::of(&mut on_terminal(&bryo.command([
+        "exec",
+        "-it",
+        "one",
+        "sh",
+        "-c",
+        "tty; echo $TERM; test -t 0 -a -t 1 && echo all",
+    ])));
+    for line in ["/dev/pts/0\r\n", "xterm\r\n", "all\r\n"] {
+        assert!(shown.stdout.contains(line), "{shown}");
+    }
+    let mut tool = bryo.command(["exec", "-it", "one", "true"]);
+    let done = Done::of(tool.stdin(Stdio::null()));
+    assert!(done.stderr.contains("the input device is not a TTY"), "{done}");
+}
+
+#[test]
+fn signals_reach_it_and_the_end_of_the_container_too() {
+    let bryo = waiting(&[]);
+    let run = |script: &str| {
+        let mut tool = bryo.command(["exec", "one", "sh", "-c", script]);
+        let mut tool = tool.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(tool.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        (Pid::from_raw(tool.id().cast_signed()), tool, lines)
+    };
+    let (pid, mut tool, mut lines) =
+        run("trap 'echo got; exit 5' TERM; echo ready; while :; do sleep 0.05; done");
+    kill(pid, Signal::SIGTERM).unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "got");
+    assert_eq!(tool.wait().unwrap().code(), Some(5));
+    let (_, mut tool, _lines) = run("echo ready; sleep 1000");
+    kill(process(&bryo, "one", "Pid"), Signal::SIGKILL).unwrap();
+    assert_eq!(tool.wait().unwrap().code(), Some(137));
+}
+
+#[test]
+fn one_that_is_left_alone_goes_on() {
+    let bryo = waiting(&[]);
+    let shown = bryo.ok([
+        "exec",
+        "-d",
+        "one",
+        "sh",
+        "-c",
+        "echo unseen; sleep 0.3; echo done > /done; sleep 1000",
+    ]);
+    assert_eq!(shown, "");
+    until("its work", || {
+        bryo.run(["exec", "one", "cat", "/done"]).stdout == "done\n"
+    });
+    assert!(sh(&bryo, "ps").contains("sleep 1000"));
+    assert_eq!(
+        bryo.fails(127, ["exec", "-d", "one", "nothere"]).lines().count(),
+        1
+    );
+}
+
+/// Who answers for the filesystem may die under it as under init.
+#[test]
+fn it_does_not_notice_the_death_of_the_server() {
+    let bryo = waiting(&[]);
+    let mut tool = bryo.command([
+        "exec",
+        "one",
+        "sh",
+        "-c",
+        "n=0; while [ $n -lt 300 ]; do n=$((n + 1)); echo $n > /n.new && mv /n.new /n || exit 9; done",
+    ]);
+    let mut tool = tool.spawn().unwrap();
+    for _ in 0..5 {
+        let dead = process(&bryo, "one", "FilesystemPid");
+        kill(dead, Signal::SIGKILL).unwrap();
+        until("a successor", || process(&bryo, "one", "FilesystemPid") != dead);
+    }
+    assert!(tool.wait().unwrap().success());
+    assert_eq!(sh(&bryo, "cat /n"), "300\n");
+}
