@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test fails by panicking.
 
+#[path = "build/at_once.rs"]
+mod at_once;
 #[path = "build/cache.rs"]
 mod cache;
 mod common;

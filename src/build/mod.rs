@@ -1,6 +1,6 @@
 //! How does a Dockerfile become an image? `dockerfile`: text → typed instructions; `solve`: which stages are needed, and what
 //! each is made of; `workers`: several at once; `step`: what an instruction does to a stage; `copy`, `contents`, `download`,
-//! `run`: how a layer comes to be; `key`: when an earlier one is used again; `output`: where the result goes, if not into the
+//! `run`: how a layer comes to be; `key`: when an earlier one is used again; `turn`: who makes one that several want; `output`: where the result goes, if not into the
 //! store.
 //!
 //! A stage is a stack of stored layers and a config. A step that changes files makes one more layer: in a writable layer
@@ -30,6 +30,7 @@ mod source;
 mod step;
 mod telling;
 mod tree;
+mod turn;
 mod variables;
 mod workers;
 mod workspace;

@@ -119,8 +119,8 @@ pub(super) struct Build<'a> {
     pub(super) declared: BTreeSet<String>,
     /// Keys of the steps that this build made or found: it uses them whatever `--no-cache` says.
     pub(super) made: RefCell<BTreeSet<Digest>>,
-    /// Keys of the next steps, which a worker has gone through.
-    pub(super) told: VecDeque<Digest>,
+    /// While a stage is gone through that a worker has built: the keys of its next steps.
+    pub(super) told: Option<VecDeque<Digest>>,
     /// Bases that were fetched for this build, so that `--pull` does it once.
     fetched: RefCell<BTreeSet<String>>,
     /// Of the context's files.
@@ -155,7 +155,7 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Op
         done: BTreeMap::new(),
         declared: BTreeSet::new(),
         made: RefCell::default(),
-        told: VecDeque::new(),
+        told: None,
         fetched: RefCell::default(),
         hashes: order
             .context
@@ -338,7 +338,8 @@ impl Build<'_> {
             if counted(step) {
                 count += 1;
             }
-            let title = format!("[{label} {count}/{all}] {}", step.text).replace("[ ", "[");
+            let place = format!("{label} {count}/{all}");
+            let title = format!("[{}] {}", place.trim_start(), step.text);
             self.step(&mut stage, number, step, &title)
                 .map_err(|source| Error::Step {
                     place: step.place,
