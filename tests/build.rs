@@ -13,6 +13,8 @@ mod download;
 mod files;
 #[path = "build/go.rs"]
 mod go;
+#[path = "build/kept.rs"]
+mod kept;
 #[path = "build/output.rs"]
 mod output;
 #[path = "build/reviewed.rs"]

@@ -142,7 +142,7 @@ fn truth(text: &str) -> Option<bool> {
 
 /// A time as Docker's `until` takes it, in seconds since 1970: an age (`24h`, `1h30m`), a Unix time, or a date and time
 /// of RFC 3339, its end (zone, time) left out or not.
-fn moment(text: &str, now: i64) -> Option<i64> {
+pub fn moment(text: &str, now: i64) -> Option<i64> {
     if let Some(age) = age(text) {
         return now.checked_sub(age);
     }

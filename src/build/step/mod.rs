@@ -124,6 +124,7 @@ impl Build<'_> {
         if steps::find(self.store, key, &stage.layers).is_none() {
             return Ok(false);
         }
+        steps::note_use(self.store, key);
         self.progress.cached();
         self.progress.kept(key);
         // With an epoch nothing is younger than it.

@@ -14,13 +14,14 @@ use crate::images::manifest::Platform;
 use crate::images::reference::Reference;
 use crate::store::Store;
 
+mod builder;
 mod context;
 mod progress;
 mod prune;
 
+pub(super) use builder::Builder;
 use context::{Found, Given, named};
 use progress::{Lines, Quiet};
-pub(super) use prune::Builder;
 
 /// Flags of `build`.
 #[derive(Debug, clap::Args)]
