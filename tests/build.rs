@@ -21,6 +21,8 @@ mod output;
 mod reviewed;
 #[path = "build/stages.rs"]
 mod stages;
+#[path = "build/travel.rs"]
+mod travel;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use fuse_overlay::attr::Time;
 use fuse_overlay::index::DiffId;
 
+use super::cache::{self, CacheTo};
 use super::config::Config;
 use super::dockerfile::{self, Dockerfile, From, Instruction, Stage as Text, expand};
 use super::hashes::Hashes;
@@ -19,12 +20,13 @@ use super::{Error, Progress, Secret};
 use crate::containers::files::HostNames;
 use crate::containers::spec::Network;
 use crate::containers::{orphans, record};
+use crate::images::cache::{Import, Place};
 use crate::images::commit::add_image;
 use crate::images::manifest::Platform;
 use crate::images::pull::{self, LayerEvent, Source};
 use crate::images::reference::Reference;
 use crate::images::registry::Registries;
-use crate::images::{self, Claim, Image};
+use crate::images::{self, Claim, Image, steps};
 use crate::store::{Digest, Store};
 
 /// May results of earlier builds be used?
@@ -64,6 +66,10 @@ pub struct Order {
     pub names: Vec<Reference>,
     /// `--no-cache`.
     pub cache: Cache,
+    /// `--cache-from`: where else results of earlier builds are.
+    pub cache_from: Vec<Place>,
+    /// `--cache-to`: where results go for other builds.
+    pub cache_to: Vec<CacheTo>,
     /// `--pull`: bases are fetched even if they are there.
     pub pull: bool,
     /// `--network`.
@@ -117,6 +123,10 @@ pub(super) struct Build<'a> {
     names: Vec<Option<String>>,
     pub(super) done: BTreeMap<usize, Stage>,
     pub(super) declared: BTreeSet<String>,
+    /// What is known of `--cache-from`.
+    pub(super) imports: Vec<Import>,
+    /// The steps that were made or found, in order.
+    pub(super) used: RefCell<Vec<steps::Step>>,
     /// Keys of the steps that this build made or found: it uses them whatever `--no-cache` says.
     pub(super) made: RefCell<BTreeSet<Digest>>,
     /// While a stage is gone through that a worker has built: the keys of its next steps.
@@ -154,6 +164,11 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Op
         names: text.stages.iter().map(|stage| stage.from.name.clone()).collect(),
         done: BTreeMap::new(),
         declared: BTreeSet::new(),
+        imports: match order.cache {
+            Cache::Use => cache::imports(&order.cache_from, progress),
+            Cache::Ignore => Vec::new(),
+        },
+        used: RefCell::default(),
         made: RefCell::default(),
         told: None,
         fetched: RefCell::default(),
@@ -167,16 +182,19 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Op
     let target = build.all(&text);
     build.hashes.keep(store);
     let target = target?;
-    match &order.output {
-        Output::Image => build.finish(target).map(Some),
+    let (used, layers) = (build.used.take(), target.layers.clone());
+    let built = match &order.output {
+        Output::Image => Some(build.finish(target, &used)?),
         output => {
             build.unused();
             progress.begins("exporting the tree");
             target.put_out(store, output, build.now, progress)?;
             progress.done();
-            Ok(None)
+            None
         }
-    }
+    };
+    cache::export(store, &order.cache_to, &used, &layers, progress)?;
+    Ok(built)
 }
 
 impl Build<'_> {
@@ -454,11 +472,14 @@ impl Build<'_> {
     }
 
     /// Lists the target as an image.
-    fn finish(mut self, mut target: Stage) -> Result<Image, Error> {
+    fn finish(mut self, mut target: Stage, used: &[steps::Step]) -> Result<Image, Error> {
         for (name, value) in &self.order.labels {
             target.config.add("Labels", name, value.as_str().into());
         }
         self.unused();
+        if self.order.cache_to.iter().any(|to| to.place.is_none()) {
+            target.config.tell_steps(used, &target.layers);
+        }
         self.progress.begins("exporting to image");
         let document = target.config.document(&target.layers, &self.created);
         self.done.clear();
@@ -507,7 +528,7 @@ pub(super) fn expanded(
 }
 
 /// A pull, told as part of a build.
-struct Fetching<'a>(&'a dyn Progress);
+pub(super) struct Fetching<'a>(pub(super) &'a dyn Progress);
 
 impl pull::Progress for Fetching<'_> {
     fn begins(&self, heading: &str) {

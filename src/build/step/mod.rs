@@ -105,10 +105,9 @@ impl Build<'_> {
                     .output(b"waiting for an equal step that is under way\n");
             })?,
         };
-        Ok(match self.cached(stage, &key, history)? {
-            true => None,
-            false => Some(turn),
-        })
+        let found = self.cached(stage, &key, history)?
+            || self.imported(stage, &key)? && self.cached(stage, &key, history)?;
+        Ok((!found).then_some(turn))
     }
 
     /// The layer of a step that is in the cache.
@@ -134,6 +133,7 @@ impl Build<'_> {
         };
         stage.config.record_layer(history, created);
         stage.layers = step.stack();
+        self.used.borrow_mut().push(step);
         stage.claim = Some(Arc::new(claim));
         Ok(true)
     }
@@ -143,6 +143,7 @@ impl Build<'_> {
         let key = turn.key;
         let step = steps::Step::new(key, claim.layers(), &self.created, history);
         steps::put(self.store, &key, &step)?;
+        self.used.borrow_mut().push(step);
         // Who waits need not wait for what follows.
         drop(turn);
         self.made.borrow_mut().insert(key);
