@@ -7,14 +7,14 @@ use std::process::{Child, ChildStderr, Stdio};
 use crate::common::Project;
 
 /// A build under way, which reads its own lines.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: BufReader<ChildStderr>,
     said: String,
 }
 
 impl Running {
-    fn start(project: &Project, text: &str, flags: &[&str]) -> Running {
+    pub(crate) fn start(project: &Project, text: &str, flags: &[&str]) -> Running {
         let mut child = project
             .command(text, flags)
             .stderr(Stdio::piped())
@@ -27,7 +27,7 @@ impl Running {
 
     /// Waits for a line with this in it.
     #[track_caller]
-    fn says(&mut self, part: &str) {
+    pub(crate) fn says(&mut self, part: &str) {
         let mut line = String::new();
         while !line.contains(part) {
             line.clear();
@@ -39,7 +39,7 @@ impl Running {
 
     /// All that it said, if it succeeded.
     #[track_caller]
-    fn succeeds(mut self) -> String {
+    pub(crate) fn succeeds(mut self) -> String {
         while self.lines.read_line(&mut self.said).unwrap() > 0 {}
         assert!(self.child.wait().unwrap().success(), "{}", self.said);
         self.said
@@ -61,7 +61,7 @@ fn project() -> Project {
 }
 
 /// Ends the slow steps.
-fn let_go(project: &Project) {
+pub(crate) fn let_go(project: &Project) {
     let caches = fs::read_dir(project.bryo.state().join("caches")).unwrap();
     let cache = caches
         .map(|entry| entry.unwrap().path())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::at_once::{Running, let_go};
 use crate::common::{Done, Mode, Project, Registry, skopeo};
 
 /// Two stages; what the commands write is never the same again.
@@ -293,4 +294,30 @@ fn a_cache_that_cannot_be_written_fails_the_build_after_its_image() {
     assert_eq!(done.status.code(), Some(125), "{done}");
     assert!(done.stderr.contains("type gha is not supported"), "{done}");
     project.is_clean();
+}
+
+#[test]
+fn a_registry_that_goes_away_is_asked_once() {
+    let storage = tempfile::tempdir().unwrap();
+    let registry = Registry::serve(storage.path(), Mode::Writable);
+    let (here, there) = (project(), project());
+    let name = registry.image("cache");
+    let stages = "FROM base AS one\nRUN echo 1 > /1\nFROM base AS two\nRUN echo 2 > /2\nFROM base AS three\n\
+                  RUN echo 3 > /3\nFROM base\nCOPY --from=one /1 /\nCOPY --from=two /2 /\nCOPY --from=three /3 /\n";
+    here.build(
+        stages,
+        &["--cache-to", &format!("type=registry,ref={name},mode=max")],
+    );
+    let first = "FROM base AS first\nRUN --mount=type=cache,target=/c echo here; until [ -e /c/go ]; do sleep 0.05; done\n";
+    let text = format!("{first}{stages}COPY --from=first /etc/passwd /first\n");
+    // One stage after the other: workers would each ask.
+    let flags = ["--cache-from", &name, "--jobs", "1"];
+    let mut build = Running::start(&there, &text, &flags);
+    build.says(" here\n");
+    drop(registry);
+    let_go(&there);
+    let said = build.succeeds();
+    assert_eq!(said.matches(" is not used: ").count(), 1, "{said}");
+    assert_eq!(there.sh("cat /1 /2 /3"), "1\n2\n3\n");
+    there.is_clean();
 }

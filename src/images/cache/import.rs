@@ -1,15 +1,17 @@
 //! What does a cache from elsewhere know? Its document is read when a build begins; a layer is fetched when it is wanted,
 //! and checked as that of a pull. A cache that says something wrong of its own layers fetches nothing.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use fuse_overlay::index::DiffId;
+use fuse_overlay::layer::LayerError;
 
 use super::{CONFIG, Document, INLINE, Place};
 use crate::images::archive;
 use crate::images::manifest::{Descriptor, Manifest};
 use crate::images::pull::{self, PullError, Source};
-use crate::images::registry::{Registries, Repository};
+use crate::images::registry::{Registries, RegistryError, Repository};
 use crate::images::steps::Step;
 use crate::store::{Digest, Store};
 
@@ -20,6 +22,8 @@ pub struct Import {
     pub place: Place,
     steps: HashMap<Digest, Step>,
     blobs: HashMap<Digest, Descriptor>,
+    /// The registry was out of reach: each further step would wait for it in vain.
+    lost: Cell<bool>,
 }
 
 /// Why a cache is not used.
@@ -64,6 +68,7 @@ impl Import {
             place: place.clone(),
             steps: document.steps(&diff_ids),
             blobs: diff_ids.into_iter().zip(layers).collect(),
+            lost: Cell::new(false),
         })
     }
 
@@ -71,7 +76,7 @@ impl Import {
     pub fn find(&self, key: &Digest, below: &[DiffId]) -> Option<&Step> {
         let step = self.steps.get(key)?;
         let stack = step.stack();
-        let fits = stack.len() == below.len() + 1 && stack.starts_with(below);
+        let fits = !self.lost.get() && stack.len() == below.len() + 1 && stack.starts_with(below);
         (fits && self.blobs.contains_key(step.layers.last()?)).then_some(step)
     }
 
@@ -92,8 +97,23 @@ impl Import {
         let (own, blob) = own.ok_or_else(|| ImportError::Format("it lacks a layer".into()))?;
         // Anew: this process may be forked from the one that read the document.
         let source = open(&self.place)?;
-        Ok(pull::layer(store, &source, DiffId::from(*own), blob, progress)?)
+        let fetched = pull::layer(store, &source, DiffId::from(*own), blob, progress);
+        Ok(fetched.inspect_err(|error| self.lost.set(is_unreachable(error)))?)
     }
+}
+
+fn is_unreachable(error: &PullError) -> bool {
+    let registry = match error {
+        PullError::Registry(error) => Some(error),
+        PullError::Layer {
+            source: LayerError::Read(error),
+            ..
+        } => error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<RegistryError>()),
+        _ => None,
+    };
+    registry.is_some_and(|error| !matches!(error, RegistryError::BlobUnknown { .. }))
 }
 
 fn open(place: &Place) -> Result<Source, PullError> {
