@@ -59,7 +59,7 @@ fn unused(progress: &dyn Progress, place: &Place, error: &cache::ImportError) {
 
 impl Build<'_> {
     /// Fetches a step's layer from a cache that has it, so that the store's own has it then.
-    pub(super) fn imported(&self, stage: &Stage, key: &Digest) -> Result<bool, Error> {
+    pub(super) fn imported(&self, stage: &Stage, key: &Digest, history: &str) -> Result<bool, Error> {
         for import in &self.imports {
             let Some(step) = import.find(key, &stage.layers) else {
                 continue;
@@ -67,7 +67,8 @@ impl Build<'_> {
             let claim = Claim::new(self.store, &step.stack())?;
             match import.fetch(self.store, step, &Fetching(self.progress)) {
                 Ok(()) => {
-                    steps::put(self.store, key, step)?;
+                    let own = steps::Step::new(*key, &step.stack(), &step.created, history);
+                    steps::put(self.store, key, &own)?;
                     drop(claim);
                     return Ok(true);
                 }

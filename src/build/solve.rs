@@ -187,6 +187,9 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Op
         Output::Image => Some(build.finish(target, &used)?),
         output => {
             build.unused();
+            if order.cache_to.iter().any(|to| to.place.is_none()) {
+                progress.warning("no cache is exported inline: that takes an image, and the output is none");
+            }
             progress.begins("exporting the tree");
             target.put_out(store, output, build.now, progress)?;
             progress.done();

@@ -63,14 +63,24 @@ fn a_directory_takes_steps_to_another_store() {
     let (here, there) = (project(), project());
     let (directory, to, from) = directory();
     let to = format!("{to},mode=max");
-    let first = here.build(TEXT, &["--cache-to", &to]);
+    let text =
+        TEXT.replacen("> /more", "> /more; : $TOKEN", 1)
+            .replacen("AS maker", "AS maker\nARG TOKEN", 1);
+    let text = text.as_str();
+    let token = ["--build-arg", "TOKEN=marker-of-token"];
+    let first = here.build(text, &[&["--cache-to", &to], &token[..]].concat());
+    // Arguments of other stages are not told.
+    for blob in fs::read_dir(directory.path().join("cache/blobs/sha256")).unwrap() {
+        let bytes = fs::read(blob.unwrap().path()).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains("marker-of-token"));
+    }
     assert!(
         first.said.contains(" exporting cache to client directory\n"),
         "{}",
         first.said
     );
     assert_eq!(layers(directory.path()).len(), STEPS);
-    let second = there.build(TEXT, &["--cache-from", &from]);
+    let second = there.build(text, &[&["--cache-from", &from], &token[..]].concat());
     assert_eq!(
         (second.cached.len(), second.run.len()),
         (STEPS, 0),
@@ -78,11 +88,13 @@ fn a_directory_takes_steps_to_another_store() {
         second.said
     );
     assert_eq!(second.id, first.id);
+    let told = there.bryo.ok(["builder", "du", "--verbose"]);
+    assert!(told.contains("> /more; : $TOKEN"), "{told}");
     let script = "cat /copied /last";
     assert_eq!(here.sh(script), there.sh(script));
     // It is the store's own then.
     fs::remove_dir_all(directory.path().join("cache")).unwrap();
-    assert_eq!(counts(&there, TEXT, &[]).0, STEPS);
+    assert_eq!(counts(&there, text, &token).0, STEPS);
     there.is_clean();
     here.is_clean();
     // What depends on another context is made here; the rest comes from there.
@@ -258,6 +270,12 @@ fn an_image_takes_its_own_steps_along() {
     let (cached, run, said) = counts(&there, text, &["--cache-from", &name]);
     assert_eq!((cached, run), (3, 0), "{said}");
     assert_eq!(there.image("made", "{{.Id}}"), plain.id);
+    let tar = format!("type=tar,dest={}", here.bryo.scratch("out.tar").display());
+    let done = Done::of(&mut here.command(text, &["--cache-to", "type=inline", "--output", &tar]));
+    assert!(
+        done.status.success() && done.stderr.contains("no cache is exported inline"),
+        "{done}"
+    );
     // What is built on it tells its own steps, or none.
     here.bryo.ok(["tag", "made", "below"]);
     here.build("FROM below\nRUN echo y > /y\n", &[]);

@@ -106,7 +106,7 @@ impl Build<'_> {
             })?,
         };
         let found = self.cached(stage, &key, history)?
-            || self.imported(stage, &key)? && self.cached(stage, &key, history)?;
+            || self.imported(stage, &key, history)? && self.cached(stage, &key, history)?;
         Ok((!found).then_some(turn))
     }
 

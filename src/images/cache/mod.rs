@@ -72,7 +72,7 @@ struct Record {
     /// How many of its layers the step's have.
     depth: usize,
     created: String,
-    text: String,
+    // Not the instruction: it tells build arguments, those of stages too that no image has the history of.
 }
 
 impl Document {
@@ -94,7 +94,6 @@ impl Document {
                 .unwrap_or(0),
             depth: step.layers.len(),
             created: step.created.clone(),
-            text: step.text.clone(),
         };
         let mut records: Vec<Record> = steps.iter().map(record).collect();
         records.sort_by_key(|record| (record.stack, record.depth, record.key));
@@ -107,7 +106,7 @@ impl Document {
         }
     }
 
-    /// The steps, by key. What is not whole is left out.
+    /// The steps, by key, without their texts. What is not whole is left out.
     fn steps(&self, of_image: &[Digest]) -> HashMap<Digest, Step> {
         let own = [of_image.to_vec()];
         let stacks = self.stacks.as_deref().unwrap_or(&own);
@@ -118,7 +117,7 @@ impl Document {
             let is_time = record.created.parse::<jiff::Timestamp>().is_ok();
             let layers: Vec<DiffId> = stack.iter().copied().map(DiffId::from).collect();
             (whole && is_time)
-                .then(|| Step::new(record.key, &layers, &record.created, &record.text))
+                .then(|| Step::new(record.key, &layers, &record.created, ""))
                 .map(|step| (record.key, step))
         };
         self.steps.iter().filter_map(step).collect()
