@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test fails by panicking.
 
+#[path = "build/at_once.rs"]
+mod at_once;
 #[path = "build/cache.rs"]
 mod cache;
 mod common;
@@ -11,12 +13,16 @@ mod download;
 mod files;
 #[path = "build/go.rs"]
 mod go;
+#[path = "build/kept.rs"]
+mod kept;
 #[path = "build/output.rs"]
 mod output;
 #[path = "build/reviewed.rs"]
 mod reviewed;
 #[path = "build/stages.rs"]
 mod stages;
+#[path = "build/travel.rs"]
+mod travel;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -41,7 +41,10 @@ fn it_is_where_and_as_init_is() {
     ];
     let bryo = waiting(&flags);
     for kind in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
-        let both = sh(&bryo, &format!("readlink /proc/1/ns/{kind}; readlink /proc/self/ns/{kind}"));
+        let both = sh(
+            &bryo,
+            &format!("readlink /proc/1/ns/{kind}; readlink /proc/self/ns/{kind}"),
+        );
         let lines: Vec<&str> = both.lines().collect();
         assert_eq!(lines[0], lines[1], "{kind}");
     }

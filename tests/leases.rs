@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -217,4 +218,40 @@ fn a_build_works_with_leases() {
     ok(&bryo, ["build", "-q", "-t", "made", context.to_str().unwrap()]);
     nothing_is_left(&bryo);
     assert_eq!(ok(&bryo, ["run", "--rm", "made", "cat", "/y"]), "x\n");
+}
+
+#[test]
+fn a_build_makes_the_step_that_a_killed_one_was_at() {
+    let (bryo, image) = busybox();
+    let context = bryo.scratch("context");
+    std::fs::create_dir(&context).unwrap();
+    let text = format!(
+        "FROM {image}\nRUN --mount=type=cache,target=/c echo run >> /c/log; echo here; \
+         until [ $(wc -l < /c/log) = 2 ]; do sleep 0.05; done; cat /c/log > /log\n"
+    );
+    std::fs::write(context.join("Dockerfile"), text).unwrap();
+    let words = ["build", "-t", "made", context.to_str().unwrap()];
+    let start = |until: &str| {
+        let mut build = leased(&bryo, words).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(build.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains(until) {
+            line.clear();
+            assert!(lines.read_line(&mut line).unwrap() > 0, "the build ended");
+        }
+        (build, lines)
+    };
+    let (mut first, _lines) = start(" here\n");
+    let (mut second, lines) = start("waiting for an equal step");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let rest = std::io::read_to_string(lines).unwrap();
+    assert!(second.wait().unwrap().success(), "{rest}");
+    assert_eq!(ok(&bryo, ["run", "--rm", "made", "cat", "/log"]), "run\nrun\n");
+    until("the end of all its processes", || {
+        ok(&bryo, ["image", "prune", "-f"]);
+        let containers = std::fs::read_dir(bryo.state().join("containers")).unwrap();
+        leases(bryo.dir()).is_empty() && containers.count() == 0
+    });
+    nothing_is_left(&bryo);
 }

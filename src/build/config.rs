@@ -7,7 +7,9 @@ use fuse_overlay::index::DiffId;
 use serde_json::{Map, Value, json};
 
 use crate::images::Image;
+use crate::images::cache::{self, INLINE};
 use crate::images::manifest::Platform;
+use crate::images::steps::Step;
 
 /// What history entries say who made them; BuildKit's word, which other tools look for.
 const COMMENT: &str = "buildkit.dockerfile.v0";
@@ -44,6 +46,8 @@ impl Config {
         for stale in ["container", "container_config", "docker_version", "id", "parent"] {
             config.0.remove(stale);
         }
+        // It tells the steps of that image.
+        config.0.remove(INLINE);
         if !config.0.get("config").is_some_and(Value::is_object) {
             config.0.insert("config".into(), json!({}));
         }
@@ -51,6 +55,12 @@ impl Config {
             config.set("Env", json!([DEFAULT_PATH]));
         }
         config
+    }
+
+    /// Tells which steps made the layers, for builds elsewhere.
+    pub(super) fn tell_steps(&mut self, steps: &[Step], layers: &[DiffId]) {
+        let told = cache::inline(steps, layers);
+        self.0.insert(INLINE.into(), told);
     }
 
     /// Changes the inner config, which is an object: [`Config::of`] and [`Config::scratch`] see to it.

@@ -1,7 +1,7 @@
 //! How does a Dockerfile become an image? `dockerfile`: text → typed instructions; `solve`: which stages are needed, and what
 //! each is made of; `workers`: several at once; `step`: what an instruction does to a stage; `copy`, `contents`, `download`,
-//! `run`: how a layer comes to be; `key`: when an earlier one is used again; `output`: where the result goes, if not into the
-//! store.
+//! `run`: how a layer comes to be; `key`: when an earlier one is used again; `turn`: who makes one that several want; `output`: where the result goes, if not into the
+//! store; `cache`: steps from other stores, and for them.
 //!
 //! A stage is a stack of stored layers and a config. A step that changes files makes one more layer: in a writable layer
 //! over the stack, whose changes are then stored as a tar with its index, in one pass; the bytes of a COPY come straight from
@@ -11,6 +11,7 @@ pub mod dockerfile;
 pub mod patterns;
 
 mod archive;
+mod cache;
 mod carry;
 mod chmod;
 mod commit;
@@ -30,6 +31,8 @@ mod source;
 mod step;
 mod telling;
 mod tree;
+mod turn;
+mod usage;
 mod variables;
 mod workers;
 mod workspace;
@@ -37,13 +40,15 @@ mod workspace;
 use std::path::PathBuf;
 
 pub use archive::begins_archive;
+pub use cache::{CacheTo, Mode, OnFailure};
 pub use commit::{Commit, commit};
 pub use copy::CopyError;
 pub use mount::Secret;
 pub use output::Output;
-pub use prune::{Pruned, prune};
+pub use prune::{Filters, Prune, Pruned};
 pub use solve::{Cache, Named, Order, build};
 pub use source::Context;
+pub use usage::{Kept, Kind, Total, kept};
 pub use workspace::remove_orphans;
 
 use dockerfile::{ExpandError, ParseError, Place};
@@ -167,6 +172,14 @@ pub enum Error {
     /// The cache has lost what a worker made a moment ago; the builder makes it again.
     #[error("the cache has lost a step")]
     Lost,
+    /// `--cache-to`.
+    #[error("cannot export the cache to {place}")]
+    CacheExport {
+        /// Where to.
+        place: String,
+        /// Why not.
+        source: Box<crate::images::cache::ExportError>,
+    },
     /// A system call failed.
     #[error("cannot {action} {}", path.display())]
     Io {

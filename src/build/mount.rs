@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -80,7 +80,11 @@ impl Mounts {
         made.map_err(io_error("make", &above))?;
         // Before it is there, so that no prune comes between.
         let used = directory.with_extension("use");
-        self.locks.push(Lock::acquire(&used, Mode::Shared)?);
+        let lock = Lock::acquire(&used, Mode::Shared)?;
+        // Its time says when the cache was used last, its text whose it is.
+        let noted = lock.file().write_all_at(id.as_bytes(), 0);
+        noted.map_err(io_error("write", &used))?;
+        self.locks.push(lock);
         match fs::DirBuilder::new().mode(mode).create(&directory) {
             // The umask is not asked.
             Ok(()) => fs::set_permissions(&directory, fs::Permissions::from_mode(mode)),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use fuse_overlay::attr::Time;
 use fuse_overlay::index::DiffId;
 
+use super::cache::{self, CacheTo};
 use super::config::Config;
 use super::dockerfile::{self, Dockerfile, From, Instruction, Stage as Text, expand};
 use super::hashes::Hashes;
@@ -19,12 +20,13 @@ use super::{Error, Progress, Secret};
 use crate::containers::files::HostNames;
 use crate::containers::spec::Network;
 use crate::containers::{orphans, record};
+use crate::images::cache::{Import, Place};
 use crate::images::commit::add_image;
 use crate::images::manifest::Platform;
 use crate::images::pull::{self, LayerEvent, Source};
 use crate::images::reference::Reference;
 use crate::images::registry::Registries;
-use crate::images::{self, Claim, Image};
+use crate::images::{self, Claim, Image, steps};
 use crate::store::{Digest, Store};
 
 /// May results of earlier builds be used?
@@ -64,6 +66,10 @@ pub struct Order {
     pub names: Vec<Reference>,
     /// `--no-cache`.
     pub cache: Cache,
+    /// `--cache-from`: where else results of earlier builds are.
+    pub cache_from: Vec<Place>,
+    /// `--cache-to`: where results go for other builds.
+    pub cache_to: Vec<CacheTo>,
     /// `--pull`: bases are fetched even if they are there.
     pub pull: bool,
     /// `--network`.
@@ -117,10 +123,14 @@ pub(super) struct Build<'a> {
     names: Vec<Option<String>>,
     pub(super) done: BTreeMap<usize, Stage>,
     pub(super) declared: BTreeSet<String>,
+    /// What is known of `--cache-from`.
+    pub(super) imports: Vec<Import>,
+    /// The steps that were made or found, in order.
+    pub(super) used: RefCell<Vec<steps::Step>>,
     /// Keys of the steps that this build made or found: it uses them whatever `--no-cache` says.
     pub(super) made: RefCell<BTreeSet<Digest>>,
-    /// Keys of the next steps, which a worker has gone through.
-    pub(super) told: VecDeque<Digest>,
+    /// While a stage is gone through that a worker has built: the keys of its next steps.
+    pub(super) told: Option<VecDeque<Digest>>,
     /// Bases that were fetched for this build, so that `--pull` does it once.
     fetched: RefCell<BTreeSet<String>>,
     /// Of the context's files.
@@ -154,8 +164,13 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Op
         names: text.stages.iter().map(|stage| stage.from.name.clone()).collect(),
         done: BTreeMap::new(),
         declared: BTreeSet::new(),
+        imports: match order.cache {
+            Cache::Use => cache::imports(&order.cache_from, progress),
+            Cache::Ignore => Vec::new(),
+        },
+        used: RefCell::default(),
         made: RefCell::default(),
-        told: VecDeque::new(),
+        told: None,
         fetched: RefCell::default(),
         hashes: order
             .context
@@ -167,16 +182,22 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Op
     let target = build.all(&text);
     build.hashes.keep(store);
     let target = target?;
-    match &order.output {
-        Output::Image => build.finish(target).map(Some),
+    let (used, layers) = (build.used.take(), target.layers.clone());
+    let built = match &order.output {
+        Output::Image => Some(build.finish(target, &used)?),
         output => {
             build.unused();
+            if order.cache_to.iter().any(|to| to.place.is_none()) {
+                progress.warning("no cache is exported inline: that takes an image, and the output is none");
+            }
             progress.begins("exporting the tree");
             target.put_out(store, output, build.now, progress)?;
             progress.done();
-            Ok(None)
+            None
         }
-    }
+    };
+    cache::export(store, &order.cache_to, &used, &layers, progress)?;
+    Ok(built)
 }
 
 impl Build<'_> {
@@ -338,7 +359,8 @@ impl Build<'_> {
             if counted(step) {
                 count += 1;
             }
-            let title = format!("[{label} {count}/{all}] {}", step.text).replace("[ ", "[");
+            let place = format!("{label} {count}/{all}");
+            let title = format!("[{}] {}", place.trim_start(), step.text);
             self.step(&mut stage, number, step, &title)
                 .map_err(|source| Error::Step {
                     place: step.place,
@@ -453,11 +475,14 @@ impl Build<'_> {
     }
 
     /// Lists the target as an image.
-    fn finish(mut self, mut target: Stage) -> Result<Image, Error> {
+    fn finish(mut self, mut target: Stage, used: &[steps::Step]) -> Result<Image, Error> {
         for (name, value) in &self.order.labels {
             target.config.add("Labels", name, value.as_str().into());
         }
         self.unused();
+        if self.order.cache_to.iter().any(|to| to.place.is_none()) {
+            target.config.tell_steps(used, &target.layers);
+        }
         self.progress.begins("exporting to image");
         let document = target.config.document(&target.layers, &self.created);
         self.done.clear();
@@ -506,7 +531,7 @@ pub(super) fn expanded(
 }
 
 /// A pull, told as part of a build.
-struct Fetching<'a>(&'a dyn Progress);
+pub(super) struct Fetching<'a>(pub(super) &'a dyn Progress);
 
 impl pull::Progress for Fetching<'_> {
     fn begins(&self, heading: &str) {

@@ -140,9 +140,9 @@ impl<'a> Build<'a> {
         workers: &mut Workers<'_>,
     ) -> Result<(), Error> {
         let progress = std::mem::replace(&mut self.progress, &Unheard);
-        self.told = worker.kept.into();
+        self.told = Some(worker.kept.into());
         let built = self.here(text, worker.number);
-        self.told.clear();
+        self.told = None;
         self.progress = progress;
         match built {
             Err(Error::Step { source, .. }) if matches!(*source, Error::Lost) => {

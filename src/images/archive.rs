@@ -107,6 +107,26 @@ pub fn open(text: &str) -> Option<Result<Archive, ArchiveError>> {
     }
 }
 
+/// Opens the image of a name in an OCI image layout.
+///
+/// # Errors
+/// There is no such directory or name.
+pub fn open_layout(path: &Path, name: &str) -> Result<Archive, ArchiveError> {
+    let opened = Opened {
+        path: path.to_owned(),
+        files: Files::open(path, Holder::Directory)?,
+    };
+    let chosen = oci_layout(&opened, Some(name))?;
+    let Opened { path, files } = opened;
+    Ok(Archive {
+        path,
+        files,
+        top: chosen.top,
+        names: chosen.names,
+        places: chosen.places,
+    })
+}
+
 /// `PATH[:NAME]`; a path with a colon in it must exist.
 fn split_name(text: &str) -> (PathBuf, Option<String>) {
     match text.split_once(':') {

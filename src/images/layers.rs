@@ -29,6 +29,15 @@ pub fn size(store: &Store, layer: &DiffId) -> Result<u64, Error> {
     }
 }
 
+/// Bytes of the files that a layer alone needs: tar and index. What is not there has none.
+pub fn bytes(store: &Store, layer: &DiffId) -> u64 {
+    let paths = [store.layer_tar(layer), store.layer_index(layer)];
+    let sizes = paths
+        .iter()
+        .filter_map(|path| Some(fs::metadata(path).ok()?.len()));
+    sizes.sum()
+}
+
 /// Opens a stack of layers, lowest first, with its merged index.
 pub fn open(store: &Store, layers: &[DiffId]) -> Result<Lower, Error> {
     let medium = store.medium()?;

@@ -2,6 +2,7 @@
 
 pub mod archive;
 mod arrive;
+pub mod cache;
 pub mod check;
 pub mod commit;
 mod error;

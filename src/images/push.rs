@@ -114,7 +114,7 @@ pub fn push(
     for layer in &image.layers {
         sent.push(push.layer(layer)?);
     }
-    push.config(image)?;
+    push.blob(&image.id, &image.raw_config)?;
     // The same layers in the same forms: then it is the same image, byte for byte.
     if let Some(manifest) = own_manifest.filter(|manifest| {
         manifest
@@ -136,16 +136,17 @@ pub fn push(
     push.manifest(tag, OCI_MANIFEST, &bytes)
 }
 
-struct Push<'a> {
-    store: &'a Store,
-    repository: &'a Repository,
-    name: &'a Reference,
-    progress: &'a dyn Progress,
+/// A push under way.
+pub(super) struct Push<'a> {
+    pub(super) store: &'a Store,
+    pub(super) repository: &'a Repository,
+    pub(super) name: &'a Reference,
+    pub(super) progress: &'a dyn Progress,
 }
 
 impl Push<'_> {
     /// Sees to it that the registry has a layer; gives the form in which.
-    fn layer(&self, layer: &DiffId) -> Result<Descriptor, PushError> {
+    pub(super) fn layer(&self, layer: &DiffId) -> Result<Descriptor, PushError> {
         for (digest, form) in forms::read(self.store, layer)? {
             let known = Descriptor::new(oci(&form.media_type), digest, form.size);
             if self.repository.has_blob(&digest)? == Held::Yes {
@@ -162,7 +163,7 @@ impl Push<'_> {
                 }
             }
         }
-        let (file, made) = self.compressed(layer)?;
+        let (file, made) = compressed(self.store, layer)?;
         if self.repository.has_blob(&made.digest)? == Held::Yes {
             return self.done(layer, made, &Sent::Exists);
         }
@@ -177,29 +178,16 @@ impl Push<'_> {
         Ok(form)
     }
 
-    /// Compresses a layer. Nothing but the tar counts: no time, no name, no machine.
-    fn compressed(&self, layer: &DiffId) -> Result<(Aside, Descriptor), PushError> {
-        let aside = self.store.aside()?;
-        let mut tar = layers::open_tar(self.store, layer)?;
-        let mut out = Digesting::new(aside.file());
-        let mut gzip = GzBuilder::new().write(&mut out, Compression::default());
-        let done = io::copy(&mut tar, &mut gzip).and_then(|_| gzip.finish().map(|_| ()));
-        done.map_err(store::Error::io("compress a layer into", aside.path()))?;
-        let (digest, size) = out.finish();
-        let made = Descriptor::new(OCI_GZIP, digest, size);
-        Ok((aside, made))
-    }
-
-    fn config(&self, image: &Image) -> Result<(), PushError> {
-        if self.repository.has_blob(&image.id)? == Held::Yes {
+    /// Sees to it that the registry has a small blob.
+    pub(super) fn blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), PushError> {
+        if self.repository.has_blob(digest)? == Held::Yes {
             return Ok(());
         }
-        let bytes = image.raw_config.clone();
-        let open = || Ok(Box::new(io::Cursor::new(bytes.clone())) as Box<dyn Read>);
-        Ok(self.repository.send_blob(&image.id, bytes.len() as u64, &open)?)
+        let open = || Ok(Box::new(io::Cursor::new(bytes.to_vec())) as Box<dyn Read>);
+        Ok(self.repository.send_blob(digest, bytes.len() as u64, &open)?)
     }
 
-    fn manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Pushed, PushError> {
+    pub(super) fn manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Pushed, PushError> {
         self.repository.send_manifest(tag, media_type, bytes)?;
         Ok(Pushed {
             digest: Digest::of(bytes),
@@ -208,8 +196,20 @@ impl Push<'_> {
     }
 }
 
+/// Compresses a layer. Nothing but the tar counts: no time, no name, no machine.
+pub(super) fn compressed(store: &Store, layer: &DiffId) -> Result<(Aside, Descriptor), Error> {
+    let aside = store.aside()?;
+    let mut tar = layers::open_tar(store, layer)?;
+    let mut out = Digesting::new(aside.file());
+    let mut gzip = GzBuilder::new().write(&mut out, Compression::default());
+    let done = io::copy(&mut tar, &mut gzip).and_then(|_| gzip.finish().map(|_| ()));
+    done.map_err(store::Error::io("compress a layer into", aside.path()))?;
+    let (digest, size) = out.finish();
+    Ok((aside, Descriptor::new(OCI_GZIP, digest, size)))
+}
+
 /// The media types of an OCI manifest's layers, for what a Docker manifest called otherwise.
-fn oci(media_type: &str) -> &str {
+pub(super) fn oci(media_type: &str) -> &str {
     match media_type {
         "application/vnd.docker.image.rootfs.diff.tar.gzip" => OCI_GZIP,
         "application/vnd.docker.image.rootfs.diff.tar.zstd" => "application/vnd.oci.image.layer.v1.tar+zstd",

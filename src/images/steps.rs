@@ -2,15 +2,20 @@
 //! key: a hash of all that the step depends on. The layers that these files name are kept like those of images.
 //!
 //! Nothing is believed that is not whole: a file that cannot be read, of another version, or whose layers are gone, is as
-//! good as none. It is written last, when its layer is stored, and replaced as a whole.
+//! good as none. It is written last, when its layer is stored, and replaced as a whole. Its time of modification says when
+//! it was used last.
 
-use std::fs;
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
 use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use fuse_overlay::index::DiffId;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, layers};
+use super::names::Change;
+use super::{Error, layers, sweep};
 use crate::store::write::{self, replace};
 use crate::store::{self, Digest, Durability, Store};
 
@@ -40,6 +45,11 @@ impl Step {
             created: created.into(),
             text: text.into(),
         }
+    }
+
+    /// What names it.
+    pub fn key(&self) -> Digest {
+        self.key
     }
 
     /// The stack with its layer on top.
@@ -96,13 +106,108 @@ pub(super) fn stacks(store: &Store) -> Result<Vec<Vec<DiffId>>, Error> {
     Ok(stacks)
 }
 
-/// Forgets all steps: the next prune removes what only they kept.
+/// A use within this time of another is not noted: it would cost a write, and ages are told in minutes at best.
+const SAME_USE: Duration = Duration::from_secs(60);
+
+/// Notes that a step's layer is used.
+pub fn note_use(store: &Store, key: &Digest) {
+    let path = store.step(key);
+    let long_ago = |path: &Path| {
+        let used = fs::metadata(path).and_then(|found| found.modified()).ok()?;
+        SystemTime::now()
+            .duration_since(used)
+            .ok()
+            .filter(|age| *age > SAME_USE)
+    };
+    if long_ago(&path).is_some() {
+        // One that cannot be noted (a store that may only be read) is not missed until a prune.
+        let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+    }
+}
+
+/// A step that is remembered, and who else wants its layer.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The step.
+    pub step: Step,
+    /// Bytes of its layer's files.
+    pub bytes: u64,
+    /// When it was used last, or one that stands on it, in seconds since 1970.
+    pub used: i64,
+    /// An image has the layer.
+    pub shared: bool,
+    /// It is claimed: somebody builds with it, or it belongs to an image on its way in.
+    pub in_use: bool,
+}
+
+/// All steps that are remembered.
 ///
 /// # Errors
-/// A file cannot be removed.
-pub fn forget(store: &Store) -> Result<(), Error> {
+/// The store cannot be read.
+pub fn kept(store: &Store) -> Result<Vec<Kept>, Error> {
+    let change = Change::begin(store)?;
+    let listed = change.references().images().flat_map(|image| image.layers());
+    let listed: HashSet<DiffId> = listed.collect();
+    let claimed: HashSet<DiffId> = sweep::claims(store)?.into_iter().flatten().collect();
+    drop(change);
+    let mut kept = Vec::new();
     for entry in store::root::list(&store.steps())? {
-        write::remove(&entry.path())?;
+        let path = entry.path();
+        let Some(step) = fs::read(&path).ok().and_then(|text| read(&text)) else {
+            continue;
+        };
+        let Some(own) = step.layers.last().copied().map(DiffId::from) else {
+            continue;
+        };
+        if store.step(&step.key) == path {
+            kept.push(Kept {
+                bytes: layers::bytes(store, &own),
+                used: store::write::modified(&path),
+                shared: listed.contains(&own),
+                in_use: claimed.contains(&own),
+                step,
+            });
+        }
+    }
+    inherit_use(&mut kept);
+    Ok(kept)
+}
+
+/// Who uses a step uses all below it.
+fn inherit_use(kept: &mut [Kept]) {
+    let mut used: HashMap<Vec<Digest>, i64> = HashMap::new();
+    for one in kept.iter() {
+        for depth in 1..=one.step.layers.len() {
+            let below = one.step.layers.get(..depth).unwrap_or_default();
+            let last = used.entry(below.to_vec()).or_insert(one.used);
+            *last = one.used.max(*last);
+        }
+    }
+    for one in kept {
+        one.used = used.get(&one.step.layers).copied().unwrap_or(one.used);
+    }
+}
+
+/// Forgets a step: the next prune removes what only it kept.
+///
+/// # Errors
+/// The file cannot be removed.
+pub fn forget(store: &Store, key: &Digest) -> Result<(), Error> {
+    write::remove(&store.step(key))?;
+    Ok(())
+}
+
+/// Forgets what is not believed: damaged files, those of other versions or under another's name.
+///
+/// # Errors
+/// A file cannot be read or removed.
+pub fn forget_unusable(store: &Store) -> Result<(), Error> {
+    for entry in store::root::list(&store.steps())? {
+        let path = entry.path();
+        let step = fs::read(&path).ok().and_then(|text| read(&text));
+        if step.is_none_or(|step| step.layers.is_empty() || store.step(&step.key) != path) {
+            write::remove(&path)?;
+        }
     }
     Ok(())
 }

@@ -59,7 +59,7 @@ fn blobs(image: &Record) -> impl Iterator<Item = Digest> {
 }
 
 /// The stacks of images on their way in. Claims of the dead are removed.
-fn claims(store: &Store) -> Result<Vec<Vec<DiffId>>, Error> {
+pub(super) fn claims(store: &Store) -> Result<Vec<Vec<DiffId>>, Error> {
     write::remove_orphans(&store.claims())?;
     let mut claims = Vec::new();
     for entry in store::root::list(&store.claims())? {

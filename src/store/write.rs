@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -162,6 +163,11 @@ pub fn remove(path: &Path) -> Result<u64, Error> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
         _ => Ok(size),
     }
+}
+
+/// When a file was written, in seconds since 1970; 0 if that cannot be told.
+pub fn modified(path: &Path) -> i64 {
+    fs::symlink_metadata(path).map_or(0, |found| found.mtime())
 }
 
 /// Flushes the directory of `path`: its name is then on the disk, or off it.

@@ -126,17 +126,16 @@ impl Build<'_> {
         for (order, plan, source) in parts {
             key.field(&order.digest(plan, *source, &self.hashes)?.hex());
         }
-        let key = key.finish();
-        if self.cached(stage, &key, said)? {
+        let Some(turn) = self.turn(stage, key, said)? else {
             return Ok(());
-        }
+        };
         let draft = Draft::over(self.store, &stage.layers)?;
         let mut contents = Contents::default();
         for (order, plan, source) in parts {
             order.carry_out(plan, *source, &draft.tree, &mut contents)?;
         }
         let claim = add_tree(self.store, &stage.layers, &draft.tree, &contents)?;
-        self.grown(stage, &key, said, claim)
+        self.grown(stage, turn, said, claim)
     }
 
     /// What COPY says, variables replaced.

@@ -18,6 +18,7 @@ use super::key::Key;
 use super::solve::{Build, Cache, Named, Stage};
 use super::source::{Source, Stage as StageSource};
 use super::tree::{Growing, Owner, add_tree};
+use super::turn::Turn;
 use super::workspace::Draft;
 use crate::containers::life;
 use crate::images::{Claim, layers, steps};
@@ -81,13 +82,32 @@ impl Build<'_> {
 
     /// The layer of a step that a worker has made or found, and told of: its key need not be made again.
     fn kept(&mut self, stage: &mut Stage, history: &str) -> Result<bool, Error> {
-        let Some(key) = self.told.pop_front() else {
+        let Some(told) = &mut self.told else {
             return Ok(false);
         };
-        match self.cached(stage, &key, history)? {
-            true => Ok(true),
-            false => Err(Error::Lost),
+        // There are workers beside: nothing is made, or waited for, here.
+        match told.pop_front() {
+            Some(key) if self.cached(stage, &key, history)? => Ok(true),
+            _ => Err(Error::Lost),
         }
+    }
+
+    /// The right to make a step; `None` if the cache has it, perhaps from somebody who was at it.
+    fn turn(&self, stage: &mut Stage, key: Key, history: &str) -> Result<Option<Turn>, Error> {
+        let key = key.finish();
+        if self.cached(stage, &key, history)? {
+            return Ok(None);
+        }
+        let turn = match self.order.cache {
+            Cache::Ignore => Turn::anyway(self.store, key)?,
+            Cache::Use => Turn::wait(self.store, key, || {
+                self.progress
+                    .output(b"waiting for an equal step that is under way\n");
+            })?,
+        };
+        let found = self.cached(stage, &key, history)?
+            || self.imported(stage, &key, history)? && self.cached(stage, &key, history)?;
+        Ok((!found).then_some(turn))
     }
 
     /// The layer of a step that is in the cache.
@@ -103,6 +123,7 @@ impl Build<'_> {
         if steps::find(self.store, key, &stage.layers).is_none() {
             return Ok(false);
         }
+        steps::note_use(self.store, key);
         self.progress.cached();
         self.progress.kept(key);
         // With an epoch nothing is younger than it.
@@ -112,22 +133,21 @@ impl Build<'_> {
         };
         stage.config.record_layer(history, created);
         stage.layers = step.stack();
+        self.used.borrow_mut().push(step);
         stage.claim = Some(Arc::new(claim));
         Ok(true)
     }
 
     /// A new layer is there: the stage has it, and the cache.
-    fn grown(
-        &self,
-        stage: &mut Stage,
-        key: &crate::store::Digest,
-        history: &str,
-        claim: Claim,
-    ) -> Result<(), Error> {
-        let step = steps::Step::new(*key, claim.layers(), &self.created, history);
-        steps::put(self.store, key, &step)?;
-        self.made.borrow_mut().insert(*key);
-        self.progress.kept(key);
+    fn grown(&self, stage: &mut Stage, turn: Turn, history: &str, claim: Claim) -> Result<(), Error> {
+        let key = turn.key;
+        let step = steps::Step::new(key, claim.layers(), &self.created, history);
+        steps::put(self.store, &key, &step)?;
+        self.used.borrow_mut().push(step);
+        // Who waits need not wait for what follows.
+        drop(turn);
+        self.made.borrow_mut().insert(key);
+        self.progress.kept(&key);
         stage.config.record_layer(history, &self.created);
         stage.layers = claim.layers().to_vec();
         stage.claim = Some(Arc::new(claim));
@@ -180,10 +200,9 @@ impl Build<'_> {
         let user = stage.config.text("User");
         let mut key = Key::new("workdir", &stage.layers);
         key.field(&path).field(&user).field(&self.epoch());
-        let key = key.finish();
-        if self.cached(stage, &key, &said)? {
+        let Some(turn) = self.turn(stage, key, &said)? else {
             return Ok(());
-        }
+        };
         let owner = match user.is_empty() {
             true => Owner::default(),
             false => self.owner(stage, &user)?,
@@ -196,7 +215,7 @@ impl Build<'_> {
             source: error.0.into(),
         })?;
         let claim = add_tree(self.store, &stage.layers, &draft.tree, &Contents::default())?;
-        self.grown(stage, &key, &said, claim)
+        self.grown(stage, turn, &said, claim)
     }
 
     /// `--chown`: names are those of the stage's own passwd and group files. A number alone is the group, too.

@@ -63,10 +63,9 @@ impl Build<'_> {
                 })?;
             }
         }
-        let key = key.finish();
-        if self.cached(stage, &key, &said)? {
+        let Some(turn) = self.turn(stage, key, &said)? else {
             return Ok(());
-        }
+        };
         self.mount_all(&mut mounted, stage, number, &mounts)?;
         let env = self.given.predefined().chain(args);
         let order = run::Order {
@@ -79,7 +78,7 @@ impl Build<'_> {
         };
         let claim = order.carry_out(self.store, &stage.image(&self.created)?, self.progress)?;
         drop(mounted);
-        self.grown(stage, &key, &said, claim)
+        self.grown(stage, turn, &said, claim)
     }
 
     /// Program and arguments. A here-document with an interpreter of its own becomes a file that is mounted.

@@ -14,13 +14,15 @@ use crate::images::manifest::Platform;
 use crate::images::reference::Reference;
 use crate::store::Store;
 
+mod builder;
+mod cache;
 mod context;
 mod progress;
 mod prune;
 
+pub(super) use builder::Builder;
 use context::{Found, Given, named};
 use progress::{Lines, Quiet};
-pub(super) use prune::Builder;
 
 /// Flags of `build`.
 #[derive(Debug, clap::Args)]
@@ -43,6 +45,13 @@ pub(crate) struct Build {
     /// Use no results of earlier builds
     #[arg(long)]
     no_cache: bool,
+    /// Use results of earlier builds from there: NAME, type=registry,ref=NAME or type=local,src=DIRECTORY
+    #[arg(long, value_name = "WHERE")]
+    cache_from: Vec<String>,
+    /// Put results there for other builds: type=registry,ref=NAME, type=local,dest=DIRECTORY or type=inline; mode=max for
+    /// all stages
+    #[arg(long, value_name = "WHERE")]
+    cache_to: Vec<String>,
     /// Fetch the base images even if they are there
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pull: Option<bool>,
@@ -182,6 +191,17 @@ impl Build {
             labels: pairs(&self.label, false),
             names,
             cache: if self.no_cache { Cache::Ignore } else { Cache::Use },
+            cache_from: self
+                .cache_from
+                .iter()
+                .map(|text| cache::from(text))
+                .collect::<Result<Vec<_>, _>>()?
+                .concat(),
+            cache_to: self
+                .cache_to
+                .iter()
+                .map(|text| cache::to(text))
+                .collect::<Result<_, _>>()?,
             pull: self.pull == Some(true),
             network: match self.network {
                 None | Some(NetworkFlag::Default) => Network::Unasked,

@@ -34,7 +34,7 @@ impl Incoming<'_> {
         &self,
         open: impl FnOnce() -> Result<Box<dyn Read + Send + 's>, PullError>,
     ) -> Result<(), PullError> {
-        let _lock = self
+        let lock = self
             .store
             .lock(&format!("layer-{}", self.diff_id), Mode::Exclusive)?;
         if layers::is_stored(self.store, &self.diff_id) {
@@ -63,6 +63,8 @@ impl Incoming<'_> {
         index.commit(&self.store.layer_index(&self.diff_id), Durability::Volatile)?;
         tar.commit(&self.store.layer_tar(&self.diff_id), Durability::Durable)?;
         self.note_form()?;
+        // A stage's worker may have to wait to be heard by a builder that waits for this lock.
+        drop(lock);
         self.tell(LayerEvent::Complete);
         Ok(())
     }

@@ -234,6 +234,41 @@ pub fn pull(
     })
 }
 
+/// The document that a source's name stands for, whatever it is.
+pub(super) fn top(source: &Source) -> Result<Vec<u8>, PullError> {
+    Ok(source.top()?.bytes)
+}
+
+/// An image's manifest, config and layers, verified, for this machine.
+pub(super) fn documents(source: &Source) -> Result<(Manifest, Vec<u8>, Vec<DiffId>), PullError> {
+    let documents = fetch_documents(source, None)?;
+    Ok((documents.manifest, documents.raw_config, documents.layers))
+}
+
+/// A config, verified.
+pub(super) fn config(source: &Source, config: &Descriptor) -> Result<Vec<u8>, PullError> {
+    fetch_config(source, config)
+}
+
+/// Fetches one layer into the store, unless it is there. It is claimed.
+pub(super) fn layer(
+    store: &Store,
+    source: &Source,
+    diff_id: DiffId,
+    blob: &Descriptor,
+    progress: &dyn Progress,
+) -> Result<(), PullError> {
+    let incoming = Incoming {
+        store,
+        progress,
+        diff_id,
+        blob,
+        source: &source.describe(),
+        stopped: &AtomicBool::new(false),
+    };
+    incoming.store(|| source.blob(blob))
+}
+
 fn fetch_documents(source: &Source, wanted: Option<&Platform>) -> Result<Documents, PullError> {
     let name = source.describe();
     let wrong = |source| PullError::Document {

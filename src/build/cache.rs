@@ -1,0 +1,129 @@
+//! Which steps of other stores does a build use, and where does it put its own? `--cache-from`, `--cache-to`.
+
+use fuse_overlay::index::DiffId;
+
+use super::solve::{Build, Fetching, Stage};
+use super::{Error, Progress};
+use crate::images::cache::{self, Import, Place};
+use crate::images::push::{self, Sent};
+use crate::images::{Claim, steps};
+use crate::line::chain;
+use crate::store::{Digest, Store};
+
+/// `--cache-to`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheTo {
+    /// Where to; `None` is into the image's config.
+    pub place: Option<Place>,
+    /// Which steps.
+    pub mode: Mode,
+    /// What becomes of the build if the cache cannot be written.
+    pub failure: OnFailure,
+}
+
+/// Which steps are exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Those that made the target's layers.
+    Min,
+    /// All of the build.
+    Max,
+}
+
+/// What a failed export means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The build fails, too.
+    Fail,
+    /// The user is told.
+    Warn,
+}
+
+/// Reads the documents of caches. One that cannot be used is told and left out.
+pub(super) fn imports(places: &[Place], progress: &dyn Progress) -> Vec<Import> {
+    let mut imports = Vec::new();
+    for place in places {
+        progress.begins(&format!("importing cache manifest from {place}"));
+        match Import::load(place) {
+            Ok(import) => imports.push(import),
+            Err(error) => unused(progress, place, &error),
+        }
+        progress.done();
+    }
+    imports
+}
+
+fn unused(progress: &dyn Progress, place: &Place, error: &cache::ImportError) {
+    progress.warning(&format!("the cache {place} is not used: {}", chain(error)));
+}
+
+impl Build<'_> {
+    /// Fetches a step's layer from a cache that has it, so that the store's own has it then.
+    pub(super) fn imported(&self, stage: &Stage, key: &Digest, history: &str) -> Result<bool, Error> {
+        for import in &self.imports {
+            let Some(step) = import.find(key, &stage.layers) else {
+                continue;
+            };
+            let claim = Claim::new(self.store, &step.stack())?;
+            match import.fetch(self.store, step, &Fetching(self.progress)) {
+                Ok(()) => {
+                    let own = steps::Step::new(*key, &step.stack(), &step.created, history);
+                    steps::put(self.store, key, &own)?;
+                    drop(claim);
+                    return Ok(true);
+                }
+                Err(error) => unused(self.progress, &import.place, &error),
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Puts the steps of a build where they were asked for, but for the image, which has its own by now.
+pub(super) fn export(
+    store: &Store,
+    asked: &[CacheTo],
+    steps: &[steps::Step],
+    target: &[DiffId],
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    for CacheTo { place, mode, failure } in asked {
+        let Some(place) = place else { continue };
+        let what = match place {
+            Place::Registry(_) => "exporting cache to registry",
+            Place::Directory { .. } => "exporting cache to client directory",
+        };
+        progress.begins(what);
+        let steps = match mode {
+            Mode::Min => cache::of_target(steps, target),
+            Mode::Max => steps.to_vec(),
+        };
+        match cache::export(store, &steps, place, &Writing(progress)) {
+            Ok(digest) => progress.output(format!("writing cache manifest {digest} done\n").as_bytes()),
+            Err(error) if *failure == OnFailure::Warn => {
+                progress.warning(&format!("cannot export the cache to {place}: {}", chain(&error)));
+            }
+            Err(source) => {
+                let (place, source) = (place.to_string(), Box::new(source));
+                return Err(Error::CacheExport { place, source });
+            }
+        }
+        progress.done();
+    }
+    Ok(())
+}
+
+/// An export, told as part of a build.
+struct Writing<'a>(&'a dyn Progress);
+
+impl push::Progress for Writing<'_> {
+    fn layer(&self, layer: &DiffId, how: &Sent) {
+        let how = match how {
+            Sent::Exists => "is there",
+            Sent::Mounted(_) => "mounted",
+            Sent::Pushed => "done",
+        };
+        let line = format!("writing layer {} {how}\n", Digest(layer.0));
+        self.0.output(line.as_bytes());
+    }
+}

@@ -1,0 +1,137 @@
+//! How is a cache written into a directory? As an OCI image layout (image-layout.md), to which other tags may be added.
+//! Files are written aside and renamed; `index.json` changes under a lock beside it, as BuildKit does it.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use fuse_overlay::index::DiffId;
+use serde_json::{Value, json};
+
+use super::export::ExportError;
+use crate::images::manifest::Descriptor;
+use crate::images::push::{Progress, Sent, compressed};
+use crate::images::{forms, push};
+use crate::store::{Digest, Digesting, Lock, Mode, Store};
+
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// A directory that takes blobs.
+#[derive(Debug)]
+pub(super) struct Layout {
+    path: PathBuf,
+}
+
+impl Layout {
+    /// Makes what is missing.
+    pub(super) fn open(path: &Path) -> Result<Layout, ExportError> {
+        let blobs = path.join("blobs/sha256");
+        fs::create_dir_all(&blobs).map_err(write(&blobs))?;
+        let layout = Layout { path: path.into() };
+        layout.replace("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        Ok(layout)
+    }
+
+    /// A layer in the form that is there, else compressed.
+    pub(super) fn layer(
+        &self,
+        store: &Store,
+        layer: &DiffId,
+        progress: &dyn Progress,
+    ) -> Result<Descriptor, ExportError> {
+        for (digest, form) in forms::read(store, layer)? {
+            if self.has(&digest) {
+                progress.layer(layer, &Sent::Exists);
+                return Ok(Descriptor::new(push::oci(&form.media_type), digest, form.size));
+            }
+        }
+        let (aside, made) = compressed(store, layer)?;
+        let open = || File::open(aside.path());
+        let mut from = open().map_err(write(aside.path()))?;
+        self.place(&self.blob_path(&made.digest), |to| {
+            io::copy(&mut from, to).map(drop)
+        })?;
+        // The next export finds the form here.
+        let shown = self.path.display().to_string();
+        forms::note(store, layer, &made, &shown)?;
+        progress.layer(layer, &Sent::Pushed);
+        Ok(made)
+    }
+
+    /// A small one.
+    pub(super) fn blob(&self, bytes: &[u8]) -> Result<Digest, ExportError> {
+        let digest = Digest::of(bytes);
+        self.place(&self.blob_path(&digest), |to| to.write_all(bytes))?;
+        Ok(digest)
+    }
+
+    /// Lists a manifest under a tag, in place of what the tag was before.
+    pub(super) fn list(&self, tag: &str, manifest: &Descriptor) -> Result<(), ExportError> {
+        let path = self.path.join("index.json");
+        let _lock = Lock::acquire(&self.path.join("index.json.lock"), Mode::Exclusive)?;
+        let wrong = |reason: String| ExportError::Layout {
+            path: path.clone(),
+            reason,
+        };
+        let mut index: Value = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => json!({
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.oci.image.index.v1+json",
+                "manifests": [],
+            }),
+            Err(error) => return Err(write(&path)(error)),
+        };
+        let listed = index.get_mut("manifests").and_then(Value::as_array_mut);
+        let listed = listed.ok_or_else(|| wrong("it lists no manifests".into()))?;
+        let called = |entry: &Value| {
+            entry
+                .pointer("/annotations")
+                .and_then(|all| all.get(REF_NAME))
+                .cloned()
+        };
+        listed.retain(|entry| called(entry) != Some(Value::from(tag)));
+        listed.push(json!({
+            "mediaType": manifest.media_type,
+            "digest": manifest.digest,
+            "size": manifest.size,
+            "annotations": { REF_NAME: tag },
+        }));
+        self.replace("index.json", index.to_string().as_bytes())
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.path.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// Is a blob there, whole? One that is damaged is written again.
+    fn has(&self, digest: &Digest) -> bool {
+        let mut hash = Digesting::new(io::sink());
+        let read = File::open(self.blob_path(digest)).and_then(|mut file| io::copy(&mut file, &mut hash));
+        read.is_ok() && hash.finish().0 == *digest
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), ExportError> {
+        self.place(&self.path.join(name), |to| to.write_all(bytes))
+    }
+
+    fn place(&self, path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), ExportError> {
+        let mut builder = tempfile::Builder::new();
+        // For whoever the umask allows it: a cache is there to be shared.
+        let new = builder
+            .prefix(".new-")
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(path.parent().unwrap_or(&self.path));
+        let done = new.and_then(|mut new| {
+            fill(new.as_file_mut())?;
+            new.persist(path).map_err(|error| error.error)
+        });
+        done.map(drop).map_err(write(path))
+    }
+}
+
+fn write(path: &Path) -> impl FnOnce(io::Error) -> ExportError {
+    let path = path.to_owned();
+    move |source| ExportError::Write { path, source }
+}
