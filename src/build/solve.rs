@@ -19,7 +19,7 @@ use super::{Error, Progress, Secret};
 use crate::containers::files::HostNames;
 use crate::containers::spec::Network;
 use crate::containers::{orphans, record};
-use crate::images::commit::add_image;
+use crate::images::commit::{Described, add_image};
 use crate::images::manifest::Platform;
 use crate::images::pull::{self, LayerEvent, Source};
 use crate::images::reference::Reference;
@@ -462,7 +462,13 @@ impl Build<'_> {
         let document = target.config.document(&target.layers, &self.created);
         self.done.clear();
         let claim = Claim::new(self.store, &target.layers)?;
-        let image = add_image(self.store, claim, &document, &self.order.names)?;
+        let image = add_image(
+            self.store,
+            claim,
+            &document,
+            &self.order.names,
+            &Described::default(),
+        )?;
         self.progress
             .output(format!("writing image {}\n", image.id).as_bytes());
         for name in &self.order.names {

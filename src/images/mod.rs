@@ -10,14 +10,17 @@ pub mod glob;
 pub mod inspect;
 pub mod layers;
 pub mod list;
+pub mod load;
 pub mod manifest;
 pub mod names;
+pub mod packed;
 pub mod prune;
 pub mod pull;
 pub mod push;
 pub mod reference;
 pub mod registry;
 pub mod remove;
+pub mod save;
 pub mod steps;
 mod sweep;
 
