@@ -76,7 +76,7 @@ pub fn commit(store: &Store, record: &Record, order: &Commit) -> Result<Image, E
         .record_commit(&command, &now, order.message.as_deref());
     let document = stage.config.document(claim.layers(), &now);
     let described = Described::default();
-    Ok(add_image(store, claim, &document, &order.names, &described)?)
+    Ok(add_image(store, claim, &document, &order.names, &described)?.0)
 }
 
 /// The image's settings, with what the container was started with in their place.

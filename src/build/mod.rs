@@ -1,7 +1,6 @@
 //! How does a Dockerfile become an image? `dockerfile`: text → typed instructions; `solve`: which stages are needed, and what
 //! each is made of; `workers`: several at once; `step`: what an instruction does to a stage; `copy`, `contents`, `download`,
-//! `run`: how a layer comes to be; `key`: when an earlier one is used again; `output`: where the result goes, if not into the
-//! store.
+//! `run`: how a layer comes to be; `key`: when an earlier one is used again; `output`: where the result goes.
 //!
 //! A stage is a stack of stored layers and a config. A step that changes files makes one more layer: in a writable layer
 //! over the stack, whose changes are then stored as a tar with its index, in one pass; the bytes of a COPY come straight from
@@ -40,7 +39,7 @@ pub use archive::begins_archive;
 pub use commit::{Commit, commit};
 pub use copy::CopyError;
 pub use mount::Secret;
-pub use output::Output;
+pub use output::{Built, Output, Trust};
 pub use prune::{Pruned, prune};
 pub use solve::{Cache, Named, Order, build};
 pub use source::Context;
@@ -183,6 +182,12 @@ pub enum Error {
     /// An image.
     #[error(transparent)]
     Image(#[from] crate::images::Error),
+    /// An archive of the image.
+    #[error(transparent)]
+    Save(#[from] crate::images::save::SaveError),
+    /// A registry that the image is sent to.
+    #[error(transparent)]
+    Push(#[from] crate::images::push::PushError),
     /// A base that is fetched.
     #[error(transparent)]
     Pull(#[from] crate::images::pull::PullError),

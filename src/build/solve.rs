@@ -11,7 +11,7 @@ use fuse_overlay::index::DiffId;
 use super::config::Config;
 use super::dockerfile::{self, Dockerfile, From, Instruction, Stage as Text, expand};
 use super::hashes::Hashes;
-use super::output::Output;
+use super::output::{Built, Output, Trust};
 use super::source::Context;
 use super::variables::{Given, Scope};
 use super::workspace::remove_orphans;
@@ -19,11 +19,8 @@ use super::{Error, Progress, Secret};
 use crate::containers::files::HostNames;
 use crate::containers::spec::Network;
 use crate::containers::{orphans, record};
-use crate::images::commit::{Described, add_image};
 use crate::images::manifest::Platform;
 use crate::images::pull::{self, LayerEvent, Source};
-use crate::images::reference::Reference;
-use crate::images::registry::Registries;
 use crate::images::{self, Claim, Image};
 use crate::store::{Digest, Store};
 
@@ -60,12 +57,12 @@ pub struct Order {
     pub args: Vec<(String, String)>,
     /// `--label`.
     pub labels: Vec<(String, String)>,
-    /// `-t`.
-    pub names: Vec<Reference>,
     /// `--no-cache`.
     pub cache: Cache,
     /// `--pull`: bases are fetched even if they are there.
     pub pull: bool,
+    /// `--tls-verify`: of the registries that bases are fetched from.
+    pub trust: Trust,
     /// `--network`.
     pub network: Network,
     /// `--add-host`.
@@ -76,8 +73,8 @@ pub struct Order {
     pub secrets: Vec<Secret>,
     /// `--ssh default`: the socket of the user's agent.
     pub agent: Option<std::path::PathBuf>,
-    /// `--output`: where the result goes.
-    pub output: Output,
+    /// `--output`: where the result goes, with the names that it has there.
+    pub outputs: Vec<Output>,
     /// `--jobs`: so many stages at once.
     pub jobs: usize,
     /// When everything is said to be made: SOURCE_DATE_EPOCH, in seconds since 1970.
@@ -130,12 +127,12 @@ pub(super) struct Build<'a> {
     pub(super) created: String,
 }
 
-/// Builds an image and lists it, or puts its tree elsewhere; then there is none. To be called while the process has one
-/// thread, since it starts containers.
+/// Builds an image and puts it where it was ordered. To be called while the process has one thread, since it starts
+/// containers.
 ///
 /// # Errors
 /// A step failed, or the Dockerfile is none. Steps that were finished are remembered.
-pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Option<Image>, Error> {
+pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Built, Error> {
     let text = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
     // What killed builds left may hold secrets: it does not wait for somebody to prune.
     remove_orphans(store)?;
@@ -167,16 +164,7 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Op
     let target = build.all(&text);
     build.hashes.keep(store);
     let target = target?;
-    match &order.output {
-        Output::Image => build.finish(target).map(Some),
-        output => {
-            build.unused();
-            progress.begins("exporting the tree");
-            target.put_out(store, output, build.now, progress)?;
-            progress.done();
-            Ok(None)
-        }
-    }
+    build.deliver(&target)
 }
 
 impl Build<'_> {
@@ -202,10 +190,20 @@ impl Build<'_> {
         let mut needed = BTreeSet::new();
         self.need(text, target, &mut needed)?;
         self.stages(text, needed)?;
-        self.done
+        let target = self
+            .done
             .get(&target)
             .cloned()
-            .ok_or(Error::NoTarget(target.to_string()))
+            .ok_or(Error::NoTarget(target.to_string()));
+        target.map(|target| self.finished(target))
+    }
+
+    /// The target with what the order says of the image.
+    fn finished(&self, mut target: Stage) -> Stage {
+        for (name, value) in &self.order.labels {
+            target.config.add("Labels", name, value.as_str().into());
+        }
+        target
     }
 
     /// A word with its variables replaced.
@@ -432,7 +430,7 @@ impl Build<'_> {
     }
 
     fn fetch(&self, name: &str) -> Result<Image, Error> {
-        let registries = Registries::load().map_err(pull::PullError::from)?;
+        let registries = self.order.trust.registries().map_err(pull::PullError::from)?;
         let source = Source::open(name, &registries)?;
         let heard = Fetching(self.progress);
         let pulled = pull::pull(self.store, &source, None, &heard)?;
@@ -441,7 +439,7 @@ impl Build<'_> {
     }
 
     /// Warns of `--build-arg`s that no ARG takes.
-    fn unused(&self) {
+    pub(super) fn unused(&self) {
         let unused: Vec<&String> = self.given.unused(&self.declared).collect();
         if !unused.is_empty() {
             let names: Vec<&str> = unused.iter().map(|name| name.as_str()).collect();
@@ -450,33 +448,6 @@ impl Build<'_> {
                 names.join(" ")
             ));
         }
-    }
-
-    /// Lists the target as an image.
-    fn finish(mut self, mut target: Stage) -> Result<Image, Error> {
-        for (name, value) in &self.order.labels {
-            target.config.add("Labels", name, value.as_str().into());
-        }
-        self.unused();
-        self.progress.begins("exporting to image");
-        let document = target.config.document(&target.layers, &self.created);
-        self.done.clear();
-        let claim = Claim::new(self.store, &target.layers)?;
-        let image = add_image(
-            self.store,
-            claim,
-            &document,
-            &self.order.names,
-            &Described::default(),
-        )?;
-        self.progress
-            .output(format!("writing image {}\n", image.id).as_bytes());
-        for name in &self.order.names {
-            self.progress
-                .output(format!("naming to {}\n", name.clone().or_latest()).as_bytes());
-        }
-        self.progress.done();
-        Ok(image)
     }
 }
 

@@ -67,7 +67,7 @@ fn pass(
 }
 
 /// What the manifest of a new image says beside its config and layers.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Described {
     /// The names that its parts have.
     pub family: Family,
@@ -75,7 +75,8 @@ pub struct Described {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Lists an image of claimed layers under `names`. Its manifest tells the layers as they are here, not compressed.
+/// Lists an image of claimed layers under `names`. Gives its manifest, too, which tells the layers as they are here, not
+/// compressed.
 ///
 /// # Errors
 /// The config does not name these layers, or the store fails.
@@ -85,7 +86,7 @@ pub fn add_image(
     config: &[u8],
     names: &[Reference],
     described: &Described,
-) -> Result<Image, Error> {
+) -> Result<(Image, Descriptor), Error> {
     let family = described.family;
     let mut of_layers = Vec::new();
     for layer in claim.layers() {
@@ -103,5 +104,7 @@ pub fn add_image(
         config,
         names,
     };
-    add(store, claim, &new)
+    let listed = add(store, claim, &new)?;
+    let (digest, size) = (Digest::of(&manifest), manifest.len() as u64);
+    Ok((listed, Descriptor::new(family.manifest(), digest, size)))
 }

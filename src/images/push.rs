@@ -33,6 +33,8 @@ pub trait Progress {
 /// What a push made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pushed {
+    /// The manifest's media type.
+    pub media_type: &'static str,
     /// The manifest's digest.
     pub digest: Digest,
     /// Bytes of the manifest.
@@ -181,6 +183,7 @@ impl Push<'_> {
         self.repository
             .send_manifest(tag, self.family.manifest(), bytes)?;
         Ok(Pushed {
+            media_type: self.family.manifest(),
             digest: Digest::of(bytes),
             size: bytes.len() as u64,
         })

@@ -4,21 +4,26 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use serde_json::json;
+
 use super::output::put;
 use super::report::Failure;
 use crate::build::dockerfile::Place;
-use crate::build::{self, Cache, Error, Order, Output, Secret};
+use crate::build::{self, Built, Cache, Error, Order, Output, Secret, Trust};
 use crate::containers::files::{HostNames, add_host};
 use crate::containers::spec::{Network, mounts};
+use crate::images::commit::Described;
 use crate::images::manifest::Platform;
 use crate::images::reference::Reference;
-use crate::store::Store;
+use crate::store::{Store, given};
 
 mod context;
+mod outputs;
 mod progress;
 mod prune;
 
 use context::{Found, Given, named};
+use outputs::Asked;
 use progress::{Lines, Quiet};
 pub(super) use prune::Builder;
 
@@ -52,13 +57,26 @@ pub(crate) struct Build {
     /// How progress is shown: plain or quiet
     #[arg(long, value_name = "HOW")]
     progress: Option<Shown>,
-    /// Put the tree into a directory or a tar instead of an image into the store: DIRECTORY, `-` for a tar on standard
-    /// output, type=local,dest=DIRECTORY or type=tar,dest=FILE
+    /// Where the result goes instead of into the store; may be given several times. DIRECTORY, or `-` for a tar of the
+    /// tree on standard output; type=local,dest=DIRECTORY; type=tar|oci|docker,dest=FILE; type=image,name=NAME;
+    /// type=registry
     #[arg(short, long, value_name = "WHERE")]
-    output: Option<String>,
+    output: Vec<String>,
+    /// Send the image to the registries of its names: like --output type=registry
+    #[arg(long)]
+    push: bool,
+    /// Put the image into the store, beside other outputs: like --output type=docker
+    #[arg(long)]
+    load: bool,
+    /// Require HTTPS and verify certificates of registries; false is for those that have neither
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    tls_verify: Option<bool>,
     /// Write the image's id to this file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
+    /// Write the digests of image and manifest, and the names, to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
     /// What FROM and --from find under a name: a directory, or docker-image://IMAGE
     #[arg(long, value_name = "NAME=PLACE")]
     build_context: Vec<String>,
@@ -83,9 +101,6 @@ pub(crate) struct Build {
     /// Build for this platform; only this machine's is possible
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
-    /// Accepted for Docker's sake: images always go into the store
-    #[arg(long, hide = true)]
-    load: bool,
     /// The directory that COPY takes files from, or `-` for an archive of it, or a Dockerfile alone, on standard input
     #[arg(value_name = "PATH")]
     context: String,
@@ -120,16 +135,20 @@ impl Build {
             true => build::build(&store, &order, &Quiet),
             false => build::build(&store, &order, &Lines::new()),
         };
-        let image = built.map_err(|error| failed(&error, &name, &order.dockerfile))?;
-        let Some(image) = image else {
-            return Ok(ExitCode::SUCCESS);
+        let built = built.map_err(|error| failed(&error, &name, &order.dockerfile))?;
+        let written = |file: &Path, text: String| {
+            given::write(file, text.as_bytes())
+                .map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))
         };
         if let Some(file) = &self.iidfile {
-            fs::write(file, image.id.to_string())
-                .map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))?;
+            written(file, built.id.to_string())?;
         }
-        if self.quiet {
-            put(&format!("{}\n", image.id))?;
+        if let Some(file) = &self.metadata_file {
+            written(file, format!("{:#}\n", metadata(&built)))?;
+        }
+        // What is on standard output then is an archive.
+        if self.quiet && !order.outputs.iter().any(Output::is_stream) {
+            put(&format!("{}\n", built.id))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -161,13 +180,25 @@ impl Build {
                 ))
                 .code(125));
             }
-            names.push(name);
+            names.push(name.or_latest());
         }
         let shm_size = self.shm_size.as_ref().map(|text| {
             mounts::bytes(text).ok_or_else(|| {
                 Failure::new(format!("invalid argument {text:?} for \"--shm-size\"")).code(125)
             })
         });
+        let trust = match self.tls_verify {
+            Some(false) => Trust::All,
+            _ => Trust::Verified,
+        };
+        let asked = Asked {
+            outputs: &self.output,
+            load: self.load,
+            push: self.push,
+            names: &names,
+            described: &Described::default(),
+            trust,
+        };
         Ok(Order {
             dockerfile: found.dockerfile,
             context: found.context,
@@ -180,9 +211,9 @@ impl Build {
             epoch: epoch(&args)?,
             args,
             labels: pairs(&self.label, false),
-            names,
             cache: if self.no_cache { Cache::Ignore } else { Cache::Use },
             pull: self.pull == Some(true),
+            trust,
             network: match self.network {
                 None | Some(NetworkFlag::Default) => Network::Unasked,
                 Some(NetworkFlag::Host) => Network::Host,
@@ -193,7 +224,7 @@ impl Build {
                 ..HostNames::default()
             },
             shm_size: shm_size.transpose()?,
-            output: self.output.as_deref().map_or(Ok(Output::Image), output)?,
+            outputs: asked.wanted()?.outputs,
             // podman's 0 is no limit.
             jobs: match self.jobs {
                 Some(0) => usize::MAX,
@@ -210,30 +241,19 @@ impl Build {
     }
 }
 
-/// `--output`, in BuildKit's and podman's words.
-fn output(text: &str) -> Result<Output, Failure> {
-    let invalid =
-        |why: &str| Failure::new(format!("invalid argument {text:?} for \"-o, --output\": {why}")).code(125);
-    let place = |dest: &str| (dest != "-").then(|| PathBuf::from(dest));
-    if !text.contains('=') {
-        return Ok(place(text).map_or(Output::Tar(None), Output::Directory));
+/// BuildKit's keys. Not `buildx.build.ref`, which names a record of a builder's that there is not.
+fn metadata(built: &Built) -> serde_json::Value {
+    let mut keys = serde_json::Map::new();
+    keys.insert("containerimage.config.digest".into(), json!(built.id));
+    if let Some(manifest) = &built.manifest {
+        keys.insert("containerimage.descriptor".into(), json!(manifest));
+        keys.insert("containerimage.digest".into(), json!(manifest.digest));
     }
-    let (mut kind, mut dest) = (None, None);
-    for field in text.split(',') {
-        match field.split_once('=') {
-            Some(("type", value)) => kind = Some(value),
-            Some(("dest", value)) => dest = Some(value),
-            _ => return Err(invalid("expected type=local|tar|image and dest=PATH")),
-        }
+    if !built.names.is_empty() {
+        let names: Vec<String> = built.names.iter().map(ToString::to_string).collect();
+        keys.insert("image.name".into(), json!(names.join(",")));
     }
-    match (kind, dest) {
-        (Some("local"), Some(dest)) if dest != "-" => Ok(Output::Directory(dest.into())),
-        (Some("tar"), dest) => Ok(Output::Tar(dest.and_then(place))),
-        (Some("image"), None) => Ok(Output::Image),
-        (Some("local"), _) => Err(invalid("a directory is missing (dest=PATH)")),
-        (Some(other), _) => Err(invalid(&format!("type {other} is not supported yet"))),
-        (None, _) => Err(invalid("the type is missing")),
-    }
+    keys.into()
 }
 
 /// SOURCE_DATE_EPOCH, by `--build-arg`, else of the environment (reproducible-builds.org).
