@@ -15,6 +15,8 @@ mod go;
 mod output;
 #[path = "build/reviewed.rs"]
 mod reviewed;
+#[path = "build/settings.rs"]
+mod settings;
 #[path = "build/stages.rs"]
 mod stages;
 

@@ -93,6 +93,15 @@ impl Config {
         });
     }
 
+    /// Takes one out of a field that is an object.
+    pub(super) fn take_out(&mut self, key: &str, name: &str) {
+        self.change(|settings| {
+            if let Some(Value::Object(field)) = settings.get_mut(key) {
+                field.shift_remove(name);
+            }
+        });
+    }
+
     /// Appends to a field that is a list.
     pub(super) fn push(&mut self, key: &str, value: Value) {
         self.change(|settings| match settings.get_mut(key) {
@@ -131,6 +140,13 @@ impl Config {
             Some(found) => *found = line,
             None => env.push(line),
         }
+        self.set("Env", json!(env));
+    }
+
+    /// Takes a variable away.
+    pub(super) fn unset_env(&mut self, name: &str) {
+        let mut env = self.env();
+        env.retain(|line| line.split('=').next() != Some(name));
         self.set("Env", json!(env));
     }
 

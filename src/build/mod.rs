@@ -43,6 +43,7 @@ pub use output::{Built, Output, Trust};
 pub use prune::{Pruned, prune};
 pub use solve::{Cache, Named, Order, build};
 pub use source::Context;
+pub use tree::Times;
 pub use workspace::remove_orphans;
 
 use dockerfile::{ExpandError, ParseError, Place};

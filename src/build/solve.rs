@@ -7,17 +7,19 @@ use std::sync::Arc;
 
 use fuse_overlay::attr::Time;
 use fuse_overlay::index::DiffId;
+use oci_spec::runtime::PosixRlimit;
 
 use super::config::Config;
 use super::dockerfile::{self, Dockerfile, From, Instruction, Stage as Text, expand};
 use super::hashes::Hashes;
 use super::output::{Built, Output, Trust};
 use super::source::Context;
+use super::tree::Times;
 use super::variables::{Given, Scope};
 use super::workspace::remove_orphans;
 use super::{Error, Progress, Secret};
 use crate::containers::files::HostNames;
-use crate::containers::spec::Network;
+use crate::containers::spec::{Network, mounts};
 use crate::containers::{orphans, record};
 use crate::images::manifest::Platform;
 use crate::images::pull::{self, LayerEvent, Source};
@@ -59,6 +61,20 @@ pub struct Order {
     pub labels: Vec<(String, String)>,
     /// `--no-cache`.
     pub cache: Cache,
+    /// `--no-cache-filter`: stages that are built anew, by their names.
+    pub anew: Vec<String>,
+    /// `--env`: variables of every stage.
+    pub env: Vec<(String, String)>,
+    /// `--unsetenv`: variables that the image does not have.
+    pub unset_env: Vec<String>,
+    /// `--unsetlabel`: labels that stages do not have from their bases.
+    pub unset_labels: Vec<String>,
+    /// `--volume`: mounted for every RUN.
+    pub volumes: Vec<mounts::Asked>,
+    /// `--ulimit`.
+    pub ulimits: Vec<PosixRlimit>,
+    /// What the files of new layers have as times.
+    pub times: Times,
     /// `--pull`: bases are fetched even if they are there.
     pub pull: bool,
     /// `--tls-verify`: of the registries that bases are fetched from.
@@ -120,6 +136,8 @@ pub(super) struct Build<'a> {
     pub(super) told: VecDeque<Digest>,
     /// Bases that were fetched for this build, so that `--pull` does it once.
     fetched: RefCell<BTreeSet<String>>,
+    /// The stage that is built now takes nothing from the cache.
+    pub(super) fresh: bool,
     /// Of the context's files.
     pub(super) hashes: Hashes,
     /// What new files have as time.
@@ -154,6 +172,7 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Bu
         made: RefCell::default(),
         told: VecDeque::new(),
         fetched: RefCell::default(),
+        fresh: false,
         hashes: order
             .context
             .as_ref()
@@ -202,6 +221,9 @@ impl Build<'_> {
     fn finished(&self, mut target: Stage) -> Stage {
         for (name, value) in &self.order.labels {
             target.config.add("Labels", name, value.as_str().into());
+        }
+        for name in &self.order.unset_env {
+            target.config.unset_env(name);
         }
         target
     }
@@ -310,7 +332,20 @@ impl Build<'_> {
 
     pub(super) fn one(&mut self, text: &Text, number: usize) -> Result<Stage, Error> {
         let at = failed_from(&text.from);
+        let is_named = |anew: &String| {
+            text.from
+                .name
+                .as_ref()
+                .is_some_and(|name| anew.eq_ignore_ascii_case(name))
+        };
+        self.fresh = self.order.anew.iter().any(is_named);
         let mut stage = self.base(&text.from, number).map_err(&at)?;
+        for label in &self.order.unset_labels {
+            stage.config.take_out("Labels", label);
+        }
+        for (name, value) in &self.order.env {
+            stage.config.set_env(name, value);
+        }
         let label = match &text.from.name {
             Some(name) => name.clone(),
             None if self.names.len() > 1 => format!("stage-{number}"),

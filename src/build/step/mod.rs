@@ -17,7 +17,7 @@ use super::dockerfile::{Instruction, Step};
 use super::key::Key;
 use super::solve::{Build, Cache, Named, Stage};
 use super::source::{Source, Stage as StageSource};
-use super::tree::{Growing, Owner, add_tree};
+use super::tree::{Growing, Owner, Times, add_tree};
 use super::workspace::Draft;
 use crate::containers::life;
 use crate::images::{Claim, layers, steps};
@@ -72,7 +72,10 @@ impl Build<'_> {
 
     /// What keys of steps that give files the present time are made with.
     fn epoch(&self) -> String {
-        format!("{:?}", self.order.epoch)
+        match self.order.times {
+            Times::Own => format!("{:?}", self.order.epoch),
+            times => format!("{:?} {times:?}", self.order.epoch),
+        }
     }
 
     fn record(&self, stage: &mut Stage, text: &str) {
@@ -92,7 +95,7 @@ impl Build<'_> {
 
     /// The layer of a step that is in the cache.
     fn cached(&self, stage: &mut Stage, key: &crate::store::Digest, history: &str) -> Result<bool, Error> {
-        if self.order.cache == Cache::Ignore && !self.made.borrow().contains(key) {
+        if (self.order.cache == Cache::Ignore || self.fresh) && !self.made.borrow().contains(key) {
             return Ok(false);
         }
         let Some(step) = steps::find(self.store, key, &stage.layers) else {
@@ -195,7 +198,13 @@ impl Build<'_> {
             path: path.clone().into(),
             source: error.0.into(),
         })?;
-        let claim = add_tree(self.store, &stage.layers, &draft.tree, &Contents::default())?;
+        let claim = add_tree(
+            self.store,
+            &stage.layers,
+            &draft.tree,
+            &Contents::default(),
+            self.order.times,
+        )?;
         self.grown(stage, &key, &said, claim)
     }
 
