@@ -17,6 +17,8 @@ mod output;
 mod reviewed;
 #[path = "build/settings.rs"]
 mod settings;
+#[path = "build/squash.rs"]
+mod squash;
 #[path = "build/stages.rs"]
 mod stages;
 

@@ -48,6 +48,7 @@ pub fn commit(store: &Store, record: &Record, order: &Commit) -> Result<Image, E
     let directory = store.container(&record.id);
     let mut stage = Stage {
         layers: image.layers.clone(),
+        of_base: (image.layers.len(), 0),
         claim: None,
         config: settings(&image, record, &record::read_spec(&directory)?),
         scope: Scope::default(),

@@ -197,6 +197,24 @@ impl Config {
         self.record(entry);
     }
 
+    /// How many entries the history has.
+    pub(super) fn history(&self) -> usize {
+        self.0
+            .get("history")
+            .and_then(Value::as_array)
+            .map_or(0, Vec::len)
+    }
+
+    /// The layers of all entries but the first `kept` became one, which has an entry of its own, as Docker has it.
+    pub(super) fn record_squash(&mut self, kept: usize, now: &str) {
+        let created = self.created().unwrap_or(now).to_string();
+        if let Some(Value::Array(history)) = self.0.get_mut("history") {
+            let entries = history.iter_mut().skip(kept).filter_map(Value::as_object_mut);
+            entries.for_each(|entry| drop(entry.insert("empty_layer".into(), json!(true))));
+        }
+        self.record(json!({ "created": created, "comment": "squash" }));
+    }
+
     fn record(&mut self, entry: Value) {
         match self.0.get_mut("history") {
             Some(Value::Array(history)) => history.push(entry),

@@ -35,6 +35,17 @@ pub enum Cache {
     Ignore,
 }
 
+/// How many layers has the image?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Squash {
+    /// One for each step that made one.
+    No,
+    /// `--squash`: the base's, and one for all that was built.
+    New,
+    /// `--squash-all`: one.
+    All,
+}
+
 /// What a name given by `--build-context` means.
 #[derive(Debug)]
 pub enum Named {
@@ -63,6 +74,8 @@ pub struct Order {
     pub cache: Cache,
     /// `--no-cache-filter`: stages that are built anew, by their names.
     pub anew: Vec<String>,
+    /// `--squash`, `--squash-all`.
+    pub squash: Squash,
     /// `--env`: variables of every stage.
     pub env: Vec<(String, String)>,
     /// `--unsetenv`: variables that the image does not have.
@@ -102,6 +115,8 @@ pub struct Order {
 pub(super) struct Stage {
     /// Its layers, lowest first.
     pub(super) layers: Vec<DiffId>,
+    /// So many of them, and of the history's entries, are those of the image that it began with.
+    pub(super) of_base: (usize, usize),
     /// Keeps them; `None` for `scratch`.
     pub(super) claim: Option<Arc<Claim>>,
     pub(super) config: Config,
@@ -183,7 +198,7 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Bu
     let target = build.all(&text);
     build.hashes.keep(store);
     let target = target?;
-    build.deliver(&target)
+    build.deliver(target)
 }
 
 impl Build<'_> {
@@ -209,23 +224,10 @@ impl Build<'_> {
         let mut needed = BTreeSet::new();
         self.need(text, target, &mut needed)?;
         self.stages(text, needed)?;
-        let target = self
-            .done
+        self.done
             .get(&target)
             .cloned()
-            .ok_or(Error::NoTarget(target.to_string()));
-        target.map(|target| self.finished(target))
-    }
-
-    /// The target with what the order says of the image.
-    fn finished(&self, mut target: Stage) -> Stage {
-        for (name, value) in &self.order.labels {
-            target.config.add("Labels", name, value.as_str().into());
-        }
-        for name in &self.order.unset_env {
-            target.config.unset_env(name);
-        }
-        target
+            .ok_or(Error::NoTarget(target.to_string()))
     }
 
     /// A word with its variables replaced.
@@ -415,6 +417,7 @@ impl Build<'_> {
         let stage = if name == "scratch" {
             Stage {
                 layers: Vec::new(),
+                of_base: (0, 0),
                 claim: None,
                 config: Config::scratch(&Platform::host()),
                 scope: Scope::default(),
@@ -447,10 +450,12 @@ impl Build<'_> {
         if images::find(self.store, &image.id.to_string())?.is_none() {
             return Err(images::Error::NoSuchImage(name.into()).into());
         }
+        let config = Config::of(&image);
         Ok(Stage {
             layers: image.layers.clone(),
+            of_base: (image.layers.len(), config.history()),
             claim: Some(Arc::new(claim)),
-            config: Config::of(&image),
+            config,
             scope: Scope::default(),
             has_command: false,
         })

@@ -213,6 +213,33 @@ impl Growing<'_> {
         Ok(self.0.mknod(&CALLER, dir, name, kind.mode_bits() | 0o600, 0)?.ino)
     }
 
+    /// Removes what is at a name, of a directory all that is in it, too.
+    pub(super) fn remove(&self, dir: Ino, name: &Name, kind: Kind) -> Result<()> {
+        if kind != Kind::Directory {
+            return self.0.unlink(&CALLER, dir, name);
+        }
+        let Some(found) = self.look(dir, name)? else {
+            return Ok(());
+        };
+        let mut below = Vec::new();
+        self.0.readdir(found.ino, 0, &mut |listed| {
+            // `.` and `..` are no names.
+            if let Ok(name) = Name::new(listed.name) {
+                below.push((name.to_boxed(), listed.kind));
+            }
+            std::ops::ControlFlow::Continue(())
+        })?;
+        for (name, kind) in below {
+            self.remove(found.ino, &name, kind)?;
+        }
+        self.0.rmdir(&CALLER, dir, name)
+    }
+
+    /// Takes an extended attribute away.
+    pub(super) fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
+        self.0.removexattr(&CALLER, ino, name)
+    }
+
     /// Gives one more name to a file.
     pub(super) fn link(&self, file: Ino, dir: Ino, name: &Name) -> Result<Ino> {
         self.clear(dir, name)?;
@@ -291,7 +318,7 @@ pub enum Times {
 
 impl Times {
     /// Gives all that a layer of the tree will tell of its time.
-    fn settle(self, tree: &Tree) -> Result<()> {
+    pub(super) fn settle(self, tree: &Tree) -> Result<()> {
         let (limit, is_fixed) = match self {
             Times::Own => return Ok(()),
             Times::NotAfter(limit) => (limit, false),

@@ -5,8 +5,10 @@ mod tree;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::solve::{Build, Stage};
+use super::solve::{Build, Squash, Stage};
+use super::squash::squash;
 use super::{Error, Progress};
 use crate::images::commit::{Described, add_image};
 use crate::images::manifest::Descriptor;
@@ -89,8 +91,9 @@ pub struct Built {
 
 impl Build<'_> {
     /// Puts the target wherever it is wanted.
-    pub(super) fn deliver(mut self, target: &Stage) -> Result<Built, Error> {
+    pub(super) fn deliver(mut self, target: Stage) -> Result<Built, Error> {
         self.unused();
+        let target = self.finished(target)?;
         let image = target.image(&self.created)?;
         self.done.clear();
         let mut built = Built {
@@ -101,7 +104,7 @@ impl Build<'_> {
         let mut best = None;
         for output in &self.order.outputs {
             self.progress.begins(output.title());
-            let (rank, manifest) = self.put(output, target, &image)?;
+            let (rank, manifest) = self.put(output, &target, &image)?;
             if best < Some(rank) && manifest.is_some() {
                 (best, built.manifest) = (Some(rank), manifest);
             }
@@ -113,6 +116,36 @@ impl Build<'_> {
             self.progress.done();
         }
         Ok(built)
+    }
+
+    /// The target with what the order says of the image.
+    fn finished(&self, mut target: Stage) -> Result<Stage, Error> {
+        for (name, value) in &self.order.labels {
+            target.config.add("Labels", name, value.as_str().into());
+        }
+        for name in &self.order.unset_env {
+            target.config.unset_env(name);
+        }
+        let (layers, entries) = match self.order.squash {
+            Squash::No => return Ok(target),
+            Squash::New => target.of_base,
+            Squash::All => (0, 0),
+        };
+        if target.layers.len() > layers {
+            self.progress.begins("squashing layers");
+            let claim = squash(
+                self.store,
+                &target.layers,
+                layers,
+                self.order.times,
+                &self.created,
+            )?;
+            target.config.record_squash(entries, &self.created);
+            target.layers = claim.layers().to_vec();
+            target.claim = Some(Arc::new(claim));
+            self.progress.done();
+        }
+        Ok(target)
     }
 
     /// Gives the manifest that was made, and how much it is wanted: more if others have it.

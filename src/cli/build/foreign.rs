@@ -106,13 +106,6 @@ const FLAGS: &[Foreign] = &[
         ANY,
         "a registry that fails is asked again by itself",
     ),
-    switch("squash", &["false"], "layers cannot be made one yet"),
-    switch("squash-all", &["false"], "layers cannot be made one yet"),
-    switch(
-        "layers",
-        &["true"],
-        "layers cannot be made one yet; --no-cache uses none of earlier builds",
-    ),
     // Refused.
     short('m', value("memory", &[], CGROUPS)),
     value("memory-swap", &[], CGROUPS),

@@ -71,6 +71,15 @@ pub(crate) struct Build {
     /// Give files of new layers no later time than SOURCE_DATE_EPOCH: like rewrite-timestamp=true of --output
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     rewrite_timestamp: Option<bool>,
+    /// Make one layer of all that is built, above those of the base image
+    #[arg(long)]
+    squash: bool,
+    /// Make one layer of all, the base image's too
+    #[arg(long, conflicts_with = "squash")]
+    squash_all: bool,
+    /// Have a layer for each step, kept for later builds; false is --no-cache and --squash together
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    layers: Option<bool>,
     /// Use no results of earlier builds
     #[arg(long)]
     no_cache: bool,

@@ -6,7 +6,7 @@ use std::{env, fs};
 use super::context::{Found, named};
 use super::outputs::Asked;
 use super::{Build, FormatFlag, NetworkFlag};
-use crate::build::{Cache, Order, Secret, Times, Trust};
+use crate::build::{Cache, Order, Secret, Squash, Times, Trust};
 use crate::cli::report::Failure;
 use crate::containers::files::HostNames;
 use crate::containers::spec::{Network, confine, mounts};
@@ -57,7 +57,15 @@ impl Build {
             env: pairs(&self.env, Missing::Environment),
             unset_env: self.unsetenv.clone(),
             unset_labels: self.unsetlabel.clone(),
-            cache: if self.no_cache { Cache::Ignore } else { Cache::Use },
+            cache: match self.no_cache || self.layers == Some(false) {
+                true => Cache::Ignore,
+                false => Cache::Use,
+            },
+            squash: match (self.squash_all, self.squash || self.layers == Some(false)) {
+                (true, _) => Squash::All,
+                (false, true) => Squash::New,
+                (false, false) => Squash::No,
+            },
             anew: self.no_cache_filter.clone(),
             pull: self.pull == Some(true),
             trust,
