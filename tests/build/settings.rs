@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::common::sandbox::within;
 use crate::common::{Bryo, Done, Mode, Project, Registry, skopeo};
 
 fn raw(place: &str) -> Value {
@@ -245,4 +246,22 @@ fn what_does_not_work_here_is_refused_with_its_reason() {
         "FROM base\n",
         &["--rm", "--force-rm=false", "--compress", "--provenance=false"],
     );
+}
+
+/// With a range of ids and with one alone, as in a user namespace that maps no more.
+#[test]
+fn one_id_and_many_give_the_same_digests() {
+    let project = Project::new();
+    project.write("old", "old");
+    project.write("new", "new");
+    let command = || {
+        let mut command = project.command(TIMED, &["--no-cache", "--rewrite-timestamp"]);
+        command.env("SOURCE_DATE_EPOCH", "1700000000");
+        command
+    };
+    let own = project.built(&mut command());
+    let wrapper = ["unshare", "--user", "--map-root-user"];
+    let alone = project.built(&mut within(&wrapper, &command()));
+    assert_eq!(alone.run.len(), 3, "{}", alone.said);
+    assert_eq!(alone.id, own.id);
 }
