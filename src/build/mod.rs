@@ -42,7 +42,7 @@ pub use copy::CopyError;
 pub use mount::Secret;
 pub use output::{Built, Output, Trust};
 pub use prune::{Pruned, prune};
-pub use solve::{Cache, Named, Order, Squash, build};
+pub use solve::{Cache, Fetch, Named, Order, Squash, build};
 pub use source::Context;
 pub use tree::Times;
 pub use workspace::remove_orphans;

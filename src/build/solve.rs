@@ -35,6 +35,17 @@ pub enum Cache {
     Ignore,
 }
 
+/// When is a base fetched?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetch {
+    /// If it is not there.
+    Missing,
+    /// Even if it is.
+    Always,
+    /// Never: one that is not there is an error.
+    Never,
+}
+
 /// How many layers has the image?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Squash {
@@ -88,8 +99,10 @@ pub struct Order {
     pub ulimits: Vec<PosixRlimit>,
     /// What the files of new layers have as times.
     pub times: Times,
-    /// `--pull`: bases are fetched even if they are there.
-    pub pull: bool,
+    /// `--pull`.
+    pub pull: Fetch,
+    /// `--from`: the image of the first FROM.
+    pub first_base: Option<String>,
     /// `--tls-verify`: of the registries that bases are fetched from.
     pub trust: Trust,
     /// `--network`.
@@ -166,7 +179,10 @@ pub(super) struct Build<'a> {
 /// # Errors
 /// A step failed, or the Dockerfile is none. Steps that were finished are remembered.
 pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Built, Error> {
-    let text = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
+    let mut text = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
+    if let (Some(base), Some(first)) = (&order.first_base, text.stages.first_mut()) {
+        first.from.image.clone_from(base);
+    }
     // What killed builds left may hold secrets: it does not wait for somebody to prune.
     remove_orphans(store)?;
     orphans::remove(store)?;
@@ -463,13 +479,16 @@ impl Build<'_> {
 
     /// An image that need not be fetched any more.
     fn found(&self, name: &str) -> Result<Option<Image>, Error> {
-        match self.order.pull && !self.fetched.borrow().contains(name) {
+        match self.order.pull == Fetch::Always && !self.fetched.borrow().contains(name) {
             true => Ok(None),
             false => Ok(images::find(self.store, name)?),
         }
     }
 
     fn fetch(&self, name: &str) -> Result<Image, Error> {
+        if self.order.pull == Fetch::Never {
+            return Err(images::Error::NoSuchImage(name.into()).into());
+        }
         let registries = self.order.trust.registries().map_err(pull::PullError::from)?;
         let source = Source::open(name, &registries)?;
         let heard = Fetching(self.progress);

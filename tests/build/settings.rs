@@ -265,3 +265,34 @@ fn one_id_and_many_give_the_same_digests() {
     assert_eq!(alone.run.len(), 3, "{}", alone.said);
     assert_eq!(alone.id, own.id);
 }
+
+#[test]
+fn podmans_words_for_base_and_context_are_taken() {
+    let project = Project::new();
+    project.build("FROM base\nRUN echo other > /which\n", &["-t", "other"]);
+    let text = "FROM nowhere.invalid/base AS one\nFROM one\nRUN cat /which > /seen\n";
+    project.build(text, &["--from", "other"]);
+    assert_eq!(project.sh("cat /seen"), "other\n");
+
+    let said = project.fails(text, &["--pull=never"]);
+    assert!(said.contains("No such image: nowhere.invalid/base"), "{said}");
+    project.build("FROM base\n", &["--pull=never"]);
+    project.build("FROM base\n", &["--pull=missing"]);
+    project.bryo.ok(["tag", "base", "127.0.0.1:1/base"]);
+    let said = project.fails("FROM 127.0.0.1:1/base\n", &["--pull=always"]);
+    assert!(said.contains("cannot reach registry 127.0.0.1:1"), "{said}");
+    project.build("FROM 127.0.0.1:1/base\n", &["--pull=false"]);
+
+    project.write("kept", "");
+    project.write("left", "");
+    project.write(".dockerignore", "kept\n");
+    let ignore = project.bryo.scratch("ignore");
+    fs::write(&ignore, "left\n.dockerignore\n").unwrap();
+    project.build(
+        "FROM base\nCOPY . /c\n",
+        &["--ignorefile", ignore.to_str().unwrap()],
+    );
+    assert_eq!(project.sh("ls -A /c"), "kept\n");
+    let said = project.fails("FROM base\n", &["--ignorefile", "/nowhere/x"]);
+    assert!(said.contains("cannot read /nowhere/x: No such file"), "{said}");
+}

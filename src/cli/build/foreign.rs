@@ -173,16 +173,6 @@ const FLAGS: &[Foreign] = &[
         switch("debug", &["false"], "BRYO_LOG=debug shows what is done"),
     ),
     value("cpp-flag", &[], "a Dockerfile goes through no preprocessor"),
-    value(
-        "from",
-        &[],
-        "an ARG before FROM, and --build-arg, change the base; or --build-context BASE=docker-image://OTHER",
-    ),
-    value(
-        "ignorefile",
-        &[],
-        "what is ignored stands in DOCKERFILE.dockerignore or .dockerignore",
-    ),
     value("hooks-dir", &[], "hooks are not supported"),
     value("logfile", &[], "the log is on standard error: redirect it"),
     switch(

@@ -86,9 +86,15 @@ pub(crate) struct Build {
     /// Use no results of earlier builds for these stages
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
-    /// Fetch the base images even if they are there
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pull: Option<bool>,
+    /// When base images are fetched: even if they are there (without a value), if they are not (missing), or never
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, default_missing_value = "always", require_equals = true)]
+    pull: Option<PullFlag>,
+    /// The base image, instead of what the first FROM names
+    #[arg(long, value_name = "IMAGE")]
+    from: Option<String>,
+    /// What the context leaves out stands in this file, not in .dockerignore
+    #[arg(long, value_name = "FILE")]
+    ignorefile: Option<PathBuf>,
     /// Print only the image's id
     #[arg(short, long)]
     quiet: bool,
@@ -166,6 +172,16 @@ enum NetworkFlag {
     None,
 }
 
+/// Docker's words and podman's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PullFlag {
+    #[value(alias = "true", alias = "newer", alias = "ifnewer")]
+    Always,
+    #[value(alias = "false", alias = "ifmissing")]
+    Missing,
+    Never,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum FormatFlag {
     Oci,
@@ -179,6 +195,7 @@ impl Build {
         let given = Given {
             file: self.file.as_deref(),
             path: &self.context,
+            ignore: self.ignorefile.as_deref(),
         };
         let found = given.find(&store)?;
         let name = found.name.clone();

@@ -5,8 +5,8 @@ use std::{env, fs};
 
 use super::context::{Found, named};
 use super::outputs::Asked;
-use super::{Build, FormatFlag, NetworkFlag};
-use crate::build::{Cache, Order, Secret, Squash, Times, Trust};
+use super::{Build, FormatFlag, NetworkFlag, PullFlag};
+use crate::build::{Cache, Fetch, Order, Secret, Squash, Times, Trust};
 use crate::cli::report::Failure;
 use crate::containers::files::HostNames;
 use crate::containers::spec::{Network, confine, mounts};
@@ -67,7 +67,12 @@ impl Build {
                 (false, false) => Squash::No,
             },
             anew: self.no_cache_filter.clone(),
-            pull: self.pull == Some(true),
+            pull: match self.pull {
+                Some(PullFlag::Always) => Fetch::Always,
+                Some(PullFlag::Missing) | None => Fetch::Missing,
+                Some(PullFlag::Never) => Fetch::Never,
+            },
+            first_base: self.from.clone(),
             trust,
             network: match self.network {
                 None | Some(NetworkFlag::Default) => Network::Unasked,
