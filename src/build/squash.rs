@@ -16,14 +16,11 @@ use super::Error;
 use super::copy::{CopyError, shown};
 use super::key::Key;
 use super::source::of_ino;
-use super::tree::{Growing, Owner, ROOT, Times};
+use super::tree::{Growing, Owner, ROOT, Times, deeper};
 use super::workspace::{Draft, io_error};
 use crate::images::commit::add_layer;
 use crate::images::{Claim, layers, steps};
 use crate::store::Store;
-
-/// Directories deeper than this are refused: no path could name what is in them.
-const DEEPEST: usize = 4096;
 
 /// Makes one layer above the first `base` of a stack, of all others. The cache is asked first: the same layers make the
 /// same one.
@@ -190,7 +187,7 @@ impl<'a> Squash<'a> {
                 (Some((now, kind)), Some((before, _))) if self.stays(now, kind, before)? => {}
                 (now, before) => {
                     if let Some((_, kind)) = before {
-                        self.growing.remove(at, name, kind)?;
+                        self.growing.remove(at, name, kind, depth)?;
                     }
                     if let Some((now, kind)) = now {
                         self.make(now, kind, at, name, depth)?;
@@ -260,12 +257,5 @@ impl<'a> Squash<'a> {
             }
         }
         Ok(())
-    }
-}
-
-fn deeper(depth: usize) -> TreeResult<()> {
-    match depth > DEEPEST {
-        true => Err(TreeError(Errno::ENAMETOOLONG)),
-        false => Ok(()),
     }
 }

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use super::Error as BuildError;
 use super::contents::Contents;
+use super::copy::DEEPEST;
 use super::workspace::io_error;
 use crate::images::Claim;
 use crate::images::commit::add_layer;
@@ -214,7 +215,8 @@ impl Growing<'_> {
     }
 
     /// Removes what is at a name, of a directory all that is in it, too.
-    pub(super) fn remove(&self, dir: Ino, name: &Name, kind: Kind) -> Result<()> {
+    pub(super) fn remove(&self, dir: Ino, name: &Name, kind: Kind, depth: usize) -> Result<()> {
+        deeper(depth)?;
         if kind != Kind::Directory {
             return self.0.unlink(&CALLER, dir, name);
         }
@@ -230,7 +232,7 @@ impl Growing<'_> {
             std::ops::ControlFlow::Continue(())
         })?;
         for (name, kind) in below {
-            self.remove(found.ino, &name, kind)?;
+            self.remove(found.ino, &name, kind, depth + 1)?;
         }
         self.0.rmdir(&CALLER, dir, name)
     }
@@ -337,6 +339,14 @@ impl Times {
             }
         }
         Ok(())
+    }
+}
+
+/// Refuses directories within directories without end, which would need as much stack.
+pub(super) fn deeper(depth: usize) -> Result<()> {
+    match depth > DEEPEST {
+        true => Err(Error(Errno::ENAMETOOLONG)),
+        false => Ok(()),
     }
 }
 

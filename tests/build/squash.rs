@@ -112,3 +112,19 @@ fn an_image_of_everything_becomes_one_layer() {
     assert!(tree(&project, "FROM made\n", &[]) == whole, "another tree");
     project.is_clean();
 }
+
+/// As deep as a path can name, made and removed again.
+#[test]
+fn deep_directories_are_no_matter() {
+    let project = Project::new();
+    let deep =
+        "FROM base\nRUN i=0; while [ $i -lt 1500 ]; do mkdir d && cd d && i=$((i+1)); done; echo x > file\n";
+    project.build(deep, &["--squash", "-t", "deep"]);
+    let find = "find /d -name file | wc -c";
+    assert_eq!(project.sh(find), "3006\n");
+    project.build("FROM deep\nRUN rm -r /d\nRUN echo > /top\n", &["--squash"]);
+    assert_eq!(project.sh("ls -d /d /top 2>/dev/null || true"), "/top\n");
+    project.build(&format!("{deep}RUN rm -r /d && echo > /top\n"), &["--squash-all"]);
+    assert_eq!(project.sh("ls -d /d /top 2>/dev/null || true"), "/top\n");
+    project.is_clean();
+}
