@@ -284,12 +284,19 @@ fn a_directory_keeps_its_other_images() {
     let bryo = store();
     let layout = bryo.scratch("layout");
     let to = layout.to_str().unwrap();
+    let tagged = format!("oci:{to}:latest");
+    let from = format!("oci:{}:latest", images().join("busybox.oci").display());
+    let done = skopeo(["copy", &from, &tagged]);
+    assert!(done.status.success(), "{done}");
     for name in ["base:1", "made", "made", "localhost/base:2"] {
         bryo.ok(["save", "--format", "oci-dir", "-o", to, name]);
     }
     let index = fs::read(layout.join("index.json")).unwrap();
     let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
     assert_eq!(index["manifests"].as_array().unwrap().len(), 3);
+    // By its tag, skopeo finds the image that came last.
+    let raw: serde_json::Value = serde_json::from_str(&skopeo(["inspect", "--raw", &tagged]).stdout).unwrap();
+    assert_eq!(raw["config"]["digest"], id(&bryo, "made"));
     let other = Bryo::new();
     other.ok(["load", "-i", to]);
     assert_eq!(id(&other, "made"), id(&bryo, "made"));

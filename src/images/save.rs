@@ -227,13 +227,9 @@ impl<'a> Writer<'a> {
                 true => vec![manifest.clone()],
                 false => named.collect(),
             };
-            // A name means one image, and an image without one is there once.
-            index.manifests.retain(|known| {
-                entries.iter().all(|new| match new.annotations.get(FULL_NAME) {
-                    Some(name) => known.annotations.get(FULL_NAME) != Some(name),
-                    None => known.digest != new.digest,
-                })
-            });
+            index
+                .manifests
+                .retain(|known| !entries.iter().any(|new| replaces(new, known)));
             index.manifests.extend(entries);
         }
         let index = serde_json::to_vec(&index).map_err(|error| self.failed(error.into()))?;
@@ -358,6 +354,17 @@ fn named(manifest: &Descriptor, name: &Reference) -> Descriptor {
     Descriptor {
         annotations: annotations.map(|(key, value)| (key.into(), value)).into(),
         ..manifest.clone()
+    }
+}
+
+/// Takes an entry the place of one that is there? A name means one image, and an image without one is there once.
+fn replaces(new: &Descriptor, known: &Descriptor) -> bool {
+    let of = |entry: &Descriptor, key| entry.annotations.get(key).cloned();
+    match (of(new, FULL_NAME), of(known, FULL_NAME)) {
+        (None, _) => new.digest == known.digest,
+        (Some(name), Some(known)) => name == known,
+        // As skopeo and podman name images.
+        (Some(_), None) => of(known, REF_NAME) == of(new, REF_NAME),
     }
 }
 
