@@ -128,3 +128,58 @@ fn deep_directories_are_no_matter() {
     assert_eq!(project.sh("ls -d /d /top 2>/dev/null || true"), "/top\n");
     project.is_clean();
 }
+
+/// Random changes of a few names that collide, over a base that random changes made.
+#[test]
+fn random_layers_become_one_with_the_same_tree() {
+    let project = Project::new();
+    let mut state = 1_u64;
+    let mut next = |below: usize| {
+        // Knuth's generator: the same numbers each time.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let mut steps = |count: usize| {
+        let mut text = String::new();
+        for _ in 0..count {
+            let mut script = String::from("mkdir -p /r && cd /r");
+            for _ in 0..12 {
+                let mut name = || format!("{}/{}", ["a", "b", "c"][next(3)], ["a", "b", ".", "c/a"][next(4)]);
+                let (one, two) = (name(), name());
+                let change = match next(9) {
+                    0 => format!("mkdir -p {one}"),
+                    1 => format!("echo {two} > {one}"),
+                    2 => format!("echo {two} >> {one}"),
+                    3 => format!("ln {one} {two}"),
+                    4 => format!("ln -s {one} {two}"),
+                    5 => format!("mv {one} {two}"),
+                    6 => format!("rm -rf {one}"),
+                    7 => format!("chmod 7{}5 {one}", next(8)),
+                    _ => format!("cp -r {one} {two}"),
+                };
+                script += &format!("; {change} 2>/dev/null");
+            }
+            text += &format!("RUN {script}; true\n");
+        }
+        text
+    };
+    for round in 0..8 {
+        project.build(&format!("FROM base\n{}", steps(2)), &["-t", "parent"]);
+        let text = format!("FROM parent\n{}", steps(3));
+        let whole = tree(&project, &text, &[]);
+        project.build(&text, &["--squash"]);
+        assert!(
+            tree(&project, "FROM made\n", &[]) == whole,
+            "round {round}: {text}"
+        );
+        let listed = Done::of(
+            std::process::Command::new("tar")
+                .arg("-tf")
+                .arg(project.bryo.scratch("tree.tar")),
+        );
+        assert!(listed.stdout.contains("r/"), "{listed}");
+    }
+    project.is_clean();
+}
