@@ -90,7 +90,7 @@ pub fn add_image(
     let family = described.family;
     let mut of_layers = Vec::new();
     for layer in claim.layers() {
-        let media_type = family.layer(Small::Plain).unwrap_or_default();
+        let media_type = family.layer(Small::Plain);
         of_layers.push(Descriptor::new(
             media_type,
             Digest(layer.0),

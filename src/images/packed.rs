@@ -55,31 +55,25 @@ impl Family {
         }
     }
 
-    /// `None`: the family has no such layers.
-    pub(super) fn layer(self, small: Small) -> Option<&'static str> {
+    pub(super) fn layer(self, small: Small) -> &'static str {
         match (self, small) {
-            (Family::Oci, Small::Gzip) => Some("application/vnd.oci.image.layer.v1.tar+gzip"),
-            (Family::Oci, Small::Zstd) => Some("application/vnd.oci.image.layer.v1.tar+zstd"),
-            (Family::Oci, Small::Plain) => Some("application/vnd.oci.image.layer.v1.tar"),
-            (Family::Docker, Small::Gzip) => Some("application/vnd.docker.image.rootfs.diff.tar.gzip"),
-            (Family::Docker, Small::Plain) => Some("application/vnd.docker.image.rootfs.diff.tar"),
-            (Family::Docker, Small::Zstd) => None,
+            (Family::Oci, Small::Gzip) => "application/vnd.oci.image.layer.v1.tar+gzip",
+            (Family::Oci, Small::Zstd) => "application/vnd.oci.image.layer.v1.tar+zstd",
+            (Family::Oci, Small::Plain) => "application/vnd.oci.image.layer.v1.tar",
+            (Family::Docker, Small::Gzip) => "application/vnd.docker.image.rootfs.diff.tar.gzip",
+            (Family::Docker, Small::Zstd) => "application/vnd.docker.image.rootfs.diff.tar.zstd",
+            (Family::Docker, Small::Plain) => "application/vnd.docker.image.rootfs.diff.tar",
         }
     }
 
-    /// What this family calls a layer that another tool called `media_type`.
+    /// What this family calls a layer that another tool called `media_type`; `None` if nobody knows that.
     pub(super) fn renamed(self, media_type: &str) -> Option<&'static str> {
-        let small = [Small::Gzip, Small::Zstd, Small::Plain]
-            .into_iter()
-            .find(|small| {
-                let families = [Family::Oci, Family::Docker];
-                let zstd = "application/vnd.docker.image.rootfs.diff.tar.zstd";
-                families
-                    .iter()
-                    .any(|family| family.layer(*small) == Some(media_type))
-                    || *small == Small::Zstd && media_type == zstd
-            });
-        self.layer(small?)
+        let known = |small: &Small| {
+            let families = [Family::Oci, Family::Docker];
+            families.iter().any(|family| family.layer(*small) == media_type)
+        };
+        let mut all = [Small::Gzip, Small::Zstd, Small::Plain].into_iter();
+        all.find(known).map(|small| self.layer(small))
     }
 
     /// The bytes of the manifest of an image with these layers.
@@ -122,8 +116,7 @@ pub(super) fn gzip(store: &Store, layer: &DiffId, family: Family) -> Result<(Asi
         return Err(tar.failure(error, |error| failed(error).into()));
     }
     let (digest, size) = out.finish();
-    let media_type = family.layer(Small::Gzip).unwrap_or_default();
-    Ok((aside, Descriptor::new(media_type, digest, size)))
+    Ok((aside, Descriptor::new(family.layer(Small::Gzip), digest, size)))
 }
 
 /// A layer's tar, which fails at its end if it is not what its diff id says: what is damaged does not leave the store.
@@ -166,5 +159,20 @@ impl Read for Whole {
             }
         }
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_has_a_name_in_each_family() {
+        let zstd = "application/vnd.oci.image.layer.v1.tar+zstd";
+        let docker = Family::Docker.renamed(zstd).unwrap();
+        assert_eq!(docker, "application/vnd.docker.image.rootfs.diff.tar.zstd");
+        assert_eq!(Family::Oci.renamed(docker), Some(zstd));
+        assert_eq!(Family::Oci.renamed(zstd), Some(zstd));
+        assert_eq!(Family::Oci.renamed("application/octet-stream"), None);
     }
 }
