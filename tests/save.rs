@@ -373,6 +373,30 @@ fn a_terminal_gets_no_archive_and_gives_none() {
     assert_eq!(done.status.code(), Some(1), "{done}");
 }
 
+#[test]
+fn two_at_once_are_both_in_a_directory() {
+    let bryo = store();
+    let layout = bryo.scratch("layout");
+    let names = ["made", "base:1", "localhost/base:2"];
+    let save = |name: &&str| {
+        let words = [
+            "save",
+            "--format",
+            "oci-dir",
+            "-o",
+            layout.to_str().unwrap(),
+            name,
+        ];
+        bryo.command(words).spawn().unwrap()
+    };
+    let children: Vec<_> = names.iter().map(save).collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let said = Bryo::new().ok(["load", "-i", layout.to_str().unwrap()]);
+    assert_eq!(said.lines().count(), 3, "{said}");
+}
+
 /// A directory whose list leads out of it is no way to the files of its reader.
 #[test]
 fn a_list_leads_nowhere_else() {

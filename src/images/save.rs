@@ -99,6 +99,8 @@ pub fn save(
 ) -> Result<Vec<Descriptor>, SaveError> {
     match to {
         To::Directory(path) => {
+            // Two at once would each write an index without the other's image. Some filesystems have no locks (NFS).
+            let _alone = alone(path);
             let sink = Sink::Directory(path);
             Writer::new(store, path, sink).all(images, Format::Oci)
         }
@@ -114,6 +116,14 @@ pub fn save(
             Ok(made)
         }
     }
+}
+
+/// Holds a directory, made if it is missing, as long as this is kept.
+fn alone(path: &Path) -> io::Result<fs::File> {
+    fs::create_dir_all(path)?;
+    let directory = fs::File::open(path)?;
+    directory.lock()?;
+    Ok(directory)
 }
 
 fn stream(
