@@ -19,6 +19,10 @@ mod kept;
 mod output;
 #[path = "build/reviewed.rs"]
 mod reviewed;
+#[path = "build/settings.rs"]
+mod settings;
+#[path = "build/squash.rs"]
+mod squash;
 #[path = "build/stages.rs"]
 mod stages;
 #[path = "build/travel.rs"]

@@ -204,3 +204,35 @@ fn a_disk_that_is_full_before_the_start_is_said() {
         bryo.sh("busybox:oci", "true");
     });
 }
+
+/// An archive that finds no room: the file that it was to replace is as it was, and nothing lies beside it.
+#[test]
+fn an_archive_replaces_nothing_until_it_is_whole() {
+    in_own_namespaces("an_archive_replaces_nothing_until_it_is_whole", || {
+        let bryo = on_a_small_disk();
+        let place = bryo.state().join("archive");
+        fs::write(&place, "mine").unwrap();
+        let filler = fill(&bryo);
+        let names = || {
+            let entries = fs::read_dir(bryo.state()).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let before = names();
+        for format in ["docker-archive", "oci-archive"] {
+            let to = place.to_str().unwrap();
+            let said = bryo.fails(1, ["save", "--format", format, "-o", to, "busybox:oci"]);
+            assert!(
+                said.starts_with(&format!("bryo: cannot write {to}: No space left")),
+                "{said}"
+            );
+            assert_eq!(said.lines().count(), 1, "{said}");
+            assert_eq!(fs::read_to_string(&place).unwrap(), "mine");
+            assert_eq!(names(), before);
+        }
+        fs::remove_file(filler).unwrap();
+        bryo.ok(["save", "-o", place.to_str().unwrap(), "busybox:oci"]);
+        assert!(fs::metadata(&place).unwrap().len() > 1 << 20);
+    });
+}

@@ -141,7 +141,7 @@ mod tests {
     use crate::build::hashes::Hashes;
     use crate::build::patterns::ignore::Ignore;
     use crate::build::source::{Context, Stage};
-    use crate::build::tree::add_tree;
+    use crate::build::tree::{Times, add_tree};
     use crate::build::workspace::Draft;
     use crate::store::scratch;
 
@@ -174,7 +174,7 @@ mod tests {
         let Draft { tree, .. } = &Draft::over(&store, &[]).unwrap();
         let mut contents = Contents::default();
         order.carry_out(&plan, &context, tree, &mut contents).unwrap();
-        let added = |contents: &Contents<'_>| add_tree(&store, &[], tree, contents);
+        let added = |contents: &Contents<'_>| add_tree(&store, &[], tree, contents, Times::Own);
         added(&contents).unwrap();
         for changed in ["two", "on", "more"] {
             std::fs::write(&file, changed).unwrap();
@@ -243,7 +243,7 @@ mod tests {
             let Draft { tree, .. } = &Draft::over(&store, &[]).unwrap();
             let mut contents = Contents::default();
             order.carry_out(&plan, &context, tree, &mut contents).unwrap();
-            let claim = add_tree(&store, &[], tree, &contents).unwrap();
+            let claim = add_tree(&store, &[], tree, &contents, Times::Own).unwrap();
             let copy = Draft::over(&store, claim.layers()).unwrap();
             let (stage, mut read) = (Stage(&copy.tree), Vec::new());
             let mut open = Source::open(&stage, b"to/file").unwrap();

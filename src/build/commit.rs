@@ -11,7 +11,7 @@ use super::variables::Scope;
 use super::{Error, dockerfile};
 use crate::containers::changes;
 use crate::containers::record::{self, Base, Life, Record};
-use crate::images::commit::{add_image, add_layer};
+use crate::images::commit::{Described, add_image, add_layer};
 use crate::images::reference::Reference;
 use crate::images::{self, Claim, Image};
 use crate::store::Store;
@@ -48,6 +48,7 @@ pub fn commit(store: &Store, record: &Record, order: &Commit) -> Result<Image, E
     let directory = store.container(&record.id);
     let mut stage = Stage {
         layers: image.layers.clone(),
+        of_base: (image.layers.len(), 0),
         claim: None,
         config: settings(&image, record, &record::read_spec(&directory)?),
         scope: Scope::default(),
@@ -75,7 +76,8 @@ pub fn commit(store: &Store, record: &Record, order: &Commit) -> Result<Image, E
         .config
         .record_commit(&command, &now, order.message.as_deref());
     let document = stage.config.document(claim.layers(), &now);
-    Ok(add_image(store, claim, &document, &order.names)?)
+    let described = Described::default();
+    Ok(add_image(store, claim, &document, &order.names, &described)?.0)
 }
 
 /// The image's settings, with what the container was started with in their place.

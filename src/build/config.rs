@@ -103,6 +103,15 @@ impl Config {
         });
     }
 
+    /// Takes one out of a field that is an object.
+    pub(super) fn take_out(&mut self, key: &str, name: &str) {
+        self.change(|settings| {
+            if let Some(Value::Object(field)) = settings.get_mut(key) {
+                field.shift_remove(name);
+            }
+        });
+    }
+
     /// Appends to a field that is a list.
     pub(super) fn push(&mut self, key: &str, value: Value) {
         self.change(|settings| match settings.get_mut(key) {
@@ -141,6 +150,13 @@ impl Config {
             Some(found) => *found = line,
             None => env.push(line),
         }
+        self.set("Env", json!(env));
+    }
+
+    /// Takes a variable away.
+    pub(super) fn unset_env(&mut self, name: &str) {
+        let mut env = self.env();
+        env.retain(|line| line.split('=').next() != Some(name));
         self.set("Env", json!(env));
     }
 
@@ -189,6 +205,24 @@ impl Config {
             fields.insert("comment".into(), json!(message));
         }
         self.record(entry);
+    }
+
+    /// How many entries the history has.
+    pub(super) fn history(&self) -> usize {
+        self.0
+            .get("history")
+            .and_then(Value::as_array)
+            .map_or(0, Vec::len)
+    }
+
+    /// The layers of all entries but the first `kept` became one, which has an entry of its own, as Docker has it.
+    pub(super) fn record_squash(&mut self, kept: usize, now: &str) {
+        let created = self.created().unwrap_or(now).to_string();
+        if let Some(Value::Array(history)) = self.0.get_mut("history") {
+            let entries = history.iter_mut().skip(kept).filter_map(Value::as_object_mut);
+            entries.for_each(|entry| drop(entry.insert("empty_layer".into(), json!(true))));
+        }
+        self.record(json!({ "created": created, "comment": "squash" }));
     }
 
     fn record(&mut self, entry: Value) {

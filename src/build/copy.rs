@@ -24,7 +24,7 @@ use crate::store::Digest;
 const MOST_AT_ONCE: usize = 1 << 18;
 
 /// Directories deeper than this are refused: no path could name what is in them.
-const DEEPEST: usize = 2048;
+pub(super) const DEEPEST: usize = 2048;
 
 /// What `*`, `?` and `[` in a path are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

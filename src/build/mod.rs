@@ -1,7 +1,7 @@
 //! How does a Dockerfile become an image? `dockerfile`: text → typed instructions; `solve`: which stages are needed, and what
 //! each is made of; `workers`: several at once; `step`: what an instruction does to a stage; `copy`, `contents`, `download`,
-//! `run`: how a layer comes to be; `key`: when an earlier one is used again; `turn`: who makes one that several want; `output`: where the result goes, if not into the
-//! store; `cache`: steps from other stores, and for them.
+//! `run`: how a layer comes to be; `key`: when an earlier one is used again; `turn`: who makes one that several
+//! want; `output`: where the result goes; `cache`: steps from other stores, and for them.
 //!
 //! A stage is a stack of stored layers and a config. A step that changes files makes one more layer: in a writable layer
 //! over the stack, whose changes are then stored as a tar with its index, in one pass; the bytes of a COPY come straight from
@@ -28,6 +28,7 @@ mod prune;
 mod run;
 mod solve;
 mod source;
+mod squash;
 mod step;
 mod telling;
 mod tree;
@@ -44,10 +45,11 @@ pub use cache::{CacheTo, Mode, OnFailure};
 pub use commit::{Commit, commit};
 pub use copy::CopyError;
 pub use mount::Secret;
-pub use output::Output;
+pub use output::{Built, Output, Trust};
 pub use prune::{Filters, Prune, Pruned};
-pub use solve::{Cache, Named, Order, build};
+pub use solve::{Cache, Fetch, Named, Order, Squash, build};
 pub use source::Context;
+pub use tree::Times;
 pub use usage::{Kept, Kind, Total, kept};
 pub use workspace::remove_orphans;
 
@@ -196,6 +198,12 @@ pub enum Error {
     /// An image.
     #[error(transparent)]
     Image(#[from] crate::images::Error),
+    /// An archive of the image.
+    #[error(transparent)]
+    Save(#[from] crate::images::save::SaveError),
+    /// A registry that the image is sent to.
+    #[error(transparent)]
+    Push(#[from] crate::images::push::PushError),
     /// A base that is fetched.
     #[error(transparent)]
     Pull(#[from] crate::images::pull::PullError),

@@ -8,11 +8,11 @@ use std::path::PathBuf;
 
 use fuse_overlay::attr::Time;
 use fuse_overlay::union::{Limits, Lower, Tree};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{PosixRlimit, Spec};
 
 use super::contents::Contents;
 use super::solve::file_time;
-use super::tree::{Growing, add_tree};
+use super::tree::{Growing, Times, add_tree};
 use super::workspace::io_error;
 use super::{Error, Progress};
 use crate::containers::files::HostNames;
@@ -43,6 +43,10 @@ pub(super) struct Order {
     pub(super) host_names: HostNames,
     /// `--shm-size`, in bytes.
     pub(super) shm_size: Option<u64>,
+    /// `--ulimit`.
+    pub(super) ulimits: Vec<PosixRlimit>,
+    /// Of what it writes.
+    pub(super) times: Times,
 }
 
 impl Order {
@@ -94,7 +98,7 @@ impl Order {
                 return Err(Error::Trouble("the step's supervisor was killed".into()));
             }
         }
-        container.commit(image, &stubs)
+        container.commit(image, &stubs, self.times)
     }
 
     fn wanted(&self, image: &Image) -> Wanted {
@@ -106,6 +110,7 @@ impl Order {
             mounts: self.mounts.clone(),
             network: self.network,
             shm_size: self.shm_size,
+            ulimits: self.ulimits.clone(),
             ..Request::default()
         };
         Wanted {
@@ -155,7 +160,7 @@ impl Drop for Container<'_> {
 
 impl Container<'_> {
     /// Stores what the command changed. The places in `stubs` were made to mount on, and go if nothing came into them.
-    fn commit(&self, image: &Image, stubs: &[PathBuf]) -> Result<Claim, Error> {
+    fn commit(&self, image: &Image, stubs: &[PathBuf], times: Times) -> Result<Claim, Error> {
         let upper = self.store.container(&self.id).join("upper");
         let lower = layers::open(self.store, &image.layers)?;
         let tree = Tree::open(lower, &upper, Limits::default()).map_err(Error::Upper)?;
@@ -164,7 +169,7 @@ impl Container<'_> {
             let removed = growing.remove_stub(stub.as_os_str().as_bytes(), started);
             removed.map_err(|error| io_error("tidy", &upper)(error.0.into()))?;
         }
-        add_tree(self.store, &image.layers, &tree, &Contents::default())
+        add_tree(self.store, &image.layers, &tree, &Contents::default(), times)
     }
 
     /// When its command began.

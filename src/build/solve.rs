@@ -7,25 +7,24 @@ use std::sync::Arc;
 
 use fuse_overlay::attr::Time;
 use fuse_overlay::index::DiffId;
+use oci_spec::runtime::PosixRlimit;
 
 use super::cache::{self, CacheTo};
 use super::config::Config;
 use super::dockerfile::{self, Dockerfile, From, Instruction, Stage as Text, expand};
 use super::hashes::Hashes;
-use super::output::Output;
+use super::output::{Built, Output, Trust};
 use super::source::Context;
+use super::tree::Times;
 use super::variables::{Given, Scope};
 use super::workspace::remove_orphans;
 use super::{Error, Progress, Secret};
 use crate::containers::files::HostNames;
-use crate::containers::spec::Network;
+use crate::containers::spec::{Network, mounts};
 use crate::containers::{orphans, record};
 use crate::images::cache::{Import, Place};
-use crate::images::commit::add_image;
 use crate::images::manifest::Platform;
 use crate::images::pull::{self, LayerEvent, Source};
-use crate::images::reference::Reference;
-use crate::images::registry::Registries;
 use crate::images::{self, Claim, Image, steps};
 use crate::store::{Digest, Store};
 
@@ -36,6 +35,28 @@ pub enum Cache {
     Use,
     /// `--no-cache`.
     Ignore,
+}
+
+/// When is a base fetched?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetch {
+    /// If it is not there.
+    Missing,
+    /// Even if it is.
+    Always,
+    /// Never: one that is not there is an error.
+    Never,
+}
+
+/// How many layers has the image?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Squash {
+    /// One for each step that made one.
+    No,
+    /// `--squash`: the base's, and one for all that was built.
+    New,
+    /// `--squash-all`: one.
+    All,
 }
 
 /// What a name given by `--build-context` means.
@@ -62,16 +83,34 @@ pub struct Order {
     pub args: Vec<(String, String)>,
     /// `--label`.
     pub labels: Vec<(String, String)>,
-    /// `-t`.
-    pub names: Vec<Reference>,
     /// `--no-cache`.
     pub cache: Cache,
     /// `--cache-from`: where else results of earlier builds are.
     pub cache_from: Vec<Place>,
     /// `--cache-to`: where results go for other builds.
     pub cache_to: Vec<CacheTo>,
-    /// `--pull`: bases are fetched even if they are there.
-    pub pull: bool,
+    /// `--no-cache-filter`: stages that are built anew, by their names.
+    pub anew: Vec<String>,
+    /// `--squash`, `--squash-all`.
+    pub squash: Squash,
+    /// `--env`: variables of every stage.
+    pub env: Vec<(String, String)>,
+    /// `--unsetenv`: variables that the image does not have.
+    pub unset_env: Vec<String>,
+    /// `--unsetlabel`: labels that stages do not have from their bases.
+    pub unset_labels: Vec<String>,
+    /// `--volume`: mounted for every RUN.
+    pub volumes: Vec<mounts::Asked>,
+    /// `--ulimit`.
+    pub ulimits: Vec<PosixRlimit>,
+    /// What the files of new layers have as times.
+    pub times: Times,
+    /// `--pull`.
+    pub pull: Fetch,
+    /// `--from`: the image of the first FROM.
+    pub first_base: Option<String>,
+    /// `--tls-verify`: of the registries that bases are fetched from.
+    pub trust: Trust,
     /// `--network`.
     pub network: Network,
     /// `--add-host`.
@@ -82,8 +121,8 @@ pub struct Order {
     pub secrets: Vec<Secret>,
     /// `--ssh default`: the socket of the user's agent.
     pub agent: Option<std::path::PathBuf>,
-    /// `--output`: where the result goes.
-    pub output: Output,
+    /// `--output`: where the result goes, with the names that it has there.
+    pub outputs: Vec<Output>,
     /// `--jobs`: so many stages at once.
     pub jobs: usize,
     /// When everything is said to be made: SOURCE_DATE_EPOCH, in seconds since 1970.
@@ -95,6 +134,8 @@ pub struct Order {
 pub(super) struct Stage {
     /// Its layers, lowest first.
     pub(super) layers: Vec<DiffId>,
+    /// So many of them, and of the history's entries, are those of the image that it began with.
+    pub(super) of_base: (usize, usize),
     /// Keeps them; `None` for `scratch`.
     pub(super) claim: Option<Arc<Claim>>,
     pub(super) config: Config,
@@ -133,6 +174,8 @@ pub(super) struct Build<'a> {
     pub(super) told: Option<VecDeque<Digest>>,
     /// Bases that were fetched for this build, so that `--pull` does it once.
     fetched: RefCell<BTreeSet<String>>,
+    /// The stage that is built now takes nothing from the cache.
+    pub(super) fresh: bool,
     /// Of the context's files.
     pub(super) hashes: Hashes,
     /// What new files have as time.
@@ -140,13 +183,16 @@ pub(super) struct Build<'a> {
     pub(super) created: String,
 }
 
-/// Builds an image and lists it, or puts its tree elsewhere; then there is none. To be called while the process has one
-/// thread, since it starts containers.
+/// Builds an image and puts it where it was ordered. To be called while the process has one thread, since it starts
+/// containers.
 ///
 /// # Errors
 /// A step failed, or the Dockerfile is none. Steps that were finished are remembered.
-pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Option<Image>, Error> {
-    let text = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
+pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Built, Error> {
+    let mut text = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
+    if let (Some(base), Some(first)) = (&order.first_base, text.stages.first_mut()) {
+        first.from.image.clone_from(base);
+    }
     // What killed builds left may hold secrets: it does not wait for somebody to prune.
     remove_orphans(store)?;
     orphans::remove(store)?;
@@ -172,6 +218,7 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Op
         made: RefCell::default(),
         told: None,
         fetched: RefCell::default(),
+        fresh: false,
         hashes: order
             .context
             .as_ref()
@@ -183,19 +230,7 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Op
     build.hashes.keep(store);
     let target = target?;
     let (used, layers) = (build.used.take(), target.layers.clone());
-    let built = match &order.output {
-        Output::Image => Some(build.finish(target, &used)?),
-        output => {
-            build.unused();
-            if order.cache_to.iter().any(|to| to.place.is_none()) {
-                progress.warning("no cache is exported inline: that takes an image, and the output is none");
-            }
-            progress.begins("exporting the tree");
-            target.put_out(store, output, build.now, progress)?;
-            progress.done();
-            None
-        }
-    };
+    let built = build.deliver(target, &used)?;
     cache::export(store, &order.cache_to, &used, &layers, progress)?;
     Ok(built)
 }
@@ -333,7 +368,20 @@ impl Build<'_> {
 
     pub(super) fn one(&mut self, text: &Text, number: usize) -> Result<Stage, Error> {
         let at = failed_from(&text.from);
+        let is_named = |anew: &String| {
+            text.from
+                .name
+                .as_ref()
+                .is_some_and(|name| anew.eq_ignore_ascii_case(name))
+        };
+        self.fresh = self.order.anew.iter().any(is_named);
         let mut stage = self.base(&text.from, number).map_err(&at)?;
+        for label in &self.order.unset_labels {
+            stage.config.take_out("Labels", label);
+        }
+        for (name, value) in &self.order.env {
+            stage.config.set_env(name, value);
+        }
         let label = match &text.from.name {
             Some(name) => name.clone(),
             None if self.names.len() > 1 => format!("stage-{number}"),
@@ -404,6 +452,7 @@ impl Build<'_> {
         let stage = if name == "scratch" {
             Stage {
                 layers: Vec::new(),
+                of_base: (0, 0),
                 claim: None,
                 config: Config::scratch(&Platform::host()),
                 scope: Scope::default(),
@@ -436,10 +485,12 @@ impl Build<'_> {
         if images::find(self.store, &image.id.to_string())?.is_none() {
             return Err(images::Error::NoSuchImage(name.into()).into());
         }
+        let config = Config::of(&image);
         Ok(Stage {
             layers: image.layers.clone(),
+            of_base: (image.layers.len(), config.history()),
             claim: Some(Arc::new(claim)),
-            config: Config::of(&image),
+            config,
             scope: Scope::default(),
             has_command: false,
         })
@@ -447,14 +498,17 @@ impl Build<'_> {
 
     /// An image that need not be fetched any more.
     fn found(&self, name: &str) -> Result<Option<Image>, Error> {
-        match self.order.pull && !self.fetched.borrow().contains(name) {
+        match self.order.pull == Fetch::Always && !self.fetched.borrow().contains(name) {
             true => Ok(None),
             false => Ok(images::find(self.store, name)?),
         }
     }
 
     fn fetch(&self, name: &str) -> Result<Image, Error> {
-        let registries = Registries::load().map_err(pull::PullError::from)?;
+        if self.order.pull == Fetch::Never {
+            return Err(images::Error::NoSuchImage(name.into()).into());
+        }
+        let registries = self.order.trust.registries().map_err(pull::PullError::from)?;
         let source = Source::open(name, &registries)?;
         let heard = Fetching(self.progress);
         let pulled = pull::pull(self.store, &source, None, &heard)?;
@@ -463,7 +517,7 @@ impl Build<'_> {
     }
 
     /// Warns of `--build-arg`s that no ARG takes.
-    fn unused(&self) {
+    pub(super) fn unused(&self) {
         let unused: Vec<&String> = self.given.unused(&self.declared).collect();
         if !unused.is_empty() {
             let names: Vec<&str> = unused.iter().map(|name| name.as_str()).collect();
@@ -472,30 +526,6 @@ impl Build<'_> {
                 names.join(" ")
             ));
         }
-    }
-
-    /// Lists the target as an image.
-    fn finish(mut self, mut target: Stage, used: &[steps::Step]) -> Result<Image, Error> {
-        for (name, value) in &self.order.labels {
-            target.config.add("Labels", name, value.as_str().into());
-        }
-        self.unused();
-        if self.order.cache_to.iter().any(|to| to.place.is_none()) {
-            target.config.tell_steps(used, &target.layers);
-        }
-        self.progress.begins("exporting to image");
-        let document = target.config.document(&target.layers, &self.created);
-        self.done.clear();
-        let claim = Claim::new(self.store, &target.layers)?;
-        let image = add_image(self.store, claim, &document, &self.order.names)?;
-        self.progress
-            .output(format!("writing image {}\n", image.id).as_bytes());
-        for name in &self.order.names {
-            self.progress
-                .output(format!("naming to {}\n", name.clone().or_latest()).as_bytes());
-        }
-        self.progress.done();
-        Ok(image)
     }
 }
 

@@ -361,11 +361,12 @@ fn in_tree<'a>(tree: &'a Tree, path: &[u8]) -> io::Result<Box<dyn Read + Send + 
     let file = Stage(tree)
         .find(path, Links::Follow)?
         .ok_or(io::ErrorKind::NotFound)?;
-    Ok(Box::new(InTree {
-        tree,
-        ino: file.ino,
-        offset: 0,
-    }))
+    Ok(Box::new(of_ino(tree, file.ino)))
+}
+
+/// The bytes of a file of a tree.
+pub(super) fn of_ino(tree: &Tree, ino: Ino) -> impl Read + Send + '_ {
+    InTree { tree, ino, offset: 0 }
 }
 
 /// A file of a tree, read from its start.

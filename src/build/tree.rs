@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use super::Error as BuildError;
 use super::contents::Contents;
+use super::copy::DEEPEST;
 use super::workspace::io_error;
 use crate::images::Claim;
 use crate::images::commit::add_layer;
@@ -213,6 +214,34 @@ impl Growing<'_> {
         Ok(self.0.mknod(&CALLER, dir, name, kind.mode_bits() | 0o600, 0)?.ino)
     }
 
+    /// Removes what is at a name, of a directory all that is in it, too.
+    pub(super) fn remove(&self, dir: Ino, name: &Name, kind: Kind, depth: usize) -> Result<()> {
+        deeper(depth)?;
+        if kind != Kind::Directory {
+            return self.0.unlink(&CALLER, dir, name);
+        }
+        let Some(found) = self.look(dir, name)? else {
+            return Ok(());
+        };
+        let mut below = Vec::new();
+        self.0.readdir(found.ino, 0, &mut |listed| {
+            // `.` and `..` are no names.
+            if let Ok(name) = Name::new(listed.name) {
+                below.push((name.to_boxed(), listed.kind));
+            }
+            std::ops::ControlFlow::Continue(())
+        })?;
+        for (name, kind) in below {
+            self.remove(found.ino, &name, kind, depth + 1)?;
+        }
+        self.0.rmdir(&CALLER, dir, name)
+    }
+
+    /// Takes an extended attribute away.
+    pub(super) fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
+        self.0.removexattr(&CALLER, ino, name)
+    }
+
     /// Gives one more name to a file.
     pub(super) fn link(&self, file: Ino, dir: Ino, name: &Name) -> Result<Ino> {
         self.clear(dir, name)?;
@@ -277,6 +306,50 @@ impl Growing<'_> {
     }
 }
 
+/// What the files of new layers have as times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Times {
+    /// Their own.
+    #[default]
+    Own,
+    /// Their own, but none later than this, in seconds since 1970: `rewrite-timestamp`.
+    NotAfter(i64),
+    /// This one: `--timestamp`.
+    All(i64),
+}
+
+impl Times {
+    /// Gives all that a layer of the tree will tell of its time.
+    pub(super) fn settle(self, tree: &Tree) -> Result<()> {
+        let (limit, is_fixed) = match self {
+            Times::Own => return Ok(()),
+            Times::NotAfter(limit) => (limit, false),
+            Times::All(limit) => (limit, true),
+        };
+        let time = Time { sec: limit, nsec: 0 };
+        let mut told = Vec::new();
+        tree.differences(&mut |differing| {
+            told.extend(differing.now.map(|(ino, _)| ino));
+            Ok(())
+        })?;
+        for ino in told {
+            let now = tree.getattr(ino)?.mtime;
+            if now > time || is_fixed && now != time {
+                Growing(tree).set_mtime(ino, time)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses directories within directories without end, which would need as much stack.
+pub(super) fn deeper(depth: usize) -> Result<()> {
+    match depth > DEEPEST {
+        true => Err(Error(Errno::ENAMETOOLONG)),
+        false => Ok(()),
+    }
+}
+
 /// Stores what was written to a tree as a layer above `below`; `contents` are those of its files that have none yet.
 ///
 /// The root's time is left as the image has it: other tools' layers do not tell of it, and it would make each layer that
@@ -286,12 +359,13 @@ pub(super) fn add_tree(
     below: &[DiffId],
     tree: &Tree,
     contents: &Contents<'_>,
+    times: Times,
 ) -> std::result::Result<Claim, BuildError> {
+    let timed = |error: Error| io_error("set the times of", std::path::Path::new("/"))(error.0.into());
     if let Some(image) = tree.image_attr(ROOT) {
-        Growing(tree)
-            .set_mtime(ROOT, image.mtime)
-            .map_err(|error| io_error("set the time of", std::path::Path::new("/"))(error.0.into()))?;
+        Growing(tree).set_mtime(ROOT, image.mtime).map_err(timed)?;
     }
+    times.settle(tree).map_err(timed)?;
     let added = add_layer(store, below, |out| {
         let written = tree.write_layer_with(out, &|ino| contents.of(ino));
         written.map(|_out| ())

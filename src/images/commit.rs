@@ -3,6 +3,7 @@
 //! A new layer is claimed together with those below it before its tar has its name, so that no prune takes it between;
 //! the claim is dropped when something that lasts keeps the layer: an image on the list, or a record of the build cache.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 
@@ -10,17 +11,13 @@ use fuse_overlay::index::DiffId;
 use fuse_overlay::layer;
 
 use super::arrive::{Claim, New, add};
-use super::manifest::{Descriptor, Manifest};
+use super::manifest::Descriptor;
+use super::packed::{Family, Small};
 use super::pipe::{Pouring, pipe};
 use super::reference::Reference;
 use super::{Error, Image, layers};
 use crate::store::failpoint::Stepped;
 use crate::store::{Digest, Durability, Mode, Steady, Store};
-
-/// The media type of a layer that is not compressed, as it lies in the store.
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Stores a layer above `below` (lowest first), as `write` writes its tar: in one pass through diff id and index. Gives
 /// the stack with it, claimed.
@@ -70,31 +67,45 @@ fn pass(
     })
 }
 
-/// Lists an image of claimed layers under `names`. Its manifest tells the layers as they are here, not compressed.
+/// What the manifest of a new image says beside its config and layers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Described {
+    /// The names that its parts have.
+    pub family: Family,
+    /// `--annotation`.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Lists an image of claimed layers under `names`. Gives its manifest, too, which tells the layers as they are here, not
+/// compressed.
 ///
 /// # Errors
 /// The config does not name these layers, or the store fails.
-pub fn add_image(store: &Store, claim: Claim, config: &[u8], names: &[Reference]) -> Result<Image, Error> {
+pub fn add_image(
+    store: &Store,
+    claim: Claim,
+    config: &[u8],
+    names: &[Reference],
+    described: &Described,
+) -> Result<(Image, Descriptor), Error> {
+    let family = described.family;
     let mut of_layers = Vec::new();
     for layer in claim.layers() {
+        let media_type = family.layer(Small::Plain);
         of_layers.push(Descriptor::new(
-            LAYER,
+            media_type,
             Digest(layer.0),
             layers::size(store, layer)?,
         ));
     }
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: Some(MANIFEST.into()),
-        config: Descriptor::new(CONFIG, Digest::of(config), config.len() as u64),
-        layers: of_layers,
-    };
-    let id = Digest::of(config);
-    let manifest = serde_json::to_vec(&manifest).map_err(|source| Error::Config { id, source })?;
+    let image = Image::unlisted(config.to_vec())?;
+    let manifest = family.describe(&image, of_layers, described.annotations.clone())?;
     let new = New {
         manifest: &manifest,
         config,
         names,
     };
-    add(store, claim, &new)
+    let listed = add(store, claim, &new)?;
+    let (digest, size) = (Digest::of(&manifest), manifest.len() as u64);
+    Ok((listed, Descriptor::new(family.manifest(), digest, size)))
 }

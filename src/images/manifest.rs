@@ -134,7 +134,7 @@ pub enum Document {
     /// A choice of manifests by platform.
     Index(Vec<Descriptor>),
     /// One image.
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
 }
 
 /// One image: its config and its layers, lowest first.
@@ -150,6 +150,9 @@ pub struct Manifest {
     pub config: Descriptor,
     /// The layers' blobs.
     pub layers: Vec<Descriptor>,
+    /// Free text.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub annotations: std::collections::BTreeMap<String, String>,
 }
 
 /// The fields that tell one kind of document from another.
@@ -182,7 +185,7 @@ impl Document {
             None => {
                 let manifest: Manifest = serde_json::from_slice(bytes).map_err(json)?;
                 manifest.check()?;
-                Ok(Document::Manifest(manifest))
+                Ok(Document::Manifest(Box::new(manifest)))
             }
         }
     }

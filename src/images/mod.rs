@@ -11,8 +11,10 @@ pub mod glob;
 pub mod inspect;
 pub mod layers;
 pub mod list;
+pub mod load;
 pub mod manifest;
 pub mod names;
+pub mod packed;
 mod pipe;
 pub mod prune;
 pub mod pull;
@@ -20,6 +22,7 @@ pub mod push;
 pub mod reference;
 pub mod registry;
 pub mod remove;
+pub mod save;
 pub mod steps;
 mod sweep;
 

@@ -4,18 +4,14 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use flate2::{Compression, GzBuilder};
 use fuse_overlay::index::DiffId;
 
-use super::manifest::{Descriptor, Document, Manifest};
+use super::manifest::Descriptor;
+use super::packed::{self, Family};
 use super::reference::Reference;
 use super::registry::{Held, Registries, RegistryError, Repository};
-use super::{Error, Image, forms, layers, read_blob};
-use crate::store::{self, Aside, Digest, Digesting, Store};
-
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const OCI_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+use super::{Error, Image, forms};
+use crate::store::{self, Digest, Store};
 
 /// What became of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +33,8 @@ pub trait Progress {
 /// What a push made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pushed {
+    /// The manifest's media type.
+    pub media_type: &'static str,
     /// The manifest's digest.
     pub digest: Digest,
     /// Bytes of the manifest.
@@ -98,42 +96,33 @@ pub fn push(
     progress: &dyn Progress,
 ) -> Result<Pushed, PushError> {
     let repository = Repository::open(name, registries)?;
+    let own = packed::own_manifest(store, image)?;
     let push = Push {
         store,
         repository: &repository,
         name,
         progress,
+        family: own.as_ref().map(|(own, _)| Family::of(own)).unwrap_or_default(),
     };
     let tag = name.tag().unwrap_or("latest");
-    let own = read_blob(store, "manifest", &image.manifest)?;
-    let own_manifest = match Document::parse(&own) {
-        Ok(Document::Manifest(manifest)) => Some(manifest),
-        _ => None,
-    };
     let mut sent = Vec::new();
     for layer in &image.layers {
         sent.push(push.layer(layer)?);
     }
     push.blob(&image.id, &image.raw_config)?;
+    let (own, bytes) = own.unzip();
     // The same layers in the same forms: then it is the same image, byte for byte.
-    if let Some(manifest) = own_manifest.filter(|manifest| {
-        manifest
-            .layers
-            .iter()
-            .map(|l| l.digest)
-            .eq(sent.iter().map(|l| l.digest))
-    }) {
-        let media_type = manifest.media_type.as_deref().unwrap_or(OCI_MANIFEST);
-        return push.manifest(tag, media_type, &own);
+    let same = own.as_ref().is_some_and(|own| {
+        let layers = own.layers.iter().map(|layer| layer.digest);
+        layers.eq(sent.iter().map(|layer| layer.digest))
+    });
+    match bytes.filter(|_| same) {
+        Some(bytes) => push.manifest(tag, &bytes),
+        None => {
+            let annotations = own.map(|own| own.annotations).unwrap_or_default();
+            push.manifest(tag, &push.family.describe(image, sent, annotations)?)
+        }
     }
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: Some(OCI_MANIFEST.into()),
-        config: Descriptor::new(OCI_CONFIG, image.id, image.raw_config.len() as u64),
-        layers: sent,
-    };
-    let bytes = serde_json::to_vec(&manifest).map_err(|source| Error::Config { id: image.id, source })?;
-    push.manifest(tag, OCI_MANIFEST, &bytes)
 }
 
 /// A push under way.
@@ -142,13 +131,17 @@ pub(super) struct Push<'a> {
     pub(super) repository: &'a Repository,
     pub(super) name: &'a Reference,
     pub(super) progress: &'a dyn Progress,
+    pub(super) family: Family,
 }
 
 impl Push<'_> {
     /// Sees to it that the registry has a layer; gives the form in which.
     pub(super) fn layer(&self, layer: &DiffId) -> Result<Descriptor, PushError> {
         for (digest, form) in forms::read(self.store, layer)? {
-            let known = Descriptor::new(oci(&form.media_type), digest, form.size);
+            let Some(media_type) = self.family.renamed(&form.media_type) else {
+                continue;
+            };
+            let known = Descriptor::new(media_type, digest, form.size);
             if self.repository.has_blob(&digest)? == Held::Yes {
                 return self.done(layer, known, &Sent::Exists);
             }
@@ -163,7 +156,7 @@ impl Push<'_> {
                 }
             }
         }
-        let (file, made) = compressed(self.store, layer)?;
+        let (file, made) = packed::gzip(self.store, layer, self.family)?;
         if self.repository.has_blob(&made.digest)? == Held::Yes {
             return self.done(layer, made, &Sent::Exists);
         }
@@ -187,33 +180,13 @@ impl Push<'_> {
         Ok(self.repository.send_blob(digest, bytes.len() as u64, &open)?)
     }
 
-    pub(super) fn manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Pushed, PushError> {
-        self.repository.send_manifest(tag, media_type, bytes)?;
+    pub(super) fn manifest(&self, tag: &str, bytes: &[u8]) -> Result<Pushed, PushError> {
+        self.repository
+            .send_manifest(tag, self.family.manifest(), bytes)?;
         Ok(Pushed {
+            media_type: self.family.manifest(),
             digest: Digest::of(bytes),
             size: bytes.len() as u64,
         })
-    }
-}
-
-/// Compresses a layer. Nothing but the tar counts: no time, no name, no machine.
-pub(super) fn compressed(store: &Store, layer: &DiffId) -> Result<(Aside, Descriptor), Error> {
-    let aside = store.aside()?;
-    let mut tar = layers::open_tar(store, layer)?;
-    let mut out = Digesting::new(aside.file());
-    let mut gzip = GzBuilder::new().write(&mut out, Compression::default());
-    let done = io::copy(&mut tar, &mut gzip).and_then(|_| gzip.finish().map(|_| ()));
-    done.map_err(store::Error::io("compress a layer into", aside.path()))?;
-    let (digest, size) = out.finish();
-    Ok((aside, Descriptor::new(OCI_GZIP, digest, size)))
-}
-
-/// The media types of an OCI manifest's layers, for what a Docker manifest called otherwise.
-pub(super) fn oci(media_type: &str) -> &str {
-    match media_type {
-        "application/vnd.docker.image.rootfs.diff.tar.gzip" => OCI_GZIP,
-        "application/vnd.docker.image.rootfs.diff.tar.zstd" => "application/vnd.oci.image.layer.v1.tar+zstd",
-        "application/vnd.docker.image.rootfs.diff.tar" => "application/vnd.oci.image.layer.v1.tar",
-        other => other,
     }
 }

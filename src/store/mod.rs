@@ -3,6 +3,7 @@
 pub mod digest;
 mod error;
 pub(crate) mod failpoint;
+pub mod given;
 pub mod lease;
 pub mod lock;
 mod medium;
@@ -11,6 +12,7 @@ pub mod write;
 
 pub use digest::{ChainId, Digest, Digesting};
 pub use error::Error;
+pub use given::Given;
 pub use lock::{Lock, Mode};
 pub use medium::Medium;
 pub use root::Store;

@@ -134,7 +134,13 @@ impl Build<'_> {
         for (order, plan, source) in parts {
             order.carry_out(plan, *source, &draft.tree, &mut contents)?;
         }
-        let claim = add_tree(self.store, &stage.layers, &draft.tree, &contents)?;
+        let claim = add_tree(
+            self.store,
+            &stage.layers,
+            &draft.tree,
+            &contents,
+            self.order.times,
+        )?;
         self.grown(stage, turn, said, claim)
     }
 

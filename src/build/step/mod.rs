@@ -17,7 +17,7 @@ use super::dockerfile::{Instruction, Step};
 use super::key::Key;
 use super::solve::{Build, Cache, Named, Stage};
 use super::source::{Source, Stage as StageSource};
-use super::tree::{Growing, Owner, add_tree};
+use super::tree::{Growing, Owner, Times, add_tree};
 use super::turn::Turn;
 use super::workspace::Draft;
 use crate::containers::life;
@@ -73,7 +73,10 @@ impl Build<'_> {
 
     /// What keys of steps that give files the present time are made with.
     fn epoch(&self) -> String {
-        format!("{:?}", self.order.epoch)
+        match self.order.times {
+            Times::Own => format!("{:?}", self.order.epoch),
+            times => format!("{:?} {times:?}", self.order.epoch),
+        }
     }
 
     fn record(&self, stage: &mut Stage, text: &str) {
@@ -99,6 +102,7 @@ impl Build<'_> {
             return Ok(None);
         }
         let turn = match self.order.cache {
+            _ if self.fresh => Turn::anyway(self.store, key)?,
             Cache::Ignore => Turn::anyway(self.store, key)?,
             Cache::Use => Turn::wait(self.store, key, || {
                 self.progress
@@ -112,7 +116,7 @@ impl Build<'_> {
 
     /// The layer of a step that is in the cache.
     fn cached(&self, stage: &mut Stage, key: &crate::store::Digest, history: &str) -> Result<bool, Error> {
-        if self.order.cache == Cache::Ignore && !self.made.borrow().contains(key) {
+        if (self.order.cache == Cache::Ignore || self.fresh) && !self.made.borrow().contains(key) {
             return Ok(false);
         }
         let Some(step) = steps::find(self.store, key, &stage.layers) else {
@@ -214,7 +218,13 @@ impl Build<'_> {
             path: path.clone().into(),
             source: error.0.into(),
         })?;
-        let claim = add_tree(self.store, &stage.layers, &draft.tree, &Contents::default())?;
+        let claim = add_tree(
+            self.store,
+            &stage.layers,
+            &draft.tree,
+            &Contents::default(),
+            self.order.times,
+        )?;
         self.grown(stage, turn, &said, claim)
     }
 

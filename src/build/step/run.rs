@@ -12,6 +12,7 @@ use crate::build::key::Key;
 use crate::build::mount::{self, Mounts};
 use crate::build::run;
 use crate::build::solve::{Build, Stage};
+use crate::build::tree::Times;
 use crate::build::workspace::io_error;
 use crate::containers::spec::Network;
 
@@ -53,6 +54,13 @@ impl Build<'_> {
             "{:?} {:?}",
             self.order.host_names.hosts, self.order.shm_size
         ));
+        // What a volume holds is not looked at, as for podman.
+        if !self.order.volumes.is_empty() || !self.order.ulimits.is_empty() {
+            key.field(&format!("{:?} {:?}", self.order.volumes, self.order.ulimits));
+        }
+        if self.order.times != Times::Own {
+            key.field(&format!("{:?}", self.order.times));
+        }
         for mount in &mounts {
             key.field(&mount::said(mount));
             if mount.kind == MountKind::Bind {
@@ -71,7 +79,15 @@ impl Build<'_> {
         let order = run::Order {
             command,
             env: env.chain(std::mem::take(&mut mounted.env)).collect(),
-            mounts: std::mem::take(&mut mounted.asked),
+            mounts: self
+                .order
+                .volumes
+                .iter()
+                .cloned()
+                .chain(std::mem::take(&mut mounted.asked))
+                .collect(),
+            ulimits: self.order.ulimits.clone(),
+            times: self.order.times,
             network,
             host_names: self.order.host_names.clone(),
             shm_size: self.order.shm_size,

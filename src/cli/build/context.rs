@@ -14,8 +14,9 @@ use crate::store::Store;
 /// Bytes that tell an archive from a Dockerfile.
 const HEAD: u64 = 512;
 
-/// What `--file` and PATH say.
+/// What `--file`, `--ignorefile` and PATH say.
 pub(super) struct Given<'a> {
+    pub(super) ignore: Option<&'a Path>,
     pub(super) file: Option<&'a Path>,
     pub(super) path: &'a str,
 }
@@ -128,8 +129,15 @@ impl Given<'_> {
         })
     }
 
-    /// Leaves out what `X.dockerignore` beside the Dockerfile X names, else the context's `.dockerignore`.
+    /// Leaves out what `--ignorefile` names, else `X.dockerignore` beside the Dockerfile X, else the context's `.dockerignore`.
     fn without_ignored(&self, context: Context) -> Result<Context, Failure> {
+        if let Some(file) = self.ignore {
+            let unread = |error| Failure::new(format!("cannot read {}: {error}", file.display()));
+            let bytes = fs::read(file).map_err(unread)?;
+            let ignore = Ignore::parse(&bytes);
+            let ignore = ignore.map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
+            return Ok(context.without(ignore));
+        }
         let beside = match self.file.filter(|file| *file != Path::new("-")) {
             Some(file) => file.to_owned(),
             None => Path::new(self.path).join("Dockerfile"),

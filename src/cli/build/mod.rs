@@ -1,27 +1,29 @@
 //! `build`: flags → one build → BuildKit's lines.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use serde_json::json;
 
 use super::output::put;
 use super::report::Failure;
 use crate::build::dockerfile::Place;
-use crate::build::{self, Cache, Error, Order, Output, Secret};
-use crate::containers::files::{HostNames, add_host};
-use crate::containers::spec::{Network, mounts};
+use crate::build::{self, Built, Error, Output};
+use crate::containers::files::add_host;
 use crate::images::manifest::Platform;
-use crate::images::reference::Reference;
-use crate::store::Store;
+use crate::store::{Store, given};
 
 mod builder;
 mod cache;
 mod context;
+mod foreign;
+mod order;
+mod outputs;
 mod progress;
 mod prune;
 
 pub(super) use builder::Builder;
-use context::{Found, Given, named};
+use context::Given;
 use progress::{Lines, Quiet};
 
 /// Flags of `build`.
@@ -42,6 +44,44 @@ pub(crate) struct Build {
     /// Add a label to the image
     #[arg(long, value_name = "NAME=VALUE")]
     label: Vec<String>,
+    /// Add an annotation to the image's manifest
+    #[arg(long, value_name = "NAME=VALUE")]
+    annotation: Vec<String>,
+    /// Set a variable in all stages and in the image; without a value, it is taken from the environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Take a variable out of the image
+    #[arg(long, value_name = "NAME")]
+    unsetenv: Vec<String>,
+    /// Do not take this label from base images
+    #[arg(long, value_name = "NAME")]
+    unsetlabel: Vec<String>,
+    /// Whose media types the image has
+    #[arg(long, value_name = "FORMAT", default_value = "oci")]
+    format: FormatFlag,
+    /// Say that image and files of new layers were made at this time, in seconds since 1970
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        conflicts_with = "source_date_epoch",
+        allow_negative_numbers = true
+    )]
+    timestamp: Option<i64>,
+    /// Say that the image was made at this time, in seconds since 1970: like SOURCE_DATE_EPOCH in the environment
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    source_date_epoch: Option<i64>,
+    /// Give files of new layers no later time than SOURCE_DATE_EPOCH: like rewrite-timestamp=true of --output
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    rewrite_timestamp: Option<bool>,
+    /// Make one layer of all that is built, above those of the base image
+    #[arg(long)]
+    squash: bool,
+    /// Make one layer of all, the base image's too
+    #[arg(long, conflicts_with = "squash")]
+    squash_all: bool,
+    /// Have a layer for each step, kept for later builds; false is --no-cache and --squash together
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    layers: Option<bool>,
     /// Use no results of earlier builds
     #[arg(long)]
     no_cache: bool,
@@ -52,22 +92,44 @@ pub(crate) struct Build {
     /// all stages
     #[arg(long, value_name = "WHERE")]
     cache_to: Vec<String>,
-    /// Fetch the base images even if they are there
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pull: Option<bool>,
+    /// Use no results of earlier builds for these stages
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+    /// When base images are fetched: even if they are there (without a value), if they are not (missing), or never
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, default_missing_value = "always", require_equals = true)]
+    pull: Option<PullFlag>,
+    /// The base image, instead of what the first FROM names
+    #[arg(long, value_name = "IMAGE")]
+    from: Option<String>,
+    /// What the context leaves out stands in this file, not in .dockerignore
+    #[arg(long, value_name = "FILE")]
+    ignorefile: Option<PathBuf>,
     /// Print only the image's id
     #[arg(short, long)]
     quiet: bool,
     /// How progress is shown: plain or quiet
     #[arg(long, value_name = "HOW")]
     progress: Option<Shown>,
-    /// Put the tree into a directory or a tar instead of an image into the store: DIRECTORY, `-` for a tar on standard
-    /// output, type=local,dest=DIRECTORY or type=tar,dest=FILE
+    /// Where the result goes instead of into the store; may be given several times. DIRECTORY, or `-` for a tar of the
+    /// tree on standard output; type=local,dest=DIRECTORY; type=tar|oci|docker,dest=FILE; type=image,name=NAME;
+    /// type=registry
     #[arg(short, long, value_name = "WHERE")]
-    output: Option<String>,
+    output: Vec<String>,
+    /// Send the image to the registries of its names: like --output type=registry
+    #[arg(long)]
+    push: bool,
+    /// Put the image into the store, beside other outputs: like --output type=docker
+    #[arg(long)]
+    load: bool,
+    /// Require HTTPS and verify certificates of registries; false is for those that have neither
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    tls_verify: Option<bool>,
     /// Write the image's id to this file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
+    /// Write the digests of image and manifest, and the names, to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
     /// What FROM and --from find under a name: a directory, or docker-image://IMAGE
     #[arg(long, value_name = "NAME=PLACE")]
     build_context: Vec<String>,
@@ -89,12 +151,17 @@ pub(crate) struct Build {
     /// Size of /dev/shm for RUN
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<String>,
+    /// Mount a directory of the host for RUN
+    #[arg(short, long, value_name = "SOURCE:TARGET[:OPTIONS]")]
+    volume: Vec<String>,
+    /// Limits of processes for RUN
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<String>,
     /// Build for this platform; only this machine's is possible
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
-    /// Accepted for Docker's sake: images always go into the store
-    #[arg(long, hide = true)]
-    load: bool,
+    #[command(flatten)]
+    foreign: foreign::Flags,
     /// The directory that COPY takes files from, or `-` for an archive of it, or a Dockerfile alone, on standard input
     #[arg(value_name = "PATH")]
     context: String,
@@ -114,12 +181,30 @@ enum NetworkFlag {
     None,
 }
 
+/// Docker's words and podman's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PullFlag {
+    #[value(alias = "true", alias = "newer", alias = "ifnewer")]
+    Always,
+    #[value(alias = "false", alias = "ifmissing")]
+    Missing,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum FormatFlag {
+    Oci,
+    Docker,
+}
+
 impl Build {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        self.foreign.check()?;
         let store = Store::open()?;
         let given = Given {
             file: self.file.as_deref(),
             path: &self.context,
+            ignore: self.ignorefile.as_deref(),
         };
         let found = given.find(&store)?;
         let name = found.name.clone();
@@ -129,192 +214,38 @@ impl Build {
             true => build::build(&store, &order, &Quiet),
             false => build::build(&store, &order, &Lines::new()),
         };
-        let image = built.map_err(|error| failed(&error, &name, &order.dockerfile))?;
-        let Some(image) = image else {
-            return Ok(ExitCode::SUCCESS);
+        let built = built.map_err(|error| failed(&error, &name, &order.dockerfile))?;
+        let written = |file: &Path, text: String| {
+            given::write(file, text.as_bytes())
+                .map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))
         };
         if let Some(file) = &self.iidfile {
-            fs::write(file, image.id.to_string())
-                .map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))?;
+            written(file, built.id.to_string())?;
         }
-        if self.quiet {
-            put(&format!("{}\n", image.id))?;
+        if let Some(file) = &self.metadata_file {
+            written(file, format!("{:#}\n", metadata(&built)))?;
+        }
+        // What is on standard output then is an archive.
+        if self.quiet && !order.outputs.iter().any(Output::is_stream) {
+            put(&format!("{}\n", built.id))?;
         }
         Ok(ExitCode::SUCCESS)
     }
-
-    fn order(&self, found: Found) -> Result<Order, Failure> {
-        if let Some(wanted) = &self.platform
-            && !wanted.accepts(&Platform::host())
-        {
-            return Err(Failure::new("building for another platform is not supported yet").code(125));
-        }
-        let pairs = |list: &[String], env: bool| -> Vec<(String, String)> {
-            list.iter()
-                .filter_map(|text| match text.split_once('=') {
-                    Some((name, value)) => Some((name.into(), value.into())),
-                    None if env => Some((text.clone(), std::env::var(text).ok()?)),
-                    None => Some((text.clone(), String::new())),
-                })
-                .collect()
-        };
-        let args = pairs(&self.build_arg, true);
-        let mut names = Vec::new();
-        for tag in &self.tag {
-            let name = Reference::parse(tag).map_err(|error| {
-                Failure::new(format!("invalid argument {tag:?} for \"-t, --tag\": {error}")).code(125)
-            })?;
-            if name.digest().is_some() {
-                return Err(Failure::new(format!(
-                    "invalid argument {tag:?} for \"-t, --tag\": a digest is no tag"
-                ))
-                .code(125));
-            }
-            names.push(name);
-        }
-        let shm_size = self.shm_size.as_ref().map(|text| {
-            mounts::bytes(text).ok_or_else(|| {
-                Failure::new(format!("invalid argument {text:?} for \"--shm-size\"")).code(125)
-            })
-        });
-        Ok(Order {
-            dockerfile: found.dockerfile,
-            context: found.context,
-            contexts: self
-                .build_context
-                .iter()
-                .map(|text| named(text))
-                .collect::<Result<_, _>>()?,
-            target: self.target.clone(),
-            epoch: epoch(&args)?,
-            args,
-            labels: pairs(&self.label, false),
-            names,
-            cache: if self.no_cache { Cache::Ignore } else { Cache::Use },
-            cache_from: self
-                .cache_from
-                .iter()
-                .map(|text| cache::from(text))
-                .collect::<Result<Vec<_>, _>>()?
-                .concat(),
-            cache_to: self
-                .cache_to
-                .iter()
-                .map(|text| cache::to(text))
-                .collect::<Result<_, _>>()?,
-            pull: self.pull == Some(true),
-            network: match self.network {
-                None | Some(NetworkFlag::Default) => Network::Unasked,
-                Some(NetworkFlag::Host) => Network::Host,
-                Some(NetworkFlag::None) => Network::None,
-            },
-            host_names: HostNames {
-                hosts: self.add_host.clone(),
-                ..HostNames::default()
-            },
-            shm_size: shm_size.transpose()?,
-            output: self.output.as_deref().map_or(Ok(Output::Image), output)?,
-            // podman's 0 is no limit.
-            jobs: match self.jobs {
-                Some(0) => usize::MAX,
-                Some(jobs) => jobs,
-                None => std::thread::available_parallelism().map_or(2, |cpus| cpus.get().max(2)),
-            },
-            secrets: self
-                .secret
-                .iter()
-                .map(|text| secret(text))
-                .collect::<Result<_, _>>()?,
-            agent: self.ssh.as_deref().map(agent).transpose()?,
-        })
-    }
 }
 
-/// `--output`, in BuildKit's and podman's words.
-fn output(text: &str) -> Result<Output, Failure> {
-    let invalid =
-        |why: &str| Failure::new(format!("invalid argument {text:?} for \"-o, --output\": {why}")).code(125);
-    let place = |dest: &str| (dest != "-").then(|| PathBuf::from(dest));
-    if !text.contains('=') {
-        return Ok(place(text).map_or(Output::Tar(None), Output::Directory));
+/// BuildKit's keys. Not `buildx.build.ref`, which names a record of a builder's that there is not.
+fn metadata(built: &Built) -> serde_json::Value {
+    let mut keys = serde_json::Map::new();
+    keys.insert("containerimage.config.digest".into(), json!(built.id));
+    if let Some(manifest) = &built.manifest {
+        keys.insert("containerimage.descriptor".into(), json!(manifest));
+        keys.insert("containerimage.digest".into(), json!(manifest.digest));
     }
-    let (mut kind, mut dest) = (None, None);
-    for field in text.split(',') {
-        match field.split_once('=') {
-            Some(("type", value)) => kind = Some(value),
-            Some(("dest", value)) => dest = Some(value),
-            _ => return Err(invalid("expected type=local|tar|image and dest=PATH")),
-        }
+    if !built.names.is_empty() {
+        let names: Vec<String> = built.names.iter().map(ToString::to_string).collect();
+        keys.insert("image.name".into(), json!(names.join(",")));
     }
-    match (kind, dest) {
-        (Some("local"), Some(dest)) if dest != "-" => Ok(Output::Directory(dest.into())),
-        (Some("tar"), dest) => Ok(Output::Tar(dest.and_then(place))),
-        (Some("image"), None) => Ok(Output::Image),
-        (Some("local"), _) => Err(invalid("a directory is missing (dest=PATH)")),
-        (Some(other), _) => Err(invalid(&format!("type {other} is not supported yet"))),
-        (None, _) => Err(invalid("the type is missing")),
-    }
-}
-
-/// SOURCE_DATE_EPOCH, by `--build-arg`, else of the environment (reproducible-builds.org).
-fn epoch(args: &[(String, String)]) -> Result<Option<i64>, Failure> {
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    let given = args
-        .iter()
-        .find(|(name, _)| name == NAME)
-        .map(|(_, value)| value.clone());
-    let Some(text) = given
-        .or_else(|| std::env::var(NAME).ok())
-        .filter(|text| !text.is_empty())
-    else {
-        return Ok(None);
-    };
-    let seconds = text.parse::<i64>();
-    seconds
-        .map(Some)
-        .map_err(|_| Failure::new(format!("invalid {NAME} {text:?}: expected seconds since 1970")))
-}
-
-/// `--secret id=ID[,src=FILE|,env=NAME]`: without either the variable ID if there is one, else the file ID.
-fn secret(text: &str) -> Result<Secret, Failure> {
-    let invalid =
-        |why: &str| Failure::new(format!("invalid argument {text:?} for \"--secret\": {why}")).code(125);
-    let (mut id, mut file, mut variable) = (None, None, None);
-    for field in text.split(',') {
-        match field.split_once('=') {
-            Some(("id", value)) => id = Some(value.to_string()),
-            Some(("src" | "source", value)) => file = Some(PathBuf::from(value)),
-            Some(("env", value)) => variable = Some(value.to_string()),
-            Some(("type", "file" | "env")) => {}
-            _ => return Err(invalid("expected id=ID[,src=FILE|,env=NAME]")),
-        }
-    }
-    let id = id.ok_or_else(|| invalid("the id is missing"))?;
-    let of_env = |name: &str| std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec);
-    let value = match (file, variable) {
-        (Some(file), None) => read_secret(&file)?,
-        (None, Some(name)) => of_env(&name).ok_or_else(|| invalid("there is no such variable"))?,
-        (None, None) => match of_env(&id) {
-            Some(value) => value,
-            None => read_secret(Path::new(&id))?,
-        },
-        (Some(_), Some(_)) => return Err(invalid("either a file or a variable")),
-    };
-    Ok(Secret { id, value })
-}
-
-fn read_secret(file: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(file)
-        .map_err(|error| Failure::new(format!("cannot read the secret {}: {error}", file.display())))
-}
-
-fn agent(text: &str) -> Result<PathBuf, Failure> {
-    let socket = match text.split_once('=') {
-        None if text == "default" => std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
-        Some(("default", socket)) => Some(socket.into()),
-        _ => return Err(Failure::new("only the agent `default` is supported for --ssh").code(125)),
-    };
-    socket.ok_or_else(|| Failure::new("no SSH agent: SSH_AUTH_SOCK is not set").code(125))
+    keys.into()
 }
 
 /// Lines shown before and after those of a failed step.

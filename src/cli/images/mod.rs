@@ -3,9 +3,11 @@
 mod history;
 mod inspect;
 mod list;
+mod load;
 mod prune;
 mod push;
 mod remove;
+mod save;
 mod store;
 mod tag;
 
@@ -26,6 +28,10 @@ pub(crate) enum Command {
     Pull(super::pull::Pull),
     /// Send an image to a registry
     Push(push::Push),
+    /// Write images to an archive
+    Save(save::Save),
+    /// Read images from an archive
+    Load(load::Load),
     /// List images
     Images(list::List),
     /// Remove one or more images
@@ -48,6 +54,10 @@ pub(crate) enum ImageCommand {
     Pull(super::pull::Pull),
     /// Send an image to a registry
     Push(push::Push),
+    /// Write images to an archive
+    Save(save::Save),
+    /// Read images from an archive
+    Load(load::Load),
     /// List images
     #[command(name = "ls", alias = "list")]
     List(list::List),
@@ -70,6 +80,8 @@ impl Command {
         match self {
             Command::Pull(pull) | Command::Image(ImageCommand::Pull(pull)) => return pull.run(&store),
             Command::Push(push) | Command::Image(ImageCommand::Push(push)) => push.run(&store)?,
+            Command::Save(save) | Command::Image(ImageCommand::Save(save)) => save.run(&store)?,
+            Command::Load(load) | Command::Image(ImageCommand::Load(load)) => load.run(&store)?,
             Command::Images(list) | Command::Image(ImageCommand::List(list)) => list.run(&store)?,
             Command::Rmi(remove) | Command::Image(ImageCommand::Remove(remove)) => return remove.run(&store),
             Command::Tag(tag) | Command::Image(ImageCommand::Tag(tag)) => tag.run(&store)?,

@@ -1,13 +1,14 @@
 //! How are steps put where other stores find them? Their layers first, then the document, then the manifest, under its
 //! name: who reads meanwhile finds the old cache or the new one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fuse_overlay::index::DiffId;
 
 use super::layout::Layout;
 use super::{CONFIG, Document, Place};
 use crate::images::manifest::{Descriptor, MAX_CONFIG, Manifest};
+use crate::images::packed::Family;
 use crate::images::push::{Push, PushError};
 use crate::images::registry::{Registries, Repository};
 use crate::images::steps::Step;
@@ -74,11 +75,12 @@ pub fn export(
                 repository: &repository,
                 name,
                 progress,
+                family: Family::Oci,
             };
             let (document, manifest) = documents(&steps, &own, |layer| Ok(push.layer(layer)?))?;
             push.blob(&Digest::of(&document), &document)?;
             let tag = name.tag().unwrap_or("latest");
-            push.manifest(tag, MANIFEST, &manifest)?.digest
+            push.manifest(tag, &manifest)?.digest
         }
         Place::Directory { path, tag } => {
             let layout = Layout::open(path)?;
@@ -113,6 +115,7 @@ fn documents(
         media_type: Some(MANIFEST.into()),
         config: Descriptor::new(CONFIG, Digest::of(&document), document.len() as u64),
         layers: sent,
+        annotations: BTreeMap::new(),
     };
     Ok((document, json(&manifest)?))
 }

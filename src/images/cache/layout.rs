@@ -10,9 +10,10 @@ use fuse_overlay::index::DiffId;
 use serde_json::{Value, json};
 
 use super::export::ExportError;
+use crate::images::forms;
 use crate::images::manifest::Descriptor;
-use crate::images::push::{Progress, Sent, compressed};
-use crate::images::{forms, push};
+use crate::images::packed::{Family, gzip};
+use crate::images::push::{Progress, Sent};
 use crate::store::{Digest, Digesting, Lock, Mode, Store};
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -41,12 +42,14 @@ impl Layout {
         progress: &dyn Progress,
     ) -> Result<Descriptor, ExportError> {
         for (digest, form) in forms::read(store, layer)? {
-            if self.has(&digest) {
+            if let Some(media_type) = Family::Oci.renamed(&form.media_type)
+                && self.has(&digest)
+            {
                 progress.layer(layer, &Sent::Exists);
-                return Ok(Descriptor::new(push::oci(&form.media_type), digest, form.size));
+                return Ok(Descriptor::new(media_type, digest, form.size));
             }
         }
-        let (aside, made) = compressed(store, layer)?;
+        let (aside, made) = gzip(store, layer, Family::Oci)?;
         let open = || File::open(aside.path());
         let mut from = open().map_err(write(aside.path()))?;
         self.place(&self.blob_path(&made.digest), |to| {

@@ -281,7 +281,7 @@ fn fetch_documents(source: &Source, wanted: Option<&Platform>) -> Result<Documen
     let mut nesting = 0;
     let manifest = loop {
         match Document::parse(&document.bytes).map_err(wrong)? {
-            Document::Manifest(manifest) => break manifest,
+            Document::Manifest(manifest) => break *manifest,
             Document::Index(_) if nesting == MAX_NESTING => return Err(wrong(ManifestError::Nested)),
             Document::Index(entries) => {
                 let chosen = manifest::choose(&entries, wanted.unwrap_or(&host)).map_err(wrong)?;

@@ -1,0 +1,346 @@
+//! Which flags of `docker build`, `docker buildx build` and `podman build` mean nothing here? Each is accepted because nothing
+//! depends on it, or refused with the reason.
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::cli::report::Failure;
+
+/// How a flag is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// `--flag` or `--flag=VALUE`.
+    Switch,
+    /// `--flag VALUE` or `--flag=VALUE`.
+    Value,
+}
+
+/// One flag.
+struct Foreign {
+    name: &'static str,
+    short: Option<char>,
+    takes: Takes,
+    /// Values that ask for what is done anyway; `*` is any. A switch alone is `true`.
+    fine: &'static [&'static str],
+    /// Why others are refused; where none is, why it does not matter.
+    why: &'static str,
+}
+
+const fn switch(name: &'static str, fine: &'static [&'static str], why: &'static str) -> Foreign {
+    Foreign {
+        name,
+        short: None,
+        takes: Takes::Switch,
+        fine,
+        why,
+    }
+}
+
+const fn value(name: &'static str, fine: &'static [&'static str], why: &'static str) -> Foreign {
+    Foreign {
+        name,
+        short: None,
+        takes: Takes::Value,
+        fine,
+        why,
+    }
+}
+
+const fn short(short: char, foreign: Foreign) -> Foreign {
+    Foreign {
+        short: Some(short),
+        ..foreign
+    }
+}
+
+const ANY: &[&str] = &["*"];
+const CGROUPS: &str = "there are no limits by cgroups yet; --ulimit limits each process";
+const NAMESPACES: &str = "each RUN has namespaces of its own, and no others can be chosen";
+const RIGHTS: &str = "the rights of a RUN cannot be changed yet";
+const DNS: &str = "a RUN resolves names as the host does";
+const LOGIN: &str =
+    "logins are those of `podman login` and `docker login`; $REGISTRY_AUTH_FILE names another file";
+const PLATFORM: &str = "it is said by --platform, and only this machine's is possible";
+const USERS: &str = "each RUN has the ids that /etc/subuid and /etc/subgid give the user";
+const DAEMON: &str = "there is no builder to choose: this program builds";
+const RUNTIME: &str = "this program runs containers itself";
+const STATEMENTS: &str = "images have no attestations yet";
+
+const FLAGS: &[Foreign] = &[
+    // Accepted.
+    switch("rm", ANY, "a step's container is always removed"),
+    switch("force-rm", ANY, "a step's container is always removed"),
+    switch("compress", ANY, "the context is sent nowhere"),
+    switch("disable-content-trust", ANY, "there is no content trust"),
+    switch(
+        "disable-compression",
+        ANY,
+        "layers in the store are not compressed, those sent always",
+    ),
+    switch("identity-label", &["false"], "no label is added"),
+    switch(
+        "skip-unused-stages",
+        &["true"],
+        "a stage that nothing uses is never built",
+    ),
+    switch(
+        "http-proxy",
+        &["false"],
+        "proxies come by --build-arg HTTP_PROXY=ADDRESS",
+    ),
+    value(
+        "allow",
+        &["network.host"],
+        "privileges cannot be given by an ordinary user",
+    ),
+    value("provenance", &["false"], STATEMENTS),
+    value("sbom", &["false"], STATEMENTS),
+    value(
+        "isolation",
+        &["default"],
+        "each RUN is isolated as a container, and in no other way",
+    ),
+    value("retry", ANY, "a registry that fails is asked again by itself"),
+    value(
+        "retry-delay",
+        ANY,
+        "a registry that fails is asked again by itself",
+    ),
+    // Refused.
+    short('m', value("memory", &[], CGROUPS)),
+    value("memory-swap", &[], CGROUPS),
+    value("cpu-period", &[], CGROUPS),
+    value("cpu-quota", &[], CGROUPS),
+    short('c', value("cpu-shares", &[], CGROUPS)),
+    value("cpuset-cpus", &[], CGROUPS),
+    value("cpuset-mems", &[], CGROUPS),
+    value(
+        "cgroup-parent",
+        &[],
+        "a RUN is in the cgroup of this command: start it by `systemd-run --user --scope --slice SLICE`",
+    ),
+    value("cgroupns", &[], NAMESPACES),
+    value("ipc", &[], NAMESPACES),
+    value("pid", &[], NAMESPACES),
+    value("uts", &[], NAMESPACES),
+    value("userns", &[], USERS),
+    value("userns-uid-map", &[], USERS),
+    value("userns-gid-map", &[], USERS),
+    value("userns-uid-map-user", &[], USERS),
+    value("userns-gid-map-group", &[], USERS),
+    value("cap-add", &[], RIGHTS),
+    value("cap-drop", &[], RIGHTS),
+    value("security-opt", &[], RIGHTS),
+    value("device", &[], RIGHTS),
+    value("dns", &[], DNS),
+    value("dns-option", &[], DNS),
+    value("dns-search", &[], DNS),
+    switch(
+        "no-hosts",
+        &["false"],
+        "a RUN has always an /etc/hosts of its own",
+    ),
+    value("authfile", &[], LOGIN),
+    value("creds", &[], LOGIN),
+    value("cert-dir", &[], "$SSL_CERT_DIR names more certificates"),
+    value("decryption-key", &[], "encrypted images are not supported"),
+    value("sign-by", &[], "signatures are not supported"),
+    switch("all-platforms", &["false"], PLATFORM),
+    value("arch", &[], PLATFORM),
+    value("os", &[], PLATFORM),
+    value("variant", &[], PLATFORM),
+    value("os-feature", &[], PLATFORM),
+    value("os-version", &[], PLATFORM),
+    value(
+        "manifest",
+        &[],
+        "lists of images for several platforms are not supported yet",
+    ),
+    value(
+        "cache-ttl",
+        &[],
+        "what builds keep ages by its last use: `builder prune --filter until=24h`",
+    ),
+    value("attest", &[], STATEMENTS),
+    value("builder", &[], DAEMON),
+    value("call", &[], "a Dockerfile can only be built"),
+    switch("check", &["false"], "a Dockerfile can only be built"),
+    value("print", &[], "a Dockerfile can only be built"),
+    short(
+        'D',
+        switch("debug", &["false"], "BRYO_LOG=debug shows what is done"),
+    ),
+    value("cpp-flag", &[], "a Dockerfile goes through no preprocessor"),
+    value("hooks-dir", &[], "hooks are not supported"),
+    value("logfile", &[], "the log is on standard error: redirect it"),
+    switch(
+        "logsplit",
+        &["false"],
+        "the log is on standard error: redirect it",
+    ),
+    switch("omit-history", &["false"], "an image always has its history"),
+    value("runtime", &[], RUNTIME),
+    value("runtime-flag", &[], RUNTIME),
+    switch("stdin", &["false"], "a RUN has no standard input"),
+];
+
+/// Those that were given, each with its values.
+#[derive(Debug)]
+pub(super) struct Flags(Vec<(&'static str, String)>);
+
+impl Flags {
+    /// Refuses the first that asks for something.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        for (name, given) in &self.0 {
+            let Some(flag) = FLAGS.iter().find(|flag| flag.name == *name) else {
+                continue;
+            };
+            if !flag.fine.iter().any(|fine| *fine == "*" || fine == given) {
+                let shown = match (flag.takes, flag.fine) {
+                    (Takes::Switch, _) | (_, []) => format!("--{name}"),
+                    _ => format!("--{name}={given}"),
+                };
+                return Err(Failure::new(format!("{shown} is not supported: {}", flag.why)).code(125));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl clap::Args for Flags {
+    fn augment_args(command: Command) -> Command {
+        FLAGS.iter().fold(command, |command, flag| {
+            let mut arg = Arg::new(flag.name)
+                .long(flag.name)
+                .hide(true)
+                .action(ArgAction::Append);
+            if let Some(short) = flag.short {
+                arg = arg.short(short);
+            }
+            command.arg(match flag.takes {
+                Takes::Switch => arg
+                    .num_args(0..=1)
+                    .default_missing_value("true")
+                    .require_equals(true),
+                Takes::Value => arg.num_args(1).allow_hyphen_values(true),
+            })
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Flags::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Flags, clap::Error> {
+        let given = FLAGS.iter().flat_map(|flag| {
+            let values = matches.get_many::<String>(flag.name).into_iter().flatten();
+            values.map(|value| (flag.name, value.clone()))
+        });
+        Ok(Flags(given.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Flags::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::build::Build;
+
+    #[derive(Debug, clap::Parser)]
+    struct Sample {
+        #[command(flatten)]
+        build: Build,
+    }
+
+    /// What `docker build --help` of 28.2 lists (its own builder), docs.docker.com of `docker buildx build`, and
+    /// `podman build --help` of 4.3.
+    const DOCKER: &str = "add-host build-arg cache-from cgroup-parent compress cpu-period cpu-quota cpu-shares cpuset-cpus \
+        cpuset-mems disable-content-trust file force-rm iidfile isolation label memory memory-swap network no-cache platform \
+        pull quiet rm security-opt shm-size squash tag target ulimit";
+    const BUILDX: &str = "add-host allow annotation attest build-arg build-context builder cache-from cache-to call \
+        cgroup-parent check debug file iidfile label load metadata-file network no-cache no-cache-filter output platform \
+        progress provenance pull push quiet sbom secret shm-size ssh tag target ulimit";
+    const PODMAN: &str = "add-host all-platforms annotation arch authfile build-arg build-context cache-from cache-to \
+        cache-ttl cap-add cap-drop cert-dir cgroup-parent cgroupns compress cpp-flag cpu-period cpu-quota cpu-shares \
+        cpuset-cpus cpuset-mems creds decryption-key device disable-compression disable-content-trust dns dns-option \
+        dns-search env file force-rm format from hooks-dir http-proxy identity-label ignorefile iidfile ipc isolation jobs \
+        label layers logfile logsplit manifest memory memory-swap network no-cache no-hosts omit-history os os-feature \
+        os-version output pid platform pull quiet retry retry-delay rm runtime runtime-flag secret security-opt shm-size \
+        sign-by skip-unused-stages squash squash-all ssh stdin tag target timestamp tls-verify ulimit unsetenv unsetlabel \
+        userns userns-gid-map userns-gid-map-group userns-uid-map userns-uid-map-user uts variant volume";
+
+    #[test]
+    fn every_flag_of_the_others_is_known() {
+        let command = <Sample as clap::CommandFactory>::command();
+        let known: Vec<&str> = command.get_arguments().filter_map(Arg::get_long).collect();
+        for name in [DOCKER, BUILDX, PODMAN]
+            .iter()
+            .flat_map(|list| list.split_whitespace())
+        {
+            assert!(known.contains(&name), "--{name}");
+        }
+        for flag in FLAGS {
+            assert!(!flag.why.is_empty(), "--{}", flag.name);
+        }
+    }
+
+    fn checked(words: &[&str]) -> Result<(), String> {
+        let words = ["build"].iter().chain(words).chain(&["."]);
+        let sample = Sample::try_parse_from(words).map_err(|error| error.to_string())?;
+        assert_eq!(sample.build.context, ".");
+        sample.build.foreign.check().map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_accepted_and_the_rest_refused() {
+        for words in [
+            &["--rm"][..],
+            &["--rm=false", "--force-rm", "--compress"],
+            &["--provenance=false", "--sbom", "false"],
+            &["--allow", "network.host", "--isolation=default"],
+            &["--skip-unused-stages", "--http-proxy=false"],
+        ] {
+            assert_eq!(checked(words), Ok(()));
+        }
+        for (words, what) in [
+            (
+                &["-m", "2g"][..],
+                "--memory is not supported: there are no limits by cgroups",
+            ),
+            (
+                &["--cpu-quota", "-1"],
+                "--cpu-quota is not supported: there are no limits",
+            ),
+            (
+                &["--cgroup-parent", "x"],
+                "--cgroup-parent is not supported: a RUN is in the cgroup",
+            ),
+            (
+                &["--isolation", "chroot"],
+                "--isolation=chroot is not supported: each RUN is isolated",
+            ),
+            (
+                &["--provenance", "mode=max"],
+                "--provenance=mode=max is not supported: images have no",
+            ),
+            (
+                &["--http-proxy"],
+                "--http-proxy is not supported: proxies come by",
+            ),
+            (
+                &["--allow=network.host", "--allow=security.insecure"],
+                "--allow=security.insecure is not",
+            ),
+        ] {
+            let found = checked(words).unwrap_err();
+            assert!(found.starts_with(what), "{found}");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! What is to be built? The flags, read.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use super::cache;
+use super::context::{Found, named};
+use super::outputs::Asked;
+use super::{Build, FormatFlag, NetworkFlag, PullFlag};
+use crate::build::{Cache, Fetch, Order, Secret, Squash, Times, Trust};
+use crate::cli::report::Failure;
+use crate::containers::files::HostNames;
+use crate::containers::spec::{Network, confine, mounts};
+use crate::images::commit::Described;
+use crate::images::manifest::Platform;
+use crate::images::packed::Family;
+use crate::images::reference::Reference;
+
+impl Build {
+    pub(super) fn order(&self, found: Found) -> Result<Order, Failure> {
+        if let Some(wanted) = &self.platform
+            && !wanted.accepts(&Platform::host())
+        {
+            return Err(Failure::new("building for another platform is not supported yet").code(125));
+        }
+        let args = pairs(&self.build_arg, Missing::Environment);
+        let shm_size = self.shm_size.as_ref().map(|text| {
+            mounts::bytes(text).ok_or_else(|| {
+                Failure::new(format!("invalid argument {text:?} for \"--shm-size\"")).code(125)
+            })
+        });
+        let trust = match self.tls_verify {
+            Some(false) => Trust::All,
+            _ => Trust::Verified,
+        };
+        let asked = Asked {
+            outputs: &self.output,
+            load: self.load,
+            push: self.push,
+            names: &self.names()?,
+            described: &self.described()?,
+            trust,
+        };
+        let wanted = asked.wanted()?;
+        let epoch = match self.timestamp.or(self.source_date_epoch) {
+            Some(seconds) => Some(seconds),
+            None => epoch(&args)?,
+        };
+        Ok(Order {
+            dockerfile: found.dockerfile,
+            context: found.context,
+            contexts: all(&self.build_context, named)?,
+            target: self.target.clone(),
+            epoch,
+            times: self.times(epoch, wanted.rewrite),
+            args,
+            labels: pairs(&self.label, Missing::Empty),
+            env: pairs(&self.env, Missing::Environment),
+            unset_env: self.unsetenv.clone(),
+            unset_labels: self.unsetlabel.clone(),
+            cache: match self.no_cache || self.layers == Some(false) {
+                true => Cache::Ignore,
+                false => Cache::Use,
+            },
+            squash: match (self.squash_all, self.squash || self.layers == Some(false)) {
+                (true, _) => Squash::All,
+                (false, true) => Squash::New,
+                (false, false) => Squash::No,
+            },
+            cache_from: all(&self.cache_from, cache::from)?.concat(),
+            cache_to: all(&self.cache_to, cache::to)?,
+            anew: self.no_cache_filter.clone(),
+            pull: match self.pull {
+                Some(PullFlag::Always) => Fetch::Always,
+                Some(PullFlag::Missing) | None => Fetch::Missing,
+                Some(PullFlag::Never) => Fetch::Never,
+            },
+            first_base: self.from.clone(),
+            trust,
+            network: match self.network {
+                None | Some(NetworkFlag::Default) => Network::Unasked,
+                Some(NetworkFlag::Host) => Network::Host,
+                Some(NetworkFlag::None) => Network::None,
+            },
+            host_names: HostNames {
+                hosts: self.add_host.clone(),
+                ..HostNames::default()
+            },
+            shm_size: shm_size.transpose()?,
+            volumes: self.volumes()?,
+            ulimits: all(&self.ulimit, |text| {
+                confine::ulimit(text).map_err(|error| Failure::of(&error).code(125))
+            })?,
+            outputs: wanted.outputs,
+            // podman's 0 is no limit.
+            jobs: match self.jobs {
+                Some(0) => usize::MAX,
+                Some(jobs) => jobs,
+                None => std::thread::available_parallelism().map_or(2, |cpus| cpus.get().max(2)),
+            },
+            secrets: all(&self.secret, secret)?,
+            agent: self.ssh.as_deref().map(agent).transpose()?,
+        })
+    }
+
+    /// `-t`.
+    fn names(&self) -> Result<Vec<Reference>, Failure> {
+        all(&self.tag, |tag| {
+            let invalid = |why: &str| {
+                Failure::new(format!("invalid argument {tag:?} for \"-t, --tag\": {why}")).code(125)
+            };
+            let name = Reference::parse(tag).map_err(|error| invalid(&error.to_string()))?;
+            match name.digest() {
+                Some(_) => Err(invalid("a digest is no tag")),
+                None => Ok(name.or_latest()),
+            }
+        })
+    }
+
+    /// `--format` and `--annotation`, with BuildKit's prefixes.
+    fn described(&self) -> Result<Described, Failure> {
+        let mut described = Described {
+            family: match self.format {
+                FormatFlag::Oci => Family::Oci,
+                FormatFlag::Docker => Family::Docker,
+            },
+            ..Described::default()
+        };
+        for text in &self.annotation {
+            let invalid = |why: &str| {
+                Failure::new(format!("invalid argument {text:?} for \"--annotation\": {why}")).code(125)
+            };
+            let (name, value) = text
+                .split_once('=')
+                .ok_or_else(|| invalid("expected NAME=VALUE"))?;
+            let name = match name.split_once(':') {
+                Some(("manifest", name)) => name,
+                Some(("index" | "index-descriptor" | "manifest-descriptor", _)) => {
+                    return Err(invalid("an image for one platform has no index to annotate"));
+                }
+                _ => name,
+            };
+            described.annotations.insert(name.into(), value.into());
+        }
+        Ok(described)
+    }
+
+    fn times(&self, epoch: Option<i64>, rewrite: bool) -> Times {
+        let rewrite = self.rewrite_timestamp.unwrap_or(rewrite);
+        match (self.timestamp, epoch) {
+            (Some(seconds), _) => Times::All(seconds),
+            (None, Some(epoch)) if rewrite => Times::NotAfter(epoch),
+            _ => {
+                if rewrite {
+                    eprintln!("bryo: rewrite-timestamp changes nothing: SOURCE_DATE_EPOCH is not set");
+                }
+                Times::Own
+            }
+        }
+    }
+
+    fn volumes(&self) -> Result<Vec<mounts::Asked>, Failure> {
+        let cwd = env::current_dir()
+            .map_err(|error| Failure::new(format!("cannot find the working directory: {error}")))?;
+        all(&self.volume, |text| {
+            mounts::volume(text, &cwd).map_err(|error| Failure::of(&error).code(125))
+        })
+    }
+}
+
+/// Reads each, until one is wrong.
+fn all<T>(texts: &[String], read: impl Fn(&str) -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
+    texts.iter().map(|text| read(text)).collect()
+}
+
+/// What has a name to which no value is given?
+#[derive(Clone, Copy)]
+enum Missing {
+    /// That of the user's environment; without one, the name counts for nothing.
+    Environment,
+    /// None.
+    Empty,
+}
+
+/// `NAME=VALUE` each.
+fn pairs(list: &[String], missing: Missing) -> Vec<(String, String)> {
+    list.iter()
+        .filter_map(|text| match (text.split_once('='), missing) {
+            (Some((name, value)), _) => Some((name.into(), value.into())),
+            (None, Missing::Environment) => Some((text.clone(), env::var(text).ok()?)),
+            (None, Missing::Empty) => Some((text.clone(), String::new())),
+        })
+        .collect()
+}
+
+/// SOURCE_DATE_EPOCH, by `--build-arg`, else of the environment (reproducible-builds.org).
+fn epoch(args: &[(String, String)]) -> Result<Option<i64>, Failure> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let given = args
+        .iter()
+        .find(|(name, _)| name == NAME)
+        .map(|(_, value)| value.clone());
+    let Some(text) = given
+        .or_else(|| std::env::var(NAME).ok())
+        .filter(|text| !text.is_empty())
+    else {
+        return Ok(None);
+    };
+    let seconds = text.parse::<i64>();
+    seconds
+        .map(Some)
+        .map_err(|_| Failure::new(format!("invalid {NAME} {text:?}: expected seconds since 1970")))
+}
+
+/// `--secret id=ID[,src=FILE|,env=NAME]`: without either the variable ID if there is one, else the file ID.
+fn secret(text: &str) -> Result<Secret, Failure> {
+    let invalid =
+        |why: &str| Failure::new(format!("invalid argument {text:?} for \"--secret\": {why}")).code(125);
+    let (mut id, mut file, mut variable) = (None, None, None);
+    for field in text.split(',') {
+        match field.split_once('=') {
+            Some(("id", value)) => id = Some(value.to_string()),
+            Some(("src" | "source", value)) => file = Some(PathBuf::from(value)),
+            Some(("env", value)) => variable = Some(value.to_string()),
+            Some(("type", "file" | "env")) => {}
+            _ => return Err(invalid("expected id=ID[,src=FILE|,env=NAME]")),
+        }
+    }
+    let id = id.ok_or_else(|| invalid("the id is missing"))?;
+    let of_env = |name: &str| std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec);
+    let value = match (file, variable) {
+        (Some(file), None) => read_secret(&file)?,
+        (None, Some(name)) => of_env(&name).ok_or_else(|| invalid("there is no such variable"))?,
+        (None, None) => match of_env(&id) {
+            Some(value) => value,
+            None => read_secret(Path::new(&id))?,
+        },
+        (Some(_), Some(_)) => return Err(invalid("either a file or a variable")),
+    };
+    Ok(Secret { id, value })
+}
+
+fn read_secret(file: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(file)
+        .map_err(|error| Failure::new(format!("cannot read the secret {}: {error}", file.display())))
+}
+
+fn agent(text: &str) -> Result<PathBuf, Failure> {
+    let socket = match text.split_once('=') {
+        None if text == "default" => std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
+        Some(("default", socket)) => Some(socket.into()),
+        _ => return Err(Failure::new("only the agent `default` is supported for --ssh").code(125)),
+    };
+    socket.ok_or_else(|| Failure::new("no SSH agent: SSH_AUTH_SOCK is not set").code(125))
+}

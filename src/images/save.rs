@@ -1,0 +1,397 @@
+//! How is an image written to a file, a stream or a directory? As `docker save` has it: config and plain tars, with a
+//! `manifest.json`; or in OCI's layout: compressed layers, as a push sends them, with an `index.json`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::archive::layouts::{FULL_NAME, REF_NAME};
+use super::manifest::{Descriptor, MAX_MANIFEST};
+use super::packed::{self, Family, Whole};
+use super::reference::Reference;
+use super::{Error, Image, layers};
+use crate::store::{self, Digest, Given, Store};
+
+/// An image that is to be saved.
+#[derive(Debug)]
+pub struct Saved {
+    /// The image. Its layers stay: it is on the list, or they are claimed.
+    pub image: Image,
+    /// What it is called there.
+    pub names: Vec<Reference>,
+    /// Those of its manifest.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Saved {
+    /// A listed image, with the annotations that it has.
+    ///
+    /// # Errors
+    /// Its manifest is gone or damaged.
+    pub fn listed(store: &Store, image: Image, names: Vec<Reference>) -> Result<Saved, Error> {
+        let own = packed::own_manifest(store, &image)?;
+        Ok(Saved {
+            annotations: own.map(|(own, _)| own.annotations).unwrap_or_default(),
+            image,
+            names,
+        })
+    }
+}
+
+/// How archives are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `docker save`.
+    Docker,
+    /// OCI image spec, image-layout.md.
+    Oci,
+}
+
+/// Where images are written to.
+pub enum To<'a> {
+    /// A tar in a file, which is replaced when all is written.
+    File(&'a Path),
+    /// A tar on a stream, such as standard output.
+    Stream(&'a mut dyn Write),
+    /// A directory in OCI's layout, which keeps other images that it has.
+    Directory(&'a Path),
+}
+
+/// Why images were not saved.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// The file, stream or directory.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// What.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// An image.
+    #[error(transparent)]
+    Image(#[from] Error),
+}
+
+impl SaveError {
+    /// What would help, where something is known to.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            SaveError::Write { .. } => None,
+            SaveError::Image(error) => error.hint(),
+        }
+    }
+}
+
+/// Writes images. Gives their manifests, in order, if the format has such.
+///
+/// # Errors
+/// See [`SaveError`]. A file is as it was before; a directory has more blobs, and the same images.
+pub fn save(
+    store: &Store,
+    images: &[Saved],
+    format: Format,
+    to: To<'_>,
+) -> Result<Vec<Descriptor>, SaveError> {
+    match to {
+        To::Directory(path) => {
+            // Two at once would each write an index without the other's image. Some filesystems have no locks (NFS).
+            let _alone = alone(path);
+            let sink = Sink::Directory(path);
+            Writer::new(store, path, sink).all(images, Format::Oci)
+        }
+        To::Stream(out) => stream(store, images, format, out, Path::new("standard output")),
+        To::File(path) => {
+            let failed = |source| SaveError::Write {
+                path: path.into(),
+                source,
+            };
+            let given = Given::create(path).map_err(failed)?;
+            let made = stream(store, images, format, &mut given.file(), path)?;
+            given.commit().map_err(failed)?;
+            Ok(made)
+        }
+    }
+}
+
+/// Holds a directory, made if it is missing, as long as this is kept.
+fn alone(path: &Path) -> io::Result<fs::File> {
+    fs::create_dir_all(path)?;
+    let directory = fs::File::open(path)?;
+    directory.lock()?;
+    Ok(directory)
+}
+
+fn stream(
+    store: &Store,
+    images: &[Saved],
+    format: Format,
+    out: &mut dyn Write,
+    shown: &Path,
+) -> Result<Vec<Descriptor>, SaveError> {
+    let mut out = io::BufWriter::with_capacity(1 << 16, out);
+    let mut writer = Writer::new(store, shown, Sink::Tar(Box::new(tar::Builder::new(&mut out))));
+    let made = writer.all(images, format)?;
+    writer.finish()?;
+    let flushed = out.flush();
+    flushed.map_err(|source| SaveError::Write {
+        path: shown.into(),
+        source,
+    })?;
+    Ok(made)
+}
+
+/// Takes the files of an archive.
+enum Sink<'a> {
+    Tar(Box<tar::Builder<&'a mut dyn Write>>),
+    Directory(&'a Path),
+}
+
+/// An archive under way.
+struct Writer<'a> {
+    store: &'a Store,
+    /// What messages call it.
+    shown: &'a Path,
+    sink: Sink<'a>,
+    /// Names of the files that it has.
+    written: BTreeSet<String>,
+}
+
+/// `index.json`. What other tools put there is kept.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Index {
+    schema_version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    media_type: Option<String>,
+    manifests: Vec<Descriptor>,
+    #[serde(flatten)]
+    others: serde_json::Map<String, serde_json::Value>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(store: &'a Store, shown: &'a Path, sink: Sink<'a>) -> Writer<'a> {
+        Writer {
+            store,
+            shown,
+            sink,
+            written: BTreeSet::new(),
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> SaveError {
+        SaveError::Write {
+            path: self.shown.into(),
+            source,
+        }
+    }
+
+    fn all(&mut self, images: &[Saved], format: Format) -> Result<Vec<Descriptor>, SaveError> {
+        match format {
+            Format::Docker => self.docker(images).map(|()| Vec::new()),
+            Format::Oci => self.oci(images),
+        }
+    }
+
+    fn docker(&mut self, images: &[Saved]) -> Result<(), SaveError> {
+        let mut list = Vec::new();
+        for saved in images {
+            let image = &saved.image;
+            let mut of_layers = Vec::new();
+            for layer in &image.layers {
+                let name = format!("{layer}.tar");
+                if !self.written.contains(&name) {
+                    let size = layers::size(self.store, layer)?;
+                    let mut tar = Whole::open(self.store, layer)?;
+                    let done = self.file(&name, size, &mut tar);
+                    done.map_err(|error| tar.failure(error, |error| self.failed(error)))?;
+                }
+                of_layers.push(name);
+            }
+            let config = format!("{}.json", image.id.hex());
+            self.bytes(&config, &image.raw_config)?;
+            // In full, as podman has them, which takes short ones for its own.
+            let names: Vec<String> = saved.names.iter().map(ToString::to_string).collect();
+            list.push(json!({ "Config": config, "RepoTags": names, "Layers": of_layers }));
+        }
+        self.bytes("manifest.json", json!(list).to_string().as_bytes())
+    }
+
+    fn oci(&mut self, images: &[Saved]) -> Result<Vec<Descriptor>, SaveError> {
+        self.bytes("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        for name in ["blobs/", "blobs/sha256/"] {
+            self.directory(name).map_err(|error| self.failed(error))?;
+        }
+        let mut manifests = Vec::new();
+        for saved in images {
+            manifests.push(self.image(saved)?);
+        }
+        let mut index = self.index()?;
+        for (saved, manifest) in images.iter().zip(&manifests) {
+            let named = saved.names.iter().map(|name| named(manifest, name));
+            let entries: Vec<Descriptor> = match saved.names.is_empty() {
+                true => vec![manifest.clone()],
+                false => named.collect(),
+            };
+            index
+                .manifests
+                .retain(|known| !entries.iter().any(|new| replaces(new, known)));
+            index.manifests.extend(entries);
+        }
+        let index = serde_json::to_vec(&index).map_err(|error| self.failed(error.into()))?;
+        self.bytes("index.json", &index)?;
+        Ok(manifests)
+    }
+
+    /// The index that is there, else an empty one.
+    fn index(&self) -> Result<Index, SaveError> {
+        let empty = Index {
+            schema_version: 2,
+            media_type: Some("application/vnd.oci.image.index.v1+json".into()),
+            manifests: Vec::new(),
+            others: serde_json::Map::new(),
+        };
+        let Sink::Directory(directory) = self.sink else {
+            return Ok(empty);
+        };
+        let file = match fs::File::open(directory.join("index.json")) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(empty),
+            Err(error) => return Err(self.failed(error)),
+        };
+        let mut bytes = Vec::new();
+        let read = file.take(MAX_MANIFEST).read_to_end(&mut bytes);
+        read.map_err(|error| self.failed(error))?;
+        let wrong = |error| io::Error::other(format!("its index.json is none: {error}"));
+        serde_json::from_slice(&bytes).map_err(|error| self.failed(wrong(error)))
+    }
+
+    /// Layers, config and manifest of an image.
+    fn image(&mut self, saved: &Saved) -> Result<Descriptor, SaveError> {
+        let (image, family) = (&saved.image, Family::Oci);
+        let mut of_layers: Vec<Descriptor> = Vec::new();
+        for layer in &image.layers {
+            let (file, packed) = packed::gzip(self.store, layer, family)?;
+            let name = blob(&packed.digest);
+            if !self.written.contains(&name) {
+                let opened = fs::File::open(file.path()).map_err(store::Error::io("open", file.path()));
+                let mut opened = opened.map_err(Error::from)?;
+                let done = self.file(&name, packed.size, &mut opened);
+                done.map_err(|error| self.failed(error))?;
+            }
+            of_layers.push(packed);
+        }
+        self.bytes(&blob(&image.id), &image.raw_config)?;
+        let manifest = family.describe(image, of_layers, saved.annotations.clone())?;
+        let digest = Digest::of(&manifest);
+        self.bytes(&blob(&digest), &manifest)?;
+        Ok(Descriptor::new(family.manifest(), digest, manifest.len() as u64))
+    }
+
+    /// A small file; one of a tar is written once.
+    fn bytes(&mut self, name: &str, mut bytes: &[u8]) -> Result<(), SaveError> {
+        if self.written.contains(name) {
+            return Ok(());
+        }
+        let done = self.file(name, bytes.len() as u64, &mut bytes);
+        done.map_err(|error| self.failed(error))
+    }
+
+    fn file(&mut self, name: &str, size: u64, from: &mut dyn Read) -> io::Result<()> {
+        // What has fewer or more bytes would shift all behind it.
+        let mut from = Exactly { from, left: size };
+        match &mut self.sink {
+            Sink::Tar(tar) => {
+                let mut header = tar::Header::new_gnu();
+                header.set_mode(0o644);
+                header.set_size(size);
+                header.set_mtime(0);
+                tar.append_data(&mut header, name, &mut from)?;
+            }
+            Sink::Directory(directory) => {
+                let path = directory.join(name);
+                fs::create_dir_all(directory)?;
+                let given = Given::create(&path)?;
+                io::copy(&mut from, &mut given.file())?;
+                given.commit()?;
+            }
+        }
+        self.written.insert(name.into());
+        Ok(())
+    }
+
+    /// skopeo cannot read an archive as an ordinary user where directories are implied.
+    fn directory(&mut self, name: &str) -> io::Result<()> {
+        match &mut self.sink {
+            Sink::Tar(tar) => {
+                let mut header = tar::Header::new_gnu();
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_mode(0o755);
+                header.set_size(0);
+                header.set_mtime(0);
+                tar.append_data(&mut header, name, io::empty())
+            }
+            Sink::Directory(directory) => fs::create_dir_all(directory.join(name)),
+        }
+    }
+
+    fn finish(self) -> Result<(), SaveError> {
+        let path = self.shown;
+        let finished = match self.sink {
+            Sink::Tar(tar) => tar.into_inner().map(|_out| ()),
+            Sink::Directory(_) => Ok(()),
+        };
+        finished.map_err(|source| SaveError::Write {
+            path: path.into(),
+            source,
+        })
+    }
+}
+
+/// Where a layout has a blob.
+fn blob(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+/// An entry of the index under a name, as Docker and BuildKit write it: in full, and by its tag.
+fn named(manifest: &Descriptor, name: &Reference) -> Descriptor {
+    let tag = name.tag().unwrap_or("latest");
+    let annotations = [(FULL_NAME, name.to_string()), (REF_NAME, tag.into())];
+    Descriptor {
+        annotations: annotations.map(|(key, value)| (key.into(), value)).into(),
+        ..manifest.clone()
+    }
+}
+
+/// Takes an entry the place of one that is there? A name means one image, and an image without one is there once.
+fn replaces(new: &Descriptor, known: &Descriptor) -> bool {
+    let of = |entry: &Descriptor, key| entry.annotations.get(key).cloned();
+    match (of(new, FULL_NAME), of(known, FULL_NAME)) {
+        (None, _) => new.digest == known.digest,
+        (Some(name), Some(known)) => name == known,
+        // As skopeo and podman name images.
+        (Some(_), None) => of(known, REF_NAME) == of(new, REF_NAME),
+    }
+}
+
+/// Passes on bytes of a known number, and fails if there are others.
+struct Exactly<'a> {
+    from: &'a mut dyn Read,
+    left: u64,
+}
+
+impl Read for Exactly<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        let changed = || io::Error::other("what is written changed its size meanwhile");
+        self.left = self.left.checked_sub(count as u64).ok_or_else(changed)?;
+        match count == 0 && self.left > 0 && !buffer.is_empty() {
+            true => Err(changed()),
+            false => Ok(count),
+        }
+    }
+}
