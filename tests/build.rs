@@ -9,6 +9,8 @@ mod common;
 mod download;
 #[path = "build/files.rs"]
 mod files;
+#[path = "build/git.rs"]
+mod git;
 #[path = "build/go.rs"]
 mod go;
 #[path = "build/output.rs"]
@@ -464,8 +466,6 @@ fn what_cannot_be_done_is_refused_in_one_line() {
     for step in [
         "RUN --security=insecure true",
         "RUN --device=vendor.com/device true",
-        "ADD git@example.com:a/b.git /",
-        "ADD --keep-git-dir=true https://example.com/a.git#main /",
     ] {
         let said = project.fails(&format!("FROM base\n{step}\n"), &[]);
         let (line, before) = last(&said);
@@ -494,10 +494,6 @@ fn what_cannot_be_done_is_refused_in_one_line() {
         (Some(125), 1),
         "{done}"
     );
-    let line = project
-        .bryo
-        .fails(1, ["build", "https://example.com/repository.git"]);
-    assert_eq!(line.lines().count(), 1, "{line}");
 }
 
 // --- what is left ---

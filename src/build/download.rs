@@ -15,11 +15,6 @@ use super::{Error, Progress};
 use crate::images::registry::download;
 use crate::store::{Digest, Digesting, Store};
 
-/// Is it a URL of a file?
-pub(super) fn is_url(source: &str) -> bool {
-    source.starts_with("http://") || source.starts_with("https://")
-}
-
 /// Files that were fetched. Each has a path of its own in this source: its number, and the last name of its URL.
 pub(super) struct Downloads {
     workspace: Workspace,

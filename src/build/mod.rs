@@ -19,11 +19,13 @@ mod contents;
 mod copy;
 mod download;
 mod extract;
+mod git;
 mod hashes;
 mod key;
 mod mount;
 mod output;
 mod prune;
+mod remote;
 mod run;
 mod solve;
 mod source;
@@ -39,9 +41,11 @@ use std::path::PathBuf;
 pub use archive::begins_archive;
 pub use commit::{Commit, commit};
 pub use copy::CopyError;
+pub use git::{Address, AddressError, GitError};
 pub use mount::Secret;
 pub use output::Output;
 pub use prune::{Pruned, prune};
+pub use remote::{Fetched, Remote};
 pub use solve::{Cache, Named, Order, build};
 pub use source::Context;
 pub use workspace::remove_orphans;
@@ -124,6 +128,12 @@ pub enum Error {
     /// A file by URL.
     #[error(transparent)]
     Download(#[from] crate::images::registry::DownloadError),
+    /// An address of a git repository.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// A git repository.
+    #[error(transparent)]
+    Git(#[from] GitError),
     /// `ADD --checksum`.
     #[error("{name} has another checksum: {found}")]
     Checksum {

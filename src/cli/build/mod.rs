@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::output::put;
 use super::report::Failure;
 use crate::build::dockerfile::Place;
-use crate::build::{self, Cache, Error, Order, Output, Secret};
+use crate::build::{self, Cache, Error, Order, Output, Progress, Secret};
 use crate::containers::files::{HostNames, add_host};
 use crate::containers::spec::{Network, mounts};
 use crate::images::manifest::Platform;
@@ -18,7 +18,7 @@ mod context;
 mod progress;
 mod prune;
 
-use context::{Found, Given, named};
+use context::{Given, named};
 use progress::{Lines, Quiet};
 pub(super) use prune::Builder;
 
@@ -59,7 +59,7 @@ pub(crate) struct Build {
     /// Write the image's id to this file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
-    /// What FROM and --from find under a name: a directory, or docker-image://IMAGE
+    /// What FROM and --from find under a name: a directory, docker-image://IMAGE, a git repository, or an archive by URL
     #[arg(long, value_name = "NAME=PLACE")]
     build_context: Vec<String>,
     /// A secret for RUN --mount=type=secret
@@ -86,8 +86,9 @@ pub(crate) struct Build {
     /// Accepted for Docker's sake: images always go into the store
     #[arg(long, hide = true)]
     load: bool,
-    /// The directory that COPY takes files from, or `-` for an archive of it, or a Dockerfile alone, on standard input
-    #[arg(value_name = "PATH")]
+    /// The directory that COPY takes files from; a git repository, REPOSITORY#REF:DIRECTORY; the URL of an archive or of
+    /// a Dockerfile alone; or `-` for either on standard input
+    #[arg(value_name = "PATH|URL|-")]
     context: String,
 }
 
@@ -108,18 +109,15 @@ enum NetworkFlag {
 impl Build {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let store = Store::open()?;
-        let given = Given {
-            file: self.file.as_deref(),
-            path: &self.context,
-        };
-        let found = given.find(&store)?;
-        let name = found.name.clone();
-        let order = self.order(found)?;
         let quiet = self.quiet || self.progress == Some(Shown::Quiet);
-        let built = match quiet {
-            true => build::build(&store, &order, &Quiet),
-            false => build::build(&store, &order, &Lines::new()),
+        let progress: &dyn Progress = match quiet {
+            true => &Quiet,
+            false => &Lines::new(),
         };
+        // Wrong flags are told before anything is fetched.
+        let mut order = self.order()?;
+        let name = self.find(&mut order, &store, progress)?;
+        let built = build::build(&store, &order, progress);
         let image = built.map_err(|error| failed(&error, &name, &order.dockerfile))?;
         let Some(image) = image else {
             return Ok(ExitCode::SUCCESS);
@@ -134,7 +132,26 @@ impl Build {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn order(&self, found: Found) -> Result<Order, Failure> {
+    /// Finds Dockerfile and contexts. Gives the Dockerfile's name.
+    fn find(&self, order: &mut Order, store: &Store, progress: &dyn Progress) -> Result<String, Failure> {
+        let keep = order.args.iter().rfind(|(name, _)| name == KEEP_GIT_DIR);
+        let given = Given {
+            file: self.file.as_deref(),
+            path: &self.context,
+            secrets: &order.secrets,
+            keep_git_dir: keep
+                .is_some_and(|(_, value)| ["1", "t", "true"].contains(&value.to_lowercase().as_str())),
+        };
+        let found = given.find(store, progress)?;
+        let contexts = self.build_context.iter();
+        let contexts = contexts.map(|text| named(text, store, &order.secrets, progress));
+        order.contexts = contexts.collect::<Result<_, _>>()?;
+        (order.dockerfile, order.context) = (found.dockerfile, found.context);
+        Ok(found.name)
+    }
+
+    /// What the flags say; what is found comes later.
+    fn order(&self) -> Result<Order, Failure> {
         if let Some(wanted) = &self.platform
             && !wanted.accepts(&Platform::host())
         {
@@ -169,13 +186,9 @@ impl Build {
             })
         });
         Ok(Order {
-            dockerfile: found.dockerfile,
-            context: found.context,
-            contexts: self
-                .build_context
-                .iter()
-                .map(|text| named(text))
-                .collect::<Result<_, _>>()?,
+            dockerfile: String::new(),
+            context: None,
+            contexts: Vec::new(),
             target: self.target.clone(),
             epoch: epoch(&args)?,
             args,
@@ -209,6 +222,9 @@ impl Build {
         })
     }
 }
+
+/// An argument by which a repository that is the context comes with its `.git`.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 /// `--output`, in BuildKit's and podman's words.
 fn output(text: &str) -> Result<Output, Failure> {
