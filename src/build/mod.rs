@@ -155,7 +155,7 @@ pub enum Error {
     #[error("{0:?} is no change of a config")]
     NoChange(String),
     /// COPY or ADD without a context.
-    #[error("there is no build context to copy from: the Dockerfile came from standard input")]
+    #[error("there is no build context to copy from: the Dockerfile came alone")]
     NoContext,
     /// COPY or ADD.
     #[error(transparent)]

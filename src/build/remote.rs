@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 
 use super::archive::begins_archive;
+use super::dockerfile::MAX_TEXT;
 use super::git::{Access, Address, AddressError, NamedBy};
 use super::source::Context;
 use super::workspace::{Workspace, io_error};
@@ -59,7 +60,7 @@ impl Remote {
         }
     }
 
-    /// Fetches a build context that the user named. A text may have `most` bytes.
+    /// Fetches a build context that the user named.
     ///
     /// # Errors
     /// It is not there, or does not come whole.
@@ -67,7 +68,6 @@ impl Remote {
         &self,
         store: &Store,
         secrets: &[Secret],
-        most: usize,
         progress: &dyn Progress,
     ) -> Result<Fetched, Error> {
         let fetched = match self {
@@ -84,7 +84,7 @@ impl Remote {
             }
             Remote::File(url) => {
                 progress.begins("[internal] load remote build context");
-                context(store, url, most, progress)?
+                context(store, url, progress)?
             }
         };
         progress.done();
@@ -98,7 +98,7 @@ fn file(text: &str) -> Option<Remote> {
 }
 
 /// An archive, or a text.
-fn context(store: &Store, url: &str, most: usize, progress: &dyn Progress) -> Result<Fetched, Error> {
+fn context(store: &Store, url: &str, progress: &dyn Progress) -> Result<Fetched, Error> {
     let workspace = Workspace::new(store)?;
     let place = workspace.path().join("context");
     let got = download(url, &mut File::create(&place).map_err(io_error("make", &place))?)?;
@@ -117,6 +117,6 @@ fn context(store: &Store, url: &str, most: usize, progress: &dyn Progress) -> Re
         return Ok(Fetched::Files(Box::new(context)));
     }
     // One byte more, so that whoever reads it sees that it is too much.
-    let text = read(most as u64 + 1).map_err(io_error("read", &place))?;
+    let text = read(MAX_TEXT as u64 + 1).map_err(io_error("read", &place))?;
     Ok(Fetched::Text(text))
 }

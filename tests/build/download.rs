@@ -144,3 +144,90 @@ fn what_is_not_served_whole_is_an_error() {
     assert_eq!(nobody.status.code(), Some(1), "{nobody}");
     project.is_clean();
 }
+
+/// A tar of a directory of the project, compressed by these flags of tar(1).
+fn packed(project: &Project, directory: &str, flags: &str) -> Vec<u8> {
+    let mut tar = std::process::Command::new("tar");
+    tar.arg(format!("-c{flags}f"))
+        .arg("-")
+        .arg("-C")
+        .arg(project.path(directory))
+        .arg(".");
+    let done = tar.output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    done.stdout
+}
+
+#[test]
+fn a_context_can_come_by_url() {
+    static CONTENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    let server = serve(&CONTENT);
+    let project = Project::new();
+    let url = |path: &str| format!("http://{}/{path}", server.address());
+    let build = |words: &[&str]| project.built(project.bryo.command(["build", "-t", "made"]).args(words));
+    project.write("in/Dockerfile", "FROM base\nCOPY . /r\n");
+    project.write("in/.dockerignore", "hidden\n");
+    project.write("in/hidden", "x");
+    project.write(
+        "in/sub/Other",
+        "FROM base\nCOPY sub /sub\nRUN --mount=target=/m ls /m > /seen\n",
+    );
+    for flags in ["", "z"] {
+        *CONTENT.lock().unwrap() = packed(&project, "in", flags);
+        let built = build(&["--no-cache", &url("moved")]);
+        assert!(
+            built.said.contains("[internal] load remote build context"),
+            "{}",
+            built.said
+        );
+        assert_eq!(project.sh("ls -A /r"), ".dockerignore\nDockerfile\nsub\n");
+    }
+    build(&["-f", "sub/Other", &url("context.tar.gz")]);
+    assert_eq!(project.sh("ls /sub; cat /seen"), "Other\nDockerfile\nsub\n");
+    project.build(
+        "FROM base\nCOPY --from=src sub/Other /named\n",
+        &["--build-context", &format!("src={}", url("x"))],
+    );
+    assert_eq!(project.sh("cat /named | head -1"), "FROM base\n");
+    // Text is a Dockerfile alone.
+    *CONTENT.lock().unwrap() = b"FROM base\nRUN echo text > /text\n".to_vec();
+    build(&[&url("Dockerfile")]);
+    assert_eq!(project.sh("cat /text"), "text\n");
+    project.is_clean();
+
+    let fails = |code: i32, words: &[&str]| {
+        let done = Done::of(project.bryo.command(["build"]).args(words));
+        assert_eq!(done.status.code(), Some(code), "{done}");
+        done.stderr.lines().last().unwrap().to_string()
+    };
+    let why = fails(125, &["-f", "x", &url("Dockerfile")]);
+    assert!(
+        why.contains("-f cannot be used with a Dockerfile by URL"),
+        "{why}"
+    );
+    let why = fails(
+        1,
+        &[
+            "--build-context",
+            &format!("src={}", url("text")),
+            &url("Dockerfile"),
+        ],
+    );
+    assert!(why.contains("src: the file by URL is no archive"), "{why}");
+    for (path, part) in [("missing", "the server answered 404"), ("cut", "cannot fetch")] {
+        let why = fails(1, &[&url(path)]);
+        assert!(why.contains(part), "{why}");
+    }
+    *CONTENT.lock().unwrap() = b"FROM base\nCOPY a /a\n".to_vec();
+    assert!(
+        fails(1, &[&url("Dockerfile")]).contains("no build context"),
+        "without files"
+    );
+    *CONTENT.lock().unwrap() = vec![b'#'; 64 << 20];
+    let why = fails(1, &[&url("Dockerfile")]);
+    assert!(
+        why.contains("bytes") || why.contains("large") || why.contains("long"),
+        "{why}"
+    );
+    project.is_clean();
+}

@@ -37,7 +37,7 @@ pub(super) struct Found {
 impl Given<'_> {
     pub(super) fn find(&self, store: &Store, progress: &dyn Progress) -> Result<Found, Failure> {
         if let Some(remote) = self.remote()? {
-            let fetched = remote.fetch(store, self.secrets, MAX_TEXT, progress);
+            let fetched = remote.fetch(store, self.secrets, progress);
             return match fetched.map_err(|error| Failure::of(&error))? {
                 Fetched::Files(context) => self.fetched(*context),
                 Fetched::Text(text) => self.alone(&mut text.as_slice(), "a Dockerfile by URL"),
@@ -249,7 +249,7 @@ pub(super) fn named(
         false => Remote::of_context(place).map_err(|error| invalid(&error.to_string()))?,
     };
     let context = match remote {
-        Some(remote) => match remote.fetch(store, secrets, MAX_TEXT, progress) {
+        Some(remote) => match remote.fetch(store, secrets, progress) {
             Ok(Fetched::Files(context)) => context,
             Ok(Fetched::Text(_)) => {
                 return Err(Failure::new(format!("{name}: the file by URL is no archive")));
