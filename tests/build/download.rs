@@ -172,7 +172,7 @@ fn a_context_can_come_by_url() {
         "in/sub/Other",
         "FROM base\nCOPY sub /sub\nRUN --mount=target=/m ls /m > /seen\n",
     );
-    for flags in ["", "z"] {
+    for flags in ["", "z", "J", "j"] {
         *CONTENT.lock().unwrap() = packed(&project, "in", flags);
         let built = build(&["--no-cache", &url("moved")]);
         assert!(
