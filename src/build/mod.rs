@@ -21,6 +21,7 @@ mod download;
 mod extract;
 mod git;
 mod hashes;
+mod kept;
 mod key;
 mod mount;
 mod output;

@@ -1,12 +1,12 @@
-//! What do builds leave for later builds, and how does it go? Steps, caches of RUN, hashes of contexts.
+//! What do builds leave for later builds, and how does it go? Steps, caches of RUN, hashes of contexts, files by URL.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::Error;
 use super::workspace::{io_error, remove_orphans, remove_tree};
+use super::{Error, kept};
 use crate::images::{prune, steps};
 use crate::store::lock::Attempt;
 use crate::store::{Lock, Mode, Store};
@@ -31,8 +31,19 @@ pub fn prune(store: &Store) -> Result<Pruned, Error> {
         bytes: prune::unneeded(store)?,
         kept: Vec::new(),
     };
-    for entry in crate::store::root::list(&store.state().join("hashes"))? {
-        pruned.bytes += crate::store::write::remove(&entry.path())?;
+    for directory in [store.state().join("hashes"), kept::directory(store)] {
+        for entry in crate::store::root::list(&directory)? {
+            // What a killed build has put aside.
+            if entry.path().is_dir() {
+                match remove_tree(&entry.path()) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(io_error("remove", &entry.path())(error));
+                    }
+                    _ => continue,
+                }
+            }
+            pruned.bytes += crate::store::write::remove(&entry.path())?;
+        }
     }
     for entry in crate::store::root::list(&store.state().join("caches"))? {
         let directory = entry.path();

@@ -9,7 +9,7 @@ use super::git::{Access, Address, AddressError, NamedBy};
 use super::source::Context;
 use super::workspace::{Workspace, io_error};
 use super::{Error, Progress, Secret};
-use crate::images::registry::download;
+use crate::images::registry::{Answer, download};
 use crate::store::Store;
 
 /// Something that is fetched.
@@ -101,8 +101,10 @@ fn file(text: &str) -> Option<Remote> {
 fn context(store: &Store, url: &str, progress: &dyn Progress) -> Result<Fetched, Error> {
     let workspace = Workspace::new(store)?;
     let place = workspace.path().join("context");
-    let got = download(url, &mut File::create(&place).map_err(io_error("make", &place))?)?;
-    progress.output(format!("{} bytes\n", got.size).as_bytes());
+    let mut to = File::create(&place).map_err(io_error("make", &place))?;
+    if let Answer::Fetched(got) = download(url, None, &mut to)? {
+        progress.output(format!("{} bytes\n", got.size).as_bytes());
+    }
     let open = || File::open(&place);
     let read = |most: u64| {
         let mut bytes = Vec::new();

@@ -231,3 +231,138 @@ fn a_context_can_come_by_url() {
     );
     project.is_clean();
 }
+
+/// Serves a file that has a version, and whose place may move. What the version is called is the first line's.
+fn serve_versions(content: &'static Mutex<Vec<u8>>, header: &'static str) -> Hostile {
+    Hostile::serve(move |request: &Request| {
+        let content = content.lock().unwrap().clone();
+        let version =
+            String::from_utf8_lossy(content.split(|byte| *byte == b'\n').next().unwrap()).into_owned();
+        let asked = match header {
+            "ETag" => request.header("if-none-match"),
+            _ => request.header("if-modified-since"),
+        };
+        let place = request.path.as_str();
+        if place == "/lies" {
+            return Answer::new(304, "");
+        }
+        if place == "/latest" {
+            return Answer::new(302, "").header("Location", format!("/{}", content.len()));
+        }
+        let answer = match asked == Some(&version) {
+            true => Answer::new(304, "").without_length(),
+            false => Answer::new(200, content),
+        };
+        answer
+            .header(header, version)
+            .header("Date", "Wed, 21 Oct 2015 07:30:00 GMT")
+    })
+}
+
+/// The last request: was it a question whether it had changed?
+fn had_condition(server: &Hostile) -> bool {
+    let seen = server.seen("");
+    let last = seen.last().unwrap();
+    last.header("if-none-match").is_some() || last.header("if-modified-since").is_some()
+}
+
+#[test]
+fn a_file_that_is_unchanged_is_not_fetched_again() {
+    static BY_TAG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    static BY_TIME: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    for (content, header, version, next) in [
+        (&BY_TAG, "ETag", "\"one\"", "\"two\""),
+        (
+            &BY_TIME,
+            "Last-Modified",
+            "Wed, 21 Oct 2015 07:28:00 GMT",
+            "Wed, 21 Oct 2015 07:28:30 GMT",
+        ),
+    ] {
+        let server = serve_versions(content, header);
+        let project = Project::new();
+        let url = format!("http://{}/latest", server.address());
+        let text = |before: &str| format!("FROM base\nRUN echo {before} > /before\nADD {url} /f\n");
+        let read = || project.sh("tail -n 1 /f; stat -c %Y /f");
+        *content.lock().unwrap() = format!("{version}\nfirst\n").into();
+        let built = project.build(&text("a"), &[]);
+        assert!(
+            built.said.contains(" fetched\n") && !had_condition(&server),
+            "{}",
+            built.said
+        );
+        let first = read();
+        let again = project.build(&text("a"), &[]);
+        assert_eq!((again.id, again.cached.len()), (built.id, 2));
+        assert!(
+            again.said.contains(" unchanged\n") && had_condition(&server),
+            "{}",
+            again.said
+        );
+        // Also where the layer must be made anew.
+        let other = project.build(&text("b"), &[]);
+        assert!(
+            other.cached.is_empty() && other.said.contains(" unchanged\n"),
+            "{}",
+            other.said
+        );
+        assert_eq!(read(), first);
+        // Another version; then the same by another URL, of whose versions nothing is known.
+        *content.lock().unwrap() = format!("{next}\nother\n").into();
+        assert!(project.build(&text("a"), &[]).said.contains(" fetched\n"));
+        assert!(read().starts_with("other\n"));
+        *content.lock().unwrap() = format!("{next}\nlonger than before\n").into();
+        assert!(project.build(&text("a"), &[]).said.contains(" fetched\n"));
+        assert!(
+            !had_condition(&server) && read().starts_with("longer"),
+            "after a redirect elsewhere"
+        );
+        // Who wants no cache has none; nor is one left after a prune.
+        project.build(&text("a"), &["--no-cache"]);
+        assert!(!had_condition(&server));
+        project.build(&text("a"), &[]);
+        assert!(had_condition(&server));
+        project.bryo.ok(["builder", "prune", "-f"]);
+        project.build(&text("a"), &[]);
+        assert!(!had_condition(&server));
+        project.is_clean();
+    }
+}
+
+#[test]
+fn what_was_kept_of_a_file_is_only_believed_if_it_is_whole() {
+    static CONTENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    *CONTENT.lock().unwrap() = b"\"v\"\ncontent\n".to_vec();
+    let server = serve_versions(&CONTENT, "ETag");
+    let project = Project::new();
+    let text = format!("FROM base\nADD http://{}/f /f\n", server.address());
+    project.build(&text, &[]);
+    let kept: Vec<_> = std::fs::read_dir(project.bryo.state().join("urls"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    for path in &kept {
+        project.build(&text, &[]);
+        assert!(had_condition(&server));
+        let mut bytes = std::fs::read(path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(path, bytes).unwrap();
+        let built = project.build(&text, &[]);
+        assert!(
+            !had_condition(&server) && built.cached.len() == 1,
+            "{}",
+            built.said
+        );
+    }
+    // One of a known checksum need not be asked for.
+    let asked = server.seen("/f").len();
+    // printf '"v"\ncontent\n' | sha256sum
+    let sum = "sha256:d05ce81f33822d79a7731a62c90b87e19b0da756f4d02913dc713f476f997ec2";
+    project.build(&text.replace("ADD", &format!("ADD --checksum={sum}")), &[]);
+    assert_eq!(server.seen("/f").len(), asked);
+    // A server that says so unasked.
+    let said = project.fails(&text.replace("/f /f", "/lies /f"), &[]);
+    assert!(said.contains("the server answered 304"), "{said}");
+    project.is_clean();
+}

@@ -38,7 +38,13 @@ impl Build<'_> {
             None if order.sources.is_empty() => &Nothing,
             None => return Err(Error::NoContext),
         };
-        let downloads = Downloads::fetch(self.store, &sources.urls, checksum.as_ref(), self.progress)?;
+        let downloads = Downloads::fetch(
+            self.store,
+            &sources.urls,
+            checksum.as_ref(),
+            self.order.cache,
+            self.progress,
+        )?;
         let fetched = order.of(downloads.paths());
         let mut parts: Vec<Part<'_>> = Vec::new();
         let mut drafts = Vec::new();
