@@ -1,6 +1,7 @@
 //! ADD of git repositories, and repositories as contexts.
 
 use std::fs;
+use std::io::Read as _;
 use std::process::Command;
 
 use crate::common::repositories::{Repositories, Repository};
@@ -223,7 +224,10 @@ fn what_is_not_there_is_an_error() {
         ),
         ("git@127.0.0.1:r".into(), "no SSH agent was given (--ssh default"),
         (format!("{url} {url}"), "more than one source"),
-        ("git://127.0.0.1:1/r".into(), "cannot fetch git://127.0.0.1:1/r: "),
+        (
+            "git://127.0.0.1:1/r".into(),
+            "cannot fetch git://127.0.0.1:1/r: unable to connect to 127.0.0.1: ",
+        ),
     ] {
         let said = project.fails(&format!("FROM base\nADD {source} /r\n"), &[]);
         assert!(said.lines().last().unwrap().contains(why), "{source}: {said}");
@@ -332,6 +336,90 @@ fn the_users_logins_are_for_what_the_user_names() {
     assert!(done.stderr.contains("terminal prompts disabled"), "{done}");
     assert!(!home.join("ran").exists(), "a hook ran");
     project.is_clean();
+}
+
+/// A program in place of ssh, which tells how it was called and does here what it should do there.
+#[test]
+fn repositories_by_ssh_are_fetched_with_the_agent_of_the_build() {
+    let project = Project::new();
+    let served = served(&project);
+    let (repository, commit) = sample(&served);
+    repository.write("Dockerfile", "FROM base\nCOPY file /context\n");
+    repository.commit();
+    let programs = project.bryo.scratch("programs");
+    fs::create_dir(&programs).unwrap();
+    let told = project.bryo.scratch("told");
+    let script = format!(
+        "#!/bin/sh\necho \"$@ agent=$SSH_AUTH_SOCK\" >> {}\n(: < /dev/tty) 2> /dev/null && exit 3\n\
+         for last; do :; done\neval \"exec $last\"\n",
+        told.display()
+    );
+    fs::write(programs.join("ssh"), script).unwrap();
+    mode(&programs.join("ssh"), 0o755);
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let place = repository.path("");
+    let place = place.display();
+    let told = || {
+        let text = fs::read_to_string(&told).unwrap();
+        fs::remove_file(&told).unwrap();
+        text
+    };
+    // Any socket's name will do for a program that does not ask the agent.
+    for url in [
+        format!("me@host.example:{place}"),
+        format!("ssh://me@host.example{place}"),
+    ] {
+        let text = format!("FROM base\nADD {url}#{commit} /r\n");
+        let mut command = project.command(&text, &["--no-cache", "--ssh", "default=/run/agent"]);
+        project.built(command.env("PATH", &path).env("GIT_SSH_COMMAND", "false"));
+        assert_eq!(project.sh("cat /r/file"), "one");
+        let told = told();
+        for word in [
+            "-F /dev/null",
+            "BatchMode=yes",
+            "me@host.example",
+            "agent=/run/agent\n",
+        ] {
+            assert!(told.contains(word), "{word}: {told}");
+        }
+    }
+    let mut command = project
+        .bryo
+        .command(["build", "-t", "made", &format!("me@host.example:{place}")]);
+    project.built(command.env("PATH", &path).env("SSH_AUTH_SOCK", "/run/mine"));
+    assert_eq!(project.sh("cat /context"), "one");
+    let told = told();
+    assert!(
+        !told.contains("-F") && told.contains("agent=/run/mine\n"),
+        "the user's own: {told}"
+    );
+    project.is_clean();
+}
+
+/// A server that says nothing.
+#[test]
+fn git_does_not_outlive_its_builder() {
+    let project = Project::new();
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = format!("FROM base\nADD git://{}/r /r\n", server.local_addr().unwrap());
+    let mut builder = project
+        .command(&text, &[])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let (mut connection, _) = server.accept().unwrap();
+    connection
+        .set_read_timeout(Some(std::time::Duration::from_secs(60)))
+        .unwrap();
+    // It is at work, and waits for an answer.
+    let mut question = [0; 20];
+    connection.read_exact(&mut question).unwrap();
+    assert!(question.ends_with(b"git-upload-pack "), "{question:?}");
+    builder.kill().unwrap();
+    builder.wait().unwrap();
+    // The connection ends with it.
+    connection.read_to_end(&mut Vec::new()).unwrap();
+    project.becomes_clean();
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! a Dockerfile names has only what the user gave to the build (`--ssh`, the secrets GIT_AUTH_TOKEN and GIT_AUTH_HEADER),
 //! as in BuildKit: else whoever writes the Dockerfile could have the user's private repositories copied into the image.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustix::fs::Mode;
-use rustix::process::umask;
+use nix::sys::stat::Mode;
 
 use super::{Address, GitError};
 use crate::build::Secret;
+use crate::sys::without_terminal;
 
 /// Settings that the user's or the system's configuration must not say otherwise.
 const SETTINGS: &[&str] = &[
@@ -102,35 +102,30 @@ pub(super) struct Git<'a> {
     place: PathBuf,
     /// Settings with logins, which no list of processes must show.
     hidden: Vec<(String, String)>,
-    ssh: Option<OsString>,
+    /// How ssh is called, if the user does not say it.
+    ssh: Option<String>,
 }
 
 impl<'a> Git<'a> {
     pub(super) fn new(address: &'a Address, access: Access<'a>, place: &Path) -> Result<Git<'a>, GitError> {
-        let mut git = Git {
+        if access.named_by == NamedBy::Dockerfile && address.is_ssh() && access.agent.is_none() {
+            return Err(GitError::NoAgent(address.remote.clone()));
+        }
+        // No keys but the agent's; the host must be one that the user knows.
+        let ssh = |agent: &str| format!("ssh -F /dev/null -o BatchMode=yes -o IdentityFile=/dev/null{agent}");
+        let ssh = match (access.named_by, access.agent) {
+            (NamedBy::User, _) => None,
+            (NamedBy::Dockerfile, Some(_)) => Some(ssh("")),
+            // For submodules.
+            (NamedBy::Dockerfile, None) => Some(ssh(" -o IdentityAgent=none")),
+        };
+        Ok(Git {
             address,
             access,
             place: place.to_owned(),
             hidden: hidden(address, access.secrets),
-            ssh: None,
-        };
-        git.ssh = match access.named_by {
-            NamedBy::User => git.ssh_of_user()?,
-            NamedBy::Dockerfile => {
-                if address.is_ssh() && access.agent.is_none() {
-                    return Err(GitError::NoAgent(address.remote.clone()));
-                }
-                // No keys but the agent's; the host must be one that the user knows.
-                let agent = if access.agent.is_some() {
-                    ""
-                } else {
-                    " -o IdentityAgent=none"
-                };
-                let ssh = "ssh -F /dev/null -o BatchMode=yes -o IdentityFile=/dev/null";
-                Some(format!("{ssh}{agent}").into())
-            }
-        };
-        Ok(git)
+            ssh,
+        })
     }
 
     /// Runs git. Gives what it prints.
@@ -141,10 +136,8 @@ impl<'a> Git<'a> {
         command.args(words).stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(File::create(&complaints).map_err(failed)?);
         // What it writes is as in any clone, whatever the user has new files be.
-        let before = umask(Mode::from_raw_mode(0o022));
-        let started = command.spawn();
-        umask(before);
-        let mut child = started.map_err(|error| match error.kind() {
+        without_terminal(&mut command, Mode::from_bits_truncate(0o022));
+        let mut child = command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
                 GitError::Missing(self.address.remote.clone())
             }
@@ -186,6 +179,7 @@ impl<'a> Git<'a> {
             }
         }
         command.envs([("GIT_TERMINAL_PROMPT", "0"), ("GIT_ASKPASS", "")]);
+        command.env_remove("SSH_ASKPASS");
         command.envs([("GIT_ALLOW_PROTOCOL", PROTOCOLS), ("GIT_TEMPLATE_DIR", "")]);
         command.envs([("LC_ALL", "C"), ("GIT_OPTIONAL_LOCKS", "0")]);
         command.envs(self.ssh.as_ref().map(|ssh| ("GIT_SSH_COMMAND", ssh)));
@@ -200,56 +194,44 @@ impl<'a> Git<'a> {
         command
     }
 
-    /// Has the user said how ssh is called? Else it must not ask anything.
-    fn ssh_of_user(&self) -> Result<Option<OsString>, GitError> {
-        let by_variable = ["GIT_SSH_COMMAND", "GIT_SSH"]
-            .iter()
-            .any(|name| std::env::var_os(name).is_some());
-        if by_variable {
-            return Ok(None);
-        }
-        let nowhere = Repository {
-            git_dir: self.place.clone(),
-            tree: self.place.clone(),
-        };
-        match self.run(&nowhere, &["config", "--get", "core.sshCommand"]) {
-            Ok(_) => Ok(None),
-            // There is none.
-            Err(GitError::Failed { .. }) => Ok(Some("ssh -o BatchMode=yes".into())),
-            Err(other) => Err(other),
-        }
-    }
-
-    /// Git's own words: from the first that say that it gave up.
     fn failure(&self, complaints: &Path) -> GitError {
         let said = end_of(complaints).unwrap_or_default();
         let said = match &self.address.login {
             Some(login) => said.replace(&format!("{login}@"), ""),
             None => said,
         };
-        let lines: Vec<&str> = said
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .collect();
-        let is_cause = |line: &&&str| ["fatal:", "error:"].iter().any(|word| line.starts_with(word));
-        let cause = lines.iter().find(is_cause).or_else(|| lines.last());
-        // Of ssh, which says before why.
-        let before = lines
-            .iter()
-            .take_while(|line| Some(*line) != cause)
-            .last()
-            .filter(|_| self.address.is_ssh());
-        let words: Vec<&str> = before.into_iter().chain(cause).copied().collect();
-        let reason = match words.is_empty() {
-            true => "git failed, and does not say why".into(),
-            false => words.join(" "),
-        };
         GitError::Failed {
             remote: self.address.remote.clone(),
-            reason: reason.chars().filter(|char| !char.is_control()).collect(),
+            reason: cause(&said),
             all: said,
         }
+    }
+}
+
+/// Git's own words in a line: from the first that say that it gave up, or from the one before, where ssh says why.
+fn cause(said: &str) -> String {
+    const LINES: usize = 4;
+    let lines: Vec<&str> = said
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let fatal = lines.iter().position(|line| line.starts_with("fatal:"));
+    let by_ssh = |at: usize| {
+        lines
+            .get(at)
+            .is_some_and(|line| line.contains("Could not read from remote"))
+    };
+    let first = match fatal {
+        Some(at) if by_ssh(at) => at.saturating_sub(1),
+        Some(at) => at,
+        None => lines.len().saturating_sub(LINES),
+    };
+    let words: Vec<&str> = lines.into_iter().skip(first).take(LINES).collect();
+    let line = words.join(" ");
+    match line.strip_prefix("fatal: ").unwrap_or(&line) {
+        "" => "git failed, and does not say why".into(),
+        line => line.chars().filter(|char| !char.is_control()).collect(),
     }
 }
 
@@ -310,5 +292,28 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_in_gits_own_words() {
+        for (said, told) in [
+            ("", "git failed, and does not say why"),
+            (
+                "warning: x\nfatal: unable to connect to h:\nh[0: 1.2.3.4]: errno=Connection refused\n\n",
+                "unable to connect to h: h[0: 1.2.3.4]: errno=Connection refused",
+            ),
+            (
+                "Warning: y\nHost key verification failed.\r\nfatal: Could not read from remote repository.\n",
+                "Host key verification failed. fatal: Could not read from remote repository.",
+            ),
+            ("remote: \x1b[31mno\nerror: z\n", "remote: [31mno error: z"),
+        ] {
+            assert_eq!(cause(said), told);
+        }
     }
 }
