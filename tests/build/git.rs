@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::process::Command;
 
 use crate::common::repositories::{Repositories, Repository};
-use crate::common::{Done, Project, fed, mode};
+use crate::common::{Done, Project, fed, mode, on_terminal};
 
 fn served(project: &Project) -> Repositories {
     Repositories::serve(&project.bryo.scratch("repositories"))
@@ -110,6 +110,20 @@ fn files_of_a_repository_are_for_all() {
     assert!(done.status.success(), "{done}");
     let said = project.sh("cd /r; stat -c '%a' file program below below/deep/file");
     assert_eq!(said, "644\n755\n755\n644\n");
+}
+
+/// Whose commits have 64 digits.
+#[test]
+fn repositories_of_sha256_are_added() {
+    let project = Project::new();
+    let served = served(&project);
+    let repository = served.repository_of("long", &["--object-format=sha256"]);
+    repository.write("file", "sha256");
+    let commit = repository.commit();
+    assert_eq!(commit.len(), 64);
+    let url = served.url("long");
+    project.build(&format!("FROM base\nADD {url} /r\nADD {url}#{commit} /c\n"), &[]);
+    assert_eq!(project.sh("cat /r/file /c/file"), "sha256sha256");
 }
 
 /// A stage that a worker has built is gone through once more, by the builder.
@@ -383,10 +397,13 @@ fn repositories_by_ssh_are_fetched_with_the_agent_of_the_build() {
             assert!(told.contains(word), "{word}: {told}");
         }
     }
+    // Where there is a terminal it is not asked either.
     let mut command = project
         .bryo
         .command(["build", "-t", "made", &format!("me@host.example:{place}")]);
-    project.built(command.env("PATH", &path).env("SSH_AUTH_SOCK", "/run/mine"));
+    command.env("PATH", &path).env("SSH_AUTH_SOCK", "/run/mine");
+    let done = Done::of(&mut on_terminal(&command));
+    assert!(done.status.success(), "{done}");
     assert_eq!(project.sh("cat /context"), "one");
     let told = told();
     assert!(

@@ -58,11 +58,16 @@ impl Repositories {
 
     /// A repository, made if it is not there.
     pub fn repository(&self, name: &str) -> Repository {
+        self.repository_of(name, &[])
+    }
+
+    /// The same, made with these flags.
+    pub fn repository_of(&self, name: &str, flags: &[&str]) -> Repository {
         let directory = self.directory.join(name);
         if !directory.exists() {
             fs::create_dir(&directory).expect("a directory");
             let made = Repository(directory);
-            made.git(&["init", "-q", "-b", "main"]);
+            made.git(&[&["init", "-q", "-b", "main"], flags].concat());
             return made;
         }
         Repository(directory)

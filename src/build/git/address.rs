@@ -333,6 +333,8 @@ fn filled(text: String) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn address(text: &str) -> Address {
@@ -438,5 +440,20 @@ mod tests {
         assert!(found.check("1234567").is_ok());
         assert_eq!(found.check("7654321"), Err(AddressError::Conflict("checksum")));
         assert!(found.check("sha256:1234567").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_read_git_takes_for_what_it_is(
+            text in "(https?|git|ssh)://[-a-z@:.]{0,12}/[-a-z./\\PC]{0,8}(\\.git)?[?#&=:%a-z0-9/.-]{0,30}|\\PC{0,40}"
+        ) {
+            if let Ok(Some(found)) = Address::parse(&text) {
+                prop_assert!(!found.remote.starts_with('-'));
+                prop_assert!(!found.remote.contains(char::is_control));
+                let wanted = found.wanted.as_deref().unwrap_or_default();
+                prop_assert!(!wanted.starts_with('-') && !wanted.contains([':', '*', ' ', '^']));
+                prop_assert!(!found.host().starts_with('-'));
+            }
+        }
     }
 }
