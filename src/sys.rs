@@ -3,12 +3,17 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sched::CloneFlags;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::sys::socket::ControlMessageOwned;
-use nix::unistd::Pid;
+use nix::sys::stat::{Mode, umask as set_umask};
+use nix::unistd::{Pid, getpid, getppid, setsid};
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 {
@@ -198,6 +203,24 @@ pub(crate) fn loopback_up() -> io::Result<()> {
         libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request)
     }))
     .map(drop)
+}
+
+/// Has a command run in a session of its own, so without a terminal that it could ask anything at, with this umask, and
+/// killed when the calling thread ends.
+pub(crate) fn without_terminal(command: &mut Command, umask: Mode) {
+    let parent = getpid();
+    let prepare = move || {
+        setsid()?;
+        set_umask(umask);
+        set_pdeathsig(Signal::SIGKILL)?;
+        // It may have ended before that.
+        match getppid() == parent {
+            true => Ok(()),
+            false => Err(io::ErrorKind::Interrupted.into()),
+        }
+    };
+    // SAFETY: between fork and exec it makes system calls only; nothing is allocated or locked.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// Makes `terminal` the controlling terminal of the calling session leader.

@@ -11,6 +11,8 @@ mod common;
 mod download;
 #[path = "build/files.rs"]
 mod files;
+#[path = "build/git.rs"]
+mod git;
 #[path = "build/go.rs"]
 mod go;
 #[path = "build/kept.rs"]
@@ -474,8 +476,6 @@ fn what_cannot_be_done_is_refused_in_one_line() {
     for step in [
         "RUN --security=insecure true",
         "RUN --device=vendor.com/device true",
-        "ADD git@example.com:a/b.git /",
-        "ADD --keep-git-dir=true https://example.com/a.git#main /",
     ] {
         let said = project.fails(&format!("FROM base\n{step}\n"), &[]);
         let (line, before) = last(&said);
@@ -485,17 +485,6 @@ fn what_cannot_be_done_is_refused_in_one_line() {
             "{said}"
         );
     }
-    let done = Command::new("tar")
-        .arg("-cJf")
-        .arg(project.path("x.tar.xz"))
-        .arg("/etc/hostname")
-        .status();
-    assert!(done.unwrap().success());
-    let said = project.fails("FROM base\nADD x.tar.xz /\n", &[]);
-    assert!(
-        last(&said).0.contains("xz or bzip2 cannot be unpacked yet"),
-        "{said}"
-    );
     let said = project.fails("FROM --platform=linux/riscv64 base\n", &[]);
     assert!(last(&said).0.contains("building for another platform"), "{said}");
     let done = Done::of(&mut project.command("FROM base\n", &["--platform", "linux/riscv64"]));
@@ -504,10 +493,6 @@ fn what_cannot_be_done_is_refused_in_one_line() {
         (Some(125), 1),
         "{done}"
     );
-    let line = project
-        .bryo
-        .fails(1, ["build", "https://example.com/repository.git"]);
-    assert_eq!(line.lines().count(), 1, "{line}");
 }
 
 // --- what is left ---

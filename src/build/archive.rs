@@ -21,22 +21,21 @@ const CHECKSUM: std::ops::Range<usize> = 148..156;
 /// Is it an archive that ADD unpacks, and that can be a context?
 ///
 /// # Errors
-/// It cannot be read, or is compressed in a way that is not known here.
+/// It cannot be read.
 pub(super) fn is_archive(file: Box<dyn Read + Send + '_>) -> io::Result<bool> {
     let mut stream = BufReader::with_capacity(1 << 16, file);
-    let head = std::io::BufRead::fill_buf(&mut stream)?;
-    if head.starts_with(b"\xfd7zXZ\0") || head.starts_with(b"BZh") {
-        return Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "archives compressed by xz or bzip2 cannot be unpacked yet: --unpack=false copies them",
-        ));
-    }
+    // A file that cannot be read is not one without a header.
+    std::io::BufRead::fill_buf(&mut stream)?;
     let Ok(stream) = decompressed(stream) else {
         return Ok(false);
     };
     let mut header = Vec::with_capacity(HEADER);
-    // What cannot be decompressed is a file like any other.
-    Ok(stream.take(HEADER as u64).read_to_end(&mut header).is_ok() && is_header(&header))
+    match stream.take(HEADER as u64).read_to_end(&mut header) {
+        Ok(_) => Ok(is_header(&header)),
+        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => Err(error),
+        // What cannot be decompressed is a file like any other.
+        Err(_) => Ok(false),
+    }
 }
 
 /// Do these first 512 bytes begin an archive, compressed or not?

@@ -159,6 +159,35 @@ impl Order {
         }
     }
 
+    /// The same for what a repository holds.
+    pub(super) fn of_repository(&self) -> Order {
+        Order {
+            exclude: self.exclude.clone(),
+            ..self.of_archive()
+        }
+    }
+
+    /// All that it does to files which are known by a name alone, for the key of the step.
+    pub(super) fn words(&self) -> Vec<String> {
+        let Order {
+            sources,
+            parents,
+            wildcards,
+            inline,
+            dest,
+            into,
+            owner,
+            chmod,
+            exclude,
+            now: _,
+        } = self;
+        vec![
+            format!("{sources:?} {parents:?} {wildcards:?} {inline:?}"),
+            format!("{dest:?} {into}"),
+            format!("{owner:?} {chmod:?} {exclude:?}"),
+        ]
+    }
+
     /// The same for other sources, which are no patterns.
     pub(super) fn of(&self, sources: Vec<Vec<u8>>) -> Order {
         Order {

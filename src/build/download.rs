@@ -1,24 +1,21 @@
-//! What does ADD add that a URL names? A file, which is fetched into the step's workspace each time, since what it holds
-//! decides whether the step was made before. As BuildKit has it, it is its owner's alone and as old as the server says.
+//! What does ADD add that a URL names? A file, which is brought into the step's workspace each time, since what it holds
+//! decides whether the step was made before; it is fetched if it is not what an earlier build has kept. As BuildKit has it, it is its owner's alone and as old as the server says.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fuse_overlay::attr::{Kind, Time};
 use percent_encoding::percent_decode_str;
 
+use super::solve::Cache;
 use super::source::{Entry, Links, Source};
 use super::tree::Owner;
+use super::urls::{self, Note};
 use super::workspace::{Workspace, io_error};
 use super::{Error, Progress};
-use crate::images::registry::download;
+use crate::images::registry::{Answer, download};
 use crate::store::{Digest, Digesting, Store};
-
-/// Is it a URL of a file?
-pub(super) fn is_url(source: &str) -> bool {
-    source.starts_with("http://") || source.starts_with("https://")
-}
 
 /// Files that were fetched. Each has a path of its own in this source: its number, and the last name of its URL.
 pub(super) struct Downloads {
@@ -32,22 +29,21 @@ impl Downloads {
         store: &Store,
         urls: &[String],
         checksum: Option<&Digest>,
+        cache: Cache,
         progress: &dyn Progress,
     ) -> Result<Downloads, Error> {
         let workspace = Workspace::new(store)?;
         let mut files = Vec::new();
         for (number, url) in urls.iter().enumerate() {
             let place = workspace.path().join(number.to_string());
-            let mut to = Digesting::new(File::create(&place).map_err(io_error("make", &place))?);
-            let got = download(url, &mut to)?;
-            let (found, _size) = to.finish();
             let name = name_of(url);
-            progress.output(format!("{} bytes of {}\n", got.size, String::from_utf8_lossy(&name)).as_bytes());
-            if checksum.is_some_and(|wanted| *wanted != found) {
-                return Err(Error::Checksum {
-                    name: String::from_utf8_lossy(&name).into_owned(),
-                    found,
-                });
+            let shown = String::from_utf8_lossy(&name).into_owned();
+            let got = one(store, url, checksum, cache, &place)?;
+            let how = if got.again { "unchanged" } else { "fetched" };
+            progress.output(format!("{} bytes of {shown} {how}\n", got.size).as_bytes());
+            if checksum.is_some_and(|wanted| *wanted != got.digest) {
+                let found = got.digest;
+                return Err(Error::Checksum { name: shown, found });
             }
             let entry = Entry {
                 kind: Kind::Regular,
@@ -84,6 +80,62 @@ impl Downloads {
     fn place(&self, path: &[u8]) -> io::Result<PathBuf> {
         let number = self.number(path).ok_or(io::ErrorKind::NotFound)?;
         Ok(self.workspace.path().join(number.to_string()))
+    }
+}
+
+/// A file that is there now.
+struct Got {
+    digest: Digest,
+    size: u64,
+    modified: Option<i64>,
+    /// It is the one of an earlier build.
+    again: bool,
+}
+
+/// Brings a file to `place`: the one of an earlier build, if it has the checksum or the server says that it is the same.
+fn one(
+    store: &Store,
+    url: &str,
+    checksum: Option<&Digest>,
+    cache: Cache,
+    place: &Path,
+) -> Result<Got, Error> {
+    let beside = place.with_extension("kept");
+    let known = match cache {
+        Cache::Use => urls::find(store, url, &beside),
+        Cache::Ignore => None,
+    };
+    let same = known.as_ref().filter(|known| checksum == Some(&known.digest));
+    let mut to = Digesting::new(File::create_new(place).map_err(io_error("make", place))?);
+    let answer = match same {
+        Some(_) => Answer::Unchanged,
+        None => download(url, known.as_ref().map(|known| &known.version), &mut to)?,
+    };
+    let found = to.finish();
+    match (answer, known) {
+        (Answer::Unchanged, Some(known)) => {
+            fs::rename(&beside, place).map_err(io_error("move", &beside))?;
+            Ok(Got {
+                digest: known.digest,
+                size: known.size,
+                modified: known.modified,
+                again: true,
+            })
+        }
+        (Answer::Fetched(got), _) => {
+            if let Some(version) = got.version {
+                urls::keep(store, place, &Note::new(url, found, got.modified, version));
+            }
+            let ((digest, size), modified) = (found, got.modified);
+            Ok(Got {
+                digest,
+                size,
+                modified,
+                again: false,
+            })
+        }
+        // Without a condition no server is believed that it is unchanged.
+        (Answer::Unchanged, None) => Err(io_error("find", &beside)(io::ErrorKind::NotFound.into())),
     }
 }
 

@@ -20,11 +20,13 @@ mod contents;
 mod copy;
 mod download;
 mod extract;
+mod git;
 mod hashes;
 mod key;
 mod mount;
 mod output;
 mod prune;
+mod remote;
 mod run;
 mod solve;
 mod source;
@@ -33,6 +35,7 @@ mod step;
 mod telling;
 mod tree;
 mod turn;
+mod urls;
 mod usage;
 mod variables;
 mod workers;
@@ -44,9 +47,11 @@ pub use archive::begins_archive;
 pub use cache::{CacheTo, Mode, OnFailure};
 pub use commit::{Commit, commit};
 pub use copy::CopyError;
+pub use git::{Address, AddressError, GitError};
 pub use mount::Secret;
 pub use output::{Built, Output, Trust};
 pub use prune::{Filters, Prune, Pruned};
+pub use remote::{Fetched, Remote};
 pub use solve::{Cache, Fetch, Named, Order, Squash, build};
 pub use source::Context;
 pub use tree::Times;
@@ -131,6 +136,12 @@ pub enum Error {
     /// A file by URL.
     #[error(transparent)]
     Download(#[from] crate::images::registry::DownloadError),
+    /// An address of a git repository.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// A git repository.
+    #[error(transparent)]
+    Git(#[from] GitError),
     /// `ADD --checksum`.
     #[error("{name} has another checksum: {found}")]
     Checksum {
@@ -152,7 +163,7 @@ pub enum Error {
     #[error("{0:?} is no change of a config")]
     NoChange(String),
     /// COPY or ADD without a context.
-    #[error("there is no build context to copy from: the Dockerfile came from standard input")]
+    #[error("there is no build context to copy from: the Dockerfile came alone")]
     NoContext,
     /// COPY or ADD.
     #[error(transparent)]

@@ -5,9 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Error;
 use super::usage::{self, Kept, Kind, Place, Total};
 use super::workspace::{io_error, remove_orphans, remove_tree};
+use super::{Error, urls};
 use crate::images::list::moment;
 use crate::images::{prune, steps};
 use crate::store::lock::Attempt;
@@ -66,7 +66,7 @@ impl Filters {
             }
             "id" => self.id = Some(value?.trim_end_matches('*').to_string()),
             "type" => {
-                let known = [Kind::Layer, Kind::Cache, Kind::Hashes];
+                let known = [Kind::Layer, Kind::Cache, Kind::Hashes, Kind::Url];
                 let kind = known.iter().find(|kind| Some(kind.name()) == value)?;
                 self.kind = Some(kind.name().into());
             }
@@ -107,6 +107,7 @@ impl Prune {
     pub fn carry_out(&self, store: &Store) -> Result<Pruned, Error> {
         remove_orphans(store)?;
         steps::forget_unusable(store)?;
+        urls::remove_orphans(store)?;
         let mut pruned = Pruned::default();
         for one in self.chosen(usage::kept(store)?) {
             let gone = match &one.place {
@@ -116,6 +117,10 @@ impl Prune {
                 }
                 Place::File(path) => {
                     pruned.bytes += write::remove(path)?;
+                    true
+                }
+                Place::Url(path) => {
+                    pruned.bytes += urls::remove(path)?;
                     true
                 }
                 Place::Directory(directory) => match remove_cache(directory)? {

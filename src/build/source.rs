@@ -80,6 +80,8 @@ pub(super) enum Links {
 pub struct Context {
     files: Files,
     ignore: Ignore,
+    /// Goes with it, if it was fetched.
+    fetched: Option<Workspace>,
 }
 
 #[derive(Debug)]
@@ -97,8 +99,26 @@ impl Context {
     pub fn open(path: &Path) -> io::Result<Context> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let files = Files::Directory(openat(CWD, path, flags, Mode::empty())?);
-        let ignore = Ignore::default();
-        Ok(Context { files, ignore })
+        Ok(Context::of(files))
+    }
+
+    fn of(files: Files) -> Context {
+        Context {
+            files,
+            ignore: Ignore::default(),
+            fetched: None,
+        }
+    }
+
+    /// A directory below `top`, which lies in a workspace: no symlink leads it out of there.
+    pub(super) fn fetched(workspace: Workspace, top: &Path, path: &str) -> io::Result<Context> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let top = openat(CWD, top, flags | OFlags::CLOEXEC, Mode::empty())?;
+        let files = Files::Directory(descriptor(&top, path.as_bytes(), flags)?);
+        Ok(Context {
+            fetched: Some(workspace),
+            ..Context::of(files)
+        })
     }
 
     /// Reads a tar, compressed or not.
@@ -109,8 +129,7 @@ impl Context {
         let workspace = Workspace::new(store)?;
         let lower = archive::unpack(tar, name, &workspace)?;
         let files = Files::Archive(Box::new(Draft::within(workspace, lower)?));
-        let ignore = Ignore::default();
-        Ok(Context { files, ignore })
+        Ok(Context::of(files))
     }
 
     /// The same without the files that `ignore` names.
@@ -137,7 +156,7 @@ impl Context {
 
     /// What is known of its files from earlier builds.
     pub(super) fn hashes(&self, store: &Store) -> Hashes {
-        let Files::Directory(top) = &self.files else {
+        let (Files::Directory(top), None) = (&self.files, &self.fetched) else {
             return Hashes::default();
         };
         statat(top, c"", AtFlags::EMPTY_PATH).map_or_else(

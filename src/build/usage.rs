@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Error;
+use super::{Error, urls};
 use crate::images::steps;
 use crate::store::lock::Attempt;
 use crate::store::{Digest, Lock, Mode, Store, root, write};
@@ -46,6 +46,8 @@ pub enum Kind {
     Cache,
     /// Hashes of a context's files.
     Hashes,
+    /// ADD of a file by URL.
+    Url,
 }
 
 impl Kind {
@@ -55,6 +57,7 @@ impl Kind {
             Kind::Layer => "regular",
             Kind::Cache => "exec.cachemount",
             Kind::Hashes => "source.local",
+            Kind::Url => "source.http",
         }
     }
 }
@@ -66,6 +69,8 @@ pub(super) enum Place {
     Step(Digest, Vec<Digest>),
     Directory(PathBuf),
     File(PathBuf),
+    /// And the note on it.
+    Url(PathBuf),
 }
 
 /// Bytes of several.
@@ -111,6 +116,9 @@ pub fn kept(store: &Store) -> Result<Vec<Kept>, Error> {
     }
     for entry in root::list(&store.state().join("hashes"))? {
         kept.push(hashes(entry.path()));
+    }
+    for file in urls::files(store)? {
+        kept.push(url(file));
     }
     kept.sort_by(|a, b| b.used.cmp(&a.used).then(a.depth().cmp(&b.depth())));
     Ok(kept)
@@ -168,6 +176,16 @@ fn cache(directory: PathBuf) -> Result<Kept, Error> {
         in_use,
         place: Place::Directory(directory),
     })
+}
+
+/// Which URL it was may be a secret.
+fn url(path: PathBuf) -> Kept {
+    Kept {
+        kind: Kind::Url,
+        text: "file by URL".into(),
+        place: Place::Url(path.clone()),
+        ..hashes(path)
+    }
 }
 
 fn hashes(path: PathBuf) -> Kept {

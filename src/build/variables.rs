@@ -48,9 +48,9 @@ impl Given {
         &'a self,
         used: &'a std::collections::BTreeSet<String>,
     ) -> impl Iterator<Item = &'a String> {
-        self.args
-            .keys()
-            .filter(|name| !used.contains(*name) && !is_predefined(name) && *name != EPOCH)
+        self.args.keys().filter(|name| {
+            !used.contains(*name) && !is_predefined(name) && !BUILDERS.contains(&name.as_str())
+        })
     }
 
     /// The proxies that commands see.
@@ -64,7 +64,7 @@ impl Given {
 }
 
 /// Read by the builder itself.
-const EPOCH: &str = "SOURCE_DATE_EPOCH";
+const BUILDERS: [&str; 2] = ["SOURCE_DATE_EPOCH", "BUILDKIT_CONTEXT_KEEP_GIT_DIR"];
 
 fn is_predefined(name: &str) -> bool {
     PREDEFINED.contains(&name.to_ascii_uppercase().as_str())

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::Change;
 use super::{Error, layers, sweep};
+use crate::store::seal::{sealed, unsealed};
 use crate::store::write::{self, replace};
 use crate::store::{self, Digest, Durability, Store};
 
@@ -68,21 +69,13 @@ pub fn find(store: &Store, key: &Digest, below: &[DiffId]) -> Option<Step> {
 
 /// A line with the sha256 of what follows, which is JSON.
 fn read(text: &[u8]) -> Option<Step> {
-    let (sum, json) = text.split_at_checked(SUM + 1)?;
-    if sum != format!("{}\n", Digest::of(json).hex()).as_bytes() {
-        return None;
-    }
-    let step: Step = serde_json::from_slice(json).ok()?;
+    let step: Step = serde_json::from_slice(unsealed(text)?).ok()?;
     (step.version == VERSION).then_some(step)
 }
 
 fn written(step: &Step) -> serde_json::Result<Vec<u8>> {
-    let json = serde_json::to_vec_pretty(step)?;
-    Ok([format!("{}\n", Digest::of(&json).hex()).into_bytes(), json].concat())
+    Ok(sealed(&serde_json::to_vec_pretty(step)?))
 }
-
-/// Digits of a sha256.
-const SUM: usize = 64;
 
 /// Remembers a step whose layers are stored and claimed.
 ///

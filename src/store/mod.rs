@@ -8,6 +8,7 @@ pub mod lease;
 pub mod lock;
 mod medium;
 pub mod root;
+pub mod seal;
 pub mod write;
 
 pub use digest::{ChainId, Digest, Digesting};

@@ -144,3 +144,225 @@ fn what_is_not_served_whole_is_an_error() {
     assert_eq!(nobody.status.code(), Some(1), "{nobody}");
     project.is_clean();
 }
+
+/// A tar of a directory of the project, compressed by these flags of tar(1).
+fn packed(project: &Project, directory: &str, flags: &str) -> Vec<u8> {
+    let mut tar = std::process::Command::new("tar");
+    tar.arg(format!("-c{flags}f"))
+        .arg("-")
+        .arg("-C")
+        .arg(project.path(directory))
+        .arg(".");
+    let done = tar.output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    done.stdout
+}
+
+#[test]
+fn a_context_can_come_by_url() {
+    static CONTENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    let server = serve(&CONTENT);
+    let project = Project::new();
+    let url = |path: &str| format!("http://{}/{path}", server.address());
+    let build = |words: &[&str]| project.built(project.bryo.command(["build", "-t", "made"]).args(words));
+    project.write("in/Dockerfile", "FROM base\nCOPY . /r\n");
+    project.write("in/.dockerignore", "hidden\n");
+    project.write("in/hidden", "x");
+    project.write(
+        "in/sub/Other",
+        "FROM base\nCOPY sub /sub\nRUN --mount=target=/m ls /m > /seen\n",
+    );
+    for flags in ["", "z", "J", "j"] {
+        *CONTENT.lock().unwrap() = packed(&project, "in", flags);
+        let built = build(&["--no-cache", &url("moved")]);
+        assert!(
+            built.said.contains("[internal] load remote build context"),
+            "{}",
+            built.said
+        );
+        assert_eq!(project.sh("ls -A /r"), ".dockerignore\nDockerfile\nsub\n");
+    }
+    build(&["-f", "sub/Other", &url("context.tar.gz")]);
+    assert_eq!(project.sh("ls /sub; cat /seen"), "Other\nDockerfile\nsub\n");
+    project.build(
+        "FROM base\nCOPY --from=src sub/Other /named\n",
+        &["--build-context", &format!("src={}", url("x"))],
+    );
+    assert_eq!(project.sh("cat /named | head -1"), "FROM base\n");
+    // Text is a Dockerfile alone.
+    *CONTENT.lock().unwrap() = b"FROM base\nRUN echo text > /text\n".to_vec();
+    build(&[&url("Dockerfile")]);
+    assert_eq!(project.sh("cat /text"), "text\n");
+    project.is_clean();
+
+    let fails = |code: i32, words: &[&str]| {
+        let done = Done::of(project.bryo.command(["build"]).args(words));
+        assert_eq!(done.status.code(), Some(code), "{done}");
+        done.stderr.lines().last().unwrap().to_string()
+    };
+    let why = fails(125, &["-f", "x", &url("Dockerfile")]);
+    assert!(
+        why.contains("-f cannot be used with a Dockerfile by URL"),
+        "{why}"
+    );
+    let why = fails(
+        1,
+        &[
+            "--build-context",
+            &format!("src={}", url("text")),
+            &url("Dockerfile"),
+        ],
+    );
+    assert!(why.contains("src: the file by URL is no archive"), "{why}");
+    for (path, part) in [("missing", "the server answered 404"), ("cut", "cannot fetch")] {
+        let why = fails(1, &[&url(path)]);
+        assert!(why.contains(part), "{why}");
+    }
+    *CONTENT.lock().unwrap() = b"FROM base\nCOPY a /a\n".to_vec();
+    assert!(
+        fails(1, &[&url("Dockerfile")]).contains("no build context"),
+        "without files"
+    );
+    *CONTENT.lock().unwrap() = vec![b'#'; 64 << 20];
+    let why = fails(1, &[&url("Dockerfile")]);
+    assert!(
+        why.contains("bytes") || why.contains("large") || why.contains("long"),
+        "{why}"
+    );
+    project.is_clean();
+}
+
+/// Serves a file that has a version, and whose place may move. What the version is called is the first line's.
+fn serve_versions(content: &'static Mutex<Vec<u8>>, header: &'static str) -> Hostile {
+    Hostile::serve(move |request: &Request| {
+        let content = content.lock().unwrap().clone();
+        let version =
+            String::from_utf8_lossy(content.split(|byte| *byte == b'\n').next().unwrap()).into_owned();
+        let asked = match header {
+            "ETag" => request.header("if-none-match"),
+            _ => request.header("if-modified-since"),
+        };
+        let place = request.path.as_str();
+        if place == "/lies" {
+            return Answer::new(304, "");
+        }
+        if place == "/latest" {
+            return Answer::new(302, "").header("Location", format!("/{}", content.len()));
+        }
+        let answer = match asked == Some(&version) {
+            true => Answer::new(304, "").without_length(),
+            false => Answer::new(200, content),
+        };
+        answer
+            .header(header, version)
+            .header("Date", "Wed, 21 Oct 2015 07:30:00 GMT")
+    })
+}
+
+/// The last request: was it a question whether it had changed?
+fn had_condition(server: &Hostile) -> bool {
+    let seen = server.seen("");
+    let last = seen.last().unwrap();
+    last.header("if-none-match").is_some() || last.header("if-modified-since").is_some()
+}
+
+#[test]
+fn a_file_that_is_unchanged_is_not_fetched_again() {
+    static BY_TAG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    static BY_TIME: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    for (content, header, version, next) in [
+        (&BY_TAG, "ETag", "\"one\"", "\"two\""),
+        (
+            &BY_TIME,
+            "Last-Modified",
+            "Wed, 21 Oct 2015 07:28:00 GMT",
+            "Wed, 21 Oct 2015 07:28:30 GMT",
+        ),
+    ] {
+        let server = serve_versions(content, header);
+        let project = Project::new();
+        let url = format!("http://{}/latest", server.address());
+        let text = |before: &str| format!("FROM base\nRUN echo {before} > /before\nADD {url} /f\n");
+        let read = || project.sh("tail -n 1 /f; stat -c %Y /f");
+        *content.lock().unwrap() = format!("{version}\nfirst\n").into();
+        let built = project.build(&text("a"), &[]);
+        assert!(
+            built.said.contains(" fetched\n") && !had_condition(&server),
+            "{}",
+            built.said
+        );
+        let first = read();
+        let again = project.build(&text("a"), &[]);
+        assert_eq!((again.id, again.cached.len()), (built.id, 2));
+        assert!(
+            again.said.contains(" unchanged\n") && had_condition(&server),
+            "{}",
+            again.said
+        );
+        // Also where the layer must be made anew.
+        let other = project.build(&text("b"), &[]);
+        assert!(
+            other.cached.is_empty() && other.said.contains(" unchanged\n"),
+            "{}",
+            other.said
+        );
+        assert_eq!(read(), first);
+        // Another version; then the same by another URL, of whose versions nothing is known.
+        *content.lock().unwrap() = format!("{next}\nother\n").into();
+        assert!(project.build(&text("a"), &[]).said.contains(" fetched\n"));
+        assert!(read().starts_with("other\n"));
+        *content.lock().unwrap() = format!("{next}\nlonger than before\n").into();
+        assert!(project.build(&text("a"), &[]).said.contains(" fetched\n"));
+        assert!(
+            !had_condition(&server) && read().starts_with("longer"),
+            "after a redirect elsewhere"
+        );
+        // Who wants no cache has none; nor is one left after a prune.
+        project.build(&text("a"), &["--no-cache"]);
+        assert!(!had_condition(&server));
+        project.build(&text("a"), &[]);
+        assert!(had_condition(&server));
+        project.bryo.ok(["builder", "prune", "-f"]);
+        project.build(&text("a"), &[]);
+        assert!(!had_condition(&server));
+        project.is_clean();
+    }
+}
+
+#[test]
+fn what_was_kept_of_a_file_is_only_believed_if_it_is_whole() {
+    static CONTENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    *CONTENT.lock().unwrap() = b"\"v\"\ncontent\n".to_vec();
+    let server = serve_versions(&CONTENT, "ETag");
+    let project = Project::new();
+    let text = format!("FROM base\nADD http://{}/f /f\n", server.address());
+    project.build(&text, &[]);
+    let kept: Vec<_> = std::fs::read_dir(project.bryo.state().join("urls"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    for path in &kept {
+        project.build(&text, &[]);
+        assert!(had_condition(&server));
+        let mut bytes = std::fs::read(path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(path, bytes).unwrap();
+        let built = project.build(&text, &[]);
+        assert!(
+            !had_condition(&server) && built.cached.len() == 1,
+            "{}",
+            built.said
+        );
+    }
+    // One of a known checksum need not be asked for.
+    let asked = server.seen("/f").len();
+    // printf '"v"\ncontent\n' | sha256sum
+    let sum = "sha256:d05ce81f33822d79a7731a62c90b87e19b0da756f4d02913dc713f476f997ec2";
+    project.build(&text.replace("ADD", &format!("ADD --checksum={sum}")), &[]);
+    assert_eq!(server.seen("/f").len(), asked);
+    // A server that says so unasked.
+    let said = project.fails(&text.replace("/f /f", "/lies /f"), &[]);
+    assert!(said.contains("the server answered 304"), "{said}");
+    project.is_clean();
+}

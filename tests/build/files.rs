@@ -248,7 +248,13 @@ fn add_unpacks_archives_and_copy_does_not() {
     project.write("tree/a/file", "content\n");
     symlink("file", project.path("tree/a/link")).unwrap();
     mode(&project.path("tree/a/file"), 0o640);
-    for (name, flags) in [("plain.tar", "-c"), ("by-content", "-cz"), ("z.tar.zst", "-ca")] {
+    for (name, flags) in [
+        ("plain.tar", "-c"),
+        ("by-content", "-cz"),
+        ("z.tar.zst", "-ca"),
+        ("xz", "-cJ"),
+        ("bzip2", "-cj"),
+    ] {
         let mut tar = Command::new("tar");
         tar.args(["--owner=7", "--group=8", "--mtime=@5", flags, "-f"])
             .arg(project.path(name))
@@ -260,10 +266,11 @@ fn add_unpacks_archives_and_copy_does_not() {
     project.write("no.tar", "this is none");
     project.build(
         "FROM base\nADD plain.tar /1\nADD by-content /2/\nADD z.tar.zst /3/\n\
-         ADD --chown=1:2 plain.tar /5/\nADD no.tar /6/\nCOPY plain.tar /7/\nADD --unpack=false plain.tar /8/\nADD tree /9/\n",
+         ADD --chown=1:2 plain.tar /5/\nADD no.tar /6/\nCOPY plain.tar /7/\nADD --unpack=false plain.tar /8/\nADD tree /9/\n\
+         ADD xz /10\nADD bzip2 /11\n",
         &[],
     );
-    for place in 1..=3 {
+    for place in [1, 2, 3, 10, 11] {
         assert_eq!(project.owner(&format!("{place}/a/file")), "7/8");
         let stat = format!("cd /{place}/a; stat -c '%n %a %Y' file; readlink link; cat file");
         assert_eq!(project.sh(&stat), "file 640 5\nfile\ncontent\n", "{place}");
@@ -273,6 +280,69 @@ fn add_unpacks_archives_and_copy_does_not() {
         project.sh("ls /6 /7 /8 /9"),
         "/6:\nno.tar\n\n/7:\nplain.tar\n\n/8:\nplain.tar\n\n/9:\na\n"
     );
+}
+
+/// As xz and bzip2 themselves write them: blocks, filters, several streams.
+#[test]
+fn compressed_contexts_and_archives_are_read_whole() {
+    let project = Project::new();
+    let noise: Vec<u8> = (0_u32..600_000)
+        .flat_map(|number| number.wrapping_mul(0x9e37_79b9).to_le_bytes())
+        .collect();
+    project.write("noise", &noise);
+    project.write("Dockerfile", "FROM base\nCOPY noise /noise\n");
+    let tar = project.bryo.scratch("tar");
+    let mut pack = Command::new("tar");
+    pack.arg("-cf")
+        .arg(&tar)
+        .arg("-C")
+        .arg(project.path(""))
+        .args(["noise", "Dockerfile"]);
+    assert!(pack.status().unwrap().success());
+    let packed = |program: &str| {
+        let made = project.bryo.scratch("packed");
+        let command = format!("{program} < {} > {}", tar.display(), made.display());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &command])
+                .status()
+                .unwrap()
+                .success()
+        );
+        made
+    };
+    for program in [
+        "xz -0 --block-size=65536",
+        "xz -9 --x86 --lzma2 --check=sha256",
+        "bzip2 -1",
+        "gzip",
+        "zstd",
+    ] {
+        let made = packed(program);
+        let mut command = project.bryo.command(["build", "-t", "made", "--no-cache", "-"]);
+        command.stdin(fs::File::open(&made).unwrap());
+        project.built(&mut command);
+        assert_eq!(
+            project.sh("wc -c < /noise"),
+            format!("{}\n", noise.len()),
+            "{program}"
+        );
+        // Cut, it is an error, not a part of it.
+        let whole = fs::read(&made).unwrap();
+        project.write("cut", &whole[..whole.len() - 20]);
+        let said = project.fails("FROM base\nADD cut /cut/\n", &[]);
+        assert!(
+            said.trim_end().ends_with("data is truncated"),
+            "{program}: {said}"
+        );
+        project.write(
+            "cut",
+            [&whole[..whole.len() / 2], &whole[whole.len() / 2 + 1..]].concat(),
+        );
+        let said = project.fails("FROM base\nADD cut /cut/\n", &[]);
+        assert!(said.contains("cannot decompress cut: the "), "{program}: {said}");
+    }
+    project.is_clean();
 }
 
 /// The examples of the Dockerfile reference ("COPY --parents").

@@ -11,6 +11,7 @@ pub mod hostile;
 pub mod network;
 mod project;
 mod registry;
+pub mod repositories;
 pub mod sandbox;
 mod skopeo;
 

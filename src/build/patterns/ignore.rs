@@ -6,12 +6,12 @@ use super::pattern::Pattern;
 use crate::images::glob::{BadPattern, Fault};
 
 /// The rules, in their order.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Ignore {
     rules: Vec<Rule>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Rule {
     pattern: Pattern,
     /// `!` takes back what a rule before it excluded.

@@ -12,7 +12,7 @@
 use crate::images::glob::{self, BadPattern, Fault, One, Part, Rune};
 
 /// A pattern, ready to be asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Pattern {
     /// The plain text it begins with.
     head: Vec<u8>,
@@ -22,7 +22,7 @@ pub(super) struct Pattern {
     tail: Vec<u8>,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Step {
     One(One),
     /// Anything without `/`, also nothing.

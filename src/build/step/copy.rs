@@ -1,20 +1,18 @@
-//! COPY and ADD: their words → what is copied from where, in one layer.
+//! COPY, and what ADD has of it: their words → what is copied from where, in one layer.
 
 use super::{absolute, relative};
-use crate::build::archive;
+use crate::build::Error;
 use crate::build::chmod::Chmod;
 use crate::build::contents::Contents;
 use crate::build::copy;
 use crate::build::dockerfile::{self, expand_text};
-use crate::build::download::{Downloads, is_url};
 use crate::build::key::Key;
 use crate::build::patterns::ignore::Ignore;
 use crate::build::solve::{Build, Stage};
-use crate::build::source::{Entry, Links, Source, Stage as StageSource};
+use crate::build::source::{Entry, Links, Source};
 use crate::build::tree::add_tree;
+use crate::build::turn::Turn;
 use crate::build::workspace::Draft;
-use crate::build::{CopyError, Error, Workspace};
-use crate::store::Digest;
 
 impl Build<'_> {
     pub(super) fn copy(
@@ -39,96 +37,32 @@ impl Build<'_> {
         })
     }
 
-    /// ADD: as COPY, but local archives are unpacked, and files by URL fetched.
-    pub(super) fn add(&mut self, stage: &mut Stage, add: &dockerfile::Add, title: &str) -> Result<(), Error> {
-        let copy = as_copy(add);
-        let (urls, copy) = self.urls(stage, copy, add)?;
-        let order = self.copy_order(stage, &copy)?;
-        let checksum = checksum(add, &urls)?;
-        self.progress.begins(title);
-        let said = format!("ADD {} # buildkit", words(&as_copy(add)));
-        if self.kept(stage, &said)? {
-            return Ok(());
-        }
-        if add.sources.len() > 1 && !order.into && !urls.is_empty() {
-            return Err(CopyError::ManyToOne.into());
-        }
-        let context: &dyn Source = match &self.order.context {
-            Some(context) => context,
-            None if order.sources.is_empty() => &Nothing,
-            None => return Err(Error::NoContext),
-        };
-        let downloads = Downloads::fetch(self.store, &urls, checksum.as_ref(), self.progress)?;
-        let fetched = order.of(downloads.paths());
-        let unpacked = order.of_archive();
-        let (mut parts, mut drafts): (Vec<Part<'_>>, _) = (Vec::new(), Vec::new());
-        for (order, source, unpack) in [
-            (&order, context, add.unpack != Some(false)),
-            (&fetched, &downloads as &dyn Source, add.unpack == Some(true)),
-        ] {
-            let mut plan = order.plan(source)?;
-            let chosen = |path: &[u8]| Ok(unpack && archive::is_archive(source.open(path)?)?);
-            for path in order.take(&mut plan, &chosen)? {
-                let name = String::from_utf8_lossy(&path).into_owned();
-                let workspace = Workspace::new(self.store)?;
-                let file = source
-                    .open(&path)
-                    .map_err(|error| CopyError::Read(name.clone(), error))?;
-                let lower = archive::unpack(file, &name, &workspace)?;
-                drafts.push(Draft::within(workspace, lower)?);
-            }
-            if !plan.is_empty() {
-                parts.push((order, plan, source));
-            }
-        }
-        let sources: Vec<StageSource<'_>> = drafts.iter().map(|draft| StageSource(&draft.tree)).collect();
-        for source in &sources {
-            parts.push((&unpacked, unpacked.plan(source)?, source));
-        }
-        self.copied(stage, &parts, &said)
-    }
-
-    /// Takes the URLs out of the sources of an ADD, variables replaced.
-    fn urls(
-        &self,
-        stage: &Stage,
-        mut copy: dockerfile::Copy,
-        add: &dockerfile::Add,
-    ) -> Result<(Vec<String>, dockerfile::Copy), Error> {
-        let get = |name: &str| stage.scope.of_step(&stage.config, name);
-        let mut urls = Vec::new();
-        copy.sources.clear();
-        for source in &add.sources {
-            let text = match source {
-                dockerfile::Source::Path(path) => self.word(path, &get)?,
-                dockerfile::Source::Inline(_) => String::new(),
-            };
-            let is_git = ["git://", "git@", "ssh://"]
-                .iter()
-                .any(|scheme| text.starts_with(scheme));
-            if is_git || is_url(&text) && text.split('#').next().is_some_and(|url| url.ends_with(".git")) {
-                return Err(Error::Unsupported(format!("ADD of a git repository ({text})")));
-            }
-            match is_url(&text) {
-                true => urls.push(text),
-                false => copy.sources.push(source.clone()),
-            }
-        }
-        if add.keep_git_dir.is_some() {
-            return Err(Error::Unsupported("ADD --keep-git-dir".into()));
-        }
-        Ok((urls, copy))
-    }
-
     fn copied(&self, stage: &mut Stage, parts: &[Part<'_>], said: &str) -> Result<(), Error> {
+        let key = self.copy_key(stage, parts)?;
+        match self.turn(stage, key, said)? {
+            None => Ok(()),
+            Some(turn) => self.copy_all(stage, turn, parts, said),
+        }
+    }
+
+    /// What a copy depends on.
+    pub(super) fn copy_key(&self, stage: &Stage, parts: &[Part<'_>]) -> Result<Key, Error> {
         let mut key = Key::new("copy", &stage.layers);
         key.field(&self.epoch());
         for (order, plan, source) in parts {
             key.field(&order.digest(plan, *source, &self.hashes)?.hex());
         }
-        let Some(turn) = self.turn(stage, key, said)? else {
-            return Ok(());
-        };
+        Ok(key)
+    }
+
+    /// Makes the layer.
+    pub(super) fn copy_all(
+        &self,
+        stage: &mut Stage,
+        turn: Turn,
+        parts: &[Part<'_>],
+        said: &str,
+    ) -> Result<(), Error> {
         let draft = Draft::over(self.store, &stage.layers)?;
         let mut contents = Contents::default();
         for (order, plan, source) in parts {
@@ -145,7 +79,7 @@ impl Build<'_> {
     }
 
     /// What COPY says, variables replaced.
-    fn copy_order(&self, stage: &Stage, copy: &dockerfile::Copy) -> Result<copy::Order, Error> {
+    pub(super) fn copy_order(&self, stage: &Stage, copy: &dockerfile::Copy) -> Result<copy::Order, Error> {
         let get = |name: &str| stage.scope.of_step(&stage.config, name);
         let (mut sources, mut parents, mut inline) = (Vec::new(), Vec::new(), Vec::new());
         for source in &copy.sources {
@@ -207,10 +141,10 @@ impl Build<'_> {
 }
 
 /// One source of a copy, and what comes from it.
-type Part<'a> = (&'a copy::Order, copy::Plan, &'a dyn Source);
+pub(super) type Part<'a> = (&'a copy::Order, copy::Plan, &'a dyn Source);
 
 /// There is no context, and nothing is asked of it.
-struct Nothing;
+pub(super) struct Nothing;
 
 impl Source for Nothing {
     fn look(&self, _: &[u8], _: Links) -> std::io::Result<Option<Entry>> {
@@ -227,35 +161,8 @@ impl Source for Nothing {
     }
 }
 
-/// The words of an ADD that COPY has, too.
-fn as_copy(add: &dockerfile::Add) -> dockerfile::Copy {
-    dockerfile::Copy {
-        sources: add.sources.clone(),
-        dest: add.dest.clone(),
-        from: None,
-        chown: add.chown.clone(),
-        chmod: add.chmod.clone(),
-        link: add.link,
-        parents: false,
-        exclude: add.exclude.clone(),
-    }
-}
-
-/// `--checksum`, which is that of one file by URL.
-fn checksum(add: &dockerfile::Add, urls: &[String]) -> Result<Option<Digest>, Error> {
-    let Some(text) = &add.checksum else {
-        return Ok(None);
-    };
-    let one = add.sources.len() == 1 && urls.len() == 1;
-    let digest = text.parse().ok().filter(|_| one);
-    digest.map(Some).ok_or_else(|| Error::Value {
-        what: "--checksum (sha256:… of a single source by URL)",
-        value: text.clone(),
-    })
-}
-
 /// The words of COPY as the history has them.
-fn words(copy: &dockerfile::Copy) -> String {
+pub(super) fn words(copy: &dockerfile::Copy) -> String {
     let mut words: Vec<String> = Vec::new();
     words.extend(copy.from.iter().map(|from| format!("--from={from}")));
     words.extend(copy.chown.iter().map(|owner| format!("--chown={owner}")));

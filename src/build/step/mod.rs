@@ -1,6 +1,7 @@
 //! What does an instruction do to a stage? Most change only its config (`setting`); RUN, COPY, ADD and WORKDIR make a layer,
 //! unless the cache has it.
 
+mod add;
 mod copy;
 mod run;
 mod setting;

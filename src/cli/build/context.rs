@@ -1,5 +1,5 @@
-//! Where are the Dockerfile and the files of the context? A directory, an archive on standard input, or a Dockerfile on
-//! standard input.
+//! Where are the Dockerfile and the files of the context? A directory, a git repository, an archive by URL or on standard
+//! input, or a Dockerfile alone, by either.
 
 use std::fs;
 use std::io::{Cursor, Read, stdin};
@@ -7,18 +7,22 @@ use std::path::{Path, PathBuf};
 
 use crate::build::dockerfile::MAX_TEXT;
 use crate::build::patterns::ignore::Ignore;
-use crate::build::{Context, Named, begins_archive};
+use crate::build::{Context, Fetched, Named, Progress, Remote, Secret, begins_archive};
 use crate::cli::report::Failure;
 use crate::store::Store;
 
 /// Bytes that tell an archive from a Dockerfile.
 const HEAD: u64 = 512;
 
-/// What `--file`, `--ignorefile` and PATH say.
+/// What the flags say.
 pub(super) struct Given<'a> {
     pub(super) ignore: Option<&'a Path>,
     pub(super) file: Option<&'a Path>,
     pub(super) path: &'a str,
+    /// Logins for what is fetched.
+    pub(super) secrets: &'a [Secret],
+    /// BUILDKIT_CONTEXT_KEEP_GIT_DIR.
+    pub(super) keep_git_dir: bool,
 }
 
 /// What is there.
@@ -32,11 +36,13 @@ pub(super) struct Found {
 }
 
 impl Given<'_> {
-    pub(super) fn find(&self, store: &Store) -> Result<Found, Failure> {
-        let remote = ["http://", "https://", "git://", "git@", "ssh://"];
-        if remote.iter().any(|scheme| self.path.starts_with(scheme)) {
-            return Err(Failure::new("a build context from a URL is not supported yet")
-                .hint(Some("fetch it, and give the directory")));
+    pub(super) fn find(&self, store: &Store, progress: &dyn Progress) -> Result<Found, Failure> {
+        if let Some(remote) = self.remote()? {
+            let fetched = remote.fetch(store, self.secrets, progress);
+            return match fetched.map_err(|error| Failure::of(&error))? {
+                Fetched::Files(context) => self.fetched(*context),
+                Fetched::Text(text) => self.alone(&mut text.as_slice(), "a Dockerfile by URL"),
+            };
         }
         match (self.path, self.file) {
             ("-", _) => self.standard_input(store),
@@ -52,6 +58,21 @@ impl Given<'_> {
         }
     }
 
+    /// What is to be fetched. A directory of that name comes first.
+    fn remote(&self) -> Result<Option<Remote>, Failure> {
+        if Path::new(self.path).is_dir() {
+            return Ok(None);
+        }
+        let remote = Remote::of_context(self.path);
+        let remote = remote.map_err(|error| Failure::new(format!("unable to prepare context: {error}")))?;
+        Ok(remote.map(|mut remote| {
+            if self.keep_git_dir {
+                remote.keep_git_dir();
+            }
+            remote
+        }))
+    }
+
     fn standard_input(&self, store: &Store) -> Result<Found, Failure> {
         let mut head = Vec::new();
         let read = stdin().take(HEAD).read_to_end(&mut head);
@@ -59,31 +80,62 @@ impl Given<'_> {
         let archive = begins_archive(&head);
         let mut all = Cursor::new(head).chain(stdin());
         if !archive {
-            if self.file.is_some() {
-                return Err(Failure::new("-f cannot be used with a Dockerfile on standard input").code(125));
-            }
-            return Ok(Found {
-                name: "Dockerfile".into(),
-                dockerfile: self.text_of(&mut all)?,
-                context: None,
-            });
+            return self.alone(&mut all, "a Dockerfile on standard input");
         }
         let context = Context::unpack(store, Box::new(all), "the context on standard input");
-        let context = context.map_err(|error| Failure::of(&error))?;
-        let name = self
-            .file
-            .map_or("Dockerfile".into(), |file| file.display().to_string());
-        let bytes = context.read(&name, MAX_TEXT);
-        let bytes =
-            bytes.map_err(|error| Failure::new(format!("failed to read dockerfile: {name}: {error}")))?;
-        let bytes = bytes.ok_or_else(|| {
+        self.fetched(context.map_err(|error| Failure::of(&error))?)
+    }
+
+    /// A Dockerfile without files.
+    fn alone(&self, text: &mut dyn Read, what: &str) -> Result<Found, Failure> {
+        if self.file.is_some() {
+            return Err(Failure::new(format!("-f cannot be used with {what}")).code(125));
+        }
+        Ok(Found {
+            name: "Dockerfile".into(),
+            dockerfile: self.text_of(text)?,
+            context: None,
+        })
+    }
+
+    /// A Dockerfile in its context, whose files lie in no directory of the user; or on standard input beside it.
+    fn fetched(&self, context: Context) -> Result<Found, Failure> {
+        let read = |name: &str| {
+            let bytes = context.read(name, MAX_TEXT);
+            bytes.map_err(|error| Failure::new(format!("failed to read dockerfile: {name}: {error}")))
+        };
+        let (name, dockerfile) = match self.file {
+            Some(file) if file == Path::new("-") => (
+                "Dockerfile".to_string(),
+                Some(self.text_of(&mut stdin())?.into_bytes()),
+            ),
+            Some(file) => {
+                let name = file.display().to_string();
+                let bytes = read(&name)?;
+                (name, bytes)
+            }
+            None => match (read("Dockerfile")?, read("Containerfile")?) {
+                (None, Some(bytes)) => ("Containerfile".into(), Some(bytes)),
+                (bytes, _) => ("Dockerfile".into(), bytes),
+            },
+        };
+        let bytes = dockerfile.ok_or_else(|| {
             Failure::new(format!(
                 "failed to read dockerfile: open {name}: no such file or directory"
             ))
         })?;
+        let ignored = [
+            format!("{name}.dockerignore"),
+            ".dockerignore".into(),
+            ".containerignore".into(),
+        ];
+        let context = match self.ignore {
+            Some(_) => self.without_ignored(context)?,
+            None => ignoring(context, &ignored)?,
+        };
         Ok(Found {
             dockerfile: text(&name, bytes)?,
-            context: Some(self.without_ignored(context)?),
+            context: Some(context),
             name,
         })
     }
@@ -145,7 +197,6 @@ impl Given<'_> {
         let mut named = beside.into_os_string();
         named.push(".dockerignore");
         let named = PathBuf::from(named);
-        let bad = |path: &Path, error: String| Failure::new(format!("{}: {error}", path.display()));
         match fs::read(&named) {
             Ok(bytes) => {
                 let ignore = Ignore::parse(&bytes).map_err(|error| bad(&named, error.to_string()))?;
@@ -154,17 +205,7 @@ impl Given<'_> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(bad(&named, error.to_string())),
         }
-        for name in [".dockerignore", ".containerignore"] {
-            let bytes = context
-                .read(name, MAX_TEXT)
-                .map_err(|error| bad(Path::new(name), error.to_string()))?;
-            if let Some(bytes) = bytes {
-                let ignore =
-                    Ignore::parse(&bytes).map_err(|error| bad(Path::new(name), error.to_string()))?;
-                return Ok(context.without(ignore));
-            }
-        }
-        Ok(context)
+        ignoring(context, &[".dockerignore", ".containerignore"])
     }
 
     fn text_of(&self, from: &mut dyn Read) -> Result<String, Failure> {
@@ -175,12 +216,34 @@ impl Given<'_> {
     }
 }
 
+/// Leaves out what the first of these files of the context names.
+fn ignoring(context: Context, names: &[impl AsRef<str>]) -> Result<Context, Failure> {
+    for name in names {
+        let path = Path::new(name.as_ref());
+        let bytes = context.read(name.as_ref(), MAX_TEXT);
+        if let Some(bytes) = bytes.map_err(|error| bad(path, error.to_string()))? {
+            let ignore = Ignore::parse(&bytes).map_err(|error| bad(path, error.to_string()))?;
+            return Ok(context.without(ignore));
+        }
+    }
+    Ok(context)
+}
+
+fn bad(path: &Path, error: String) -> Failure {
+    Failure::new(format!("{}: {error}", path.display()))
+}
+
 fn text(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|_| Failure::new(format!("{name} is not UTF-8 text")))
 }
 
-/// `--build-context NAME=DIRECTORY` or `NAME=docker-image://IMAGE`.
-pub(super) fn named(given: &str) -> Result<(String, Named), Failure> {
+/// `--build-context NAME=DIRECTORY`, `NAME=docker-image://IMAGE`, or `NAME=` a repository or an archive by URL.
+pub(super) fn named(
+    given: &str,
+    store: &Store,
+    secrets: &[Secret],
+    progress: &dyn Progress,
+) -> Result<(String, Named), Failure> {
     let invalid = |why: &str| {
         Failure::new(format!(
             "invalid argument {given:?} for \"--build-context\": {why}"
@@ -193,9 +256,24 @@ pub(super) fn named(given: &str) -> Result<(String, Named), Failure> {
     if let Some(image) = place.strip_prefix("docker-image://") {
         return Ok((name.into(), Named::Image(image.into())));
     }
-    if place.contains("://") {
-        return Err(invalid("a directory or docker-image://NAME is supported"));
-    }
-    let context = Context::open(Path::new(place)).map_err(|error| invalid(&error.to_string()))?;
-    Ok((name.into(), Named::Files(Box::new(context))))
+    let remote = match Path::new(place).is_dir() {
+        true => None,
+        false => Remote::of_context(place).map_err(|error| invalid(&error.to_string()))?,
+    };
+    let context = match remote {
+        Some(remote) => match remote.fetch(store, secrets, progress) {
+            Ok(Fetched::Files(context)) => context,
+            Ok(Fetched::Text(_)) => {
+                return Err(Failure::new(format!("{name}: the file by URL is no archive")));
+            }
+            Err(error) => return Err(Failure::of(&error)),
+        },
+        None if place.contains("://") => {
+            let known =
+                "a directory, docker-image://NAME, a git repository and an archive by URL are supported";
+            return Err(invalid(known));
+        }
+        None => Box::new(Context::open(Path::new(place)).map_err(|error| invalid(&error.to_string()))?),
+    };
+    Ok((name.into(), Named::Files(context)))
 }

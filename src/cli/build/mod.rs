@@ -8,7 +8,7 @@ use serde_json::json;
 use super::output::put;
 use super::report::Failure;
 use crate::build::dockerfile::Place;
-use crate::build::{self, Built, Error, Output};
+use crate::build::{self, Built, Error, Order, Output, Progress};
 use crate::containers::files::add_host;
 use crate::images::manifest::Platform;
 use crate::store::{Store, given};
@@ -23,7 +23,7 @@ mod progress;
 mod prune;
 
 pub(super) use builder::Builder;
-use context::Given;
+use context::{Given, named};
 use progress::{Lines, Quiet};
 
 /// Flags of `build`.
@@ -130,7 +130,7 @@ pub(crate) struct Build {
     /// Write the digests of image and manifest, and the names, to this file, as JSON
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
-    /// What FROM and --from find under a name: a directory, or docker-image://IMAGE
+    /// What FROM and --from find under a name: a directory, docker-image://IMAGE, a git repository, or an archive by URL
     #[arg(long, value_name = "NAME=PLACE")]
     build_context: Vec<String>,
     /// A secret for RUN --mount=type=secret
@@ -162,8 +162,9 @@ pub(crate) struct Build {
     platform: Option<Platform>,
     #[command(flatten)]
     foreign: foreign::Flags,
-    /// The directory that COPY takes files from, or `-` for an archive of it, or a Dockerfile alone, on standard input
-    #[arg(value_name = "PATH")]
+    /// The directory that COPY takes files from; a git repository, REPOSITORY#REF:DIRECTORY; the URL of an archive or of
+    /// a Dockerfile alone; or `-` for either on standard input
+    #[arg(value_name = "PATH|URL|-")]
     context: String,
 }
 
@@ -201,19 +202,15 @@ impl Build {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         self.foreign.check()?;
         let store = Store::open()?;
-        let given = Given {
-            file: self.file.as_deref(),
-            path: &self.context,
-            ignore: self.ignorefile.as_deref(),
-        };
-        let found = given.find(&store)?;
-        let name = found.name.clone();
-        let order = self.order(found)?;
         let quiet = self.quiet || self.progress == Some(Shown::Quiet);
-        let built = match quiet {
-            true => build::build(&store, &order, &Quiet),
-            false => build::build(&store, &order, &Lines::new()),
+        let progress: &dyn Progress = match quiet {
+            true => &Quiet,
+            false => &Lines::new(),
         };
+        // Wrong flags are told before anything is fetched.
+        let mut order = self.order()?;
+        let name = self.find(&mut order, &store, progress)?;
+        let built = build::build(&store, &order, progress);
         let built = built.map_err(|error| failed(&error, &name, &order.dockerfile))?;
         let written = |file: &Path, text: String| {
             given::write(file, text.as_bytes())
@@ -231,7 +228,29 @@ impl Build {
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    /// Finds Dockerfile and contexts. Gives the Dockerfile's name.
+    fn find(&self, order: &mut Order, store: &Store, progress: &dyn Progress) -> Result<String, Failure> {
+        let keep = order.args.iter().rfind(|(name, _)| name == KEEP_GIT_DIR);
+        let given = Given {
+            ignore: self.ignorefile.as_deref(),
+            file: self.file.as_deref(),
+            path: &self.context,
+            secrets: &order.secrets,
+            keep_git_dir: keep
+                .is_some_and(|(_, value)| ["1", "t", "true"].contains(&value.to_lowercase().as_str())),
+        };
+        let found = given.find(store, progress)?;
+        let contexts = self.build_context.iter();
+        let contexts = contexts.map(|text| named(text, store, &order.secrets, progress));
+        order.contexts = contexts.collect::<Result<_, _>>()?;
+        (order.dockerfile, order.context) = (found.dockerfile, found.context);
+        Ok(found.name)
+    }
 }
+
+/// An argument by which a repository that is the context comes with its `.git`.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 /// BuildKit's keys. Not `buildx.build.ref`, which names a record of a builder's that there is not.
 fn metadata(built: &Built) -> serde_json::Value {

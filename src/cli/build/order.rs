@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use super::cache;
-use super::context::{Found, named};
 use super::outputs::Asked;
 use super::{Build, FormatFlag, NetworkFlag, PullFlag};
 use crate::build::{Cache, Fetch, Order, Secret, Squash, Times, Trust};
@@ -17,7 +16,8 @@ use crate::images::packed::Family;
 use crate::images::reference::Reference;
 
 impl Build {
-    pub(super) fn order(&self, found: Found) -> Result<Order, Failure> {
+    /// What the flags say; what is found comes later.
+    pub(super) fn order(&self) -> Result<Order, Failure> {
         if let Some(wanted) = &self.platform
             && !wanted.accepts(&Platform::host())
         {
@@ -47,9 +47,9 @@ impl Build {
             None => epoch(&args)?,
         };
         Ok(Order {
-            dockerfile: found.dockerfile,
-            context: found.context,
-            contexts: all(&self.build_context, named)?,
+            dockerfile: String::new(),
+            context: None,
+            contexts: Vec::new(),
             target: self.target.clone(),
             epoch,
             times: self.times(epoch, wanted.rewrite),

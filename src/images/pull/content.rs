@@ -21,6 +21,8 @@ pub(super) enum ContentError {
     Truncated(&'static str),
     #[error("the {name} data is damaged ({source})")]
     Damaged { name: &'static str, source: io::Error },
+    #[error("the {0} data needs more memory than {most} MiB to be unpacked", most = MOST_XZ_MEMORY_KIB >> 10)]
+    Memory(&'static str),
     #[error("another layer failed")]
     Stopped,
 }
@@ -78,6 +80,8 @@ impl<R: Read> Read for Verified<R> {
 pub(super) enum Compression {
     Gzip,
     Zstd,
+    Xz,
+    Bzip2,
     Plain,
 }
 
@@ -87,12 +91,20 @@ impl Compression {
             [0x1f, 0x8b, ..] => Compression::Gzip,
             // A frame (RFC 8878, section 3.1.1), or a skippable one before it, as eStargz's successor writes.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
+            // The first block, or the end of an empty stream.
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..]
+            | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, ..] => Compression::Bzip2,
             _ => Compression::Plain,
         }
     }
 }
 
-/// The tar within a compressed stream. Several gzip members or zstd frames are one; anything else behind is an error.
+/// Memory that unpacking xz may need: four times what `xz -9` makes one need. A header could claim 4 GiB.
+const MOST_XZ_MEMORY_KIB: u32 = 256 << 10;
+
+/// The tar within a compressed stream. Several gzip members, zstd frames, xz or bzip2 streams are one; anything else
+/// behind is an error.
 pub(crate) fn decompressed<'a>(
     mut stream: impl BufRead + Send + 'a,
 ) -> io::Result<Box<dyn Read + Send + 'a>> {
@@ -105,6 +117,14 @@ pub(crate) fn decompressed<'a>(
         Compression::Zstd => Box::new(Named {
             inner: zstd::stream::read::Decoder::with_buffer(stream)?,
             name: "zstd",
+        }),
+        Compression::Xz => Box::new(Named {
+            inner: lzma_rust2::XzReader::new_mem_limit(stream, true, MOST_XZ_MEMORY_KIB),
+            name: "xz",
+        }),
+        Compression::Bzip2 => Box::new(Named {
+            inner: bzip2::bufread::MultiBzDecoder::new(stream),
+            name: "bzip2",
         }),
         Compression::Plain => Box::new(stream),
     })
@@ -121,6 +141,7 @@ impl<R: Read> Read for Named<R> {
         self.inner.read(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => io::Error::other(ContentError::Truncated(self.name)),
             _ if is_from_below(&error) => error,
+            kind @ io::ErrorKind::OutOfMemory => io::Error::new(kind, ContentError::Memory(self.name)),
             _ => io::Error::other(ContentError::Damaged {
                 name: self.name,
                 source: error,
@@ -149,6 +170,19 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn xz(bytes: &[u8], preset: u32) -> Vec<u8> {
+        let options = lzma_rust2::XzOptions::with_preset(preset);
+        let mut writer = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+        writer.write_all(bytes).unwrap();
+        writer.finish().unwrap()
+    }
+
+    fn bzip2(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
     fn read(stream: &[u8]) -> Result<Vec<u8>, String> {
         let mut out = Vec::new();
         let mut tar = decompressed(stream).map_err(|error| error.to_string())?;
@@ -157,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn all_three_forms_are_read_by_their_magic() {
+    fn all_forms_are_read_by_their_magic() {
         let text = b"a tar".repeat(1000);
         assert_eq!(read(&text).unwrap(), text);
         assert_eq!(read(b"").unwrap(), b"");
@@ -172,16 +206,35 @@ mod tests {
         frames.extend(zstd::encode_all(&b"one"[..], 3).unwrap());
         frames.extend(zstd::encode_all(&b"two"[..], 3).unwrap());
         assert_eq!(read(&frames).unwrap(), b"onetwo");
+        assert_eq!(read(&xz(&text, 6)).unwrap(), text);
+        assert_eq!(read(&bzip2(&text)).unwrap(), text);
+        assert_eq!(read(&bzip2(b"")).unwrap(), b"");
+        for pack in [bzip2, |bytes: &[u8]| xz(bytes, 0)] {
+            assert_eq!(read(&[pack(b"one"), pack(b"two")].concat()).unwrap(), b"onetwo");
+        }
+        assert_eq!(read(b"BZh is a text").unwrap(), b"BZh is a text");
+    }
+
+    #[test]
+    fn a_header_that_asks_for_much_memory_is_refused() {
+        let mut options = lzma_rust2::XzOptions::with_preset(0);
+        options.lzma_options.dict_size = 1 << 29;
+        let mut writer = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+        writer.write_all(b"little").unwrap();
+        let why = read(&writer.finish().unwrap()).unwrap_err();
+        assert_eq!(why, "the xz data needs more memory than 256 MiB to be unpacked");
     }
 
     #[test]
     fn cut_and_damaged_streams_say_so() {
-        let (gzip, zstd) = (
-            gzip(&b"text ".repeat(5000)),
-            zstd::encode_all(b"text ".repeat(5000).as_slice(), 3).unwrap(),
-        );
-        for (name, whole) in [("gzip", gzip), ("zstd", zstd)] {
-            for cut in [5, whole.len() / 2, whole.len() - 1] {
+        let text = b"text ".repeat(5000);
+        for (name, whole) in [
+            ("gzip", gzip(&text)),
+            ("zstd", zstd::encode_all(text.as_slice(), 3).unwrap()),
+            ("xz", xz(&text, 6)),
+            ("bzip2", bzip2(&text)),
+        ] {
+            for cut in [7, whole.len() / 2, whole.len() - 1] {
                 assert_eq!(
                     read(&whole[..cut]),
                     Err(format!("the {name} data is truncated")),

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use ureq::Body;
 use ureq::http::{Response, Uri, header};
@@ -10,14 +11,36 @@ use ureq::http::{Response, Uri, header};
 use super::error::unreachable;
 use super::http::{Certificates, Http, MAX_REDIRECTS, redirect};
 use super::{RegistryError, with_patience};
+use crate::store::Digest;
 
 /// What a server says of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Downloaded {
     /// Bytes.
     pub size: u64,
     /// `Last-Modified`, in seconds since 1970.
     pub modified: Option<i64>,
+    /// By which it can be asked later whether it is still the same.
+    pub version: Option<Version>,
+}
+
+/// How a server names what a file holds (RFC 9110, section 8.8).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// The digest of the URL that answered, after redirects: of another the names would mean nothing.
+    at: Digest,
+    etag: Option<String>,
+    /// `Last-Modified`, if nothing could have changed in the same second.
+    modified: Option<String>,
+}
+
+/// What came of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is still the same.
+    Unchanged,
+    /// It was fetched.
+    Fetched(Downloaded),
 }
 
 /// Why a file was not fetched. URLs are told without what may be secret in them.
@@ -47,11 +70,12 @@ pub enum DownloadError {
     Settings(#[from] RegistryError),
 }
 
-/// Fetches what `url` names into `to`. Redirects are followed, but not from HTTPS to HTTP.
+/// Fetches what `url` names into `to`, unless it is still what it was under `known`. Redirects are followed, but not from
+/// HTTPS to HTTP.
 ///
 /// # Errors
 /// There is no such file, or it does not come whole.
-pub fn download(url: &str, to: &mut dyn Write) -> Result<Downloaded, DownloadError> {
+pub fn download(url: &str, known: Option<&Version>, to: &mut dyn Write) -> Result<Answer, DownloadError> {
     let shown = without_secrets(url);
     let at: Uri = url.parse().map_err(|_| DownloadError::Url(shown.clone()))?;
     if !matches!(at.scheme_str(), Some("http" | "https")) || at.host().is_none() {
@@ -62,7 +86,7 @@ pub fn download(url: &str, to: &mut dyn Write) -> Result<Downloaded, DownloadErr
         url: shown.clone(),
         reason,
     };
-    let response = with_patience(|| ask(&http, &at)).map_err(|error| {
+    let (response, from) = with_patience(|| ask(&http, &at, known)).map_err(|error| {
         refused(match error {
             RegistryError::Unreachable { reason, .. } => reason,
             RegistryError::Status { status, .. } => format!("the server answered {status}"),
@@ -72,10 +96,11 @@ pub fn download(url: &str, to: &mut dyn Write) -> Result<Downloaded, DownloadErr
             other => other.to_string(),
         })
     })?;
-    let modified = response.headers().get(header::LAST_MODIFIED);
-    let modified = modified
-        .and_then(|value| jiff::fmt::rfc2822::parse(value.to_str().ok()?).ok())
-        .map(|time| time.timestamp().as_second());
+    if response.status().as_u16() == 304 {
+        return Ok(Answer::Unchanged);
+    }
+    let modified = time(&response, header::LAST_MODIFIED);
+    let version = Version::of(&response, &from);
     let body = response.into_body();
     let promised = body.content_length();
     let broken = |source| DownloadError::Broken {
@@ -85,19 +110,58 @@ pub fn download(url: &str, to: &mut dyn Write) -> Result<Downloaded, DownloadErr
     let size = io::copy(&mut body.into_reader(), to).map_err(broken)?;
     match promised.is_some_and(|promised| promised != size) {
         true => Err(broken(io::ErrorKind::UnexpectedEof.into())),
-        false => Ok(Downloaded { size, modified }),
+        false => Ok(Answer::Fetched(Downloaded {
+            size,
+            modified,
+            version,
+        })),
     }
 }
 
-fn ask(http: &Http, from: &Uri) -> Result<Response<Body>, RegistryError> {
+impl Version {
+    fn of(response: &Response<Body>, from: &Uri) -> Option<Version> {
+        let text = |name| Some(response.headers().get(name)?.to_str().ok()?.to_string());
+        let modified = time(response, header::LAST_MODIFIED);
+        // What changed within the minute may change again without another time.
+        let is_old = time(response, header::DATE).zip(modified);
+        let is_old = is_old.is_some_and(|(now, modified)| now.saturating_sub(modified) >= 60);
+        let version = Version {
+            at: Digest::of(from.to_string().as_bytes()),
+            etag: text(header::ETAG),
+            modified: text(header::LAST_MODIFIED).filter(|_| is_old),
+        };
+        (version.etag.is_some() || version.modified.is_some()).then_some(version)
+    }
+
+    /// The headers that ask for it to be sent only if it is another.
+    fn condition(&self) -> Vec<(&str, &str)> {
+        match (&self.etag, &self.modified) {
+            (Some(etag), _) => vec![("If-None-Match", etag)],
+            (None, Some(modified)) => vec![("If-Modified-Since", modified)],
+            (None, None) => Vec::new(),
+        }
+    }
+}
+
+/// A header that is a time, in seconds since 1970.
+fn time(response: &Response<Body>, name: header::HeaderName) -> Option<i64> {
+    let text = response.headers().get(name)?.to_str().ok()?;
+    Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_second())
+}
+
+/// The answer, and the URL that gave it.
+fn ask(http: &Http, from: &Uri, known: Option<&Version>) -> Result<(Response<Body>, Uri), RegistryError> {
     let mut at = from.clone();
     for _ in 0..MAX_REDIRECTS {
         let host = at.host().unwrap_or_default().to_owned();
-        let response = http.get(&at, Certificates::Verified, &[]);
+        let known = known.filter(|known| known.at == Digest::of(at.to_string().as_bytes()));
+        let condition = known.map(Version::condition).unwrap_or_default();
+        let response = http.get(&at, Certificates::Verified, &condition);
         let response = response.map_err(|error| unreachable(&host, &error))?;
         let status = response.status().as_u16();
         match status {
-            200 => return Ok(response),
+            200 => return Ok((response, at)),
+            304 if !condition.is_empty() => return Ok((response, at)),
             301 | 302 | 303 | 307 | 308 => {
                 at = redirect(&at, &response).map_err(|(to, reason)| RegistryError::Redirect {
                     host,

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 pub use blob::BlobReader;
 pub use config::Registries;
-pub use download::{DownloadError, Downloaded, download};
+pub use download::{Answer, DownloadError, Downloaded, Version, download};
 pub use error::RegistryError;
 use http::Http;
 use place::{Asked, Reached};

@@ -1,0 +1,124 @@
+//! What does a text name that is no path? A git repository, or a file by URL. ADD and the build's contexts ask alike.
+
+use std::fs::File;
+use std::io::Read as _;
+
+use super::archive::begins_archive;
+use super::dockerfile::MAX_TEXT;
+use super::git::{Access, Address, AddressError, NamedBy};
+use super::source::Context;
+use super::workspace::{Workspace, io_error};
+use super::{Error, Progress, Secret};
+use crate::images::registry::{Answer, download};
+use crate::store::Store;
+
+/// Something that is fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remote {
+    /// A git repository.
+    Repository(Address),
+    /// A file by URL.
+    File(String),
+}
+
+/// A build context that was fetched.
+#[derive(Debug)]
+pub enum Fetched {
+    /// A repository, or an archive.
+    Files(Box<Context>),
+    /// A file that is no archive: a Dockerfile.
+    Text(Vec<u8>),
+}
+
+/// Bytes by which an archive is told from a text.
+const HEAD: u64 = 512;
+
+impl Remote {
+    /// Reads a source of ADD; `None` if it is a path.
+    ///
+    /// # Errors
+    /// It is an address of a repository, and wrong.
+    pub fn parse(text: &str) -> Result<Option<Remote>, AddressError> {
+        Ok(Address::parse(text)?
+            .map(Remote::Repository)
+            .or_else(|| file(text)))
+    }
+
+    /// Reads what was given as a build context.
+    ///
+    /// # Errors
+    /// It is an address of a repository, and wrong.
+    pub fn of_context(text: &str) -> Result<Option<Remote>, AddressError> {
+        let address = Address::of_context(text)?;
+        Ok(address.map(Remote::Repository).or_else(|| file(text)))
+    }
+
+    /// A repository comes with its `.git`.
+    pub fn keep_git_dir(&mut self) {
+        if let Remote::Repository(address) = self {
+            address.keep_git_dir(Some(true));
+        }
+    }
+
+    /// Fetches a build context that the user named.
+    ///
+    /// # Errors
+    /// It is not there, or does not come whole.
+    pub fn fetch(
+        &self,
+        store: &Store,
+        secrets: &[Secret],
+        progress: &dyn Progress,
+    ) -> Result<Fetched, Error> {
+        let fetched = match self {
+            Remote::Repository(address) => {
+                progress.begins(&format!("[internal] load git source {address}"));
+                let access = Access {
+                    named_by: NamedBy::User,
+                    secrets,
+                    agent: None,
+                };
+                let commit = address.resolve(store, access)?;
+                progress.output(format!("{commit}\n").as_bytes());
+                Fetched::Files(Box::new(address.check_out(store, access, &commit)?))
+            }
+            Remote::File(url) => {
+                progress.begins("[internal] load remote build context");
+                context(store, url, progress)?
+            }
+        };
+        progress.done();
+        Ok(fetched)
+    }
+}
+
+fn file(text: &str) -> Option<Remote> {
+    let is_url = text.starts_with("http://") || text.starts_with("https://");
+    is_url.then(|| Remote::File(text.into()))
+}
+
+/// An archive, or a text.
+fn context(store: &Store, url: &str, progress: &dyn Progress) -> Result<Fetched, Error> {
+    let workspace = Workspace::new(store)?;
+    let place = workspace.path().join("context");
+    let mut to = File::create(&place).map_err(io_error("make", &place))?;
+    if let Answer::Fetched(got) = download(url, None, &mut to)? {
+        progress.output(format!("{} bytes\n", got.size).as_bytes());
+    }
+    let open = || File::open(&place);
+    let read = |most: u64| {
+        let mut bytes = Vec::new();
+        open()?.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let head = read(HEAD).map_err(io_error("read", &place))?;
+    if begins_archive(&head) {
+        let tar = open().map_err(io_error("read", &place))?;
+        let name = "the context by URL";
+        let context = Context::unpack(store, Box::new(tar), name)?;
+        return Ok(Fetched::Files(Box::new(context)));
+    }
+    // One byte more, so that whoever reads it sees that it is too much.
+    let text = read(MAX_TEXT as u64 + 1).map_err(io_error("read", &place))?;
+    Ok(Fetched::Text(text))
+}

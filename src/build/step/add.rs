@@ -1,0 +1,185 @@
+//! ADD: as COPY, but local archives are unpacked, and files by URL and git repositories fetched.
+
+use super::copy::{Nothing, Part, words};
+use crate::build::dockerfile;
+use crate::build::download::Downloads;
+use crate::build::git::{Access, Address, Commit, NamedBy};
+use crate::build::remote::Remote;
+use crate::build::solve::{Build, Cache, Stage};
+use crate::build::source::{Source, Stage as StageSource};
+use crate::build::workspace::Draft;
+use crate::build::{CopyError, Error, Workspace, archive, copy};
+use crate::store::Digest;
+
+/// The sources of an ADD, variables replaced.
+#[derive(Default)]
+struct Sources {
+    /// Paths and here-documents, whose variables are not replaced yet.
+    local: Vec<dockerfile::Source>,
+    urls: Vec<String>,
+    repositories: Vec<Address>,
+}
+
+impl Build<'_> {
+    pub(super) fn add(&mut self, stage: &mut Stage, add: &dockerfile::Add, title: &str) -> Result<(), Error> {
+        let mut sources = self.sources(stage, add)?;
+        let checksum = checksum(add, &mut sources)?;
+        let order = self.copy_order(stage, &as_copy(add, &sources.local))?;
+        self.progress.begins(title);
+        let said = format!("ADD {} # buildkit", words(&as_copy(add, &add.sources)));
+        if self.kept(stage, &said)? {
+            return Ok(());
+        }
+        if add.sources.len() > 1 && !order.into && add.sources.len() > sources.local.len() {
+            return Err(CopyError::ManyToOne.into());
+        }
+        let context: &dyn Source = match &self.order.context {
+            Some(context) => context,
+            None if order.sources.is_empty() => &Nothing,
+            None => return Err(Error::NoContext),
+        };
+        let downloads = Downloads::fetch(
+            self.store,
+            &sources.urls,
+            checksum.as_ref(),
+            if self.fresh {
+                Cache::Ignore
+            } else {
+                self.order.cache
+            },
+            self.progress,
+        )?;
+        let fetched = order.of(downloads.paths());
+        let mut parts: Vec<Part<'_>> = Vec::new();
+        let mut drafts = Vec::new();
+        for (order, source, unpack) in [
+            (&order, context, add.unpack != Some(false)),
+            (&fetched, &downloads as &dyn Source, add.unpack == Some(true)),
+        ] {
+            let mut plan = order.plan(source)?;
+            if unpack {
+                self.unpack(order, &mut plan, source, &mut drafts)?;
+            }
+            if !plan.is_empty() {
+                parts.push((order, plan, source));
+            }
+        }
+        let unpacked = order.of_archive();
+        let archives: Vec<StageSource<'_>> = drafts.iter().map(|draft| StageSource(&draft.tree)).collect();
+        for archive in &archives {
+            parts.push((&unpacked, unpacked.plan(archive)?, archive));
+        }
+        self.with_repositories(stage, &order, parts, &sources.repositories, &said)
+    }
+
+    /// Takes archives out of the plan, and unpacks them.
+    fn unpack(
+        &self,
+        order: &copy::Order,
+        plan: &mut copy::Plan,
+        source: &dyn Source,
+        drafts: &mut Vec<Draft>,
+    ) -> Result<(), Error> {
+        let chosen = |path: &[u8]| archive::is_archive(source.open(path)?);
+        for path in order.take(plan, &chosen)? {
+            let name = String::from_utf8_lossy(&path).into_owned();
+            let workspace = Workspace::new(self.store)?;
+            let file = source
+                .open(&path)
+                .map_err(|error| CopyError::Read(name.clone(), error))?;
+            let lower = archive::unpack(file, &name, &workspace)?;
+            drafts.push(Draft::within(workspace, lower)?);
+        }
+        Ok(())
+    }
+
+    /// The layer, with what repositories hold, too: their commits are known before they are fetched, and decide whether
+    /// they need be.
+    fn with_repositories(
+        &self,
+        stage: &mut Stage,
+        order: &copy::Order,
+        parts: Vec<Part<'_>>,
+        repositories: &[Address],
+        said: &str,
+    ) -> Result<(), Error> {
+        let access = Access {
+            named_by: NamedBy::Dockerfile,
+            secrets: &self.order.secrets,
+            agent: self.order.agent.as_deref(),
+        };
+        let whole = order.of_repository();
+        let mut key = self.copy_key(stage, &parts)?;
+        let mut commits: Vec<(&Address, Commit)> = Vec::new();
+        for address in repositories {
+            let commit = address.resolve(self.store, access)?;
+            self.progress.output(format!("{commit}\n").as_bytes());
+            key.list(&whole.words()).list(&address.identity(&commit));
+            commits.push((address, commit));
+        }
+        let Some(turn) = self.turn(stage, key, said)? else {
+            return Ok(());
+        };
+        let fetched: Result<Vec<_>, Error> = commits
+            .iter()
+            .map(|(address, commit)| address.check_out(self.store, access, commit))
+            .collect();
+        let fetched = fetched?;
+        let mut parts = parts;
+        for files in &fetched {
+            parts.push((&whole, whole.plan(files)?, files));
+        }
+        self.copy_all(stage, turn, &parts, said)
+    }
+
+    fn sources(&self, stage: &Stage, add: &dockerfile::Add) -> Result<Sources, Error> {
+        let get = |name: &str| stage.scope.of_step(&stage.config, name);
+        let mut sources = Sources::default();
+        for source in &add.sources {
+            let remote = match source {
+                dockerfile::Source::Path(path) => Remote::parse(&self.word(path, &get)?)?,
+                dockerfile::Source::Inline(_) => None,
+            };
+            match remote {
+                None => sources.local.push(source.clone()),
+                Some(Remote::File(url)) => sources.urls.push(url),
+                Some(Remote::Repository(mut address)) => {
+                    address.keep_git_dir(add.keep_git_dir);
+                    sources.repositories.push(address);
+                }
+            }
+        }
+        Ok(sources)
+    }
+}
+
+/// The words of an ADD that COPY has, too.
+fn as_copy(add: &dockerfile::Add, sources: &[dockerfile::Source]) -> dockerfile::Copy {
+    dockerfile::Copy {
+        sources: sources.to_vec(),
+        dest: add.dest.clone(),
+        from: None,
+        chown: add.chown.clone(),
+        chmod: add.chmod.clone(),
+        link: add.link,
+        parents: false,
+        exclude: add.exclude.clone(),
+    }
+}
+
+/// `--checksum`, which is that of one file by URL, or a commit of one repository.
+fn checksum(add: &dockerfile::Add, sources: &mut Sources) -> Result<Option<Digest>, Error> {
+    let Some(text) = &add.checksum else {
+        return Ok(None);
+    };
+    let one = add.sources.len() == 1;
+    if let (true, Some(address)) = (one, sources.repositories.first_mut()) {
+        address.check(text)?;
+        return Ok(None);
+    }
+    let digest = text.parse().ok().filter(|_| one && sources.urls.len() == 1);
+    digest.map(Some).ok_or_else(|| Error::Value {
+        what: "--checksum (sha256:… of a single source by URL, or a commit of a single git repository)",
+        value: text.clone(),
+    })
+}
