@@ -26,7 +26,7 @@ impl Build<'_> {
     ) -> Result<(), Error> {
         let order = self.copy_order(stage, copy)?;
         self.progress.begins(title);
-        let said = format!("COPY {} # buildkit", words(copy));
+        let said = self.told("COPY", stage, copy)?;
         if self.kept(stage, &said)? {
             return Ok(());
         }
@@ -46,7 +46,7 @@ impl Build<'_> {
         let order = self.copy_order(stage, &copy)?;
         let checksum = checksum(add, &urls)?;
         self.progress.begins(title);
-        let said = format!("ADD {} # buildkit", words(&as_copy(add)));
+        let said = self.told("ADD", stage, &as_copy(add))?;
         if self.kept(stage, &said)? {
             return Ok(());
         }
@@ -82,10 +82,17 @@ impl Build<'_> {
             }
         }
         let sources: Vec<StageSource<'_>> = drafts.iter().map(|draft| StageSource(&draft.tree)).collect();
+        let mut whole: Vec<Part<'_>> = Vec::new();
         for source in &sources {
-            parts.push((&unpacked, unpacked.plan(source)?, source));
+            // The directory that an archive is unpacked into does not get the time of its top.
+            let plan = copy::Plan {
+                top: None,
+                ..unpacked.plan(source)?
+            };
+            whole.push((&unpacked, plan, source));
         }
-        self.copied(stage, &parts, &said)
+        whole.append(&mut parts);
+        self.copied(stage, &whole, &said)
     }
 
     /// Takes the URLs out of the sources of an ADD, variables replaced.
@@ -137,6 +144,28 @@ impl Build<'_> {
         }
         let claim = add_tree(self.store, &stage.layers, &draft.tree, &contents)?;
         self.grown(stage, &key, said, claim)
+    }
+
+    /// What the history says: what decides about the files, variables replaced.
+    fn told(&self, keyword: &str, stage: &Stage, copy: &dockerfile::Copy) -> Result<String, Error> {
+        let get = |name: &str| stage.scope.of_step(&stage.config, name);
+        let flag = |name: &str, value: &Option<String>| -> Result<Option<String>, Error> {
+            let value = value.as_ref().map(|text| self.word(text, &get)).transpose()?;
+            Ok(value.map(|value| format!("--{name}={value}")))
+        };
+        let mut words = vec![keyword.to_string()];
+        words.extend(copy.parents.then(|| "--parents".into()));
+        words.extend(flag("chown", &copy.chown)?);
+        words.extend(flag("chmod", &copy.chmod)?);
+        for source in &copy.sources {
+            words.push(match source {
+                dockerfile::Source::Path(path) => self.word(path, &get)?,
+                dockerfile::Source::Inline(heredoc) => format!("<<{}", heredoc.name),
+            });
+        }
+        words.push(self.word(&copy.dest, &get)?);
+        words.push("# buildkit".into());
+        Ok(words.join(" "))
     }
 
     /// What COPY says, variables replaced.
@@ -247,21 +276,6 @@ fn checksum(add: &dockerfile::Add, urls: &[String]) -> Result<Option<Digest>, Er
         what: "--checksum (sha256:… of a single source by URL)",
         value: text.clone(),
     })
-}
-
-/// The words of COPY as the history has them.
-fn words(copy: &dockerfile::Copy) -> String {
-    let mut words: Vec<String> = Vec::new();
-    words.extend(copy.from.iter().map(|from| format!("--from={from}")));
-    words.extend(copy.chown.iter().map(|owner| format!("--chown={owner}")));
-    words.extend(copy.chmod.iter().map(|mode| format!("--chmod={mode}")));
-    words.extend(copy.parents.then(|| "--parents".into()));
-    words.extend(copy.sources.iter().map(|source| match source {
-        dockerfile::Source::Path(path) => path.clone(),
-        dockerfile::Source::Inline(heredoc) => heredoc.name.clone(),
-    }));
-    words.push(copy.dest.clone());
-    words.join(" ")
 }
 
 /// `--chmod`.
