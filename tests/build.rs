@@ -4,6 +4,8 @@
 
 #[path = "build/cache.rs"]
 mod cache;
+#[path = "build/checks.rs"]
+mod checks;
 mod common;
 #[path = "build/download.rs"]
 mod download;

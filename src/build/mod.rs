@@ -1,6 +1,6 @@
 //! How does a Dockerfile become an image? `dockerfile`: text → typed instructions; `solve`: which stages are needed, and what
 //! each is made of; `workers`: several at once; `step`: what an instruction does to a stage; `copy`, `contents`, `download`,
-//! `run`: how a layer comes to be; `key`: when an earlier one is used again; `output`: where the result goes, if not into the
+//! `run`: how a layer comes to be; `key`: when an earlier one is used again; `lint`: what is probably not meant; `output`: where the result goes, if not into the
 //! store.
 //!
 //! A stage is a stack of stored layers and a config. A step that changes files makes one more layer: in a writable layer
@@ -21,6 +21,7 @@ mod download;
 mod extract;
 mod hashes;
 mod key;
+mod lint;
 mod mount;
 mod output;
 mod prune;
@@ -39,6 +40,7 @@ use std::path::PathBuf;
 pub use archive::begins_archive;
 pub use commit::{Commit, commit};
 pub use copy::CopyError;
+pub use lint::{Checked, Finding, Rule, check};
 pub use mount::Secret;
 pub use output::Output;
 pub use prune::{Pruned, prune};

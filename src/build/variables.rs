@@ -51,7 +51,13 @@ impl Given {
     ) -> impl Iterator<Item = &'a String> {
         self.args
             .keys()
-            .filter(|name| !used.contains(*name) && !is_predefined(name) && *name != EPOCH)
+            .filter(|name| !used.contains(*name) && !is_predefined(name))
+            .filter(|name| ![EPOCH, CHECK].contains(&name.as_str()))
+    }
+
+    /// The names of the platforms' parts.
+    pub(super) fn platforms(&self) -> impl Iterator<Item = &str> {
+        self.platform.keys().map(String::as_str)
     }
 
     /// The proxies that commands see.
@@ -66,6 +72,8 @@ impl Given {
 
 /// Read by the builder itself.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
+/// What `# check=` says otherwise.
+pub(super) const CHECK: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 fn is_predefined(name: &str) -> bool {
     PREDEFINED.contains(&name.to_ascii_uppercase().as_str())

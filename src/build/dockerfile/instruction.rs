@@ -36,6 +36,8 @@ pub struct Dockerfile {
     pub args: Vec<Arg>,
     /// The stages, never none. Two may have one name: the later counts for what comes behind it.
     pub stages: Vec<Stage>,
+    /// The last lines of instructions that empty lines go through.
+    pub empty_continuations: Vec<u32>,
 }
 
 /// Parser directives.
@@ -216,6 +218,22 @@ pub enum Healthcheck {
         /// The command.
         command: Command,
     },
+}
+
+impl Add {
+    /// The words that COPY has, too.
+    pub fn as_copy(&self) -> Copy {
+        Copy {
+            sources: self.sources.clone(),
+            dest: self.dest.clone(),
+            from: None,
+            chown: self.chown.clone(),
+            chmod: self.chmod.clone(),
+            link: self.link,
+            parents: false,
+            exclude: self.exclude.clone(),
+        }
+    }
 }
 
 impl Run {

@@ -41,12 +41,12 @@ impl Build<'_> {
 
     /// ADD: as COPY, but local archives are unpacked, and files by URL fetched.
     pub(super) fn add(&mut self, stage: &mut Stage, add: &dockerfile::Add, title: &str) -> Result<(), Error> {
-        let copy = as_copy(add);
+        let copy = add.as_copy();
         let (urls, copy) = self.urls(stage, copy, add)?;
         let order = self.copy_order(stage, &copy)?;
         let checksum = checksum(add, &urls)?;
         self.progress.begins(title);
-        let said = self.told("ADD", stage, &as_copy(add))?;
+        let said = self.told("ADD", stage, &add.as_copy())?;
         if self.kept(stage, &said)? {
             return Ok(());
         }
@@ -248,20 +248,6 @@ impl Source for Nothing {
     }
     fn real(&self, path: &[u8]) -> std::io::Result<Vec<u8>> {
         Ok(path.to_vec())
-    }
-}
-
-/// The words of an ADD that COPY has, too.
-fn as_copy(add: &dockerfile::Add) -> dockerfile::Copy {
-    dockerfile::Copy {
-        sources: add.sources.clone(),
-        dest: add.dest.clone(),
-        from: None,
-        chown: add.chown.clone(),
-        chmod: add.chmod.clone(),
-        link: add.link,
-        parents: false,
-        exclude: add.exclude.clone(),
     }
 }
 

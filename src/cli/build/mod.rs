@@ -14,6 +14,7 @@ use crate::images::manifest::Platform;
 use crate::images::reference::Reference;
 use crate::store::Store;
 
+mod check;
 mod context;
 mod progress;
 mod prune;
@@ -83,6 +84,17 @@ pub(crate) struct Build {
     /// Build for this platform; only this machine's is possible
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
+    /// Check the Dockerfile, and build nothing
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    check: Option<bool>,
+    /// What to do: build, or the same as --check
+    #[arg(
+        long,
+        value_name = "METHOD",
+        default_value = "build",
+        hide_default_value = true
+    )]
+    call: Call,
     /// Accepted for Docker's sake: images always go into the store
     #[arg(long, hide = true)]
     load: bool,
@@ -96,6 +108,13 @@ enum Shown {
     Auto,
     Plain,
     Quiet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Call {
+    Build,
+    #[value(alias = "lint")]
+    Check,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -115,11 +134,18 @@ impl Build {
         let found = given.find(&store)?;
         let name = found.name.clone();
         let order = self.order(found)?;
+        if self.check == Some(true) || self.call == Call::Check {
+            return check::check(&store, &order, &name);
+        }
+        check::allow(&store, &order, &name)?;
         let quiet = self.quiet || self.progress == Some(Shown::Quiet);
         let built = match quiet {
             true => build::build(&store, &order, &Quiet),
             false => build::build(&store, &order, &Lines::new()),
         };
+        if !quiet {
+            check::warn(&store, &order);
+        }
         let image = built.map_err(|error| failed(&error, &name, &order.dockerfile))?;
         let Some(image) = image else {
             return Ok(ExitCode::SUCCESS);

@@ -1,0 +1,63 @@
+//! How are the findings of checks shown? As buildx does: in full by `--check`, in a line each behind a build.
+
+use std::process::ExitCode;
+
+use super::super::output::put;
+use super::super::report::Failure;
+use super::{excerpt, failed};
+use crate::build::{self, Order};
+use crate::line::printable_line;
+use crate::store::Store;
+
+/// `--check`: exit code 1 if anything was found.
+pub(super) fn check(store: &Store, order: &Order, name: &str) -> Result<ExitCode, Failure> {
+    let checked = build::check(store, order).map_err(|error| failed(&error, name, &order.dockerfile))?;
+    let mut text = match checked.findings.len() {
+        0 => "Check complete, no warnings found.\n".to_string(),
+        1 => "Check complete, 1 warning has been found!\n".into(),
+        count => format!("Check complete, {count} warnings have been found!\n"),
+    };
+    for finding in &checked.findings {
+        text += &format!(
+            "\nWARNING: {} - {}\n{}\n{}",
+            finding.rule.name(),
+            finding.rule.url(),
+            printable_line(&finding.detail),
+            excerpt(name, &order.dockerfile, finding.place)
+        );
+    }
+    put(&text)?;
+    Ok(ExitCode::from(u8::from(!checked.findings.is_empty())))
+}
+
+/// `# check=error=true`: what was found is why nothing is built.
+pub(super) fn allow(store: &Store, order: &Order, name: &str) -> Result<(), Failure> {
+    let checked = build::check(store, order).map_err(|error| failed(&error, name, &order.dockerfile))?;
+    let Some(failure) = checked.failure() else {
+        return Ok(());
+    };
+    show(&checked);
+    Err(Failure::new(format!(
+        "failed to build: failed to solve: {failure}"
+    )))
+}
+
+/// What was found, once the bases are there.
+pub(super) fn warn(store: &Store, order: &Order) {
+    if let Ok(checked) = build::check(store, order) {
+        show(&checked);
+    }
+}
+
+fn show(checked: &build::Checked) {
+    match checked.findings.len() {
+        0 => return,
+        1 => eprintln!("\n 1 warning found (use --check to expand):"),
+        count => eprintln!("\n {count} warnings found (use --check to expand):"),
+    }
+    for finding in &checked.findings {
+        let detail = printable_line(&finding.detail);
+        let (rule, line) = (finding.rule.name(), finding.place.first);
+        eprintln!(" - {rule}: {detail} (line {line})");
+    }
+}
