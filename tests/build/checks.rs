@@ -264,6 +264,31 @@ fn a_build_ends_with_what_was_found() {
 }
 
 #[test]
+fn only_stages_that_are_needed_count_but_how_the_file_is_written_does() {
+    let project = Project::new();
+    let text = "FROM base AS used\nENV A 1\nFROM base AS Unused\nENV B 2\nMAINTAINER me\nFROM base AS last\n\
+        RUN --mount=from=used,target=/m true\nFROM last\n";
+    let rules = |flags: &[&str]| -> Vec<String> {
+        let found = found(&project, text, flags).into_iter();
+        found
+            .map(|finding| finding.split(':').next().unwrap().to_owned())
+            .collect()
+    };
+    let all = [
+        "LegacyKeyValueFormat 2",
+        "StageNameCasing 3",
+        "LegacyKeyValueFormat 4",
+        "MaintainerDeprecated 5",
+    ];
+    assert_eq!(rules(&[]), all);
+    assert_eq!(rules(&["--target", "last"]), [&all[..2], &all[3..]].concat());
+    assert_eq!(rules(&["--target", "unused"]), all[1..]);
+    assert_eq!(rules(&["--target", "1"]), all[1..]);
+    let built = project.build(text, &[]);
+    assert!(built.said.contains("3 warnings found"), "{}", built.said);
+}
+
+#[test]
 fn a_base_that_is_not_there_yet_brings_no_false_findings() {
     let project = Project::new();
     let text = "FROM nowhere.example/base\nENV A=$OF_THE_BASE\n";

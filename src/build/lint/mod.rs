@@ -1,10 +1,10 @@
 //! What in a Dockerfile is probably not meant as it stands? BuildKit's build checks, by its names and in its words
 //! (docs.docker.com/reference/build-checks): `casing`: how words are written; `stages`: FROM; `steps`: what follows it.
 //!
-//! All stages are looked at, needed or not. What a base brings (variables, a shell) is known if the store has it; else no
-//! variable is called undefined there.
+//! What a base brings (variables, a shell) is known if the store has it; else no variable is called undefined there.
 
 mod casing;
+mod needed;
 mod stages;
 mod steps;
 
@@ -57,6 +57,15 @@ pub struct Finding {
     pub place: Place,
 }
 
+/// Which stages' instructions are looked at? How the file is written, and what FROM says, is always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All.
+    Whole,
+    /// Those that the target needs.
+    Target,
+}
+
 /// What all checks found.
 #[derive(Debug)]
 pub struct Checked {
@@ -101,7 +110,7 @@ impl Checked {
 ///
 /// # Errors
 /// The Dockerfile is none, or says nonsense about checks.
-pub fn check(store: &Store, order: &Order) -> Result<Checked, Error> {
+pub fn check(store: &Store, order: &Order, extent: Extent) -> Result<Checked, Error> {
     let file = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
     let given = order
         .args
@@ -116,7 +125,11 @@ pub fn check(store: &Store, order: &Order) -> Result<Checked, Error> {
     let look = Look::new(store, order, &file);
     let mut findings = casing::findings(&look);
     findings.extend(stages::findings(&look));
-    findings.extend(steps::findings(&look));
+    let stages = match extent {
+        Extent::Whole => (0..file.stages.len()).collect(),
+        Extent::Target => needed::stages(&look),
+    };
+    findings.extend(steps::findings(&look, &stages));
     findings.retain(|finding| options.wants(finding.rule));
     findings.sort_by_key(|finding| (finding.place.first, finding.place.last));
     Ok(Checked {

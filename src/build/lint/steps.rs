@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use super::casing::keyword;
-use super::{Finding, Look, Rule, meant};
+use super::{Finding, Look, Rule, meant, needed};
 use crate::build::config::Config;
 use crate::build::dockerfile::{Command, Copy, From, Instruction, Place, Source, Step};
 use crate::build::solve::expanded;
@@ -43,16 +43,23 @@ struct Steps<'a> {
     findings: Vec<Finding>,
 }
 
-pub(super) fn findings(look: &Look<'_>) -> Vec<Finding> {
+pub(super) fn findings(look: &Look<'_>, needed: &BTreeSet<usize>) -> Vec<Finding> {
     let mut steps = Steps {
         look,
         findings: Vec::new(),
     };
     let mut stages: Vec<Seen> = Vec::new();
-    for stage in &look.file.stages {
-        let mut seen = steps.base(&stage.from, &stages);
+    for (number, stage) in look.file.stages.iter().enumerate() {
+        let mut seen = steps.base(&stage.from, number, &stages);
+        let before = steps.findings.len();
         for step in &stage.steps {
             steps.step(step, &mut seen);
+        }
+        if !needed.contains(&number) {
+            // MAINTAINER is told of wherever it stands.
+            let found = steps.findings.split_off(before).into_iter();
+            let kept = found.filter(|finding| finding.rule == Rule::MaintainerDeprecated);
+            steps.findings.extend(kept);
         }
         stages.push(seen);
     }
@@ -65,12 +72,8 @@ impl Steps<'_> {
     }
 
     /// What a stage begins with.
-    fn base(&self, from: &From, stages: &[Seen]) -> Seen {
-        let get = |name: &str| self.look.global.of_from(&self.look.given, name);
-        let name = expanded(self.look.file.directives.escape, &from.image, &get).unwrap_or_default();
-        let earlier = self.look.file.stages.iter().zip(stages);
-        let mut named = earlier.filter(|(stage, _)| stage.from.name.as_deref() == Some(&name.to_lowercase()));
-        if let Some((_, seen)) = named.next_back() {
+    fn base(&self, from: &From, number: usize, stages: &[Seen]) -> Seen {
+        if let Some(seen) = needed::base(self.look, from, number).and_then(|earlier| stages.get(earlier)) {
             return Seen {
                 once: Vec::new(),
                 ..seen.clone()
@@ -78,7 +81,7 @@ impl Steps<'_> {
         }
         let mut seen = Seen::default();
         // An image that cannot be read fails the build.
-        let config = match name.as_str() {
+        let config = match needed::image(self.look, from).as_str() {
             "scratch" => None,
             name => match images::find(self.look.store, name) {
                 Ok(Some(image)) => Some(Config::of(&image)),

@@ -5,13 +5,18 @@ use std::process::ExitCode;
 use super::super::output::put;
 use super::super::report::Failure;
 use super::{excerpt, failed};
-use crate::build::{self, Order};
+use crate::build::{self, Extent, Order};
 use crate::line::printable_line;
 use crate::store::Store;
 
-/// `--check`: exit code 1 if anything was found.
+/// `--check`: exit code 1 if anything was found. Without a target, all stages are looked at.
 pub(super) fn check(store: &Store, order: &Order, name: &str) -> Result<ExitCode, Failure> {
-    let checked = build::check(store, order).map_err(|error| failed(&error, name, &order.dockerfile))?;
+    let extent = match order.target {
+        None => Extent::Whole,
+        Some(_) => Extent::Target,
+    };
+    let checked = build::check(store, order, extent);
+    let checked = checked.map_err(|error| failed(&error, name, &order.dockerfile))?;
     let mut text = match checked.findings.len() {
         0 => "Check complete, no warnings found.\n".to_string(),
         1 => "Check complete, 1 warning has been found!\n".into(),
@@ -32,7 +37,8 @@ pub(super) fn check(store: &Store, order: &Order, name: &str) -> Result<ExitCode
 
 /// `# check=error=true`: what was found is why nothing is built.
 pub(super) fn allow(store: &Store, order: &Order, name: &str) -> Result<(), Failure> {
-    let checked = build::check(store, order).map_err(|error| failed(&error, name, &order.dockerfile))?;
+    let checked = build::check(store, order, Extent::Target);
+    let checked = checked.map_err(|error| failed(&error, name, &order.dockerfile))?;
     let Some(failure) = checked.failure() else {
         return Ok(());
     };
@@ -44,7 +50,7 @@ pub(super) fn allow(store: &Store, order: &Order, name: &str) -> Result<(), Fail
 
 /// What was found, once the bases are there.
 pub(super) fn warn(store: &Store, order: &Order) {
-    if let Ok(checked) = build::check(store, order) {
+    if let Ok(checked) = build::check(store, order, Extent::Target) {
         show(&checked);
     }
 }
