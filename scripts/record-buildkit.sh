@@ -2,7 +2,8 @@
 # Records what Docker's BuildKit makes of the cases of tests/compare, as tests/compare/buildkit/*.json: run as root, by
 # hand, when cases come or change, or for a later engine. The tests then need no Docker.
 #
-#   scripts/record-buildkit.sh [RELEASE]    the engine of this Debian release (default trixie)
+#   scripts/record-buildkit.sh [RELEASE]    the engine of this Debian release (default trixie: that of bookworm, 20.10,
+#                                           does not know here-documents, --link and others; elsewhere it agrees)
 #
 # The engine runs in a root of its own (mmdebstrap), with namespaces of its own and without any network rules, and ends
 # with the script. $BRYO_PEERS (default /var/tmp/bryo-peers) keeps the root for the next time.

@@ -40,7 +40,7 @@ use std::path::PathBuf;
 pub use archive::begins_archive;
 pub use commit::{Commit, commit};
 pub use copy::CopyError;
-pub use lint::{Checked, Extent, Finding, Rule, check};
+pub use lint::{Checked, Extent, Finding, Rule, check, is_fatal};
 pub use mount::Secret;
 pub use output::Output;
 pub use prune::{Pruned, prune};

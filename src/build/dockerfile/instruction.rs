@@ -15,7 +15,7 @@
 //! | EXPOSE | each, by [`expand_words`](super::expand_words): one variable may hold several ports |
 //! | CMD, ENTRYPOINT, SHELL, HEALTHCHECK, ONBUILD, MAINTAINER | nothing |
 //!
-//! A name is looked up among the values of ENV first, then among those of ARG. All of one ENV line sees the values
+//! A name has the value of the last ENV or ARG of it. All of one ENV line sees the values
 //! from before the line: after `ENV a=1`, `ENV a=2 b=$a` sets b to 1.
 //!
 //! RUN with here-documents: if the command is just the here-document's name (`RUN <<EOF`), then

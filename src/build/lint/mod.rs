@@ -71,8 +71,7 @@ pub enum Extent {
 pub struct Checked {
     /// In the order of the lines.
     pub findings: Vec<Finding>,
-    /// Findings are errors.
-    pub is_fatal: bool,
+    is_fatal: bool,
 }
 
 impl Rule {
@@ -112,16 +111,7 @@ impl Checked {
 /// The Dockerfile is none, or says nonsense about checks.
 pub fn check(store: &Store, order: &Order, extent: Extent) -> Result<Checked, Error> {
     let file = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
-    let given = order
-        .args
-        .iter()
-        .find(|(name, _)| name == CHECK)
-        .map(|(_, value)| value);
-    let options = Options::parse(
-        given
-            .or(file.directives.check.as_ref())
-            .map_or("", String::as_str),
-    )?;
+    let options = Options::of(order, &file)?;
     let look = Look::new(store, order, &file);
     let mut findings = casing::findings(&look);
     findings.extend(stages::findings(&look));
@@ -136,6 +126,15 @@ pub fn check(store: &Store, order: &Order, extent: Extent) -> Result<Checked, Er
         findings,
         is_fatal: options.error,
     })
+}
+
+/// Would findings be errors? Else there is no need to look before a build.
+///
+/// # Errors
+/// As for [`check`].
+pub fn is_fatal(order: &Order) -> Result<bool, Error> {
+    let file = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
+    Ok(Options::of(order, &file)?.error)
 }
 
 /// What the checks look at.
@@ -185,6 +184,12 @@ struct Options {
 }
 
 impl Options {
+    fn of(order: &Order, file: &Dockerfile) -> Result<Options, Error> {
+        let given = order.args.iter().find(|(name, _)| name == CHECK);
+        let said = given.map(|(_, value)| value).or(file.directives.check.as_ref());
+        Options::parse(said.map_or("", String::as_str))
+    }
+
     fn parse(text: &str) -> Result<Options, Error> {
         let invalid = |option: &str| Error::Value {
             what: "check option",

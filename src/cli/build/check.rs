@@ -37,8 +37,11 @@ pub(super) fn check(store: &Store, order: &Order, name: &str) -> Result<ExitCode
 
 /// `# check=error=true`: what was found is why nothing is built.
 pub(super) fn allow(store: &Store, order: &Order, name: &str) -> Result<(), Failure> {
-    let checked = build::check(store, order, Extent::Target);
-    let checked = checked.map_err(|error| failed(&error, name, &order.dockerfile))?;
+    let refused = |error: build::Error| failed(&error, name, &order.dockerfile);
+    if !build::is_fatal(order).map_err(refused)? {
+        return Ok(());
+    }
+    let checked = build::check(store, order, Extent::Target).map_err(refused)?;
     let Some(failure) = checked.failure() else {
         return Ok(());
     };
