@@ -43,6 +43,11 @@ pub enum Rule {
     ExposeInvalidFormat,
 }
 
+/// Dockerfiles with more bytes, or more stages, than anybody writes are not checked: each stage knows what those below it
+/// have set, which may grow with the product.
+const MOST_TEXT: usize = 1 << 20;
+const MOST_STAGES: usize = 5_000;
+
 /// These are made only if they are asked for.
 const EXPERIMENTAL: [Rule; 2] = [Rule::CopyIgnoredFile, Rule::InvalidDefinitionDescription];
 
@@ -112,6 +117,12 @@ impl Checked {
 pub fn check(store: &Store, order: &Order, extent: Extent) -> Result<Checked, Error> {
     let file = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
     let options = Options::of(order, &file)?;
+    if order.dockerfile.len() > MOST_TEXT || file.stages.len() > MOST_STAGES {
+        return Ok(Checked {
+            findings: Vec::new(),
+            is_fatal: false,
+        });
+    }
     let look = Look::new(store, order, &file);
     let mut findings = casing::findings(&look);
     findings.extend(stages::findings(&look));
@@ -226,8 +237,14 @@ impl Options {
 
 /// ` (did you mean X?)`, for the name that was probably meant.
 fn meant<'a>(sign: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    /// Longer than any name, and more than anybody has: comparing costs the product.
+    const LONGEST: usize = 64;
+    const MOST: usize = 1000;
     let distance = |known: &str| strsim::osa_distance(name, known);
-    let near = known.map(|known| (distance(known), known)).min();
+    let short = known
+        .take(MOST)
+        .filter(|known| known.len() <= LONGEST && name.len() <= LONGEST);
+    let near = short.map(|known| (distance(known), known)).min();
     match near {
         Some((distance, near)) if distance < 3 && distance < name.chars().count() => {
             format!(" (did you mean {sign}{near}?)")

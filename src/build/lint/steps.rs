@@ -1,7 +1,7 @@
 //! What do the instructions of a stage say?
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::casing::keyword;
 use super::{Finding, Look, Rule, meant, needed};
@@ -38,15 +38,24 @@ struct Seen {
     once: Vec<(&'static str, Place)>,
 }
 
+/// So many names are handed on from stage to stage; behind that, none is called undefined.
+const MOST_NAMES: usize = 1 << 20;
+
 struct Steps<'a> {
     look: &'a Look<'a>,
     findings: Vec<Finding>,
+    /// What images bring, once it was looked up.
+    bases: BTreeMap<String, Seen>,
+    /// How many names may still be handed on.
+    room: usize,
 }
 
 pub(super) fn findings(look: &Look<'_>, needed: &BTreeSet<usize>) -> Vec<Finding> {
     let mut steps = Steps {
         look,
         findings: Vec::new(),
+        bases: BTreeMap::new(),
+        room: MOST_NAMES,
     };
     let mut stages: Vec<Seen> = Vec::new();
     for (number, stage) in look.file.stages.iter().enumerate() {
@@ -72,18 +81,32 @@ impl Steps<'_> {
     }
 
     /// What a stage begins with.
-    fn base(&self, from: &From, number: usize, stages: &[Seen]) -> Seen {
-        if let Some(seen) = needed::base(self.look, from, number).and_then(|earlier| stages.get(earlier)) {
-            return Seen {
-                once: Vec::new(),
-                ..seen.clone()
-            };
+    fn base(&mut self, from: &From, number: usize, stages: &[Seen]) -> Seen {
+        let earlier = needed::base(self.look, from, number).and_then(|earlier| stages.get(earlier));
+        let mut seen = match earlier {
+            Some(seen) => seen.clone(),
+            None => {
+                let name = needed::image(self.look, from);
+                let look = || Steps::image(self.look, &name);
+                self.bases.entry(name.clone()).or_insert_with(look).clone()
+            }
+        };
+        seen.once.clear();
+        let count = seen.names.as_ref().map_or(0, BTreeSet::len);
+        match self.room.checked_sub(count) {
+            Some(room) => self.room = room,
+            None => seen.names = None,
         }
+        seen
+    }
+
+    /// What an image brings.
+    fn image(look: &Look<'_>, name: &str) -> Seen {
         let mut seen = Seen::default();
-        // An image that cannot be read fails the build.
-        let config = match needed::image(self.look, from).as_str() {
+        let config = match name {
             "scratch" => None,
-            name => match images::find(self.look.store, name) {
+            // An image that cannot be read fails the build.
+            name => match images::find(look.store, name) {
                 Ok(Some(image)) => Some(Config::of(&image)),
                 _ => return seen,
             },

@@ -22,13 +22,14 @@ pub(super) fn check(store: &Store, order: &Order, name: &str) -> Result<ExitCode
         1 => "Check complete, 1 warning has been found!\n".into(),
         count => format!("Check complete, {count} warnings have been found!\n"),
     };
+    let lines: Vec<&str> = order.dockerfile.lines().collect();
     for finding in &checked.findings {
         text += &format!(
             "\nWARNING: {} - {}\n{}\n{}",
             finding.rule.name(),
             finding.rule.url(),
             printable_line(&finding.detail),
-            excerpt(name, &order.dockerfile, finding.place)
+            excerpt(name, &lines, finding.place)
         );
     }
     put(&text)?;

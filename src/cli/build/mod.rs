@@ -338,7 +338,10 @@ fn failed(error: &Error, name: &str, dockerfile: &str) -> Failure {
         return Failure::new("the build was interrupted; finished steps are kept").code(code);
     }
     if let Some(place) = place {
-        eprint!("{}", excerpt(name, dockerfile, place));
+        eprint!(
+            "{}",
+            excerpt(name, &dockerfile.lines().collect::<Vec<_>>(), place)
+        );
     }
     let failure = Failure::of(cause);
     Failure {
@@ -355,13 +358,12 @@ fn cause_of(error: &Error) -> &Error {
     }
 }
 
-fn excerpt(name: &str, dockerfile: &str, place: Place) -> String {
+fn excerpt(name: &str, lines: &[&str], place: Place) -> String {
     let rule = "-".repeat(20);
     let mut text = format!("{name}:{}\n{rule}\n", place.first);
-    for (number, line) in (1..).zip(dockerfile.lines()) {
-        if number + AROUND < place.first || number > place.last + AROUND {
-            continue;
-        }
+    let first = place.first.saturating_sub(AROUND).max(1);
+    let shown = lines.iter().skip(first as usize - 1);
+    for (number, line) in (first..=place.last.saturating_add(AROUND)).zip(shown) {
         let mark = if (place.first..=place.last).contains(&number) {
             ">>>"
         } else {
