@@ -6,6 +6,8 @@
 mod at_once;
 #[path = "build/cache.rs"]
 mod cache;
+#[path = "build/checks.rs"]
+mod checks;
 mod common;
 #[path = "build/download.rs"]
 mod download;
@@ -317,7 +319,7 @@ fn a_dockerfile_is_taken_from_where_it_was_said() {
     let history = project
         .bryo
         .ok(["history", "--no-trunc", "--format", "{{.CreatedBy}}", "made"]);
-    assert!(history.starts_with("ADD end /text"), "{history}");
+    assert!(history.starts_with("ADD <<end /text"), "{history}");
     let done = fed(
         &mut in_context(&["build", "-t", "made", "-f", "-", "."]),
         "FROM base\nCOPY file /\n",

@@ -22,6 +22,9 @@ impl Order {
         tree: &Tree,
         contents: &mut Contents<'a>,
     ) -> Result<(), CopyError> {
+        if plan.is_empty() {
+            return Ok(());
+        }
         let growing = Growing(tree);
         let failed = |error: fuse_overlay::error::Error| CopyError::Write(shown(&self.dest), error.0.into());
         let owner = self.owner.unwrap_or_default();
@@ -60,7 +63,8 @@ impl Order {
             let done = self.dress(&growing, made, &item.entry);
             done.map_err(|error| CopyError::Write(shown(&item.to), error))?;
         }
-        Ok(())
+        plan.top
+            .map_or(Ok(()), |time| growing.set_mtime(top, time).map_err(failed))
     }
 
     fn dress(&self, growing: &Growing<'_>, ino: Ino, entry: &Entry) -> io::Result<()> {

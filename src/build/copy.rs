@@ -137,6 +137,8 @@ pub(super) struct Plan {
     pub(super) items: Vec<Item>,
     /// The destination is a directory, also if it is not there yet.
     pub(super) into: bool,
+    /// The time that it gets: that of the directory whose contents came into it last.
+    pub(super) top: Option<Time>,
 }
 
 pub(super) fn shown(path: &[u8]) -> String {
@@ -144,17 +146,18 @@ pub(super) fn shown(path: &[u8]) -> String {
 }
 
 impl Plan {
-    /// Is there nothing to copy?
+    /// Is there nothing to copy? An empty directory is something.
     pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.items.is_empty() && self.top.is_none()
     }
 }
 
 impl Order {
-    /// The same for what an archive holds, whose files keep their owners.
+    /// The same for what an archive holds, which keeps its permissions; its owners, too, unless others were asked for.
     pub(super) fn of_archive(&self) -> Order {
         Order {
             into: true,
+            chmod: None,
             ..self.of(vec![Vec::new()])
         }
     }
@@ -162,8 +165,9 @@ impl Order {
     /// The same for what a repository holds.
     pub(super) fn of_repository(&self) -> Order {
         Order {
+            into: true,
             exclude: self.exclude.clone(),
-            ..self.of_archive()
+            ..self.of(vec![Vec::new()])
         }
     }
 
@@ -230,6 +234,7 @@ impl Order {
         let mut plan = Plan {
             items: Vec::new(),
             into,
+            top: None,
         };
         let mut above = BTreeSet::new();
         for (Named { path, at, entry }, skips) in found.into_iter().zip(skipped) {
@@ -239,6 +244,9 @@ impl Order {
                 None => last(&path).to_vec(),
             };
             let directory = (entry.kind == Kind::Directory).then(|| (at.clone(), to.clone()));
+            // Of a whole context, what is in it comes along, and not itself.
+            let time = if at.is_empty() { self.now } else { entry.mtime };
+            plan.top = (directory.is_some() && self.parents.is_none()).then_some(time);
             if directory.is_none() || !to.is_empty() && above.insert(to.clone()) {
                 plan.items.push(Item {
                     from: From::Path(at),
@@ -252,6 +260,7 @@ impl Order {
                 self.directory(source, &at, to, 0, &mut plan.items)?;
             }
         }
+        plan.top = plan.top.filter(|_| self.inline.is_empty());
         for (number, (name, content)) in self.inline.iter().enumerate() {
             plan.items.push(Item {
                 from: From::Inline(number),
@@ -472,7 +481,7 @@ impl Order {
         Ok(taken)
     }
 
-    /// What the copy depends on: names, kinds, permissions, owners, contents; no times.
+    /// What the copy depends on: names, kinds, permissions, owners, contents; no times, but whose time a directory has.
     pub(super) fn digest(
         &self,
         plan: &Plan,
@@ -485,7 +494,7 @@ impl Order {
             all.update(bytes);
         };
         field(&self.dest);
-        field(&[u8::from(plan.into)]);
+        field(&[u8::from(plan.into), u8::from(plan.top.is_some())]);
         // Directories on the way are its, whoever owns what is copied.
         if let Some(owner) = self.owner {
             field(&[owner.uid.to_le_bytes(), owner.gid.to_le_bytes()].concat());

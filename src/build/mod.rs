@@ -1,6 +1,6 @@
 //! How does a Dockerfile become an image? `dockerfile`: text → typed instructions; `solve`: which stages are needed, and what
 //! each is made of; `workers`: several at once; `step`: what an instruction does to a stage; `copy`, `contents`, `download`,
-//! `run`: how a layer comes to be; `key`: when an earlier one is used again; `turn`: who makes one that several
+//! `run`: how a layer comes to be; `key`: when an earlier one is used again; `lint`: what is probably not meant; `turn`: who makes one that several
 //! want; `output`: where the result goes; `cache`: steps from other stores, and for them.
 //!
 //! A stage is a stack of stored layers and a config. A step that changes files makes one more layer: in a writable layer
@@ -23,6 +23,7 @@ mod extract;
 mod git;
 mod hashes;
 mod key;
+mod lint;
 mod mount;
 mod output;
 mod prune;
@@ -48,6 +49,7 @@ pub use cache::{CacheTo, Mode, OnFailure};
 pub use commit::{Commit, commit};
 pub use copy::CopyError;
 pub use git::{Address, AddressError, GitError};
+pub use lint::{Checked, Extent, Finding, Rule, check, is_fatal};
 pub use mount::Secret;
 pub use output::{Built, Output, Trust};
 pub use prune::{Filters, Prune, Pruned};

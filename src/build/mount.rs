@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
-use super::dockerfile::{Mount, Sharing};
+use super::dockerfile::{Mount, MountKind, Sharing};
 use super::workspace::{Workspace, io_error};
 use crate::containers::spec::mounts::{Asked, Bind, Missing};
 use crate::store::{Digest, Lock, Mode, Store};
@@ -58,14 +58,7 @@ impl Mounts {
 
     /// `type=cache`: a directory that later builds see again, by its id; without one by its target.
     pub(super) fn cache(&mut self, store: &Store, mount: &Mount, target: String) -> Result<(), Error> {
-        for (name, id) in [("uid", mount.uid), ("gid", mount.gid)] {
-            if id.is_some_and(|id| id != 0) {
-                return Err(Error::Unsupported(format!(
-                    "a cache mount with {name}={}",
-                    id.unwrap_or(0)
-                )));
-            }
-        }
+        is_roots(mount)?;
         if mount.from.is_some() {
             return Err(Error::Unsupported(
                 "a cache mount that begins as a copy (from=)".into(),
@@ -132,6 +125,7 @@ impl Mounts {
                 false => Ok(()),
             };
         };
+        is_roots(mount)?;
         if let Some(name) = &mount.env {
             let value = String::from_utf8_lossy(&secret.value);
             self.env.push(format!("{name}={value}"));
@@ -156,6 +150,7 @@ impl Mounts {
                 false => Ok(()),
             };
         };
+        is_roots(mount)?;
         let target = mount
             .target
             .clone()
@@ -205,6 +200,21 @@ impl Mounts {
         written.map_err(io_error("write", &path))?;
         Ok(path)
     }
+}
+
+/// What is bound is the user's own, whom the container calls root: nobody else can own it.
+fn is_roots(mount: &Mount) -> Result<(), Error> {
+    for (name, id) in [("uid", mount.uid), ("gid", mount.gid)] {
+        if let Some(id) = id.filter(|id| *id != 0) {
+            let kind = match mount.kind {
+                MountKind::Ssh => "an ssh",
+                MountKind::Secret => "a secret",
+                _ => "a cache",
+            };
+            return Err(Error::Unsupported(format!("{kind} mount with {name}={id}")));
+        }
+    }
+    Ok(())
 }
 
 /// What the cache of steps takes a mount for: all that is said of it. Of a secret that is no value.

@@ -442,6 +442,7 @@ impl Build<'_> {
             // ARGs are inherited, as ENVs are.
             return Ok(Stage {
                 has_command: false,
+                scope: stage.scope.inherited(),
                 ..stage.clone()
             });
         }

@@ -297,7 +297,8 @@ impl Growing<'_> {
         self.set_mtime(place.dir, mtime)
     }
 
-    fn set_mtime(&self, ino: Ino, time: Time) -> Result<()> {
+    /// Sets the time of modification.
+    pub(super) fn set_mtime(&self, ino: Ino, time: Time) -> Result<()> {
         let set = SetAttr {
             mtime: Some(SetTime::At(time)),
             ..SetAttr::default()

@@ -1,5 +1,6 @@
-//! Which value has a variable at this place of the Dockerfile? ENV's before ARG's; an ARG counts from its line to the end
-//! of its stage, and takes what `--build-arg` says before its own default (Dockerfile reference, "ARG").
+//! Which value has a variable at this place of the Dockerfile? That of the last ENV or ARG of its name; an ARG counts from
+//! its line to the end of its stage, and takes what `--build-arg` says before its own default (Dockerfile reference,
+//! "ARG"). The reference says that ENV always overrides ARG; in BuildKit, a later ARG counts, and so here.
 
 use std::collections::BTreeMap;
 
@@ -53,6 +54,11 @@ impl Given {
         })
     }
 
+    /// The names of the platforms' parts.
+    pub(super) fn platforms(&self) -> impl Iterator<Item = &str> {
+        self.platform.keys().map(String::as_str)
+    }
+
     /// The proxies that commands see.
     pub(super) fn predefined(&self) -> impl Iterator<Item = String> {
         let proxies = self.args.iter().filter(|(name, _)| is_predefined(name));
@@ -64,15 +70,28 @@ impl Given {
 }
 
 /// Read by the builder itself.
-const BUILDERS: [&str; 2] = ["SOURCE_DATE_EPOCH", "BUILDKIT_CONTEXT_KEEP_GIT_DIR"];
+const BUILDERS: [&str; 3] = ["SOURCE_DATE_EPOCH", "BUILDKIT_CONTEXT_KEEP_GIT_DIR", CHECK];
+/// What `# check=` says otherwise.
+pub(super) const CHECK: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 fn is_predefined(name: &str) -> bool {
     PREDEFINED.contains(&name.to_ascii_uppercase().as_str())
 }
 
-/// ARGs in sight. A name without a value is one that was declared and given none.
+/// ARGs in sight.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Scope(Vec<(String, Option<String>)>);
+pub(super) struct Scope(Vec<Declared>);
+
+#[derive(Debug, Clone)]
+struct Declared {
+    name: String,
+    /// `None`: it was declared and given none.
+    value: Option<String>,
+    /// An ENV of its name came after it.
+    covered: bool,
+    /// By this stage, not by the one that it stands on.
+    own: bool,
+}
 
 impl Scope {
     /// ARG before the first FROM.
@@ -91,15 +110,39 @@ impl Scope {
     }
 
     fn insert(&mut self, name: &str, value: Option<String>) {
-        match self.0.iter_mut().find(|(known, _)| known == name) {
-            Some(found) => found.1 = value,
-            None => self.0.push((name.into(), value)),
+        let found = self.0.iter_mut().find(|known| known.name == name);
+        let declared = Declared {
+            name: name.into(),
+            value,
+            covered: false,
+            own: true,
+        };
+        match found {
+            Some(found) if declared.value.is_none() => found.own = true,
+            Some(found) => *found = declared,
+            None => self.0.push(declared),
         }
+    }
+
+    /// ENV: from here on its value counts.
+    pub(super) fn cover(&mut self, name: &str) {
+        let found = self.0.iter_mut().filter(|known| known.name == name);
+        found.for_each(|known| known.covered = true);
+    }
+
+    /// What a stage that stands on this one sees.
+    pub(super) fn inherited(&self) -> Scope {
+        let inherit = |known: &Declared| Declared {
+            own: false,
+            ..known.clone()
+        };
+        Scope(self.0.iter().map(inherit).collect())
     }
 
     /// The value of an ARG.
     pub(super) fn value(&self, name: &str) -> Option<&String> {
-        self.0.iter().find(|(known, _)| known == name)?.1.as_ref()
+        let known = self.0.iter().find(|known| known.name == name)?;
+        known.value.as_ref().filter(|_| !known.covered)
     }
 
     /// What FROM sees: these, and the platforms.
@@ -109,19 +152,27 @@ impl Scope {
 
     /// What an instruction of a stage sees.
     pub(super) fn of_step(&self, config: &Config, name: &str) -> Option<String> {
-        let env = config.env().into_iter().find_map(|line| {
-            let (known, value) = line.split_once('=')?;
-            (known == name).then(|| value.to_string())
-        });
-        env.or_else(|| self.value(name).cloned())
+        let env = || {
+            config.env().into_iter().find_map(|line| {
+                let (known, value) = line.split_once('=')?;
+                (known == name).then(|| value.to_string())
+            })
+        };
+        self.value(name).cloned().or_else(env)
     }
 
-    /// `NAME=value` of all that have a value and that no ENV covers: what commands get, and the history tells.
-    pub(super) fn for_commands(&self, config: &Config) -> Vec<String> {
-        let env = config.env();
-        let covered = |name: &str| env.iter().any(|line| line.split('=').next() == Some(name));
-        let seen = self.0.iter().filter(|(name, _)| !covered(name));
-        seen.filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)))
+    /// `NAME=value` of all that have a value and that no ENV covers: what commands get besides the environment.
+    pub(super) fn for_commands(&self) -> Vec<String> {
+        let seen = self.0.iter().filter(|known| !known.covered);
+        seen.filter_map(|known| Some(format!("{}={}", known.name, known.value.as_ref()?)))
+            .collect()
+    }
+
+    /// The stage's own, as the history of RUN tells them: with what the command sees under their names.
+    pub(super) fn told(&self, config: &Config) -> Vec<String> {
+        let own = self.0.iter().filter(|known| known.own);
+        let value = |known: &Declared| self.of_step(config, &known.name).unwrap_or_default();
+        own.map(|known| format!("{}={}", known.name, value(known)))
             .collect()
     }
 }

@@ -345,6 +345,27 @@ fn compressed_contexts_and_archives_are_read_whole() {
     project.is_clean();
 }
 
+/// What is mounted is the user's own, so root's in the container: who asks for another owner is told, not fooled.
+#[test]
+fn mounts_of_another_owner_are_refused() {
+    let project = Project::new();
+    fs::write(project.bryo.scratch("secret"), "hidden").unwrap();
+    let secret = format!("id=s,src={}", project.bryo.scratch("secret").display());
+    for (mount, said) in [
+        ("secret,id=s,uid=1000", "a secret mount with uid=1000"),
+        ("secret,id=s,gid=5", "a secret mount with gid=5"),
+        ("cache,target=/c,uid=1000", "a cache mount with uid=1000"),
+        ("ssh,uid=1000", "an ssh mount with uid=1000"),
+    ] {
+        let text = format!("FROM base\nRUN --mount=type={mount} true\n");
+        let told = project.fails(&text, &["--secret", &secret, "--ssh", "default=/no/agent"]);
+        let wanted = format!("failed to solve: {said} is not supported yet\n");
+        assert!(told.ends_with(&wanted), "{told}");
+    }
+    let text = "FROM base\nRUN --mount=type=secret,id=s,uid=0,gid=0 cat /run/secrets/s > /dev/null\n";
+    project.build(text, &["--secret", &secret]);
+}
+
 /// The examples of the Dockerfile reference ("COPY --parents").
 #[test]
 fn copies_keep_the_directories_above_if_asked() {

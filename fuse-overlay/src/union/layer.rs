@@ -162,8 +162,14 @@ impl<W: Write> Layer<'_, W> {
         match differing.now {
             None => {
                 debug_assert_eq!(differing.how, Difference::Deleted);
+                // All fields are said: an empty one is no number for some readers.
                 let mut header = Header::new_ustar();
                 header.set_entry_type(EntryType::Regular);
+                header.set_mode(0);
+                header.set_uid(0);
+                header.set_gid(0);
+                header.set_size(0);
+                header.set_mtime(0);
                 self.append(
                     header,
                     &[above, WHITEOUT, name].concat(),

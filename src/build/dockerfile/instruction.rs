@@ -15,7 +15,7 @@
 //! | EXPOSE | each, by [`expand_words`](super::expand_words): one variable may hold several ports |
 //! | CMD, ENTRYPOINT, SHELL, HEALTHCHECK, ONBUILD, MAINTAINER | nothing |
 //!
-//! A name is looked up among the values of ENV first, then among those of ARG. All of one ENV line sees the values
+//! A name has the value of the last ENV or ARG of it. All of one ENV line sees the values
 //! from before the line: after `ENV a=1`, `ENV a=2 b=$a` sets b to 1.
 //!
 //! RUN with here-documents: if the command is just the here-document's name (`RUN <<EOF`), then
@@ -36,6 +36,8 @@ pub struct Dockerfile {
     pub args: Vec<Arg>,
     /// The stages, never none. Two may have one name: the later counts for what comes behind it.
     pub stages: Vec<Stage>,
+    /// The last lines of instructions that empty lines go through.
+    pub empty_continuations: Vec<u32>,
 }
 
 /// Parser directives.
@@ -216,6 +218,22 @@ pub enum Healthcheck {
         /// The command.
         command: Command,
     },
+}
+
+impl Add {
+    /// The words that COPY has, too.
+    pub fn as_copy(&self) -> Copy {
+        Copy {
+            sources: self.sources.clone(),
+            dest: self.dest.clone(),
+            from: None,
+            chown: self.chown.clone(),
+            chmod: self.chmod.clone(),
+            link: self.link,
+            parents: false,
+            exclude: self.exclude.clone(),
+        }
+    }
 }
 
 impl Run {

@@ -27,6 +27,8 @@ pub(super) struct Lexer<'a> {
     /// The first line was `#!…`: what comes behind it can no longer set the escape character, as in BuildKit.
     shebang: bool,
     escape_seen: bool,
+    /// The last lines of instructions with empty lines between continued ones.
+    empty_continuations: Vec<u32>,
 }
 
 impl<'a> Lexer<'a> {
@@ -46,12 +48,18 @@ impl<'a> Lexer<'a> {
             past_directives: false,
             shebang: false,
             escape_seen: false,
+            empty_continuations: Vec::new(),
         })
     }
 
     /// The directives; all are known once an instruction was read.
     pub(super) fn directives(&self) -> &Directives {
         &self.directives
+    }
+
+    /// See [`Dockerfile`](super::Dockerfile).
+    pub(super) fn empty_continuations(&self) -> &[u32] {
+        &self.empty_continuations
     }
 
     /// The number of the last line read.
@@ -79,10 +87,12 @@ impl<'a> Lexer<'a> {
 
     fn continuation(&mut self, start: &str) -> String {
         let mut text = start.to_owned();
+        let mut has_empty = false;
         while let Some(raw) = self.raw_line() {
             let line = without_end(raw);
             let trimmed = line.trim_start();
             if trimmed.is_empty() || trimmed.starts_with('#') {
+                has_empty |= trimmed.is_empty();
                 continue;
             }
             match continued(line, self.directives.escape) {
@@ -92,6 +102,9 @@ impl<'a> Lexer<'a> {
                     break;
                 }
             }
+        }
+        if has_empty {
+            self.empty_continuations.push(self.line);
         }
         text
     }

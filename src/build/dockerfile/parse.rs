@@ -69,6 +69,7 @@ pub fn parse(text: &str) -> Result<Dockerfile, ParseError> {
         directives: lexer.directives().clone(),
         args,
         stages,
+        empty_continuations: lexer.empty_continuations().to_vec(),
     })
 }
 

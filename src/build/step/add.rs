@@ -1,6 +1,6 @@
 //! ADD: as COPY, but local archives are unpacked, and files by URL and git repositories fetched.
 
-use super::copy::{Nothing, Part, words};
+use super::copy::{Nothing, Part};
 use crate::build::dockerfile;
 use crate::build::download::Downloads;
 use crate::build::git::{Access, Address, Commit, NamedBy};
@@ -24,9 +24,13 @@ impl Build<'_> {
     pub(super) fn add(&mut self, stage: &mut Stage, add: &dockerfile::Add, title: &str) -> Result<(), Error> {
         let mut sources = self.sources(stage, add)?;
         let checksum = checksum(add, &mut sources)?;
-        let order = self.copy_order(stage, &as_copy(add, &sources.local))?;
+        let local = dockerfile::Copy {
+            sources: sources.local.clone(),
+            ..add.as_copy()
+        };
+        let order = self.copy_order(stage, &local)?;
         self.progress.begins(title);
-        let said = format!("ADD {} # buildkit", words(&as_copy(add, &add.sources)));
+        let said = self.told("ADD", stage, &add.as_copy())?;
         if self.kept(stage, &said)? {
             return Ok(());
         }
@@ -66,10 +70,12 @@ impl Build<'_> {
         }
         let unpacked = order.of_archive();
         let archives: Vec<StageSource<'_>> = drafts.iter().map(|draft| StageSource(&draft.tree)).collect();
+        let mut whole: Vec<Part<'_>> = Vec::new();
         for archive in &archives {
-            parts.push((&unpacked, unpacked.plan(archive)?, archive));
+            whole.push((&unpacked, without_top(unpacked.plan(archive)?), archive));
         }
-        self.with_repositories(stage, &order, parts, &sources.repositories, &said)
+        whole.append(&mut parts);
+        self.with_repositories(stage, &order, whole, &sources.repositories, &said)
     }
 
     /// Takes archives out of the plan, and unpacks them.
@@ -127,7 +133,7 @@ impl Build<'_> {
         let fetched = fetched?;
         let mut parts = parts;
         for files in &fetched {
-            parts.push((&whole, whole.plan(files)?, files));
+            parts.push((&whole, without_top(whole.plan(files)?), files));
         }
         self.copy_all(stage, turn, &parts, said)
     }
@@ -153,18 +159,9 @@ impl Build<'_> {
     }
 }
 
-/// The words of an ADD that COPY has, too.
-fn as_copy(add: &dockerfile::Add, sources: &[dockerfile::Source]) -> dockerfile::Copy {
-    dockerfile::Copy {
-        sources: sources.to_vec(),
-        dest: add.dest.clone(),
-        from: None,
-        chown: add.chown.clone(),
-        chmod: add.chmod.clone(),
-        link: add.link,
-        parents: false,
-        exclude: add.exclude.clone(),
-    }
+/// The directory that an archive or a repository comes into does not get the time of its top.
+fn without_top(plan: copy::Plan) -> copy::Plan {
+    copy::Plan { top: None, ..plan }
 }
 
 /// `--checksum`, which is that of one file by URL, or a commit of one repository.

@@ -24,7 +24,7 @@ impl Build<'_> {
     ) -> Result<(), Error> {
         let order = self.copy_order(stage, copy)?;
         self.progress.begins(title);
-        let said = format!("COPY {} # buildkit", words(copy));
+        let said = self.told("COPY", stage, copy)?;
         if self.kept(stage, &said)? {
             return Ok(());
         }
@@ -76,6 +76,33 @@ impl Build<'_> {
             self.order.times,
         )?;
         self.grown(stage, turn, said, claim)
+    }
+
+    /// What the history says: what decides about the files, variables replaced.
+    pub(super) fn told(
+        &self,
+        keyword: &str,
+        stage: &Stage,
+        copy: &dockerfile::Copy,
+    ) -> Result<String, Error> {
+        let get = |name: &str| stage.scope.of_step(&stage.config, name);
+        let flag = |name: &str, value: &Option<String>| -> Result<Option<String>, Error> {
+            let value = value.as_ref().map(|text| self.word(text, &get)).transpose()?;
+            Ok(value.map(|value| format!("--{name}={value}")))
+        };
+        let mut words = vec![keyword.to_string()];
+        words.extend(copy.parents.then(|| "--parents".into()));
+        words.extend(flag("chown", &copy.chown)?);
+        words.extend(flag("chmod", &copy.chmod)?);
+        for source in &copy.sources {
+            words.push(match source {
+                dockerfile::Source::Path(path) => self.word(path, &get)?,
+                dockerfile::Source::Inline(heredoc) => format!("<<{}", heredoc.name),
+            });
+        }
+        words.push(self.word(&copy.dest, &get)?);
+        words.push("# buildkit".into());
+        Ok(words.join(" "))
     }
 
     /// What COPY says, variables replaced.
@@ -159,21 +186,6 @@ impl Source for Nothing {
     fn real(&self, path: &[u8]) -> std::io::Result<Vec<u8>> {
         Ok(path.to_vec())
     }
-}
-
-/// The words of COPY as the history has them.
-pub(super) fn words(copy: &dockerfile::Copy) -> String {
-    let mut words: Vec<String> = Vec::new();
-    words.extend(copy.from.iter().map(|from| format!("--from={from}")));
-    words.extend(copy.chown.iter().map(|owner| format!("--chown={owner}")));
-    words.extend(copy.chmod.iter().map(|mode| format!("--chmod={mode}")));
-    words.extend(copy.parents.then(|| "--parents".into()));
-    words.extend(copy.sources.iter().map(|source| match source {
-        dockerfile::Source::Path(path) => path.clone(),
-        dockerfile::Source::Inline(heredoc) => heredoc.name.clone(),
-    }));
-    words.push(copy.dest.clone());
-    words.join(" ")
 }
 
 /// `--chmod`.

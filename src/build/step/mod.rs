@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-pub(super) use setting::configure;
+pub(super) use setting::{Told, configure};
 
 use super::Error;
 use super::contents::Contents;
@@ -47,6 +47,7 @@ impl Build<'_> {
             Instruction::Add(add) => self.add(stage, add, title),
             Instruction::Workdir(path) => self.workdir(stage, path, title),
             Instruction::Arg(args) => {
+                let mut said = "ARG".to_string();
                 for arg in args {
                     let scope = stage.scope.clone();
                     let get = |name: &str| scope.of_step(&stage.config, name);
@@ -56,16 +57,20 @@ impl Build<'_> {
                         .as_ref()
                         .map(|word| self.word(word, &get))
                         .transpose()?;
+                    let shown = default.iter().map(|default| format!("={default}"));
+                    said.extend([format!(" {name}")].into_iter().chain(shown));
                     stage.scope.declare(&self.given, &self.global, &name, default);
                     self.declared.insert(name);
                 }
-                self.record(stage, &step.text);
+                self.record(stage, &said);
                 Ok(())
             }
             other => {
                 // What changes no config is one of the cases above.
-                if let Some(said) = configure(stage, other, self.escape)? {
-                    self.record(stage, &said.unwrap_or_else(|| step.text.clone()));
+                match configure(stage, other, self.escape)? {
+                    Some(Told::As(said)) => self.record(stage, &said),
+                    Some(Told::Text) => self.record(stage, &step.text),
+                    Some(Told::Nothing) | None => {}
                 }
                 Ok(())
             }

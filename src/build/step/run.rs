@@ -31,13 +31,14 @@ impl Build<'_> {
     ) -> Result<(), Error> {
         self.progress.begins(title);
         let network = self.network(run)?;
-        let args = stage.scope.for_commands(&stage.config);
+        let args = stage.scope.for_commands();
         let mounts = self.resolved(stage, run)?;
         let mut mounted = Mounts::default();
         let command = self.command(stage, run, &mut mounted)?;
-        let said = match args.len() {
+        let told = stage.scope.told(&stage.config);
+        let said = match told.len() {
             0 => format!("RUN {} # buildkit", command.join(" ")),
-            count => format!("RUN |{count} {} {} # buildkit", args.join(" "), command.join(" ")),
+            count => format!("RUN |{count} {} {} # buildkit", told.join(" "), command.join(" ")),
         };
         if self.kept(stage, &said)? {
             return Ok(());

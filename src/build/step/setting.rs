@@ -1,5 +1,8 @@
 //! Instructions that change the config alone.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
 use crate::build::Error;
@@ -8,13 +11,21 @@ use crate::build::dockerfile::{Command, Healthcheck, Instruction, expand_words};
 use crate::build::solve::{Stage, expanded};
 use crate::containers::life;
 
-/// Instructions that change the config alone. Gives what the history says, if that is not the text; `None` for one that
-/// changes more.
+/// What the history says of an instruction. The words are BuildKit's, with Go's ways to write lists and maps: equal builds
+/// have equal histories.
+pub(in crate::build) enum Told {
+    /// Its text.
+    Text,
+    As(String),
+    Nothing,
+}
+
+/// Instructions that change the config alone. Gives what the history says; `None` for one that changes more.
 pub(in crate::build) fn configure(
     stage: &mut Stage,
     instruction: &Instruction,
     escape: char,
-) -> Result<Option<Option<String>>, Error> {
+) -> Result<Option<Told>, Error> {
     // All of a line sees the values from before it.
     let before = stage.clone();
     let get = |name: &str| before.scope.of_step(&before.config, name);
@@ -30,13 +41,16 @@ pub(in crate::build) fn configure(
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        Some(format!("{keyword} {}", pairs.join(" ")))
+        Told::As(format!("{keyword} {}", pairs.join(" ")))
     };
     let config = &mut stage.config;
     Ok(Some(match instruction {
         Instruction::Env(env) => {
             let env = pairs(env)?;
-            env.iter().for_each(|(name, value)| config.set_env(name, value));
+            for (name, value) in &env {
+                config.set_env(name, value);
+                stage.scope.cover(name);
+            }
             told("ENV", &env)
         }
         Instruction::Label(labels) => {
@@ -49,61 +63,67 @@ pub(in crate::build) fn configure(
         Instruction::User(user) => {
             let user = word(user)?;
             config.set("User", json!(user));
-            Some(format!("USER {user}"))
+            Told::As(format!("USER {user}"))
         }
         Instruction::Expose(ports) => {
+            let mut all = BTreeSet::new();
             for port in ports {
                 let expand = expand_words(port, escape, &get);
-                for port in expand.map_err(|source| Error::Expand {
+                let expanded = expand.map_err(|source| Error::Expand {
                     word: port.clone(),
                     source,
-                })? {
-                    for port in exposed(&port)? {
-                        config.add("ExposedPorts", &port, json!({}));
-                    }
+                })?;
+                for port in expanded {
+                    all.extend(exposed(&port)?);
                 }
             }
-            None
+            all.iter()
+                .for_each(|port| config.add("ExposedPorts", port, json!({})));
+            let all: Vec<String> = all.iter().map(|port| format!("{port}:{{}}")).collect();
+            Told::As(format!("EXPOSE map[{}]", all.join(" ")))
         }
         Instruction::Volume(paths) => {
-            for path in paths {
-                config.add("Volumes", &word(path)?, json!({}));
-            }
-            None
+            let paths: Vec<String> = paths.iter().map(|path| word(path)).collect::<Result<_, _>>()?;
+            paths
+                .iter()
+                .for_each(|path| config.add("Volumes", path, json!({})));
+            Told::As(format!("VOLUME [{}]", paths.join(" ")))
         }
         Instruction::Cmd(command) => {
             config.set("Cmd", json!(arguments(config, command)));
+            // Read by Docker on Windows alone, but in each image that has a CMD of BuildKit's.
+            config.set("ArgsEscaped", json!(true));
             stage.has_command = true;
-            Some(format!("CMD {}", json!(stage.config.list("Cmd"))))
+            Told::As(format!("CMD {}", quoted(&stage.config.list("Cmd"))))
         }
         Instruction::Entrypoint(command) => {
             config.set("Entrypoint", json!(arguments(config, command)));
             if !stage.has_command {
                 config.unset("Cmd");
             }
-            Some(format!("ENTRYPOINT {}", json!(config.list("Entrypoint"))))
+            Told::As(format!("ENTRYPOINT {}", quoted(&config.list("Entrypoint"))))
         }
         Instruction::Shell(shell) => {
             config.set("Shell", json!(shell));
-            None
+            Told::As(format!("SHELL [{}]", shell.join(" ")))
         }
         Instruction::StopSignal(signal) => {
             let signal = word(signal)?;
             life::signal(&signal).map_err(crate::containers::Error::from)?;
             config.set("StopSignal", json!(signal));
-            Some(format!("STOPSIGNAL {signal}"))
+            Told::As(format!("STOPSIGNAL {signal}"))
         }
         Instruction::Healthcheck(check) => {
-            config.set("Healthcheck", healthcheck(config, check));
-            None
+            config.set("Healthcheck", healthcheck(check));
+            Told::Text
         }
         Instruction::OnBuild(trigger) => {
             config.push("OnBuild", json!(trigger));
-            None
+            Told::Nothing
         }
         Instruction::Maintainer(name) => {
             config.set_author(name);
-            None
+            Told::Text
         }
         _ => return Ok(None),
     }))
@@ -118,7 +138,7 @@ fn arguments(config: &Config, command: &Command) -> Vec<String> {
 }
 
 /// Docker's image spec, "Healthcheck".
-fn healthcheck(config: &Config, check: &Healthcheck) -> Value {
+fn healthcheck(check: &Healthcheck) -> Value {
     let Healthcheck::Check {
         interval,
         timeout,
@@ -130,18 +150,13 @@ fn healthcheck(config: &Config, check: &Healthcheck) -> Value {
     else {
         return json!({ "Test": ["NONE"] });
     };
-    let mut test = match command {
-        Command::Exec(_) => vec!["CMD".to_string()],
-        Command::Shell(_) => vec!["CMD-SHELL".to_string()],
+    // The container's shell is asked for when it runs, also if it is not the usual one.
+    let test: Vec<&str> = match command {
+        Command::Exec(words) => std::iter::once("CMD")
+            .chain(words.iter().map(String::as_str))
+            .collect(),
+        Command::Shell(text) => vec!["CMD-SHELL", text],
     };
-    match command {
-        Command::Exec(words) => test.extend(words.iter().cloned()),
-        Command::Shell(text) if config.list("Shell").is_empty() => test.push(text.clone()),
-        Command::Shell(_) => {
-            test = vec!["CMD".into()];
-            test.extend(arguments(config, command));
-        }
-    }
     let mut value = json!({ "Test": test });
     let times = [
         ("Interval", interval),
@@ -160,7 +175,8 @@ fn healthcheck(config: &Config, check: &Healthcheck) -> Value {
     value
 }
 
-/// `80`, `80/udp`, `8000-8010` → as the config names ports.
+/// `80`, `80/udp`, `8000-8010` → as the config names ports. What `run -p` would publish them as may stand before
+/// (`127.0.0.1:8080:80`): it is accepted and means nothing.
 fn exposed(text: &str) -> Result<Vec<String>, Error> {
     let invalid = || Error::Value {
         what: "containerPort",
@@ -171,10 +187,79 @@ fn exposed(text: &str) -> Result<Vec<String>, Error> {
     if !["tcp", "udp", "sctp"].contains(&protocol.as_str()) {
         return Err(invalid());
     }
-    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let (first, last): (u16, u16) = match (first.parse(), last.parse()) {
-        (Ok(first), Ok(last)) if first <= last => (first, last),
-        _ => return Err(invalid()),
+    let ports = match ports.rsplit_once(':') {
+        Some((published, ports)) if is_published(published) => ports,
+        Some(_) => return Err(invalid()),
+        None => ports,
     };
+    let (first, last) = range(ports).ok_or_else(invalid)?;
     Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
+}
+
+/// `8080`, `127.0.0.1:8080`, `[::1]:`.
+fn is_published(text: &str) -> bool {
+    let (address, ports) = text.rsplit_once(':').unwrap_or(("", text));
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    (ports.is_empty() || range(ports).is_some()) && (address.is_empty() || address.parse::<IpAddr>().is_ok())
+}
+
+fn range(ports: &str) -> Option<(u16, u16)> {
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last).then_some((first, last))
+}
+
+/// A list of words as Go's `%q` writes it.
+fn quoted(words: &[String]) -> String {
+    let quote = |word: &String| {
+        let escaped: String = word.chars().map(escaped).collect();
+        format!("\"{escaped}\"")
+    };
+    format!("[{}]", words.iter().map(quote).collect::<Vec<_>>().join(" "))
+}
+
+fn escaped(character: char) -> String {
+    match character {
+        '"' | '\\' => format!("\\{character}"),
+        '\u{7}' => "\\a".into(),
+        '\u{8}' => "\\b".into(),
+        '\t' => "\\t".into(),
+        '\n' => "\\n".into(),
+        '\u{b}' => "\\v".into(),
+        '\u{c}' => "\\f".into(),
+        '\r' => "\\r".into(),
+        control if control.is_ascii_control() => format!("\\x{:02x}", u32::from(control)),
+        control if control.is_control() => format!("\\u{:04x}", u32::from(control)),
+        plain => plain.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_as_in_go() {
+        let words = ["a b", "\"q\" \\", "\t\n\u{1}\u{7f}\u{85}", "ä'"].map(String::from);
+        assert_eq!(quoted(&words), r#"["a b" "\"q\" \\" "\t\n\x01\x7f\u0085" "ä'"]"#);
+        assert_eq!(quoted(&[]), "[]");
+    }
+
+    #[test]
+    fn ports_may_say_where_they_are_published() {
+        for (text, wanted) in [
+            ("80", Some("80/tcp")),
+            ("80/UDP", Some("80/udp")),
+            ("8080:80", Some("80/tcp")),
+            ("127.0.0.1:8080:80/sctp", Some("80/sctp")),
+            ("[::1]::80", Some("80/tcp")),
+            ("x:80", None),
+            ("1.2.3:80:80", None),
+            ("80:", None),
+            ("2-1", None),
+        ] {
+            let exposed = exposed(text).ok();
+            assert_eq!(exposed, wanted.map(|wanted| vec![wanted.to_string()]), "{text}");
+        }
+    }
 }

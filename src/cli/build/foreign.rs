@@ -162,8 +162,6 @@ const FLAGS: &[Foreign] = &[
     ),
     value("attest", &[], STATEMENTS),
     value("builder", &[], DAEMON),
-    value("call", &[], "a Dockerfile can only be built"),
-    switch("check", &["false"], "a Dockerfile can only be built"),
     value("print", &[], "a Dockerfile can only be built"),
     short(
         'D',

@@ -15,6 +15,7 @@ use crate::store::{Store, given};
 
 mod builder;
 mod cache;
+mod check;
 mod context;
 mod foreign;
 mod order;
@@ -160,6 +161,17 @@ pub(crate) struct Build {
     /// Build for this platform; only this machine's is possible
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
+    /// Check the Dockerfile, and build nothing
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    check: Option<bool>,
+    /// What to do: build, or the same as --check
+    #[arg(
+        long,
+        value_name = "METHOD",
+        default_value = "build",
+        hide_default_value = true
+    )]
+    call: Call,
     #[command(flatten)]
     foreign: foreign::Flags,
     /// The directory that COPY takes files from; a git repository, REPOSITORY#REF:DIRECTORY; the URL of an archive or of
@@ -173,6 +185,13 @@ enum Shown {
     Auto,
     Plain,
     Quiet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Call {
+    Build,
+    #[value(alias = "lint")]
+    Check,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -210,7 +229,14 @@ impl Build {
         // Wrong flags are told before anything is fetched.
         let mut order = self.order()?;
         let name = self.find(&mut order, &store, progress)?;
+        if self.check == Some(true) || self.call == Call::Check {
+            return check::check(&store, &order, &name);
+        }
+        check::allow(&store, &order, &name)?;
         let built = build::build(&store, &order, progress);
+        if !quiet {
+            check::warn(&store, &order);
+        }
         let built = built.map_err(|error| failed(&error, &name, &order.dockerfile))?;
         let written = |file: &Path, text: String| {
             given::write(file, text.as_bytes())
@@ -282,7 +308,10 @@ fn failed(error: &Error, name: &str, dockerfile: &str) -> Failure {
         return Failure::new("the build was interrupted; finished steps are kept").code(code);
     }
     if let Some(place) = place {
-        eprint!("{}", excerpt(name, dockerfile, place));
+        eprint!(
+            "{}",
+            excerpt(name, &dockerfile.lines().collect::<Vec<_>>(), place)
+        );
     }
     let failure = Failure::of(cause);
     Failure {
@@ -299,13 +328,12 @@ fn cause_of(error: &Error) -> &Error {
     }
 }
 
-fn excerpt(name: &str, dockerfile: &str, place: Place) -> String {
+fn excerpt(name: &str, lines: &[&str], place: Place) -> String {
     let rule = "-".repeat(20);
     let mut text = format!("{name}:{}\n{rule}\n", place.first);
-    for (number, line) in (1..).zip(dockerfile.lines()) {
-        if number + AROUND < place.first || number > place.last + AROUND {
-            continue;
-        }
+    let first = place.first.saturating_sub(AROUND).max(1);
+    let shown = lines.iter().skip(first as usize - 1);
+    for (number, line) in (first..=place.last.saturating_add(AROUND)).zip(shown) {
         let mark = if (place.first..=place.last).contains(&number) {
             ">>>"
         } else {

@@ -1,0 +1,73 @@
+//! How are the findings of checks shown? As buildx does: in full by `--check`, in a line each behind a build.
+
+use std::process::ExitCode;
+
+use super::super::output::put;
+use super::super::report::Failure;
+use super::{excerpt, failed};
+use crate::build::{self, Extent, Order};
+use crate::line::printable_line;
+use crate::store::Store;
+
+/// `--check`: exit code 1 if anything was found. Without a target, all stages are looked at.
+pub(super) fn check(store: &Store, order: &Order, name: &str) -> Result<ExitCode, Failure> {
+    let extent = match order.target {
+        None => Extent::Whole,
+        Some(_) => Extent::Target,
+    };
+    let checked = build::check(store, order, extent);
+    let checked = checked.map_err(|error| failed(&error, name, &order.dockerfile))?;
+    let mut text = match checked.findings.len() {
+        0 => "Check complete, no warnings found.\n".to_string(),
+        1 => "Check complete, 1 warning has been found!\n".into(),
+        count => format!("Check complete, {count} warnings have been found!\n"),
+    };
+    let lines: Vec<&str> = order.dockerfile.lines().collect();
+    for finding in &checked.findings {
+        text += &format!(
+            "\nWARNING: {} - {}\n{}\n{}",
+            finding.rule.name(),
+            finding.rule.url(),
+            printable_line(&finding.detail),
+            excerpt(name, &lines, finding.place)
+        );
+    }
+    put(&text)?;
+    Ok(ExitCode::from(u8::from(!checked.findings.is_empty())))
+}
+
+/// `# check=error=true`: what was found is why nothing is built.
+pub(super) fn allow(store: &Store, order: &Order, name: &str) -> Result<(), Failure> {
+    let refused = |error: build::Error| failed(&error, name, &order.dockerfile);
+    if !build::is_fatal(order).map_err(refused)? {
+        return Ok(());
+    }
+    let checked = build::check(store, order, Extent::Target).map_err(refused)?;
+    let Some(failure) = checked.failure() else {
+        return Ok(());
+    };
+    show(&checked);
+    Err(Failure::new(format!(
+        "failed to build: failed to solve: {failure}"
+    )))
+}
+
+/// What was found, once the bases are there.
+pub(super) fn warn(store: &Store, order: &Order) {
+    if let Ok(checked) = build::check(store, order, Extent::Target) {
+        show(&checked);
+    }
+}
+
+fn show(checked: &build::Checked) {
+    match checked.findings.len() {
+        0 => return,
+        1 => eprintln!("\n 1 warning found (use --check to expand):"),
+        count => eprintln!("\n {count} warnings found (use --check to expand):"),
+    }
+    for finding in &checked.findings {
+        let detail = printable_line(&finding.detail);
+        let (rule, line) = (finding.rule.name(), finding.place.first);
+        eprintln!(" - {rule}: {detail} (line {line})");
+    }
+}

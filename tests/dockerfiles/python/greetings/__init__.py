@@ -1,0 +1,2 @@
+def greet(name):
+    return "hello from a wheel, " + name + "\n"

@@ -1,0 +1,6 @@
+//! What `count` depends on.
+
+/// How many words a text has.
+pub fn count(text: &str) -> usize {
+    text.split_whitespace().count()
+}

@@ -1,0 +1,218 @@
+//! Are ordinary projects built, and do they then work? Each directory of `tests/dockerfiles/` is one, with the Dockerfile
+//! that its users would write; names like `python:3.11` are Debian's programs, of the image `workloads`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Once;
+
+use super::common::{Bryo, Done, until};
+use super::workloads;
+
+/// The store with all bases.
+fn store() -> &'static Bryo {
+    static TAGGED: Once = Once::new();
+    let (bryo, image) = workloads();
+    TAGGED.call_once(|| {
+        for base in [
+            "python:3.11",
+            "node:18",
+            "gcc:12",
+            "rust:1",
+            "nginx:1",
+            "debian:12",
+        ] {
+            bryo.ok(["tag", image, base]);
+        }
+    });
+    bryo
+}
+
+/// A project, copied to where the test may change it.
+struct Project {
+    name: &'static str,
+    directory: PathBuf,
+}
+
+impl Project {
+    fn new(name: &'static str) -> Project {
+        let directory = store().scratch(name);
+        let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/dockerfiles")
+            .join(name);
+        let status = Command::new("cp").arg("-r").args([&from, &directory]).status();
+        assert!(status.unwrap().success());
+        Project { name, directory }
+    }
+
+    /// Runs a script in the project, on this machine: what its author did before.
+    fn sh(&self, script: &str) {
+        let mut shell = Command::new("sh");
+        let done = Done::of(shell.args(["-ec", script]).current_dir(&self.directory));
+        assert!(done.status.success(), "{done}");
+    }
+
+    /// Builds; gives what was said.
+    #[track_caller]
+    fn build(&self, flags: &[&str]) -> String {
+        let mut command = store().command(["build", "-t", self.name]);
+        let done = Done::of(command.args(flags).arg(".").current_dir(&self.directory));
+        assert!(done.status.success(), "{done}");
+        done.stderr
+    }
+
+    fn run(&self, words: &[&str]) -> String {
+        let mut all = vec!["run", "--rm", self.name];
+        all.extend(words);
+        store().ok(all)
+    }
+}
+
+/// A service that says where it listens, and answers once.
+fn ask(name: &str, path: &str) -> String {
+    let mut service = store().command(["run", "--rm", "--network", "host", name]);
+    let mut service = service.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut said = BufReader::new(service.stdout.take().unwrap());
+    said.read_line(&mut line).unwrap();
+    let address = line
+        .trim_end()
+        .strip_prefix("listening on ")
+        .expect("its address");
+    let answer = get(TcpStream::connect(address).unwrap(), path);
+    assert!(service.wait().unwrap().success());
+    answer
+}
+
+fn get(mut connection: impl Read + Write, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_python_service_with_wheels() {
+    let project = Project::new("python");
+    // A wheel is a zip with three files about it.
+    project.sh(
+        "mkdir wheels greetings-1.2.dist-info\n\
+         printf 'Metadata-Version: 2.1\\nName: greetings\\nVersion: 1.2\\n' > greetings-1.2.dist-info/METADATA\n\
+         printf 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n' > greetings-1.2.dist-info/WHEEL\n\
+         printf 'greetings/__init__.py,,\\ngreetings-1.2.dist-info/METADATA,,\\ngreetings-1.2.dist-info/WHEEL,,\\n\
+         greetings-1.2.dist-info/RECORD,,\\n' > greetings-1.2.dist-info/RECORD\n\
+         python3 -m zipfile -c wheels/greetings-1.2-py3-none-any.whl greetings greetings-1.2.dist-info\n",
+    );
+    project.build(&[]);
+    let answer = ask("python", "/python");
+    assert!(
+        answer.ends_with("\r\n\r\nhello from a wheel, python\n"),
+        "{answer}"
+    );
+    // The wheels themselves were only lent.
+    assert_eq!(project.run(&["sh", "-c", "ls -d /wheels; ls"]), "service.py\n");
+}
+
+#[test]
+fn a_node_service_with_packages() {
+    let project = Project::new("node");
+    project.sh("mkdir vendor && tar -czf vendor/greet-1.0.0.tgz --transform 's,^greet,package,' greet");
+    project.build(&[]);
+    let answer = ask("node", "/node");
+    assert!(
+        answer.ends_with("\r\n\r\nhello from a package, node\n"),
+        "{answer}"
+    );
+    // Another answer costs no installation.
+    project.sh("sed -i 's/request.url.slice(1)/\"all\"/' server.js");
+    let said = project.build(&[]);
+    assert_eq!(said.matches(" CACHED\n").count(), 4, "{said}");
+    let answer = ask("node", "/node");
+    assert!(
+        answer.ends_with("\r\n\r\nhello from a package, all\n"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn a_program_of_cpp_on_scratch() {
+    let project = Project::new("cpp");
+    project.build(&[]);
+    assert_eq!(project.run(&[]), "2 3 5 7 \n");
+    assert_eq!(project.run(&["20"]), "2 3 5 7 11 13 17 19 \n");
+    let layers = store().ok(["image", "inspect", "--format", "{{len .RootFS.Layers}}", "cpp"]);
+    assert_eq!(layers, "1\n");
+    // A change of the flags compiles again, of the last stage does not.
+    let said = project.build(&["--build-arg", "CXXFLAGS=-O0"]);
+    assert!(said.contains(" g++ -O0 "), "{said}");
+    project.sh("sed -i 's/\"10\"/\"6\"/' Dockerfile");
+    let said = project.build(&[]);
+    assert!(!said.contains(" g++ "), "{said}");
+    assert_eq!(project.run(&[]), "2 3 5 \n");
+}
+
+#[test]
+fn a_program_of_rust_with_cached_dependencies() {
+    let project = Project::new("rust");
+    let said = project.build(&[]);
+    assert!(said.contains("Compiling words v1.0.0"), "{said}");
+    assert_eq!(project.run(&["one", "two three"]), "3 words\n");
+    project.sh("sed -i 's/ words\"/ word(s)\"/' src/main.rs");
+    let said = project.build(&[]);
+    assert!(said.contains("Compiling count v1.0.0"), "{said}");
+    assert!(!said.contains("Compiling words"), "{said}");
+    assert_eq!(project.run(&["one", "two three"]), "3 word(s)\n");
+}
+
+#[test]
+fn a_site_on_nginx() {
+    let project = Project::new("site");
+    let said = project.build(&["--build-arg", "TITLE=about us"]);
+    assert!(said.contains("nginx.conf test is successful"), "{said}");
+    let socket = Site::start(&store().scratch("socket"));
+    assert!(socket.get("/").ends_with("\r\n\r\n<title>home</title>\n"));
+    assert!(
+        socket
+            .get("/about.html")
+            .ends_with("\r\n\r\n<title>about us</title>\n")
+    );
+    let missing = socket.get("/other");
+    assert!(missing.starts_with("HTTP/1.1 404 "), "{missing}");
+    assert!(missing.ends_with("<title>nothing here</title>\n"), "{missing}");
+    socket.stop();
+}
+
+/// nginx at a socket.
+struct Site {
+    process: Child,
+    socket: PathBuf,
+}
+
+impl Site {
+    fn start(directory: &Path) -> Site {
+        std::fs::create_dir(directory).unwrap();
+        let volume = format!("{}:/run/site", directory.display());
+        let process = store()
+            .command(["run", "--rm", "--name", "site", "-v", &volume, "site"])
+            .spawn();
+        let socket = directory.join("socket");
+        until("nginx listens", || UnixStream::connect(&socket).is_ok());
+        Site {
+            process: process.unwrap(),
+            socket,
+        }
+    }
+
+    fn get(&self, path: &str) -> String {
+        get(UnixStream::connect(&self.socket).unwrap(), path)
+    }
+
+    /// By the image's own signal, on which nginx ends well.
+    fn stop(mut self) {
+        store().ok(["stop", "site"]);
+        assert!(self.process.wait().unwrap().success());
+    }
+}
