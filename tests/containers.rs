@@ -380,3 +380,73 @@ fn names_ids_and_filters() {
     let header = bryo.ok(["ps"]);
     assert!(header.starts_with("CONTAINER ID   IMAGE"), "{header}");
 }
+
+#[test]
+fn a_restart_keeps_what_was_changed() {
+    let (bryo, image) = busybox();
+    let script = "trap 'exit 0' TERM; echo line >> /kept; while :; do sleep 0.05; done";
+    bryo.ok(["run", "-d", "--name", "one", &image, "sh", "-c", script]);
+    let kept = || bryo.run(["exec", "one", "cat", "/kept"]).stdout;
+    until("its first line", || kept() == "line\n");
+    let first = process(&bryo, "one", "Pid");
+    assert_eq!(bryo.ok(["restart", "one"]), "one\n");
+    until("its second line", || kept() == "line\nline\n");
+    assert_ne!(process(&bryo, "one", "Pid"), first);
+    bryo.ok(["stop", "one"]);
+    // One that does not run is started.
+    assert_eq!(bryo.ok(["container", "restart", "-t", "1", "one"]), "one\n");
+    until("its third line", || kept() == "line\nline\nline\n");
+    assert!(
+        bryo.fails(1, ["restart", "two"])
+            .contains("No such container: two")
+    );
+    bryo.ok(["run", "-d", "--rm", "--name", "fleeting", &image, "sleep", "1000"]);
+    let error = bryo.fails(1, ["restart", "fleeting"]);
+    assert!(error.contains("removed when it ends (--rm)"), "{error}");
+    assert_eq!(field(&bryo, "fleeting", "{{.State.Status}}"), "running");
+}
+
+#[test]
+fn a_prune_removes_what_does_not_run() {
+    let (bryo, image) = busybox();
+    let made = |name: &str, flags: &[&str]| {
+        let words = ["create", "--name", name]
+            .into_iter()
+            .chain(flags.iter().copied());
+        let id = bryo.ok(words.chain([image.as_str(), "true"]));
+        id.trim_end().to_string()
+    };
+    bryo.ok(["run", "-d", "--name", "running", &image, "sleep", "1000"]);
+    made("kept", &["-l", "keep=yes"]);
+    let old = made("old", &[]);
+    let names = || bryo.ok(["container", "ls", "-a", "--format", "{{.Names}}"]);
+    assert_eq!(names(), "old\nkept\nrunning\n");
+    let prune = |flags: &[&str]| {
+        let words = ["container", "prune", "-f"]
+            .into_iter()
+            .chain(flags.iter().copied());
+        bryo.ok(words)
+    };
+    assert_eq!(prune(&["--filter", "until=1h"]), "Total reclaimed space: 0B\n");
+    let said = prune(&["--filter", "label!=keep=yes"]);
+    assert!(
+        said.starts_with(&format!("Deleted Containers:\n{old}\n\nTotal reclaimed space: ")),
+        "{said}"
+    );
+    assert_eq!(names(), "kept\nrunning\n");
+    // Without -f it asks, and nobody answers.
+    let error = bryo.fails(1, ["container", "prune"]);
+    assert!(
+        error.contains("all stopped containers") && error.contains("cancelled"),
+        "{error}"
+    );
+    assert!(
+        bryo.fails(1, ["container", "prune", "-f", "--filter", "size=1"])
+            .contains("invalid filter")
+    );
+    prune(&[]);
+    assert_eq!(names(), "running\n");
+    bryo.ok(["container", "rm", "-f", "running"]);
+    let error = bryo.run(["container", "inspect", &image]).stderr;
+    assert!(error.contains("No such container"), "{error}");
+}

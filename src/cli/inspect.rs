@@ -31,6 +31,12 @@ enum Kind {
 }
 
 impl Inspect {
+    /// The same for `container inspect`.
+    pub(super) fn of_containers(self) -> Inspect {
+        let kind = Some(Kind::Container);
+        Inspect { kind, ..self }
+    }
+
     /// Prints what was found, then what was not.
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let store = Store::open()?;

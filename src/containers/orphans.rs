@@ -41,14 +41,19 @@ pub fn remove(store: &Store) -> Result<u64, Error> {
             path: directory.clone(),
             source,
         };
-        freed += ["upper/data", "upper/journal"]
-            .iter()
-            .filter_map(|file| fs::metadata(directory.join(file)).ok())
-            .map(|found| found.blocks() * 512)
-            .sum::<u64>();
+        freed += bytes(&directory);
         remove_directory(&directory, lock).map_err(io)?;
     }
     Ok(freed)
+}
+
+/// Bytes of disk of what a container, which lies in `directory`, has written.
+pub fn bytes(directory: &Path) -> u64 {
+    let files = ["upper/data", "upper/journal"].iter();
+    files
+        .filter_map(|file| fs::metadata(directory.join(file)).ok())
+        .map(|found| found.blocks() * 512)
+        .sum()
 }
 
 /// Removes the container of a build's step whose builder is gone: nobody takes what it changed.

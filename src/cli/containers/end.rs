@@ -4,9 +4,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::super::report::Failure;
+use super::start::start;
 use crate::containers::Error;
 use crate::containers::life::{self, Force};
-use crate::containers::record::{self, Life, Record};
+use crate::containers::record::{self, Afterwards, Life, Record};
 use crate::store::Store;
 
 /// Flags of `rm`.
@@ -37,6 +38,27 @@ pub(crate) struct Kill {
 /// Flags of `stop`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Stop {
+    /// Signal to send first
+    #[arg(short, long, value_name = "SIGNAL")]
+    signal: Option<String>,
+    /// Seconds until SIGKILL; -1 waits for ever
+    #[arg(
+        short,
+        long,
+        visible_alias = "timeout",
+        value_name = "SECONDS",
+        default_value_t = 10,
+        allow_negative_numbers = true
+    )]
+    time: i64,
+    /// Names or ids
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+/// Flags of `restart`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Restart {
     /// Signal to send first
     #[arg(short, long, value_name = "SIGNAL")]
     signal: Option<String>,
@@ -98,14 +120,35 @@ impl Kill {
 
 impl Stop {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        let limit = u64::try_from(self.time).ok().map(Duration::from_secs);
+        super::each(&self.containers, |name| {
+            stop(&load(store, name)?, self.signal.as_deref(), self.time)?;
+            Ok(Some(name.to_string()))
+        })
+    }
+}
+
+/// Stops a container, if it runs.
+fn stop(record: &Record, signal: Option<&str>, seconds: i64) -> Result<(), Failure> {
+    if !matches!(record.life, Life::Running { .. }) {
+        return Ok(());
+    }
+    let limit = u64::try_from(seconds).ok().map(Duration::from_secs);
+    let signal = signal.unwrap_or(&record.settings.stop_signal);
+    let signal = life::signal(signal).map_err(|error| Failure::of(&error))?;
+    Ok(life::stop(record, signal, limit)?)
+}
+
+impl Restart {
+    pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
         super::each(&self.containers, |name| {
             let record = load(store, name)?;
-            if matches!(record.life, Life::Running { .. }) {
-                let signal = self.signal.as_deref().unwrap_or(&record.settings.stop_signal);
-                let signal = life::signal(signal).map_err(|error| Failure::of(&error))?;
-                life::stop(&record, signal, limit)?;
+            if record.afterwards == Afterwards::Remove {
+                return Err(Failure::new(format!(
+                    "container {name} cannot be restarted: it is removed when it ends (--rm)"
+                )));
             }
+            stop(&record, self.signal.as_deref(), self.time)?;
+            start(store, &record.id)?;
             Ok(Some(name.to_string()))
         })
     }

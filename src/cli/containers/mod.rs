@@ -13,6 +13,7 @@ mod end;
 mod exec;
 mod inspect;
 mod logs;
+mod prune;
 mod ps;
 mod run;
 mod start;
@@ -23,6 +24,36 @@ pub(super) use inspect::found as inspect_container;
 #[derive(Debug, clap::Subcommand)]
 #[command(defer = true)]
 pub(crate) enum Command {
+    #[command(flatten)]
+    Common(Common),
+    /// List containers
+    Ps(ps::Ps),
+    /// Give running containers the filesystem server of this program; they notice nothing
+    UpgradeServer(upgrade::UpgradeServer),
+    /// Work on containers
+    #[command(subcommand)]
+    Container(Group),
+}
+
+/// `container …`, as Docker groups them.
+#[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
+pub(crate) enum Group {
+    #[command(flatten)]
+    Common(Common),
+    /// List containers
+    #[command(name = "ls", visible_aliases = ["list", "ps"])]
+    List(ps::Ps),
+    /// Show all that is known of containers
+    Inspect(super::inspect::Inspect),
+    /// Remove all containers that do not run
+    Prune(prune::Prune),
+}
+
+/// Commands that have one name alone and in the group.
+#[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
+pub(crate) enum Common {
     /// Create and run a new container from an image
     #[command(disable_help_flag = true)]
     Run(Box<run::Run>),
@@ -31,8 +62,6 @@ pub(crate) enum Command {
     Create(Box<run::Create>),
     /// Start stopped containers
     Start(start::Start),
-    /// List containers
-    Ps(ps::Ps),
     /// Show what a container changed in its tree: A (added), C (changed), D (deleted)
     Diff(diff::Diff),
     /// Run a command in a running container
@@ -47,36 +76,57 @@ pub(crate) enum Command {
     Kill(end::Kill),
     /// Stop running containers: their stop signal, then SIGKILL
     Stop(end::Stop),
+    /// Stop containers, if they run, and start them again
+    Restart(end::Restart),
     /// Wait until containers stop, then print their exit codes
     Wait(end::Wait),
-    /// Give running containers the filesystem server of this program; they notice nothing
-    UpgradeServer(upgrade::UpgradeServer),
 }
 
 impl Command {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Command::Common(command) => command.run(),
+            Command::Ps(ps) => ps.run(&Store::open()?),
+            Command::UpgradeServer(upgrade) => upgrade.run(&Store::open()?),
+            Command::Container(group) => group.run(),
+        }
+    }
+}
+
+impl Group {
+    fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Group::Common(command) => command.run(),
+            Group::List(ps) => ps.run(&Store::open()?),
+            Group::Inspect(inspect) => inspect.of_containers().run(),
+            Group::Prune(prune) => prune.run(&Store::open()?),
+        }
+    }
+}
+
+impl Common {
+    fn run(self) -> Result<ExitCode, Failure> {
         let store = Store::open().map_err(|error| {
             let failure = Failure::from(error);
-            if matches!(self, Command::Run(_) | Command::Create(_)) {
+            if matches!(self, Common::Run(_) | Common::Create(_)) {
                 failure.code(125)
             } else {
                 failure
             }
         })?;
         match self {
-            Command::Run(run) => run.run(&store),
-            Command::Create(create) => create.run(&store),
-            Command::Start(start) => start.run(&store),
-            Command::Ps(ps) => ps.run(&store),
-            Command::Exec(exec) => exec.run(&store),
-            Command::Logs(logs) => logs.run(&store),
-            Command::Diff(diff) => diff.run(&store),
-            Command::Commit(commit) => commit.run(&store),
-            Command::Rm(rm) => rm.run(&store),
-            Command::Kill(kill) => kill.run(&store),
-            Command::Stop(stop) => stop.run(&store),
-            Command::Wait(wait) => wait.run(&store),
-            Command::UpgradeServer(upgrade) => upgrade.run(&store),
+            Common::Run(run) => run.run(&store),
+            Common::Create(create) => create.run(&store),
+            Common::Start(start) => start.run(&store),
+            Common::Diff(diff) => diff.run(&store),
+            Common::Exec(exec) => exec.run(&store),
+            Common::Logs(logs) => logs.run(&store),
+            Common::Commit(commit) => commit.run(&store),
+            Common::Rm(rm) => rm.run(&store),
+            Common::Kill(kill) => kill.run(&store),
+            Common::Stop(stop) => stop.run(&store),
+            Common::Restart(restart) => restart.run(&store),
+            Common::Wait(wait) => wait.run(&store),
         }
     }
 }

@@ -34,10 +34,7 @@ impl Start {
             return self.attached(store, name);
         }
         super::each(&self.containers, |name| {
-            let id = record::find(store, name)?;
-            if let Some(made) = life::reopen(store, &id)? {
-                detached(life::start(store, made, Attach::Detached)?).map_err(|failure| failure.code(1))?;
-            }
+            start(store, &record::find(store, name)?)?;
             Ok(Some(name.to_string()))
         })
     }
@@ -58,6 +55,17 @@ impl Start {
         require_terminal(attach, made.has_terminal())?;
         let supervisor = life::start(store, made, attach)?;
         attached(store, &id, supervisor, true)
+    }
+}
+
+/// Starts a container in the background, if it does not run.
+pub(super) fn start(store: &Store, id: &str) -> Result<(), Failure> {
+    match life::reopen(store, id)? {
+        None => Ok(()),
+        Some(made) => {
+            let supervisor = life::start(store, made, Attach::Detached)?;
+            detached(supervisor).map_err(|failure| failure.code(1))
+        }
     }
 }
 
