@@ -19,6 +19,7 @@ import time
 import build
 import files
 import growth
+import life
 from tools import (
     BASE,
     HERE,
@@ -166,7 +167,7 @@ def bench_store(tools):
     row("rmi of 1.3 GB", found["bryo"], found["podman"], "podman rmi", 1 / 5)
 
 
-BENCHES = {"start": bench_start, "build": build.bench_build, "pull": bench_pull, "fs": files.bench_reads, "write": files.bench_writes, "cpu": files.bench_cpu, "memory": bench_memory, "store": bench_store, "growth": growth.bench_growth}
+BENCHES = {"start": bench_start, "build": build.bench_build, "pull": bench_pull, "fs": files.bench_reads, "write": files.bench_writes, "cpu": files.bench_cpu, "memory": bench_memory, "store": bench_store, "growth": growth.bench_growth, "life": life.bench_life}
 
 
 def main():

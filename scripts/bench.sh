@@ -2,7 +2,7 @@
 # Sets Bryo beside podman, crun and the kernel's overlayfs, as one ordinary user on this machine: the same work in
 # alternating turns, medians, ratios. Run as root: it installs the peers, builds, and makes images and the user.
 #
-#   scripts/bench.sh [start|build|pull|fs|write|cpu|memory|store|growth|all]     BRYO_BENCH_ROUNDS=5 sets the number of turns
+#   scripts/bench.sh [start|build|pull|fs|write|cpu|memory|store|growth|life|all]     BRYO_BENCH_ROUNDS=5 sets the number of turns
 #   BRYO_BENCH_ROWS=REGEX chooses rows of fs and write, by name (benches/rows.py)
 #   BRYO_BENCH_KEEP=1 leaves the pulled images in /var/tmp/bryo-bench for the next time
 set -euo pipefail
@@ -16,7 +16,7 @@ open_devices
 make_user bryo-range range
 need_cargo
 what=${1:-all}
-images=(debian software)
+images=(debian software busybox)
 case $what in start | all) images+=(few many) ;; esac
 case $what in fs | write | cpu | all) images+=(bench) ;; esac
 scripts/images.sh "${images[@]}"

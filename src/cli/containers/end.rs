@@ -35,9 +35,9 @@ pub(crate) struct Kill {
     containers: Vec<String>,
 }
 
-/// Flags of `stop`.
+/// How a container is stopped.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Stop {
+struct How {
     /// Signal to send first
     #[arg(short, long, value_name = "SIGNAL")]
     signal: Option<String>,
@@ -51,6 +51,13 @@ pub(crate) struct Stop {
         allow_negative_numbers = true
     )]
     time: i64,
+}
+
+/// Flags of `stop`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Stop {
+    #[command(flatten)]
+    how: How,
     /// Names or ids
     #[arg(value_name = "CONTAINER", required = true)]
     containers: Vec<String>,
@@ -59,19 +66,8 @@ pub(crate) struct Stop {
 /// Flags of `restart`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Restart {
-    /// Signal to send first
-    #[arg(short, long, value_name = "SIGNAL")]
-    signal: Option<String>,
-    /// Seconds until SIGKILL; -1 waits for ever
-    #[arg(
-        short,
-        long,
-        visible_alias = "timeout",
-        value_name = "SECONDS",
-        default_value_t = 10,
-        allow_negative_numbers = true
-    )]
-    time: i64,
+    #[command(flatten)]
+    how: How,
     /// Names or ids
     #[arg(value_name = "CONTAINER", required = true)]
     containers: Vec<String>,
@@ -121,21 +117,23 @@ impl Kill {
 impl Stop {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
         super::each(&self.containers, |name| {
-            stop(&load(store, name)?, self.signal.as_deref(), self.time)?;
+            self.how.stop(&load(store, name)?)?;
             Ok(Some(name.to_string()))
         })
     }
 }
 
-/// Stops a container, if it runs.
-fn stop(record: &Record, signal: Option<&str>, seconds: i64) -> Result<(), Failure> {
-    if !matches!(record.life, Life::Running { .. }) {
-        return Ok(());
+impl How {
+    /// Stops a container, if it runs.
+    fn stop(&self, record: &Record) -> Result<(), Failure> {
+        if !matches!(record.life, Life::Running { .. }) {
+            return Ok(());
+        }
+        let limit = u64::try_from(self.time).ok().map(Duration::from_secs);
+        let signal = self.signal.as_deref().unwrap_or(&record.settings.stop_signal);
+        let signal = life::signal(signal).map_err(|error| Failure::of(&error))?;
+        Ok(life::stop(record, signal, limit)?)
     }
-    let limit = u64::try_from(seconds).ok().map(Duration::from_secs);
-    let signal = signal.unwrap_or(&record.settings.stop_signal);
-    let signal = life::signal(signal).map_err(|error| Failure::of(&error))?;
-    Ok(life::stop(record, signal, limit)?)
 }
 
 impl Restart {
@@ -147,7 +145,7 @@ impl Restart {
                     "container {name} cannot be restarted: it is removed when it ends (--rm)"
                 )));
             }
-            stop(&record, self.signal.as_deref(), self.time)?;
+            self.how.stop(&record)?;
             start(store, &record.id)?;
             Ok(Some(name.to_string()))
         })

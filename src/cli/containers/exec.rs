@@ -1,13 +1,12 @@
 //! `exec`: one more command in a container that runs.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::super::report::Failure;
 use super::end::load;
+use super::environment::Environment;
 use super::start::{require_terminal, warn};
-use crate::containers::life;
-use crate::containers::spec::{TerminalSize, Within, env};
+use crate::containers::spec::{TerminalSize, Within};
 use crate::containers::supervisor::{Attach, terminal_size};
 use crate::containers::{Error, exec};
 use crate::store::Store;
@@ -18,12 +17,8 @@ pub(crate) struct Exec {
     /// Leave it alone: its output is shown nowhere
     #[arg(short, long, conflicts_with = "tty")]
     detach: bool,
-    /// Set an environment variable; without a value, the host's
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
-    /// Read environment variables from a file
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
+    #[command(flatten)]
+    environment: Environment,
     /// Pass standard input to it
     #[arg(short, long)]
     interactive: bool,
@@ -81,14 +76,7 @@ impl Exec {
     }
 
     fn asked(&self) -> Result<Within, Error> {
-        let host = |name: &str| std::env::var_os(name);
-        let mut environment = Vec::new();
-        for file in &self.env_file {
-            environment.extend(env::file(&life::read_file(file)?, host)?);
-        }
-        for argument in &self.env {
-            environment.push(env::argument(argument, host)?);
-        }
+        let environment = self.environment.read()?;
         let usual = TerminalSize {
             rows: 24,
             columns: 80,

@@ -10,6 +10,7 @@ mod cidfile;
 mod commit;
 mod diff;
 mod end;
+mod environment;
 mod exec;
 mod inspect;
 mod logs;

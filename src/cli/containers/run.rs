@@ -9,13 +9,14 @@ use super::super::output::put;
 use super::super::pull::{Order, Shown};
 use super::super::report::Failure;
 use super::cidfile::CidFile;
+use super::environment::Environment;
 use super::start::{attached, detached, require_terminal, warn};
 use crate::containers::files::{self, HostNames};
 use crate::containers::life::{self, Below, Given, Wanted};
 use crate::containers::log;
 use crate::containers::record::Afterwards;
 use crate::containers::rootfs;
-use crate::containers::spec::{self, Confine, Network, Request, TerminalSize, env, mounts};
+use crate::containers::spec::{self, Confine, Network, Request, TerminalSize, mounts};
 use crate::containers::storage::Storage;
 use crate::containers::supervisor::{Attach, terminal_size};
 use crate::host::Probe;
@@ -77,12 +78,8 @@ struct Container {
     /// Replace the image's entrypoint; empty clears it
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<String>,
-    /// Set an environment variable; without a value, the host's
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
-    /// Read environment variables from a file
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
+    #[command(flatten)]
+    environment: Environment,
     /// Working directory inside the container
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -340,14 +337,7 @@ impl Container {
     }
 
     fn request(&self, cwd: &Path) -> Result<Request, crate::containers::Error> {
-        let host = |name: &str| std::env::var_os(name);
-        let mut environment = Vec::new();
-        for file in &self.env_file {
-            environment.extend(env::file(&life::read_file(file)?, host)?);
-        }
-        for argument in &self.env {
-            environment.push(env::argument(argument, host)?);
-        }
+        let environment = self.environment.read()?;
         let mut asked = Vec::new();
         for text in &self.volume {
             asked.push(mounts::volume(text, cwd)?);
