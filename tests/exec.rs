@@ -4,8 +4,10 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use common::{Bryo, Done, has_id_range, on_terminal, process, until};
 use nix::sys::signal::{Signal, kill};
@@ -180,23 +182,48 @@ fn a_hostile_container_gains_nothing() {
         let error = bryo.fails(125, ["exec", "-w", &directory, "one", "pwd"]);
         assert!(error.contains("enter the directory"), "{error}");
     }
-    // Nothing of the tool can be seen while it enters: who looks finds no process but the container's own.
+}
+
+/// CVE-2019-5736: a path can be swapped for /proc/self/exe after it was looked at, so what can be got hold of by that must
+/// be nothing that anybody can write to.
+#[test]
+fn the_tool_enters_as_a_sealed_copy_of_itself() {
+    let bryo = waiting(&[]);
+    let mut tool = bryo.command(["exec", "one", "sh", "-c", "echo ready; sleep 1000"]);
+    let mut tool = tool.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(tool.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let own = fs::File::options()
+        .write(true)
+        .open(format!("/proc/{}/exe", tool.id()));
+    assert_eq!(
+        own.unwrap_err().raw_os_error(),
+        Some(nix::errno::Errno::ETXTBSY as i32)
+    );
+    let own = fs::read_link(format!("/proc/{}/exe", tool.id())).unwrap();
+    assert_eq!(own.to_str(), Some("/memfd:bryo (deleted)"));
+    // Who looks from inside, at any moment, sees no other file of ours.
     sh(
         &bryo,
-        "(while :; do for p in /proc/[0-9]*; do ls -l $p/exe $p/fd 2> /dev/null; done; done) > /seen 2>&1 &",
+        "(while :; do for p in /proc/[0-9]*; do readlink $p/exe; done; done) > /seen 2> /dev/null & echo",
     );
-    for _ in 0..30 {
+    for _ in 0..10 {
         bryo.ok(["exec", "one", "true"]);
     }
-    let seen = sh(&bryo, "cat /seen");
+    let program = Path::new(bryo.command(["exec"]).get_program())
+        .file_name()
+        .unwrap()
+        .to_owned();
+    let seen = sh(&bryo, "sort -u /seen");
+    assert!(seen.contains("/bin/busybox"), "{seen}");
     assert!(
-        seen.contains("/bin/busybox") || seen.contains("/bin/sh"),
-        "it looked: {seen}"
-    );
-    assert!(
-        !seen.contains(&bryo.root().display().to_string()) && !seen.contains("socket:"),
+        !seen.contains(&format!("/{}\n", program.to_str().unwrap())),
         "{seen}"
     );
+    tool.kill().unwrap();
+    tool.wait().unwrap();
 }
 
 #[test]
@@ -224,8 +251,19 @@ fn its_end_is_told() {
     );
     // Whatever it leaves running holds nobody up.
     assert_eq!(sh(&bryo, "sleep 1000 & echo left"), "left\n");
+    // Nor if it writes without end to somebody who reads slowly: what was written by then is shown.
+    let mut tool = bryo.command(["exec", "one", "sh", "-c", "yes & sleep 0.2"]);
+    let mut tool = tool.stdout(Stdio::piped()).spawn().unwrap();
+    let mut slow = tool.stdout.take().unwrap();
+    while slow.read(&mut [0; 1 << 16]).unwrap() > 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(tool.wait().unwrap().success());
     bryo.ok(["stop", "-t", "0", "one"]);
-    assert!(bryo.fails(1, ["exec", "one", "true"]).contains("not running"));
+    assert_eq!(
+        bryo.fails(1, ["exec", "one", "true"]),
+        "bryo: container one is not running\n"
+    );
 }
 
 #[test]
@@ -305,10 +343,67 @@ fn one_that_is_left_alone_goes_on() {
         bryo.run(["exec", "one", "cat", "/done"]).stdout == "done\n"
     });
     assert!(sh(&bryo, "ps").contains("sleep 1000"));
+    // A terminal, too, that nobody reads.
+    bryo.ok([
+        "exec",
+        "-dt",
+        "one",
+        "sh",
+        "-c",
+        "test -t 1 && echo yes > /terminal; sleep 1000",
+    ]);
+    until("its work", || {
+        bryo.run(["exec", "one", "cat", "/terminal"]).stdout == "yes\n"
+    });
     assert_eq!(
         bryo.fails(127, ["exec", "-d", "one", "nothere"]).lines().count(),
         1
     );
+}
+
+/// Pid 1 is then of our program, and nobody can enter by it.
+#[test]
+fn a_container_with_an_init_can_be_entered() {
+    let bryo = waiting(&["--init", "--group-add", "44"]);
+    let shown = sh(
+        &bryo,
+        "readlink /proc/self/ns/mnt; readlink /proc/2/ns/mnt; hostname",
+    );
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines[0], lines[1]);
+    if has_id_range() {
+        assert_eq!(bryo.ok(["exec", "-u", "root", "one", "id", "-G"]), "0 44\n");
+    }
+    bryo.ok(["stop", "-t", "0", "one"]);
+}
+
+/// Until the command runs, the tool can be given up, and takes along what it began.
+#[test]
+fn a_tool_that_cannot_come_in_can_be_ended() {
+    let bryo = waiting(&[]);
+    sh(&bryo, "mkfifo /fifo; chmod +x /fifo");
+    let error = bryo.fails(126, ["exec", "one", "/fifo"]);
+    assert!(error.contains("Permission denied"), "{error}");
+    // Stopped before its exec, as a hostile container may do with it.
+    sh(
+        &bryo,
+        "(while :; do for p in /proc/[0-9]*; do p=${p#/proc/}; [ $p -lt $$ ] || kill -STOP $p; done; done) 2> /dev/null & echo",
+    );
+    let mut stuck = Vec::new();
+    for _ in 0..5 {
+        let mut tool = bryo.command(["exec", "one", "true"]);
+        stuck.push(tool.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    for tool in &mut stuck {
+        // Either end is one: by the signal, or because the command was done.
+        let _ = kill(Pid::from_raw(tool.id().cast_signed()), Signal::SIGTERM);
+        let _ = kill(Pid::from_raw(tool.id().cast_signed()), Signal::SIGCONT);
+    }
+    bryo.ok(["rm", "-f", "one"]);
+    for tool in &mut stuck {
+        tool.wait().unwrap();
+    }
 }
 
 /// Who answers for the filesystem may die under it as under init.

@@ -2,7 +2,7 @@
 //! command as a supervisor stays beside init. Nothing of it is recorded.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use nix::errno::Errno;
@@ -15,15 +15,29 @@ use rustix::process::pidfd_send_signal;
 
 use super::Error;
 use super::log::Log;
+use super::process::Process;
 use super::record::{self, Life, Record};
-use super::runtime::{self, Init, Stdio};
+use super::runtime::plan::GROUPS_ASKED;
+use super::runtime::{self, Init, StartError, Stdio};
 use super::spec::{Accounts, Confine, Within};
 use super::supervisor::Attach;
 use super::supervisor::stdio::{self, Outside, Relay};
 use super::supervisor::terminal::{self, Raw};
 use super::supervisor::tool::passed_signals;
 use crate::host::{IdMaps, Probe, ids};
+use crate::line::chain;
 use crate::store::Store;
+use crate::sys;
+
+/// A command that may be started in a container.
+#[derive(Debug)]
+pub struct Prepared {
+    init: OwnedFd,
+    within: runtime::Within,
+    terminal: bool,
+    /// The container's, for messages.
+    name: String,
+}
 
 /// A command that runs within a container.
 #[derive(Debug)]
@@ -31,47 +45,121 @@ pub struct Session {
     command: Init,
     relay: Option<Relay>,
     signals: SignalFd,
-    raw: Option<Raw>,
+    /// Whether the user's terminal is the command's.
+    terminal: bool,
 }
 
-/// Starts a command. To be called while the process has one thread.
+/// Finds out what a command is to be. To be called while the process has one thread, in a
+/// [sealed copy](runtime::ensure_sealed) of the program.
 ///
 /// # Errors
-/// [`Error::NotRunning`], [`Error::Enter`], and what is asked for that cannot be.
-pub fn start(store: &Store, record: &Record, asked: &Within, attach: Attach) -> Result<Session, Error> {
-    let not_running = || Error::NotRunning(record.name.clone());
+/// [`Error::Stopped`], and what is asked for that cannot be.
+pub fn prepare(store: &Store, record: &Record, asked: &Within) -> Result<Prepared, Error> {
+    let stopped = || Error::Stopped(record.name.clone());
     let Life::Running { init: process, .. } = record.life else {
-        return Err(not_running());
+        return Err(stopped());
     };
-    let trouble = |source| Error::Io {
-        action: "run a command in",
-        path: record.name.clone().into(),
-        source,
-    };
-    let init = process.open().map_err(trouble)?.ok_or_else(not_running)?;
     let spec = record::read_spec(&store.container(&record.id))?;
-    let host = Probe::now();
-    let ids = ids_of(process.pid);
-    let process = process_of(&init, &spec, record, asked)?;
-    let within = runtime::plan_within(&spec, &process, &ids, &host)?;
-    let (inside, outside) = streams(attach, asked.terminal.is_some()).map_err(trouble)?;
-    let passed = passed_signals();
-    // Before the fork, so that none is lost; the command has them again.
-    passed.thread_block().map_err(|error| trouble(error.into()))?;
-    let signals =
-        SignalFd::with_flags(&passed, SfdFlags::SFD_CLOEXEC).map_err(|error| trouble(error.into()))?;
-    let mut command = runtime::enter(&init, &within, inside)?;
-    let raw = (asked.terminal.is_some() && attach == Attach::InputAndOutput)
-        .then(Raw::enter)
-        .flatten();
-    let master = command.terminal.take();
-    let relay = outside.map(|outside| outside.start(master, Log::nothing()));
-    Ok(Session {
-        command,
-        relay: relay.transpose().map_err(trouble)?,
-        signals,
-        raw,
+    let way = match record.settings.init {
+        true => child(process).ok_or_else(stopped)?,
+        false => process,
+    };
+    let way = way.open().map_err(trouble(&record.name))?.ok_or_else(stopped)?;
+    let asked_process = process_of(&way, &spec, record, asked)?;
+    let within = runtime::plan_within(&spec, &asked_process, &ids_of(process.pid), &Probe::now())?;
+    Ok(Prepared {
+        init: way,
+        within,
+        terminal: asked.terminal.is_some(),
+        name: record.name.clone(),
     })
+}
+
+/// With `--init`, pid 1 is of this program, and closed to everybody; its child, the command, is in the same namespaces.
+fn child(init: Process) -> Option<Process> {
+    let pid = init.pid;
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    Process::of(children.split_whitespace().next()?.parse().ok()?)
+}
+
+fn trouble(name: &str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Io {
+        action: "run a command in",
+        path: name.into(),
+        source,
+    }
+}
+
+impl Prepared {
+    /// Starts it. Until it runs, signals end the tool, and it with that.
+    ///
+    /// # Errors
+    /// [`Error::Enter`].
+    pub fn start(self, attach: Attach) -> Result<Session, Error> {
+        let trouble = trouble(&self.name);
+        let (inside, outside) = streams(attach, self.terminal).map_err(&trouble)?;
+        let mut command = runtime::enter(&self.init, &self.within, inside)?;
+        let begun = || {
+            let passed = passed_signals();
+            passed.thread_block()?;
+            let signals = SignalFd::with_flags(&passed, SfdFlags::SFD_CLOEXEC)?;
+            let master = command.terminal.take();
+            let relay = outside.map(|outside| outside.start(master, Log::nothing()));
+            Ok((signals, relay.transpose()?))
+        };
+        match begun() {
+            Ok((signals, relay)) => Ok(Session {
+                command,
+                relay,
+                signals,
+                terminal: self.terminal && attach == Attach::InputAndOutput,
+            }),
+            Err(error) => {
+                // Our own child, which nobody would be beside.
+                let _ = pidfd_send_signal(&command.pidfd, rustix::process::Signal::KILL);
+                let _ = waitpid(command.pid, None);
+                Err(trouble(error))
+            }
+        }
+    }
+
+    /// Starts it with a process of its own beside it, which reaps it: a dead process that nobody reaps would hold up the
+    /// container's end.
+    ///
+    /// # Errors
+    /// [`Error::Enter`].
+    pub fn start_alone(self) -> Result<(), Error> {
+        let (mut heard, to) = io::pipe().map_err(trouble(&self.name))?;
+        let name = self.name.clone();
+        let mut parts = Some((self, to));
+        sys::fork(|| {
+            let Some((prepared, mut to)) = parts.take() else {
+                return 125;
+            };
+            let _ = nix::unistd::setsid();
+            stdio::forget_streams();
+            let told = match prepared.start(Attach::Detached) {
+                Ok(session) => Ok(session),
+                Err(Error::Enter(why)) => Err((why.code(), why.to_string())),
+                Err(error) => Err((125, chain(&error))),
+            };
+            let text = serde_json::to_vec(&told.as_ref().err()).unwrap_or_default();
+            // A tool that is gone waits for nothing.
+            let _ = to.write_all(&text);
+            drop(to);
+            drop(told.map(Session::ended));
+            0
+        })
+        .map_err(trouble(&name))?;
+        drop(parts);
+        let mut text = Vec::new();
+        heard.read_to_end(&mut text).map_err(trouble(&name))?;
+        match serde_json::from_slice::<Option<(u8, String)>>(&text) {
+            Ok(None) => Ok(()),
+            Ok(Some((code, why))) => Err(StartError::of(code, why).into()),
+            Err(_) => Err(StartError::Failed("the process beside the command was killed".into()).into()),
+        }
+    }
 }
 
 /// The ids in force: not those of the Spec, if newuidmap failed when the container started.
@@ -102,7 +190,17 @@ fn process_of(
         return Ok(asked.process(spec, confine, None)?);
     }
     let [passwd, group] = runtime::read_texts(init, ["/etc/passwd", "/etc/group"])?;
+    let added = spec
+        .annotations()
+        .as_ref()
+        .and_then(|notes| notes.get(GROUPS_ASKED));
+    let added: Vec<String> = added
+        .into_iter()
+        .flat_map(|list| list.split(','))
+        .map(Into::into)
+        .collect();
     let accounts = Accounts {
+        added: &added,
         passwd: &passwd,
         group: &group,
         user: &settings.user,
@@ -112,13 +210,13 @@ fn process_of(
 
 /// The command's streams, and our ends of them. Nobody hears one that is left alone.
 fn streams(attach: Attach, terminal: bool) -> io::Result<(Stdio, Option<Outside>)> {
-    if attach == Attach::Detached {
-        let null = || fs::File::options().read(true).write(true).open("/dev/null");
-        return Ok((Stdio::Fds([null()?.into(), null()?.into(), null()?.into()]), None));
-    }
-    let (inside, outside) = match terminal {
-        true => stdio::terminal(attach),
-        false => stdio::pipes(attach, attach == Attach::InputAndOutput)?,
+    let (inside, outside) = match (terminal, attach) {
+        (true, _) => stdio::terminal(attach),
+        (false, Attach::Detached) => {
+            let null = || fs::File::options().read(true).write(true).open("/dev/null");
+            return Ok((Stdio::Fds([null()?.into(), null()?.into(), null()?.into()]), None));
+        }
+        (false, _) => stdio::pipes(attach, attach == Attach::InputAndOutput)?,
     };
     Ok((inside, Some(outside)))
 }
@@ -134,6 +232,7 @@ impl Session {
     /// # Errors
     /// The kernel refuses to wait.
     pub fn ended(mut self) -> io::Result<i32> {
+        let raw = self.terminal.then(Raw::enter).flatten();
         self.resize();
         loop {
             let mut fds = [
@@ -154,10 +253,14 @@ impl Session {
             }
         }
         let status = waitpid(self.command.pid, None)?;
+        if raw.is_none() {
+            // Who reads slowly may lose patience. A raw terminal must be put back first, and what is left is little.
+            passed_signals().thread_unblock()?;
+        }
         if let Some(relay) = self.relay.take() {
             relay.end();
         }
-        drop(self.raw.take());
+        drop(raw);
         Ok(match status {
             WaitStatus::Exited(_, code) => code,
             WaitStatus::Signaled(_, signal, _) => 128 + signal as i32,

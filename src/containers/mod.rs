@@ -77,6 +77,9 @@ pub enum Error {
     /// `kill` or `stop` of a container that does not run.
     #[error("cannot kill container: {0}: container is not running")]
     NotRunning(String),
+    /// `exec` in a container that does not run.
+    #[error("container {0} is not running")]
+    Stopped(String),
     /// The writable layer of a container cannot be read.
     #[error("writable layer")]
     Upper(#[from] fuse_overlay::upper::OpenError),

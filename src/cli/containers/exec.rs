@@ -6,6 +6,7 @@ use super::super::report::Failure;
 use super::end::load;
 use super::environment::Environment;
 use super::start::{require_terminal, warn};
+use crate::containers::runtime::ensure_sealed;
 use crate::containers::spec::{TerminalSize, Within};
 use crate::containers::supervisor::{Attach, terminal_size};
 use crate::containers::{Error, exec};
@@ -15,7 +16,7 @@ use crate::store::Store;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Exec {
     /// Leave it alone: its output is shown nowhere
-    #[arg(short, long, conflicts_with = "tty")]
+    #[arg(short, long)]
     detach: bool,
     #[command(flatten)]
     environment: Environment,
@@ -47,6 +48,17 @@ pub(crate) struct Exec {
     command: Vec<String>,
 }
 
+/// Docker's exit codes of a command that cannot be run.
+fn own_code(error: Error) -> Failure {
+    match &error {
+        Error::Enter(why) => {
+            let code = why.code();
+            Failure::from(error).code(code)
+        }
+        _ => error.into(),
+    }
+}
+
 impl Exec {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
         let attach = match (self.detach, self.interactive) {
@@ -55,18 +67,20 @@ impl Exec {
             (false, false) => Attach::Output,
         };
         require_terminal(attach, self.tty)?;
-        let record = load(store, &self.container)?;
-        let session = exec::start(store, &record, &self.asked()?, attach).map_err(|error| match &error {
-            Error::Enter(why) => {
-                let code = why.code();
-                Failure::from(error).code(code)
-            }
-            _ => error.into(),
+        ensure_sealed().map_err(|error| {
+            Failure::new(format!(
+                "cannot go on from a copy of this program in memory: {error}"
+            ))
+            .hint(Some("vm.memfd_noexec must not be 2"))
         })?;
-        session.warnings().iter().for_each(|warning| warn(warning));
+        let record = load(store, &self.container)?;
+        let prepared = exec::prepare(store, &record, &self.asked()?)?;
         if attach == Attach::Detached {
+            prepared.start_alone().map_err(own_code)?;
             return Ok(ExitCode::SUCCESS);
         }
+        let session = prepared.start(attach).map_err(own_code)?;
+        session.warnings().iter().for_each(|warning| warn(warning));
         let code = session.ended().map_err(|source| Error::Io {
             action: "wait for the command in",
             path: self.container.into(),

@@ -61,6 +61,9 @@ impl Logs {
         match self.print(store, &record, lines, &mut printer) {
             // Whoever reads has enough.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+            Err(error) if printer.failed => {
+                Err(Failure::new(format!("cannot write to standard output: {error}")))
+            }
             done => done.map(|()| ExitCode::SUCCESS).map_err(|source| {
                 Error::Io {
                     action: "read the log of",
@@ -85,6 +88,9 @@ impl Logs {
             Life::Running { supervisor, .. } if self.follow => Wait::of(supervisor, &directory)?,
             _ => None,
         };
+        if wait.is_none() {
+            reader.end_here()?;
+        }
         loop {
             reader.read(|entry| printer.entry(entry))?;
             printer.flush()?;
@@ -123,6 +129,7 @@ impl Logs {
             out: BufWriter::with_capacity(HELD, Box::new(stdout().lock())),
             errors: BufWriter::with_capacity(HELD, Box::new(stderr().lock())),
             over: false,
+            failed: false,
         })
     }
 }
@@ -138,10 +145,18 @@ struct Printer {
     out: BufWriter<Box<dyn Write>>,
     errors: BufWriter<Box<dyn Write>>,
     over: bool,
+    /// It was not the log that failed.
+    failed: bool,
 }
 
 impl Printer {
     fn entry(&mut self, entry: Entry<'_>) -> io::Result<()> {
+        let printed = self.print(entry);
+        self.failed |= printed.is_err();
+        printed
+    }
+
+    fn print(&mut self, entry: Entry<'_>) -> io::Result<()> {
         if self
             .since
             .as_ref()
@@ -178,8 +193,9 @@ impl Printer {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()?;
-        self.errors.flush()
+        let flushed = self.out.flush().and_then(|()| self.errors.flush());
+        self.failed |= flushed.is_err();
+        flushed
     }
 
     /// Has all been printed that was asked for?

@@ -12,6 +12,9 @@ use super::{HEAD, NAME, Stream, TIME};
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
 
+/// Numbers that may be missing before another file: one while files are renamed, more if that was killed.
+const GAPS: u32 = 4;
+
 /// One entry, where it lies in the reader's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry<'a> {
@@ -55,12 +58,16 @@ pub struct Reader {
     directory: PathBuf,
     now: Option<Reading>,
     line: Vec<u8>,
+    /// Nothing behind this is read: a file, and a place in it.
+    end: Option<((u64, u64), u64)>,
 }
 
 #[derive(Debug)]
 struct Reading {
     inode: (u64, u64),
     file: BufReader<File>,
+    /// Where in it the reading is.
+    at: u64,
 }
 
 impl Reading {
@@ -73,6 +80,7 @@ impl Reading {
         Ok(Some(Reading {
             inode: (metadata.dev(), metadata.ino()),
             file: BufReader::with_capacity(CHUNK, file),
+            at: 0,
         }))
     }
 }
@@ -87,12 +95,25 @@ impl Reader {
             directory: directory.to_owned(),
             now: None,
             line: Vec::new(),
+            end: None,
         };
         match lines {
             Some(lines) => reader.go_back(lines)?,
             None => reader.now = reader.files()?.into_iter().next(),
         }
         Ok(reader)
+    }
+
+    /// Reads no further than what is there now, however fast the container writes.
+    ///
+    /// # Errors
+    /// The log is there, but cannot be looked at.
+    pub fn end_here(&mut self) -> io::Result<()> {
+        self.end = match Reading::open(&self.directory.join(NAME))? {
+            Some(newest) => Some((newest.inode, newest.file.get_ref().metadata()?.len())),
+            None => None,
+        };
+        Ok(())
     }
 
     /// Calls `each` with the entries up to the present end. What follows is for the next call.
@@ -109,7 +130,12 @@ impl Reader {
             let inode = now.inode;
             let next = self.after(inode)?;
             let Some(now) = &mut self.now else { return Ok(()) };
-            while now.file.read_until(b'\n', &mut self.line)? > 0 {
+            let end = self.end.filter(|(file, _)| *file == inode).map(|(_, end)| end);
+            while end.is_none_or(|end| now.at < end) {
+                match now.file.read_until(b'\n', &mut self.line)? {
+                    0 => break,
+                    length => now.at += length as u64,
+                }
                 // The rest of a line that is being written comes with the next call.
                 let Some(line) = self.line.strip_suffix(b"\n") else {
                     break;
@@ -119,7 +145,7 @@ impl Reader {
                 }
                 self.line.clear();
             }
-            match next {
+            match next.filter(|_| end.is_none()) {
                 Some(next) => {
                     self.line.clear();
                     self.now = Some(next);
@@ -131,13 +157,18 @@ impl Reader {
 
     /// The files that are there, oldest first.
     fn files(&self) -> io::Result<Vec<Reading>> {
+        // From the newest on: what is renamed meanwhile goes the same way, and is met again rather than missed.
         let mut files: Vec<Reading> = Reading::open(&self.directory.join(NAME))?.into_iter().collect();
+        let mut missing = 0;
         for number in 1.. {
             match Reading::open(&self.directory.join(format!("{NAME}.{number}")))? {
-                // Renamed while we looked, it is met again.
                 Some(older) if files.iter().any(|file| file.inode == older.inode) => {}
-                Some(older) => files.push(older),
-                None => break,
+                Some(older) => {
+                    files.push(older);
+                    missing = 0;
+                }
+                None if missing == GAPS => break,
+                None => missing += 1,
             }
         }
         files.reverse();
@@ -162,6 +193,7 @@ impl Reader {
         for mut reading in self.files()?.into_iter().rev() {
             let start = last_lines(reading.file.get_ref(), &mut lines, self.now.is_none())?;
             reading.file.seek(SeekFrom::Start(start))?;
+            reading.at = start;
             self.now = Some(reading);
             if lines == 0 {
                 break;
@@ -297,6 +329,41 @@ mod tests {
         assert_eq!(contents(&mut reader).lines().count(), 8);
         add(20..21);
         assert_eq!(contents(&mut reader), "012320\n");
+    }
+
+    #[test]
+    fn a_missing_number_hides_no_older_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            max_size: Some(100),
+            max_file: 9,
+            ..Settings::default()
+        };
+        let mut log = Log::new(directory.path(), settings);
+        (0..8).for_each(|n| log.add(Stream::Stdout, format!("0123{n}\n").as_bytes()));
+        // As a rotation has it at a moment, or one that was killed.
+        std::fs::rename(directory.path().join("log.3"), directory.path().join("log.4")).unwrap();
+        std::fs::rename(directory.path().join("log.1"), directory.path().join("kept")).unwrap();
+        let shown = contents(&mut Reader::new(directory.path(), None).unwrap());
+        assert_eq!(shown, "01230\n01231\n01232\n01233\n01236\n01237\n");
+        let tail = contents(&mut Reader::new(directory.path(), Some(4)).unwrap());
+        assert_eq!(tail, "01232\n01233\n01236\n01237\n");
+    }
+
+    #[test]
+    fn a_reader_with_an_end_does_not_run_after_the_writer() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = Log::new(directory.path(), Settings::default());
+        log.add(Stream::Stdout, b"1\n2\n");
+        let mut reader = Reader::new(directory.path(), None).unwrap();
+        reader.end_here().unwrap();
+        let mut seen = 0;
+        let done = reader.read(|_| {
+            seen += 1;
+            log.add(Stream::Stdout, b"more\n");
+            Ok(())
+        });
+        assert!(done.is_ok() && seen == 2, "{seen}");
     }
 
     #[test]

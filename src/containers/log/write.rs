@@ -3,11 +3,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::{Driver, HEAD, NAME, Settings, Stream};
 use crate::containers::record::now;
+
+/// Bytes of the longest entry, and more.
+const TORN: usize = 1 << 17;
 
 /// The log of a container that runs. Its file is made with the first output.
 #[derive(Debug)]
@@ -77,23 +80,35 @@ impl Log {
         }
     }
 
+    /// Writes the entries, as many of them into one file as it has room for; one that is longer has a file of its own.
     fn write(&mut self) -> io::Result<()> {
-        let full = |open: &Open, length: usize| {
-            let most = self.settings.max_size.unwrap_or(u64::MAX);
-            open.size > 0 && open.size.saturating_add(length as u64) > most
-        };
         let mut open = match self.open.take() {
             // Somebody removed it: begun anew, it is found again.
             Some(open) if open.file.metadata()?.nlink() > 0 => open,
             _ => Open::at(&self.directory.join(NAME))?,
         };
-        if full(&open, self.entries.len()) {
-            self.rotate()?;
-            open = Open::at(&self.directory.join(NAME))?;
+        let most = self.settings.max_size.unwrap_or(u64::MAX);
+        let mut rest = self.entries.as_slice();
+        while !rest.is_empty() {
+            let room = usize::try_from(most.saturating_sub(open.size)).unwrap_or(usize::MAX);
+            let fitting = match (fitting(rest, room), open.size) {
+                (0, 0) => first(rest),
+                (0, _) => {
+                    self.rotate()?;
+                    open = Open::at(&self.directory.join(NAME))?;
+                    continue;
+                }
+                (fitting, _) => fitting,
+            };
+            let (now, later) = rest.split_at_checked(fitting).unwrap_or((rest, &[]));
+            if let Err(error) = open.add(now) {
+                self.open = Some(open);
+                return Err(error);
+            }
+            rest = later;
         }
-        let written = open.add(&self.entries);
         self.open = Some(open);
-        written
+        Ok(())
     }
 
     /// `log` → `log.1` → `log.2` …
@@ -118,12 +133,31 @@ impl Log {
 impl Open {
     fn at(path: &Path) -> io::Result<Open> {
         let file = OpenOptions::new()
+            .read(true)
             .append(true)
             .create(true)
             .mode(0o600)
             .open(path)?;
-        let size = file.metadata()?.len();
-        Ok(Open { file, size })
+        let mut open = Open {
+            size: file.metadata()?.len(),
+            file,
+        };
+        open.cut_torn()?;
+        Ok(open)
+    }
+
+    /// Takes away the beginning of an entry that a killed supervisor left: what follows would be taken for its content.
+    fn cut_torn(&mut self) -> io::Result<()> {
+        let mut block = vec![0; TORN];
+        let from = self.size.saturating_sub(TORN as u64);
+        let length = self.file.read_at(&mut block, from)?;
+        let whole = block.iter().take(length).rposition(|byte| *byte == b'\n');
+        let end = from + whole.map_or(0, |at| at as u64 + 1);
+        if end < self.size {
+            self.file.set_len(end)?;
+            self.size = end;
+        }
+        Ok(())
     }
 
     /// Adds entries, all or none.
@@ -136,6 +170,25 @@ impl Open {
         self.size += entries.len() as u64;
         Ok(())
     }
+}
+
+/// Bytes of the whole entries at the beginning that `room` has place for.
+fn fitting(entries: &[u8], room: usize) -> usize {
+    match entries.get(..room) {
+        None => entries.len(),
+        Some(fitting) => fitting
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1),
+    }
+}
+
+/// Bytes of the first entry.
+fn first(entries: &[u8]) -> usize {
+    entries
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .map_or(entries.len(), |at| at + 1)
 }
 
 /// Makes entries of a piece of output, one a line.
@@ -201,6 +254,42 @@ mod tests {
             log.add(Stream::Stderr, b"0123456\n");
         }
         assert_eq!(files(directory.path()), [("log".to_string(), HEAD as u64 + 8)]);
+    }
+
+    #[test]
+    fn a_piece_of_output_is_spread_over_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            max_size: Some(200),
+            max_file: 100,
+            ..Settings::default()
+        };
+        let mut log = Log::new(directory.path(), settings);
+        log.add(Stream::Stdout, &b"0123456\n".repeat(50));
+        let files = files(directory.path());
+        assert!(files.iter().all(|(_, size)| *size <= 200), "{files:?}");
+        let all: u64 = files.iter().map(|(_, size)| size).sum();
+        assert_eq!(all, 50 * (HEAD as u64 + 8));
+    }
+
+    #[test]
+    fn what_a_killed_supervisor_left_unfinished_is_taken_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(NAME);
+        let entry = "2026-11-26T13:05:00.123456789Z stdout F whole\n";
+        for torn in ["", "2026-11-26T13:05:00.12", "x"] {
+            fs::write(&path, format!("{entry}{torn}")).unwrap();
+            Log::new(directory.path(), Settings::default()).add(Stream::Stdout, b"next\n");
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(
+                text.starts_with(entry) && text.ends_with("Z stdout F next\n"),
+                "{text}"
+            );
+            assert_eq!(text.lines().count(), 2, "{torn}");
+        }
+        fs::write(&path, "torn from the start").unwrap();
+        Log::new(directory.path(), Settings::default()).add(Stream::Stdout, b"next\n");
+        assert!(fs::read_to_string(&path).unwrap().starts_with("20"));
     }
 
     #[test]

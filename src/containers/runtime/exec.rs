@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -87,7 +87,12 @@ fn leads_to(own: Identity, path: &Path, depth: usize) -> bool {
     if depth >= DEEPEST || !metadata.is_file() {
         return false;
     }
-    let Ok(length) = fs::File::open(path).and_then(|mut file| file.read(&mut start)) else {
+    // Not waiting, should it have become a fifo meanwhile.
+    let open = fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path);
+    let Ok(length) = open.and_then(|mut file| file.read(&mut start)) else {
         return false;
     };
     interpreter(start.get(..length).unwrap_or_default())

@@ -15,11 +15,13 @@ mod namespaces;
 mod options;
 pub mod plan;
 mod rootfs;
+mod sealed;
 pub mod seccomp;
 pub mod start;
 mod step;
 mod within;
 
 pub use plan::{Plan, PlanError, RootSource, plan};
+pub use sealed::ensure_sealed;
 pub use start::{Init, Launch, StartError, Stdio, spawn};
 pub use within::{Within, enter, plan_within, read_texts};

@@ -100,6 +100,15 @@ impl Init {
 }
 
 impl StartError {
+    /// One of this exit code.
+    pub(in crate::containers) fn of(code: u8, text: String) -> StartError {
+        match code {
+            127 => StartError::NotFound(text),
+            126 => StartError::NotExecutable(text),
+            _ => StartError::Failed(text),
+        }
+    }
+
     /// Docker's exit code: 127, 126 or 125.
     pub fn code(&self) -> u8 {
         match self {
@@ -390,7 +399,7 @@ fn run_init(plan: &Plan, root: OwnedFd, stdio: Option<&Stdio>, channel: &Channel
 }
 
 /// Before this call the supervisor may have died unseen; then its end of the channel is closed.
-fn die_with_parent(channel: &Channel) -> Result<(), Failure> {
+pub(super) fn die_with_parent(channel: &Channel) -> Result<(), Failure> {
     let failed = |error: Errno| Failure::new("bind to the supervisor's life", error.desc());
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
     match channel.is_hung_up().map_err(failed)? {

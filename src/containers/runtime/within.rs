@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::stat::{Mode as Umask, umask};
 use nix::sys::wait::waitpid;
@@ -25,7 +26,7 @@ use super::apply::{Container, connect};
 use super::channel::{Channel, Failure, Report};
 use super::exec;
 use super::plan::{Ids, PlanError, cells, command, confinement, invalid, namespaces};
-use super::start::{Init, StartError, Stdio, hide, report};
+use super::start::{Init, StartError, Stdio, die_with_parent, hide, report};
 use super::step::{Command, Step};
 use crate::host::{IdMaps, Probe};
 use crate::sys;
@@ -139,6 +140,7 @@ fn run_child(init: &OwnedFd, within: &Within, stdio: &Stdio, channel: &Channel) 
     hide()?;
     umask(Umask::empty());
     join(init, within.namespaces)?;
+    die_with_parent(channel)?;
     let process = sys::fork_sibling(CloneFlags::empty(), || {
         report(channel, run_process(within, own, stdio, channel))
     });
@@ -160,6 +162,7 @@ fn run_process(
     channel: &Channel,
 ) -> Result<(), Failure> {
     hide()?;
+    die_with_parent(channel)?;
     setsid().map_err(|error| Failure::new("make a session", error.desc()))?;
     if let Stdio::Fds([input, output, errors]) = stdio {
         connect([input, output, errors])?;
@@ -168,8 +171,11 @@ fn run_process(
     let root = openat(CWD, "/", flags, Mode::empty())
         .map_err(|error| Failure::new("open the container's root", error))?;
     Container::new(channel, root).apply(&within.steps)?;
+    die_with_parent(channel)?; // the kernel forgot it when the user changed
     sys::close_on_exec_from(3).map_err(|error| Failure::new("close descriptors", error))?;
     sys::default_signals();
+    // From here on it may outlive the tool.
+    let _ = prctl::set_pdeathsig(None);
     Err(exec::execute(&within.command, own))
 }
 

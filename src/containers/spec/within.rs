@@ -30,6 +30,8 @@ pub struct Accounts<'a> {
     pub group: &'a str,
     /// `-u` of the container, or its image's user.
     pub user: &'a str,
+    /// `--group-add`.
+    pub added: &'a [String],
 }
 
 impl Within {
@@ -76,13 +78,13 @@ impl Within {
         user: &str,
         accounts: Accounts<'_>,
     ) -> Result<(), SpecError> {
-        let resolve = |user| user::resolve(user, &[], accounts.passwd, accounts.group);
-        let identity = resolve(user)?;
+        let resolve = |user, added: &[String]| user::resolve(user, added, accounts.passwd, accounts.group);
+        let identity = resolve(user, accounts.added)?;
         let ids = UserBuilder::default().uid(identity.uid).gid(identity.gid);
         process.set_user(ids.additional_gids(identity.groups).build()?);
         // A home that nobody asked for was that of the container's user.
         let asked = env::has(&self.env, "HOME");
-        let own = resolve(accounts.user).map(|own| format!("HOME={}", own.home));
+        let own = resolve(accounts.user, &[]).map(|own| format!("HOME={}", own.home));
         if !asked && let Ok(own) = own {
             for variable in environment.iter_mut().filter(|variable| **variable == own) {
                 *variable = format!("HOME={}", identity.home);
@@ -109,6 +111,7 @@ mod tests {
             passwd: "root:x:0:0::/root:/bin/sh\nweb:x:33:33::/var/www:/bin/sh\n",
             group: "adm:x:4:web\n",
             user: "",
+            added: &["44".into()],
         };
         within.process(&spec.unwrap(), Confine::default(), Some(accounts))
     }
@@ -147,7 +150,7 @@ mod tests {
     fn a_user_has_its_groups_home_and_no_capabilities() {
         let process = made(&asked(|within| within.user = Some("web".into()))).unwrap();
         assert_eq!((process.user().uid(), process.user().gid()), (33, 33));
-        assert_eq!(process.user().additional_gids().clone().unwrap(), [33, 4]);
+        assert_eq!(process.user().additional_gids().clone().unwrap(), [33, 4, 44]);
         assert_eq!(process.env().clone().unwrap()[2], "HOME=/var/www");
         assert!(
             process

@@ -24,6 +24,9 @@ use crate::sys;
 /// Bytes moved at once.
 const CHUNK: usize = 64 << 10;
 
+/// Bytes that a pipe can hold, at most (`fs.pipe-max-size`, as it is set without privileges).
+const LARGEST_PIPE: usize = 1 << 20;
+
 /// What the user's streams are to the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attach {
@@ -198,15 +201,14 @@ struct To {
 }
 
 impl To {
-    /// Waits until there is something to read; `false`: there is nothing, and nothing more is waited for.
-    fn waits(&self, from: &OwnedFd) -> bool {
+    /// Waits until there is something to read, or nothing more is waited for. Says which of it is so.
+    fn wait(&self, from: &OwnedFd) -> [bool; 2] {
         let mut fds = [
             PollFd::new(from.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.over.as_fd(), PollFlags::POLLIN),
         ];
         while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
-        let [from, over] = fds.map(|fd| fd.any().unwrap_or(false));
-        from || !over
+        fds.map(|fd| fd.any().unwrap_or(false))
     }
 }
 
@@ -214,13 +216,22 @@ impl To {
 /// write gets SIGPIPE, as it would without a container between, or SIGHUP and EIO from a terminal.
 fn output(from: &OwnedFd, to: &To) {
     let mut buffer = vec![0; CHUNK];
-    while to.waits(from) {
+    // Once it is over: what may be in the pipe still.
+    let mut last = None;
+    loop {
+        let [readable, over] = to.wait(from);
+        if over && (!readable || *last.get_or_insert(LARGEST_PIPE) == 0) {
+            return;
+        }
         // A pty whose last user is gone answers EIO.
         let length = match read(from, &mut buffer) {
             Err(Errno::EINTR) => continue,
             Ok(0) | Err(_) => return,
             Ok(length) => length,
         };
+        if let Some(last) = &mut last {
+            *last = last.saturating_sub(length);
+        }
         let bytes = buffer.get(..length).unwrap_or_default();
         // First, since the user may be slow to read.
         to.log.lock().add(to.stream, bytes);
@@ -289,7 +300,7 @@ pub(super) fn becomes_readable(on: BorrowedFd<'_>, within: Option<Duration>) -> 
 }
 
 /// Puts /dev/null in place of the user's streams, for a process that has no business with them.
-pub(super) fn forget_streams() {
+pub(in crate::containers) fn forget_streams() {
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
         // On failure the stream stays, which costs nothing but a terminal that is held a little longer.
         let _ = dup2_stdin(&null);
