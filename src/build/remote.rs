@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::path::Path;
 
 use super::archive::begins_archive;
 use super::dockerfile::MAX_TEXT;
@@ -60,7 +61,7 @@ impl Remote {
         }
     }
 
-    /// Fetches a build context that the user named.
+    /// Fetches a build context that the user named: with the user's logins, but those of the build for its submodules.
     ///
     /// # Errors
     /// It is not there, or does not come whole.
@@ -68,6 +69,7 @@ impl Remote {
         &self,
         store: &Store,
         secrets: &[Secret],
+        agent: Option<&Path>,
         progress: &dyn Progress,
     ) -> Result<Fetched, Error> {
         let fetched = match self {
@@ -76,7 +78,7 @@ impl Remote {
                 let access = Access {
                     named_by: NamedBy::User,
                     secrets,
-                    agent: None,
+                    agent,
                 };
                 let commit = address.resolve(store, access)?;
                 progress.output(format!("{commit}\n").as_bytes());

@@ -352,6 +352,46 @@ fn the_users_logins_are_for_what_the_user_names() {
     project.is_clean();
 }
 
+/// They are what the repository's author names.
+#[test]
+fn the_users_logins_are_not_for_submodules() {
+    let project = Project::new();
+    let served = served(&project);
+    let (_, commit) = sample(&served);
+    let (open, closed) = (served.over_http(None), served.over_http(Some("own")));
+    let home = home(&project);
+    for (name, server) in [("easy", &open), ("private", &closed)] {
+        let outer = served.repository(name);
+        outer.write("Dockerfile", "FROM base\nCOPY . /r\n");
+        outer.commit();
+        outer.submodule(
+            "inner",
+            &format!("http://{}/sample.git", server.address()),
+            &commit,
+        );
+    }
+    let build = |outer: &str| {
+        let url = format!("http://{}/{outer}", open.address());
+        let mut command = project.bryo.command(["build", "-t", "made", &url]);
+        Done::of(command.env_remove("XDG_CONFIG_HOME").env("HOME", &home))
+    };
+    let done = build("easy.git");
+    assert!(done.status.success(), "{done}");
+    assert_eq!(project.sh("cat /r/inner/file"), "one");
+    let done = build("private.git");
+    let said = done.stderr.lines().last().unwrap();
+    for words in [
+        "cannot fetch the submodules of http://",
+        "terminal prompts disabled",
+        "--ssh default",
+    ] {
+        assert!(said.contains(words), "{words}: {done}");
+    }
+    let done = build("private.git?submodules=false");
+    assert!(done.status.success(), "{done}");
+    project.is_clean();
+}
+
 /// A program in place of ssh, which tells how it was called and does here what it should do there.
 #[test]
 fn repositories_by_ssh_are_fetched_with_the_agent_of_the_build() {
