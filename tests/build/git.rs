@@ -306,6 +306,20 @@ fn repositories_are_fetched_over_http_with_the_logins_of_the_build() {
     assert_eq!(project.sh("cat /r/file; grep -r secret /r/.git || true"), "one");
     let said = project.fails(&text.replace("$URL", "$URL#none"), &[]);
     assert!(!said.lines().last().unwrap().contains("secret"), "{said}");
+
+    let text = format!(
+        "FROM base\nARG LOGIN\nADD http://$LOGIN@{}/sample.git /r\n",
+        login.address()
+    );
+    project.build(&text, &["--no-cache", "--build-arg", "LOGIN=me:secret"]);
+    let history = project.bryo.ok(["history", "--no-trunc", "made"]);
+    let added = format!("ADD http://{}/sample.git /r", login.address());
+    assert!(
+        history.contains(&added) && !history.contains("secret"),
+        "{history}"
+    );
+    let kept = project.bryo.ok(["builder", "du", "--verbose"]);
+    assert!(kept.contains(&added) && !kept.contains("secret@"), "{kept}");
 }
 
 /// A home whose git has a login and a hook.
