@@ -11,7 +11,7 @@ mod steps;
 use std::collections::BTreeSet;
 
 use super::Error;
-use super::dockerfile::{self, Dockerfile, Place};
+use super::dockerfile::{Dockerfile, Place};
 use super::solve::{Order, expanded};
 use super::variables::{CHECK, Given, Scope};
 use crate::store::Store;
@@ -115,7 +115,7 @@ impl Checked {
 /// # Errors
 /// The Dockerfile is none, or says nonsense about checks.
 pub fn check(store: &Store, order: &Order, extent: Extent) -> Result<Checked, Error> {
-    let file = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
+    let file = order.parsed()?;
     let options = Options::of(order, &file)?;
     if order.dockerfile.len() > MOST_TEXT || file.stages.len() > MOST_STAGES {
         return Ok(Checked {
@@ -144,7 +144,7 @@ pub fn check(store: &Store, order: &Order, extent: Extent) -> Result<Checked, Er
 /// # Errors
 /// As for [`check`].
 pub fn is_fatal(order: &Order) -> Result<bool, Error> {
-    let file = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
+    let file = order.parsed()?;
     Ok(Options::of(order, &file)?.error)
 }
 
