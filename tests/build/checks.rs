@@ -342,3 +342,17 @@ fn what_is_given_for_the_build_counts_for_its_checks() {
     );
     assert_eq!(project.sh("cat /foo"), "file");
 }
+
+/// A hostile file: each unknown name would be compared with a thousand long ones.
+#[test]
+fn names_are_proposed_as_far_as_it_costs_little() {
+    let project = Project::new();
+    let name = |number: usize| format!("{}{number:04}", "A".repeat(56));
+    let mut text = String::from("FROM base\n");
+    (0..1000).for_each(|number| text += &format!("ARG {}\n", name(number)));
+    (0..9).for_each(|number| text += &format!("USER ${}x\n", name(number)));
+    let found = found(&project, &text, &[]);
+    let is_proposed: Vec<bool> = found.iter().map(|line| line.contains("did you mean")).collect();
+    assert_eq!(is_proposed.len(), 9, "{found:?}");
+    assert!(is_proposed[0] && !is_proposed[8], "{found:?}");
+}

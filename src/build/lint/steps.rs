@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::casing::keyword;
-use super::{Finding, Look, Rule, meant, needed};
+use super::{Finding, Look, Rule, needed};
 use crate::build::config::Config;
 use crate::build::dockerfile::{Command, Copy, From, Instruction, Place, Source, Step};
 use crate::build::solve::{Named, expanded};
@@ -301,7 +301,7 @@ impl Steps<'_> {
             unknown.extend(used.filter(|name| !provides_for(word, name)));
         }
         for name in unknown {
-            let meant = meant("$", &name, names.iter().map(String::as_str));
+            let meant = self.look.meant.of("$", &name, names.iter().map(String::as_str));
             let detail = format!("Usage of undefined variable '${name}'{meant}");
             self.found(Rule::UndefinedVar, place, detail);
         }
