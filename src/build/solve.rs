@@ -271,6 +271,7 @@ impl Build<'_> {
                 .stage(name, text.stages.len())
                 .ok_or_else(|| Error::NoTarget(name.clone()))?,
         };
+        self.unknown();
         let mut needed = BTreeSet::new();
         self.need(text, target, &mut needed)?;
         self.stages(text, needed)?;
@@ -528,6 +529,17 @@ impl Build<'_> {
         let pulled = pull::pull(self.store, &source, None, &heard)?;
         self.fetched.borrow_mut().insert(name.into());
         Ok(pulled.image)
+    }
+
+    /// Warns of `--no-cache-filter`s that mean no stage.
+    fn unknown(&self) {
+        for anew in &self.order.anew {
+            let mut names = self.names.iter().flatten();
+            if !names.any(|name| name.eq_ignore_ascii_case(anew)) {
+                let warning = format!("[Warning] --no-cache-filter: there is no stage {anew}");
+                self.progress.warning(&warning);
+            }
+        }
     }
 
     /// Warns of `--build-arg`s that no ARG takes.
