@@ -459,11 +459,35 @@ fn repositories_by_ssh_are_fetched_with_the_agent_of_the_build() {
     let done = Done::of(&mut on_terminal(&command));
     assert!(done.status.success(), "{done}");
     assert_eq!(project.sh("cat /context"), "one");
-    let told = told();
+    let own = told();
     assert!(
-        !told.contains("-F") && told.contains("agent=/run/mine\n"),
-        "the user's own: {told}"
+        !own.contains("-F") && own.contains("agent=/run/mine\n"),
+        "the user's own: {own}"
     );
+    // A submodule of it has the build's.
+    let outer = served.repository("outer");
+    outer.write("Dockerfile", "FROM base\nCOPY inner/file /inner\n");
+    outer.commit();
+    outer.submodule("inner", &format!("me@host.example:{place}"), &commit);
+    for (flags, agent) in [
+        (&["--ssh", "default=/run/agent"][..], "agent=/run/agent\n"),
+        (&[], "-o IdentityAgent=none"),
+    ] {
+        let mut command = project
+            .bryo
+            .command(["build", "-t", "made", &served.url("outer")]);
+        command
+            .args(flags)
+            .env("PATH", &path)
+            .env("SSH_AUTH_SOCK", "/run/mine");
+        project.built(&mut command);
+        assert_eq!(project.sh("cat /inner"), "one");
+        let told = told();
+        assert!(
+            told.contains("-F /dev/null") && told.contains(agent) && !told.contains("/run/mine"),
+            "{told}"
+        );
+    }
     project.is_clean();
 }
 
