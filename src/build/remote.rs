@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::path::Path;
 
 use super::archive::begins_archive;
 use super::dockerfile::MAX_TEXT;
@@ -60,7 +61,7 @@ impl Remote {
         }
     }
 
-    /// Fetches a build context that the user named.
+    /// Fetches a build context that the user named: with the user's logins, but those of the build for its submodules.
     ///
     /// # Errors
     /// It is not there, or does not come whole.
@@ -68,6 +69,7 @@ impl Remote {
         &self,
         store: &Store,
         secrets: &[Secret],
+        agent: Option<&Path>,
         progress: &dyn Progress,
     ) -> Result<Fetched, Error> {
         let fetched = match self {
@@ -76,7 +78,7 @@ impl Remote {
                 let access = Access {
                     named_by: NamedBy::User,
                     secrets,
-                    agent: None,
+                    agent,
                 };
                 let commit = address.resolve(store, access)?;
                 progress.output(format!("{commit}\n").as_bytes());
@@ -89,6 +91,24 @@ impl Remote {
         };
         progress.done();
         Ok(fetched)
+    }
+}
+
+/// A source of ADD as others may see it: without the login in its address. The user of ssh is a part of the place.
+pub(super) fn without_login(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.into();
+    };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let Some((login, host)) = authority.rsplit_once('@') else {
+        return text.into();
+    };
+    match scheme.eq_ignore_ascii_case("ssh") {
+        true => {
+            let user = login.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}@{host}{path}")
+        }
+        false => format!("{scheme}://{host}{path}"),
     }
 }
 
@@ -121,4 +141,27 @@ fn context(store: &Store, url: &str, progress: &dyn Progress) -> Result<Fetched,
     // One byte more, so that whoever reads it sees that it is too much.
     let text = read(MAX_TEXT as u64 + 1).map_err(io_error("read", &place))?;
     Ok(Fetched::Text(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logins_are_not_shown() {
+        for (text, shown) in [
+            ("https://token@host/r.git#main:d", "https://host/r.git#main:d"),
+            ("http://me:p@ss@host:80/f?a=b@c", "http://host:80/f?a=b@c"),
+            ("HTTPS://me:pw@host", "HTTPS://host"),
+            ("https://me:pw@host#x/y", "https://host#x/y"),
+            ("git://me@host/r", "git://host/r"),
+            ("ssh://me:pw@host/r", "ssh://me@host/r"),
+            ("ssh://me@host/r", "ssh://me@host/r"),
+            ("git@host:r", "git@host:r"),
+            ("https://host/a@b", "https://host/a@b"),
+            ("a/b@c", "a/b@c"),
+        ] {
+            assert_eq!(without_login(text), shown);
+        }
+    }
 }

@@ -129,6 +129,25 @@ pub struct Order {
     pub epoch: Option<i64>,
 }
 
+impl Order {
+    /// The Dockerfile, on the base that was given for it.
+    pub(super) fn parsed(&self) -> Result<Dockerfile, Error> {
+        let mut text = dockerfile::parse(&self.dockerfile).map_err(Error::Parse)?;
+        if let (Some(base), Some(first)) = (&self.first_base, text.stages.first_mut()) {
+            first.from.image.clone_from(base);
+        }
+        Ok(text)
+    }
+
+    /// What `--build-context` says of a name.
+    pub(super) fn named(&self, name: &str) -> Option<&Named> {
+        let mut contexts = self.contexts.iter();
+        contexts
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, named)| named)
+    }
+}
+
 /// A stage so far.
 #[derive(Debug, Clone)]
 pub(super) struct Stage {
@@ -189,10 +208,7 @@ pub(super) struct Build<'a> {
 /// # Errors
 /// A step failed, or the Dockerfile is none. Steps that were finished are remembered.
 pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Built, Error> {
-    let mut text = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
-    if let (Some(base), Some(first)) = (&order.first_base, text.stages.first_mut()) {
-        first.from.image.clone_from(base);
-    }
+    let text = order.parsed()?;
     // What killed builds left may hold secrets: it does not wait for somebody to prune.
     remove_orphans(store)?;
     orphans::remove(store)?;
@@ -255,6 +271,7 @@ impl Build<'_> {
                 .stage(name, text.stages.len())
                 .ok_or_else(|| Error::NoTarget(name.clone()))?,
         };
+        self.unknown();
         let mut needed = BTreeSet::new();
         self.need(text, target, &mut needed)?;
         self.stages(text, needed)?;
@@ -271,10 +288,7 @@ impl Build<'_> {
 
     /// What `--build-context` says of a name.
     pub(super) fn named(&self, name: &str) -> Option<&Named> {
-        let mut contexts = self.order.contexts.iter();
-        contexts
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, named)| named)
+        self.order.named(name)
     }
 
     /// The stage that a name or number means, among the first `before`: the last one of its name.
@@ -515,6 +529,17 @@ impl Build<'_> {
         let pulled = pull::pull(self.store, &source, None, &heard)?;
         self.fetched.borrow_mut().insert(name.into());
         Ok(pulled.image)
+    }
+
+    /// Warns of `--no-cache-filter`s that mean no stage.
+    fn unknown(&self) {
+        for anew in &self.order.anew {
+            let mut names = self.names.iter().flatten();
+            if !names.any(|name| name.eq_ignore_ascii_case(anew)) {
+                let warning = format!("[Warning] --no-cache-filter: there is no stage {anew}");
+                self.progress.warning(&warning);
+            }
+        }
     }
 
     /// Warns of `--build-arg`s that no ARG takes.

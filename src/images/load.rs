@@ -6,7 +6,7 @@ use std::io::{self, BufReader, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
 use super::archive::{self, ArchiveError, Held};
-use super::pull::{self, Progress, PullError, Pulled, Source, decompressed};
+use super::pull::{self, Progress, PullError, Pulled, Source, decompressed, is_compressed};
 use crate::store::{self, Aside, Store};
 
 /// What to load.
@@ -46,13 +46,6 @@ fn plain<'a>(store: &Store, mut file: File, shown: &'a Path) -> Result<(Held<'a>
     let is_regular = file.metadata().map_err(&failed)?.is_file();
     let mut head = Vec::new();
     (&mut file).take(HEAD).read_to_end(&mut head).map_err(&failed)?;
-    if let Some(name) = foreign(&head) {
-        return Err(ArchiveError::Format {
-            path: shown.into(),
-            reason: format!("it is compressed by {name}, which is not supported: decompress it first"),
-        }
-        .into());
-    }
     if is_regular && !is_compressed(&head) {
         file.rewind().map_err(&failed)?;
         return Ok((Held::File(file, shown), None));
@@ -81,19 +74,6 @@ fn plain<'a>(store: &Store, mut file: File, shown: &'a Path) -> Result<(Held<'a>
 
 /// Bytes that tell a compression.
 const HEAD: u64 = 6;
-
-fn is_compressed(head: &[u8]) -> bool {
-    head.starts_with(&[0x1f, 0x8b]) || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
-}
-
-/// A compression that is not read.
-fn foreign(head: &[u8]) -> Option<&'static str> {
-    match head {
-        [b'B', b'Z', b'h', ..] => Some("bzip2"),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Some("xz"),
-        _ => None,
-    }
-}
 
 fn unread(path: &Path) -> impl Fn(io::Error) -> ArchiveError {
     let path = PathBuf::from(path);

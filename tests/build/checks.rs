@@ -305,3 +305,54 @@ fn a_base_that_is_not_there_yet_brings_no_false_findings() {
     let wanted = ["UndefinedVar 2: Usage of undefined variable '$OF_NOBODY'"];
     assert_eq!(found(&project, text, &[]), wanted);
 }
+
+/// What is given on the command line can take a base's place, or set what no line sets.
+#[test]
+fn what_is_given_for_the_build_counts_for_its_checks() {
+    let project = Project::new();
+    project.build("FROM base\nENV FOO=foo\n", &["-t", "withfoo"]);
+    let strict = |text: &str| format!("# check=error=true\n{text}");
+    let both = "FROM base AS first\nFROM first\nWORKDIR /$FOO\n";
+    let beside = "FROM base AS other\nENV FOO foo\nFROM base\nCOPY --from=other /foo /$FOO\n";
+    for (text, flag, value) in [
+        (both, "--env", "FOO=foo"),
+        (both, "--from", "withfoo"),
+        (both, "--build-context", "base=docker-image://withfoo"),
+        // It comes before the stage of its name.
+        (both, "--build-context", "FIRST=docker-image://withfoo"),
+    ] {
+        assert_eq!(found(&project, text, &[flag, value]), [""; 0], "{flag} {value}");
+        project.build(&strict(text), &[flag, value]);
+        assert_eq!(project.sh("cd /foo; pwd"), "/foo\n");
+    }
+    let undefined = ["UndefinedVar 3: Usage of undefined variable '$FOO'"];
+    for (flag, value) in [
+        ("--env", "FO=foo"),
+        ("--from", "base"),
+        ("--build-context", "a=docker-image://withfoo"),
+    ] {
+        let said = found(&project, both, &[flag, value]);
+        assert!(said.len() == 1 && said[0].starts_with(undefined[0]), "{said:?}");
+    }
+    project.write("foo", "file");
+    let context = format!("other={}", project.path("").display());
+    project.build(
+        &strict(beside),
+        &["--env", "FOO=foo", "--build-context", &context],
+    );
+    assert_eq!(project.sh("cat /foo"), "file");
+}
+
+/// A hostile file: each unknown name would be compared with a thousand long ones.
+#[test]
+fn names_are_proposed_as_far_as_it_costs_little() {
+    let project = Project::new();
+    let name = |number: usize| format!("{}{number:04}", "A".repeat(56));
+    let mut text = String::from("FROM base\n");
+    (0..1000).for_each(|number| text += &format!("ARG {}\n", name(number)));
+    (0..9).for_each(|number| text += &format!("USER ${}x\n", name(number)));
+    let found = found(&project, &text, &[]);
+    let is_proposed: Vec<bool> = found.iter().map(|line| line.contains("did you mean")).collect();
+    assert_eq!(is_proposed.len(), 9, "{found:?}");
+    assert!(is_proposed[0] && !is_proposed[8], "{found:?}");
+}

@@ -306,6 +306,20 @@ fn repositories_are_fetched_over_http_with_the_logins_of_the_build() {
     assert_eq!(project.sh("cat /r/file; grep -r secret /r/.git || true"), "one");
     let said = project.fails(&text.replace("$URL", "$URL#none"), &[]);
     assert!(!said.lines().last().unwrap().contains("secret"), "{said}");
+
+    let text = format!(
+        "FROM base\nARG LOGIN\nADD http://$LOGIN@{}/sample.git /r\n",
+        login.address()
+    );
+    project.build(&text, &["--no-cache", "--build-arg", "LOGIN=me:secret"]);
+    let history = project.bryo.ok(["history", "--no-trunc", "made"]);
+    let added = format!("ADD http://{}/sample.git /r", login.address());
+    assert!(
+        history.contains(&added) && !history.contains("secret"),
+        "{history}"
+    );
+    let kept = project.bryo.ok(["builder", "du", "--verbose"]);
+    assert!(kept.contains(&added) && !kept.contains("secret@"), "{kept}");
 }
 
 /// A home whose git has a login and a hook.
@@ -349,6 +363,46 @@ fn the_users_logins_are_for_what_the_user_names() {
     let done = with_home(&mut project.command(&format!("FROM base\nADD {url} /r\n"), &[]));
     assert!(done.stderr.contains("terminal prompts disabled"), "{done}");
     assert!(!home.join("ran").exists(), "a hook ran");
+    project.is_clean();
+}
+
+/// They are what the repository's author names.
+#[test]
+fn the_users_logins_are_not_for_submodules() {
+    let project = Project::new();
+    let served = served(&project);
+    let (_, commit) = sample(&served);
+    let (open, closed) = (served.over_http(None), served.over_http(Some("own")));
+    let home = home(&project);
+    for (name, server) in [("easy", &open), ("private", &closed)] {
+        let outer = served.repository(name);
+        outer.write("Dockerfile", "FROM base\nCOPY . /r\n");
+        outer.commit();
+        outer.submodule(
+            "inner",
+            &format!("http://{}/sample.git", server.address()),
+            &commit,
+        );
+    }
+    let build = |outer: &str| {
+        let url = format!("http://{}/{outer}", open.address());
+        let mut command = project.bryo.command(["build", "-t", "made", &url]);
+        Done::of(command.env_remove("XDG_CONFIG_HOME").env("HOME", &home))
+    };
+    let done = build("easy.git");
+    assert!(done.status.success(), "{done}");
+    assert_eq!(project.sh("cat /r/inner/file"), "one");
+    let done = build("private.git");
+    let said = done.stderr.lines().last().unwrap();
+    for words in [
+        "cannot fetch the submodules of http://",
+        "terminal prompts disabled",
+        "--ssh default",
+    ] {
+        assert!(said.contains(words), "{words}: {done}");
+    }
+    let done = build("private.git?submodules=false");
+    assert!(done.status.success(), "{done}");
     project.is_clean();
 }
 
@@ -405,11 +459,35 @@ fn repositories_by_ssh_are_fetched_with_the_agent_of_the_build() {
     let done = Done::of(&mut on_terminal(&command));
     assert!(done.status.success(), "{done}");
     assert_eq!(project.sh("cat /context"), "one");
-    let told = told();
+    let own = told();
     assert!(
-        !told.contains("-F") && told.contains("agent=/run/mine\n"),
-        "the user's own: {told}"
+        !own.contains("-F") && own.contains("agent=/run/mine\n"),
+        "the user's own: {own}"
     );
+    // A submodule of it has the build's.
+    let outer = served.repository("outer");
+    outer.write("Dockerfile", "FROM base\nCOPY inner/file /inner\n");
+    outer.commit();
+    outer.submodule("inner", &format!("me@host.example:{place}"), &commit);
+    for (flags, agent) in [
+        (&["--ssh", "default=/run/agent"][..], "agent=/run/agent\n"),
+        (&[], "-o IdentityAgent=none"),
+    ] {
+        let mut command = project
+            .bryo
+            .command(["build", "-t", "made", &served.url("outer")]);
+        command
+            .args(flags)
+            .env("PATH", &path)
+            .env("SSH_AUTH_SOCK", "/run/mine");
+        project.built(&mut command);
+        assert_eq!(project.sh("cat /inner"), "one");
+        let told = told();
+        assert!(
+            told.contains("-F /dev/null") && told.contains(agent) && !told.contains("/run/mine"),
+            "{told}"
+        );
+    }
     project.is_clean();
 }
 

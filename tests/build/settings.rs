@@ -103,6 +103,21 @@ fn variables_and_labels_come_and_go_by_flags() {
 }
 
 #[test]
+fn archives_that_cannot_say_it_are_refused() {
+    let project = Project::new();
+    let file = project.bryo.scratch("archive");
+    for (kind, flag, value, why) in [
+        ("docker", "--annotation", "a=b", "no manifest for annotations"),
+        ("oci", "--format", "docker", "it has OCI's format, not Docker's"),
+    ] {
+        let output = format!("type={kind},dest={}", file.display());
+        let done = Done::of(&mut project.command("FROM base\n", &["-o", &output, flag, value]));
+        assert_eq!(done.status.code(), Some(125), "{done}");
+        assert!(done.stderr.contains(why) && !file.exists(), "{done}");
+    }
+}
+
+#[test]
 fn a_stage_alone_is_built_anew() {
     let project = Project::new();
     let text = "FROM base AS One\nRUN echo one > /one\nFROM base AS two\nRUN echo two > /two\n\
@@ -111,6 +126,14 @@ fn a_stage_alone_is_built_anew() {
     let again = project.build(text, &["--no-cache-filter", "one,three"]);
     assert_eq!(again.run, ["RUN echo one > /one"], "{}", again.said);
     assert_eq!(again.cached.len(), 3);
+    let warnings = again
+        .said
+        .matches("[Warning] --no-cache-filter: there is no stage");
+    assert!(
+        warnings.count() == 1 && again.said.contains("there is no stage three\n"),
+        "{}",
+        again.said
+    );
     let all = project.build(
         text,
         &["--no-cache-filter=one", "--no-cache-filter=two", "--jobs=1"],

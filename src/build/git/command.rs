@@ -2,8 +2,9 @@
 //! submodule must not bring files of this one.
 //!
 //! For a repository that the user named on the command line it is the user's git, with configuration and logins. One that
-//! a Dockerfile names has only what the user gave to the build (`--ssh`, the secrets GIT_AUTH_TOKEN and GIT_AUTH_HEADER),
-//! as in BuildKit: else whoever writes the Dockerfile could have the user's private repositories copied into the image.
+//! a Dockerfile names, and every submodule, has only what the user gave to the build (`--ssh`, the secrets GIT_AUTH_TOKEN
+//! and GIT_AUTH_HEADER), as in BuildKit: else whoever writes the Dockerfile or the repository could have the user's private
+//! repositories copied into the image.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -81,7 +82,7 @@ const MOST_COMPLAINT: u64 = 4 << 10;
 pub(in crate::build) enum NamedBy {
     /// The user, on the command line: those of the user.
     User,
-    /// A Dockerfile: those that the build was given.
+    /// A Dockerfile, or another repository as its submodule: those that the build was given.
     Dockerfile,
 }
 
@@ -94,6 +95,20 @@ pub(in crate::build) struct Access<'a> {
     pub(in crate::build) agent: Option<&'a Path>,
 }
 
+impl Access<'_> {
+    /// How ssh is called, if the user does not say it.
+    fn ssh(&self) -> Option<String> {
+        // No keys but the agent's; the host must be one that the user knows.
+        let ssh = |agent: &str| format!("ssh -F /dev/null -o BatchMode=yes -o IdentityFile=/dev/null{agent}");
+        match (self.named_by, self.agent) {
+            (NamedBy::User, _) => None,
+            (NamedBy::Dockerfile, Some(_)) => Some(ssh("")),
+            // For submodules.
+            (NamedBy::Dockerfile, None) => Some(ssh(" -o IdentityAgent=none")),
+        }
+    }
+}
+
 /// Git, for one repository.
 pub(super) struct Git<'a> {
     address: &'a Address,
@@ -102,8 +117,6 @@ pub(super) struct Git<'a> {
     place: PathBuf,
     /// Settings with logins, which no list of processes must show.
     hidden: Vec<(String, String)>,
-    /// How ssh is called, if the user does not say it.
-    ssh: Option<String>,
 }
 
 impl<'a> Git<'a> {
@@ -111,21 +124,24 @@ impl<'a> Git<'a> {
         if access.named_by == NamedBy::Dockerfile && address.is_ssh() && access.agent.is_none() {
             return Err(GitError::NoAgent(address.remote.clone()));
         }
-        // No keys but the agent's; the host must be one that the user knows.
-        let ssh = |agent: &str| format!("ssh -F /dev/null -o BatchMode=yes -o IdentityFile=/dev/null{agent}");
-        let ssh = match (access.named_by, access.agent) {
-            (NamedBy::User, _) => None,
-            (NamedBy::Dockerfile, Some(_)) => Some(ssh("")),
-            // For submodules.
-            (NamedBy::Dockerfile, None) => Some(ssh(" -o IdentityAgent=none")),
-        };
         Ok(Git {
             address,
             access,
             place: place.to_owned(),
             hidden: hidden(address, access.secrets),
-            ssh,
         })
+    }
+
+    /// The same for submodules, which the repository's author names, whoever named the repository.
+    pub(super) fn for_submodules(self) -> Git<'a> {
+        let named_by = NamedBy::Dockerfile;
+        Git {
+            access: Access {
+                named_by,
+                ..self.access
+            },
+            ..self
+        }
     }
 
     /// Runs git. Gives what it prints.
@@ -182,7 +198,7 @@ impl<'a> Git<'a> {
         command.env_remove("SSH_ASKPASS");
         command.envs([("GIT_ALLOW_PROTOCOL", PROTOCOLS), ("GIT_TEMPLATE_DIR", "")]);
         command.envs([("LC_ALL", "C"), ("GIT_OPTIONAL_LOCKS", "0")]);
-        command.envs(self.ssh.as_ref().map(|ssh| ("GIT_SSH_COMMAND", ssh)));
+        command.envs(self.access.ssh().map(|ssh| ("GIT_SSH_COMMAND", ssh)));
         command.env("GIT_CONFIG_COUNT", self.hidden.len().to_string());
         for (number, (key, value)) in self.hidden.iter().enumerate() {
             command.env(format!("GIT_CONFIG_KEY_{number}"), key);

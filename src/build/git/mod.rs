@@ -40,6 +40,17 @@ pub enum GitError {
         /// All of them, as far as they are kept.
         all: String,
     },
+    /// Its submodules were not fetched.
+    #[error(
+        "cannot fetch the submodules of {remote}: {reason} (only logins that the build was given are for them: \
+         --ssh default, --secret id=GIT_AUTH_TOKEN)"
+    )]
+    Submodules {
+        /// The repository.
+        remote: String,
+        /// Git's own words, in a line.
+        reason: String,
+    },
     /// The repository has no such branch or tag.
     #[error("{remote} has no {name} (a commit needs all its digits)")]
     NoRef {
@@ -163,7 +174,7 @@ impl Address {
         let git = Git::new(self, access, workspace.path())?;
         self.fetch(&git, &at, commit)?;
         if self.submodules && at.tree.join(".gitmodules").symlink_metadata().is_ok() {
-            self.fetch_submodules(&git, &at)?;
+            self.fetch_submodules(&git.for_submodules(), &at)?;
         }
         let tidied = match keep {
             true => remove(&at.git_dir.join("FETCH_HEAD")),
@@ -244,11 +255,14 @@ impl Address {
             "--force",
         ];
         let short = [&update[..], &["--depth=1"]].concat();
-        match git.run(at, &short) {
-            Err(error) if error.is_inability() => git.run(at, &update)?,
-            done => done?,
+        let done = match git.run(at, &short) {
+            Err(error) if error.is_inability() => git.run(at, &update),
+            done => done,
         };
-        Ok(())
+        match done {
+            Err(GitError::Failed { remote, reason, .. }) => Err(GitError::Submodules { remote, reason }),
+            done => done.map(drop),
+        }
     }
 }
 

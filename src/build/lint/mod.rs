@@ -4,14 +4,17 @@
 //! What a base brings (variables, a shell) is known if the store has it; else no variable is called undefined there.
 
 mod casing;
+mod meant;
 mod needed;
 mod stages;
 mod steps;
 
 use std::collections::BTreeSet;
 
+use meant::Meant;
+
 use super::Error;
-use super::dockerfile::{self, Dockerfile, Place};
+use super::dockerfile::{Dockerfile, Place};
 use super::solve::{Order, expanded};
 use super::variables::{CHECK, Given, Scope};
 use crate::store::Store;
@@ -115,7 +118,7 @@ impl Checked {
 /// # Errors
 /// The Dockerfile is none, or says nonsense about checks.
 pub fn check(store: &Store, order: &Order, extent: Extent) -> Result<Checked, Error> {
-    let file = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
+    let file = order.parsed()?;
     let options = Options::of(order, &file)?;
     if order.dockerfile.len() > MOST_TEXT || file.stages.len() > MOST_STAGES {
         return Ok(Checked {
@@ -144,7 +147,7 @@ pub fn check(store: &Store, order: &Order, extent: Extent) -> Result<Checked, Er
 /// # Errors
 /// As for [`check`].
 pub fn is_fatal(order: &Order) -> Result<bool, Error> {
-    let file = dockerfile::parse(&order.dockerfile).map_err(Error::Parse)?;
+    let file = order.parsed()?;
     Ok(Options::of(order, &file)?.error)
 }
 
@@ -157,6 +160,7 @@ struct Look<'a> {
     /// The ARGs before the first FROM, with what was given, and without.
     global: Scope,
     defaults: Scope,
+    meant: Meant,
 }
 
 impl Look<'_> {
@@ -182,6 +186,7 @@ impl Look<'_> {
             global: scope(&given),
             defaults: scope(&Given::new(&[], target)),
             given,
+            meant: Meant::default(),
         }
     }
 }
@@ -232,24 +237,6 @@ impl Options {
             true => names(&self.experimental) && !names(&self.skip),
             false => !names(&self.skip),
         }
-    }
-}
-
-/// ` (did you mean X?)`, for the name that was probably meant.
-fn meant<'a>(sign: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    /// Longer than any name, and more than anybody has: comparing costs the product.
-    const LONGEST: usize = 64;
-    const MOST: usize = 1000;
-    let distance = |known: &str| strsim::osa_distance(name, known);
-    let short = known
-        .take(MOST)
-        .filter(|known| known.len() <= LONGEST && name.len() <= LONGEST);
-    let near = short.map(|known| (distance(known), known)).min();
-    match near {
-        Some((distance, near)) if distance < 3 && distance < name.chars().count() => {
-            format!(" (did you mean {sign}{near}?)")
-        }
-        _ => String::new(),
     }
 }
 

@@ -32,7 +32,11 @@ fn find(look: &Look<'_>, name: &str, before: usize) -> Option<usize> {
 
 /// The stage that FROM means.
 pub(super) fn base(look: &Look<'_>, from: &From, number: usize) -> Option<usize> {
-    find(look, &image(look, from), number)
+    let name = image(look, from);
+    match look.order.named(&name) {
+        Some(_) => None,
+        None => find(look, &name, number),
+    }
 }
 
 /// What FROM names, variables replaced.
@@ -56,6 +60,7 @@ fn uses(look: &Look<'_>, number: usize) -> Vec<usize> {
         _ => Vec::new(),
     });
     let by_number = |name: &String| name.parse().ok().filter(|earlier| *earlier < number);
+    let named = named.filter(|name| look.order.named(name).is_none());
     let named = named.filter_map(|name| find(look, name, number).or_else(|| by_number(name)));
     base(look, &stage.from, number).into_iter().chain(named).collect()
 }

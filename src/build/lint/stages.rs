@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use super::{Finding, Look, Rule, meant};
+use super::{Finding, Look, Rule};
 use crate::build::dockerfile::From;
 use crate::build::solve::expanded;
 use crate::images::manifest::Platform;
@@ -35,7 +35,7 @@ pub(super) fn findings(look: &Look<'_>) -> Vec<Finding> {
         }
         for name in undeclared(look, from) {
             let known = look.file.args.iter().map(|arg| arg.name.as_str());
-            let meant = meant("", &name, known.chain(look.given.platforms()));
+            let meant = look.meant.of("", &name, known.chain(look.given.platforms()));
             let detail = format!("FROM argument '{name}' is not declared{meant}");
             found(Rule::UndefinedArgInFrom, detail);
         }

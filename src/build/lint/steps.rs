@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::casing::keyword;
-use super::{Finding, Look, Rule, meant, needed};
+use super::{Finding, Look, Rule, needed};
 use crate::build::config::Config;
 use crate::build::dockerfile::{Command, Copy, From, Instruction, Place, Source, Step};
-use crate::build::solve::expanded;
+use crate::build::solve::{Named, expanded};
 use crate::build::source::Source as _;
 use crate::images;
 
@@ -92,6 +92,9 @@ impl Steps<'_> {
             }
         };
         seen.once.clear();
+        if let Some(names) = &mut seen.names {
+            names.extend(self.look.order.env.iter().map(|(name, _)| name.clone()));
+        }
         let count = seen.names.as_ref().map_or(0, BTreeSet::len);
         match self.room.checked_sub(count) {
             Some(room) => self.room = room,
@@ -100,9 +103,15 @@ impl Steps<'_> {
         seen
     }
 
-    /// What an image brings.
+    /// What a name that is no stage's brings.
     fn image(look: &Look<'_>, name: &str) -> Seen {
         let mut seen = Seen::default();
+        let name = match look.order.named(name) {
+            Some(Named::Image(other)) => other,
+            // On files, nothing can be built.
+            Some(Named::Files(_)) => return seen,
+            None => name,
+        };
         let config = match name {
             "scratch" => None,
             // An image that cannot be read fails the build.
@@ -292,7 +301,7 @@ impl Steps<'_> {
             unknown.extend(used.filter(|name| !provides_for(word, name)));
         }
         for name in unknown {
-            let meant = meant("$", &name, names.iter().map(String::as_str));
+            let meant = self.look.meant.of("$", &name, names.iter().map(String::as_str));
             let detail = format!("Usage of undefined variable '${name}'{meant}");
             self.found(Rule::UndefinedVar, place, detail);
         }

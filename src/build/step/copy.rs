@@ -8,6 +8,7 @@ use crate::build::copy;
 use crate::build::dockerfile::{self, expand_text};
 use crate::build::key::Key;
 use crate::build::patterns::ignore::Ignore;
+use crate::build::remote::without_login;
 use crate::build::solve::{Build, Stage};
 use crate::build::source::{Entry, Links, Source};
 use crate::build::tree::add_tree;
@@ -78,7 +79,7 @@ impl Build<'_> {
         self.grown(stage, turn, said, claim)
     }
 
-    /// What the history says: what decides about the files, variables replaced.
+    /// What the history says: what decides about the files, variables replaced. Whoever has the image reads it.
     pub(super) fn told(
         &self,
         keyword: &str,
@@ -96,7 +97,7 @@ impl Build<'_> {
         words.extend(flag("chmod", &copy.chmod)?);
         for source in &copy.sources {
             words.push(match source {
-                dockerfile::Source::Path(path) => self.word(path, &get)?,
+                dockerfile::Source::Path(path) => without_login(&self.word(path, &get)?),
                 dockerfile::Source::Inline(heredoc) => format!("<<{}", heredoc.name),
             });
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::build::dockerfile::MAX_TEXT;
 use crate::build::patterns::ignore::Ignore;
-use crate::build::{Context, Fetched, Named, Progress, Remote, Secret, begins_archive};
+use crate::build::{Context, Fetched, Named, Order, Progress, Remote, Secret, begins_archive};
 use crate::cli::report::Failure;
 use crate::store::Store;
 
@@ -21,6 +21,7 @@ pub(super) struct Given<'a> {
     pub(super) path: &'a str,
     /// Logins for what is fetched.
     pub(super) secrets: &'a [Secret],
+    pub(super) agent: Option<&'a Path>,
     /// BUILDKIT_CONTEXT_KEEP_GIT_DIR.
     pub(super) keep_git_dir: bool,
 }
@@ -38,7 +39,7 @@ pub(super) struct Found {
 impl Given<'_> {
     pub(super) fn find(&self, store: &Store, progress: &dyn Progress) -> Result<Found, Failure> {
         if let Some(remote) = self.remote()? {
-            let fetched = remote.fetch(store, self.secrets, progress);
+            let fetched = remote.fetch(store, self.secrets, self.agent, progress);
             return match fetched.map_err(|error| Failure::of(&error))? {
                 Fetched::Files(context) => self.fetched(*context),
                 Fetched::Text(text) => self.alone(&mut text.as_slice(), "a Dockerfile by URL"),
@@ -241,7 +242,7 @@ fn text(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
 pub(super) fn named(
     given: &str,
     store: &Store,
-    secrets: &[Secret],
+    order: &Order,
     progress: &dyn Progress,
 ) -> Result<(String, Named), Failure> {
     let invalid = |why: &str| {
@@ -261,7 +262,7 @@ pub(super) fn named(
         false => Remote::of_context(place).map_err(|error| invalid(&error.to_string()))?,
     };
     let context = match remote {
-        Some(remote) => match remote.fetch(store, secrets, progress) {
+        Some(remote) => match remote.fetch(store, &order.secrets, order.agent.as_deref(), progress) {
             Ok(Fetched::Files(context)) => context,
             Ok(Fetched::Text(_)) => {
                 return Err(Failure::new(format!("{name}: the file by URL is no archive")));

@@ -263,12 +263,13 @@ impl Build {
             file: self.file.as_deref(),
             path: &self.context,
             secrets: &order.secrets,
+            agent: order.agent.as_deref(),
             keep_git_dir: keep
                 .is_some_and(|(_, value)| ["1", "t", "true"].contains(&value.to_lowercase().as_str())),
         };
         let found = given.find(store, progress)?;
         let contexts = self.build_context.iter();
-        let contexts = contexts.map(|text| named(text, store, &order.secrets, progress));
+        let contexts = contexts.map(|text| named(text, store, order, progress));
         order.contexts = contexts.collect::<Result<_, _>>()?;
         (order.dockerfile, order.context) = (found.dockerfile, found.context);
         Ok(found.name)

@@ -84,6 +84,13 @@ impl Asked<'_> {
         if let Some(family) = words.family {
             described.family = family;
         }
+        let is_docker_archive = words.kind == "docker" && words.dest.is_some();
+        if is_docker_archive && !described.annotations.is_empty() {
+            return Err(words.invalid("Docker's archives have no manifest for annotations (--annotation)"));
+        }
+        if words.kind == "oci" && described.family != Family::Oci {
+            return Err(words.invalid("it has OCI's format, not Docker's (--format)"));
+        }
         let file = words.dest.clone().filter(|dest| dest != "-").map(PathBuf::from);
         Ok(Some(match (words.kind, &words.dest) {
             ("local", Some(dest)) if dest != "-" => Output::Directory(dest.into()),
@@ -273,6 +280,10 @@ mod tests {
     use super::*;
 
     fn wanted(outputs: &[&str], tag: &str) -> Result<Vec<Output>, String> {
+        described(outputs, tag, &Described::default())
+    }
+
+    fn described(outputs: &[&str], tag: &str, described: &Described) -> Result<Vec<Output>, String> {
         let outputs: Vec<String> = outputs.iter().map(|text| text.to_string()).collect();
         let names: Vec<Reference> = tag.parse().into_iter().collect();
         let asked = Asked {
@@ -280,7 +291,7 @@ mod tests {
             load: false,
             push: false,
             names: &names,
-            described: &Described::default(),
+            described,
             trust: Trust::Verified,
         };
         asked
@@ -378,6 +389,35 @@ mod tests {
                 .unwrap_err()
                 .contains("only one output")
         );
+        let annotated = Described {
+            annotations: [("a".into(), "b".into())].into(),
+            ..Described::default()
+        };
+        let docker = Described {
+            family: Family::Docker,
+            ..Described::default()
+        };
+        for (flags, text, why) in [
+            (&annotated, "type=docker,dest=x", "no manifest for annotations"),
+            (
+                &Described::default(),
+                "type=docker,dest=x,annotation.a=b",
+                "no manifest for annotations",
+            ),
+            (&docker, "type=oci,dest=x", "OCI's format, not Docker's"),
+            (&docker, "type=oci,tar=false,dest=x", "OCI's format, not Docker's"),
+        ] {
+            let found = described(&[text], "", flags).unwrap_err();
+            assert!(found.contains(why), "{text}: {found}");
+        }
+        for (flags, text) in [
+            (&annotated, "type=docker"),
+            (&annotated, "type=oci,dest=x"),
+            (&docker, "type=docker,dest=x"),
+            (&docker, "type=oci,dest=x,oci-mediatypes=true"),
+        ] {
+            assert!(described(&[text], "", flags).is_ok(), "{text}");
+        }
         let mixed = wanted(
             &["type=oci,dest=a,rewrite-timestamp=true", "type=docker,dest=b"],
             "",

@@ -100,6 +100,11 @@ impl Compression {
     }
 }
 
+/// Is it one that [`decompressed`] makes larger? By its first six bytes.
+pub(crate) fn is_compressed(start: &[u8]) -> bool {
+    Compression::of(start) != Compression::Plain
+}
+
 /// Memory that unpacking xz may need: four times what `xz -9` makes one need. A header could claim 4 GiB.
 const MOST_XZ_MEMORY_KIB: u32 = 256 << 10;
 

@@ -13,7 +13,7 @@ use fuse_overlay::layer::LayerError;
 use parking_lot::Mutex;
 use thiserror::Error;
 
-pub(crate) use content::decompressed;
+pub(crate) use content::{decompressed, is_compressed};
 pub use source::Source;
 
 use super::archive::ArchiveError;
