@@ -168,10 +168,10 @@ pub(super) struct Build<'a> {
     pub(super) imports: Vec<Import>,
     /// The steps that were made or found, in order.
     pub(super) used: RefCell<Vec<steps::Step>>,
-    /// Keys of the steps that this build made or found: it uses them whatever `--no-cache` says.
-    pub(super) made: RefCell<BTreeSet<Digest>>,
-    /// While a stage is gone through that a worker has built: the keys of its next steps.
-    pub(super) told: Option<VecDeque<Digest>>,
+    /// The steps that this build made, by their keys: it uses them whatever `--no-cache` says.
+    pub(super) made: RefCell<BTreeMap<Digest, steps::Step>>,
+    /// While a stage is gone through that a worker has built: its next steps.
+    pub(super) told: Option<VecDeque<steps::Step>>,
     /// Bases that were fetched for this build, so that `--pull` does it once.
     fetched: RefCell<BTreeSet<String>>,
     /// The stage that is built now takes nothing from the cache.

@@ -150,3 +150,52 @@ fn what_two_stages_want_is_made_once() {
     assert_eq!(runs(&project), 1);
     project.is_clean();
 }
+
+/// Equal steps of two stages run beside each other, since nobody waits under `--no-cache`; the cache keeps the later layer.
+#[test]
+fn without_the_cache_each_stage_goes_on_from_its_own_layer() {
+    let project = Project::new();
+    let wait = |file: &str| format!("until [ -e /c/{file} ]; do sleep 0.05; done");
+    let step = format!(
+        "RUN --mount=type=cache,target=/c echo equal >> /c/log; mkdir /c/1 2> /dev/null || touch /c/2; {}; \
+         cat /proc/sys/kernel/random/uuid > /made\n",
+        wait("2")
+    );
+    // Neither ends before both have made the equal step.
+    let after = |own: &str, other: &str| {
+        format!(
+            "RUN --mount=type=cache,target=/c echo {own} >> /c/log; touch /c/{own}; {}; cp /made /copy\n",
+            wait(other)
+        )
+    };
+    let (one, two) = (after("one", "two"), after("two", "one"));
+    let text = format!(
+        "FROM base AS one\n{step}{one}FROM base AS two\n{step}{two}FROM base\n\
+         COPY --from=one /made /copy /one/\nCOPY --from=two /made /copy /two/\n"
+    );
+    let built = project.build(&text, &["--no-cache", "--jobs", "2"]);
+    assert_eq!((built.cached.len(), built.run.len()), (0, 6), "{}", built.said);
+    project.sh("cmp /one/made /one/copy; cmp /two/made /two/copy; ! cmp -s /one/made /two/made");
+    project.build(
+        "FROM base\nRUN --mount=type=cache,target=/c sort /c/log > /log\n",
+        &[],
+    );
+    assert_eq!(project.sh("cat /log"), "equal\nequal\none\ntwo\n");
+    project.is_clean();
+}
+
+/// What another stage only found was not made by this build.
+#[test]
+fn a_stage_built_anew_takes_no_step_that_a_worker_found() {
+    let project = Project::new();
+    let step = "RUN cat /proc/sys/kernel/random/uuid > /made\n";
+    let text = format!(
+        "FROM base AS a\n{step}FROM base AS c\nRUN echo c > /c\n\
+         FROM base AS b\n{step}COPY --from=a /made /a\nCOPY --from=c /c /c\n"
+    );
+    project.build(&text, &[]);
+    let again = project.build(&text, &["--no-cache-filter", "b", "--jobs", "2"]);
+    assert_eq!((again.cached.len(), again.run.len()), (2, 3), "{}", again.said);
+    project.sh("! cmp -s /made /a");
+    project.is_clean();
+}

@@ -75,8 +75,7 @@ impl Import {
     /// The step of a key above a stack.
     pub fn find(&self, key: &Digest, below: &[DiffId]) -> Option<&Step> {
         let step = self.steps.get(key)?;
-        let stack = step.stack();
-        let fits = !self.lost.get() && stack.len() == below.len() + 1 && stack.starts_with(below);
+        let fits = !self.lost.get() && step.is_above(below);
         (fits && self.blobs.contains_key(step.layers.last()?)).then_some(step)
     }
 
