@@ -211,7 +211,7 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Bu
         done: BTreeMap::new(),
         declared: BTreeSet::new(),
         imports: match order.cache {
-            Cache::Use => cache::imports(&order.cache_from, progress),
+            Cache::Use => cache::imports(order, progress),
             Cache::Ignore => Vec::new(),
         },
         used: RefCell::default(),
@@ -230,8 +230,10 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Bu
     build.hashes.keep(store);
     let target = target?;
     let (used, layers) = (build.used.take(), target.layers.clone());
+    let claims = build.claims_of_exported();
     let built = build.deliver(target, &used)?;
-    cache::export(store, &order.cache_to, &used, &layers, progress)?;
+    cache::export(store, order, &used, &layers, progress)?;
+    drop(claims);
     Ok(built)
 }
 

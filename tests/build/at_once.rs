@@ -6,7 +6,8 @@ use std::process::{Child, ChildStderr, Stdio};
 
 use crate::common::Project;
 
-/// A build under way, which reads its own lines.
+/// A build under way, which reads its own lines. What it writes to standard output is left in the pipe until its end is
+/// waited for.
 pub(crate) struct Running {
     child: Child,
     lines: BufReader<ChildStderr>,
@@ -17,6 +18,7 @@ impl Running {
     pub(crate) fn start(project: &Project, text: &str, flags: &[&str]) -> Running {
         let mut child = project
             .command(text, flags)
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -40,6 +42,8 @@ impl Running {
     /// All that it said, if it succeeded.
     #[track_caller]
     pub(crate) fn succeeds(mut self) -> String {
+        let mut out = self.child.stdout.take().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
         while self.lines.read_line(&mut self.said).unwrap() > 0 {}
         assert!(self.child.wait().unwrap().success(), "{}", self.said);
         self.said

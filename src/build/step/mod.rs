@@ -153,14 +153,14 @@ impl Build<'_> {
         steps::note_use(self.store, &step.key());
         self.progress.cached();
         self.progress.found(step);
-        // With an epoch nothing is younger than it.
-        let created = match self.order.epoch {
-            Some(_) => self.created.as_str().min(&step.created),
-            None => &step.created,
-        };
-        stage.config.record_layer(history, created);
+        let mut step = step.clone();
+        // With an epoch nothing is younger than it, an inline cache included.
+        if self.order.epoch.is_some() && self.created < step.created {
+            step.created.clone_from(&self.created);
+        }
+        stage.config.record_layer(history, &step.created);
         stage.layers = step.stack();
-        self.used.borrow_mut().push(step.clone());
+        self.used.borrow_mut().push(step);
         stage.claim = Some(Arc::new(claim));
         Ok(true)
     }
