@@ -66,11 +66,16 @@ fn project() -> Project {
 
 /// Ends the slow steps.
 pub(crate) fn let_go(project: &Project) {
+    put(project, "go");
+}
+
+/// Puts a file into the cache that the steps mount.
+fn put(project: &Project, name: &str) {
     let caches = fs::read_dir(project.bryo.state().join("caches")).unwrap();
     let cache = caches
         .map(|entry| entry.unwrap().path())
         .find(|path| path.is_dir());
-    fs::write(cache.unwrap().join("go"), "").unwrap();
+    fs::write(cache.unwrap().join(name), "").unwrap();
 }
 
 /// How often the slow step ran.
@@ -201,5 +206,38 @@ fn a_stage_built_anew_takes_no_step_that_a_worker_found() {
     let again = project.build(&text, &["--no-cache-filter", "b", "--jobs", "2"]);
     assert_eq!((again.cached.len(), again.run.len()), (2, 3), "{}", again.said);
     project.sh("! cmp -s /made /a");
+    project.is_clean();
+}
+
+/// The cache has the layer of whichever build was the later one, when both take over what their workers did.
+#[test]
+fn without_the_cache_each_build_goes_on_from_its_own_layer() {
+    let project = Project::new();
+    let step = |runs: &str, go: &str| {
+        format!(
+            "RUN --mount=type=cache,target=/c echo run >> /c/log; echo {runs}; until [ -e /c/{go} ]; do sleep 0.05; done; \
+             cat /proc/sys/kernel/random/uuid > /made\n"
+        )
+    };
+    let (first, next) = (step("first-runs", "go"), step("next-runs", "on"));
+    let text = format!(
+        "FROM base AS slow\n{first}{next}FROM base AS other\nRUN echo > /other\n\
+         FROM base\nCOPY --from=slow /made /\nCOPY --from=other /other /\n"
+    );
+    let start = || Running::start(&project, &text, &["--no-cache", "--jobs", "2"]);
+    let mut builds = Vec::new();
+    for _ in 0..2 {
+        let mut build = start();
+        build.says(" first-runs\n");
+        builds.push(build);
+    }
+    let_go(&project);
+    builds.iter_mut().for_each(|build| build.says(" next-runs\n"));
+    put(&project, "on");
+    for build in builds {
+        let said = build.succeeds();
+        assert!(!said.contains("CACHED"), "{said}");
+    }
+    assert_eq!(runs(&project), 4);
     project.is_clean();
 }
