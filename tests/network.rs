@@ -124,6 +124,36 @@ fn plain_http_is_for_registries_that_are_said_to_be_insecure() {
 }
 
 #[test]
+fn caches_of_builds_are_reached_as_the_user_said() {
+    alone(
+        "caches_of_builds_are_reached_as_the_user_said",
+        Names::Hosts,
+        || {
+            let storage = tempfile::tempdir().unwrap();
+            let at = format!("{ADDRESS}:5000");
+            let _registry = Registry::serve_at(&at, "", storage.path(), Mode::Writable);
+            let cache = format!("type=registry,ref={NAME}:5000/cache");
+            let build = |flags: &[&str]| {
+                let bryo = Bryo::new();
+                let context = bryo.scratch("context");
+                fs::create_dir(&context).unwrap();
+                fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY Dockerfile /\n").unwrap();
+                Done::of(bryo.command(["build"]).args(flags).arg(&context))
+            };
+            let done = build(&["--cache-to", &cache]);
+            assert_eq!(done.status.code(), Some(1), "{done}");
+            assert!(done.stderr.contains("cannot export the cache"), "{done}");
+            let done = build(&["--tls-verify=false", "--cache-to", &cache]);
+            assert!(done.status.success(), "{done}");
+            let done = build(&["--cache-from", &cache]);
+            assert!(done.stderr.contains("is not used: "), "{done}");
+            let done = build(&["--tls-verify=false", "--cache-from", &cache]);
+            assert!(done.stderr.contains(" CACHED\n"), "{done}");
+        },
+    );
+}
+
+#[test]
 fn a_name_is_asked_of_the_servers_in_resolv_conf() {
     alone(
         "a_name_is_asked_of_the_servers_in_resolv_conf",

@@ -1,11 +1,14 @@
 //! Which steps of other stores does a build use, and where does it put its own? `--cache-from`, `--cache-to`.
 
+use std::sync::Arc;
+
 use fuse_overlay::index::DiffId;
 
-use super::solve::{Build, Fetching, Stage};
+use super::solve::{Build, Fetching, Order, Stage};
 use super::{Error, Progress};
-use crate::images::cache::{self, Import, Place};
-use crate::images::push::{self, Sent};
+use crate::images::cache::{self, ExportError, Exported, Import, ImportError, Place};
+use crate::images::pull::PullError;
+use crate::images::push::{self, PushError, Sent};
 use crate::images::{Claim, steps};
 use crate::line::chain;
 use crate::store::{Digest, Store};
@@ -40,11 +43,15 @@ pub enum OnFailure {
 }
 
 /// Reads the documents of caches. One that cannot be used is told and left out.
-pub(super) fn imports(places: &[Place], progress: &dyn Progress) -> Vec<Import> {
+pub(super) fn imports(order: &Order, progress: &dyn Progress) -> Vec<Import> {
+    let load = |place: &Place| {
+        let registries = order.trust.registries().map_err(PullError::from)?;
+        Import::load(place, registries)
+    };
     let mut imports = Vec::new();
-    for place in places {
+    for place in &order.cache_from {
         progress.begins(&format!("importing cache manifest from {place}"));
-        match Import::load(place) {
+        match load(place) {
             Ok(import) => imports.push(import),
             Err(error) => unused(progress, place, &error),
         }
@@ -53,7 +60,7 @@ pub(super) fn imports(places: &[Place], progress: &dyn Progress) -> Vec<Import> 
     imports
 }
 
-fn unused(progress: &dyn Progress, place: &Place, error: &cache::ImportError) {
+fn unused(progress: &dyn Progress, place: &Place, error: &ImportError) {
     progress.warning(&format!("the cache {place} is not used: {}", chain(error)));
 }
 
@@ -77,17 +84,33 @@ impl Build<'_> {
         }
         Ok(false)
     }
+
+    /// Keeps the layers of all stages from prunes until they are exported.
+    pub(super) fn claims_of_exported(&self) -> Vec<Arc<Claim>> {
+        match self.order.cache_to.iter().any(|to| to.place.is_some()) {
+            true => self
+                .done
+                .values()
+                .filter_map(|stage| stage.claim.clone())
+                .collect(),
+            false => Vec::new(),
+        }
+    }
 }
 
 /// Puts the steps of a build where they were asked for, but for the image, which has its own by now.
 pub(super) fn export(
     store: &Store,
-    asked: &[CacheTo],
+    order: &Order,
     steps: &[steps::Step],
     target: &[DiffId],
     progress: &dyn Progress,
 ) -> Result<(), Error> {
-    for CacheTo { place, mode, failure } in asked {
+    let put = |steps: &[steps::Step], place: &Place| -> Result<Exported, ExportError> {
+        let registries = order.trust.registries().map_err(PushError::from)?;
+        cache::export(store, steps, place, &registries, &Writing(progress))
+    };
+    for CacheTo { place, mode, failure } in &order.cache_to {
         let Some(place) = place else { continue };
         let what = match place {
             Place::Registry(_) => "exporting cache to registry",
@@ -98,8 +121,15 @@ pub(super) fn export(
             Mode::Min => cache::of_target(steps, target),
             Mode::Max => steps.to_vec(),
         };
-        match cache::export(store, &steps, place, &Writing(progress)) {
-            Ok(digest) => progress.output(format!("writing cache manifest {digest} done\n").as_bytes()),
+        match put(&steps, place) {
+            Ok(Exported { manifest, left_out }) => {
+                progress.output(format!("writing cache manifest {manifest} done\n").as_bytes());
+                if left_out > 0 {
+                    progress.warning(&format!(
+                        "the cache {place} lacks {left_out} steps: the store has lost their layers meanwhile"
+                    ));
+                }
+            }
             Err(error) if *failure == OnFailure::Warn => {
                 progress.warning(&format!("cannot export the cache to {place}: {}", chain(&error)));
             }

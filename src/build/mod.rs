@@ -75,8 +75,10 @@ pub trait Progress: Sync {
     fn done(&self);
     /// Something that the user should know.
     fn warning(&self, text: &str);
-    /// The cache has a step under this key, or has it now.
-    fn kept(&self, _key: &crate::store::Digest) {}
+    /// A step that the cache had is used.
+    fn found(&self, _step: &crate::images::steps::Step) {}
+    /// A step was made by this build.
+    fn made(&self, _step: &crate::images::steps::Step) {}
     /// For a stage that is built beside others: its steps come in between theirs.
     fn beside(&self) -> Box<dyn Progress + '_>;
 }

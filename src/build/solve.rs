@@ -187,10 +187,10 @@ pub(super) struct Build<'a> {
     pub(super) imports: Vec<Import>,
     /// The steps that were made or found, in order.
     pub(super) used: RefCell<Vec<steps::Step>>,
-    /// Keys of the steps that this build made or found: it uses them whatever `--no-cache` says.
-    pub(super) made: RefCell<BTreeSet<Digest>>,
-    /// While a stage is gone through that a worker has built: the keys of its next steps.
-    pub(super) told: Option<VecDeque<Digest>>,
+    /// The steps that this build made, by their keys: it uses them whatever `--no-cache` says.
+    pub(super) made: RefCell<BTreeMap<Digest, steps::Step>>,
+    /// While a stage is gone through that a worker has built: its next steps.
+    pub(super) told: Option<VecDeque<steps::Step>>,
     /// Bases that were fetched for this build, so that `--pull` does it once.
     fetched: RefCell<BTreeSet<String>>,
     /// The stage that is built now takes nothing from the cache.
@@ -227,7 +227,7 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Bu
         done: BTreeMap::new(),
         declared: BTreeSet::new(),
         imports: match order.cache {
-            Cache::Use => cache::imports(&order.cache_from, progress),
+            Cache::Use => cache::imports(order, progress),
             Cache::Ignore => Vec::new(),
         },
         used: RefCell::default(),
@@ -246,8 +246,10 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Bu
     build.hashes.keep(store);
     let target = target?;
     let (used, layers) = (build.used.take(), target.layers.clone());
+    let claims = build.claims_of_exported();
     let built = build.deliver(target, &used)?;
-    cache::export(store, &order.cache_to, &used, &layers, progress)?;
+    cache::export(store, order, &used, &layers, progress)?;
+    drop(claims);
     Ok(built)
 }
 

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::Progress;
-use crate::store::Digest;
+use crate::images::steps::Step;
 
 /// What a builder hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +26,10 @@ pub(super) enum Message {
     Warning(String),
     /// Hashes of the context's files, as `Hashes` writes them.
     Hashes(Vec<u8>),
-    /// [`Progress::kept`].
-    Kept(Digest),
+    /// [`Progress::found`].
+    Found(Step),
+    /// [`Progress::made`].
+    Made(Step),
     /// The last message.
     Ended(Ended),
 }
@@ -67,8 +69,9 @@ impl Message {
             Message::Done => (4, Vec::new()),
             Message::Warning(text) => (5, text.clone().into_bytes()),
             Message::Hashes(bytes) => (6, bytes.clone()),
-            Message::Kept(key) => (7, key.0.to_vec()),
-            Message::Ended(ended) => (8, serde_json::to_vec(ended)?),
+            Message::Found(step) => (7, serde_json::to_vec(step)?),
+            Message::Made(step) => (8, serde_json::to_vec(step)?),
+            Message::Ended(ended) => (9, serde_json::to_vec(ended)?),
         })
     }
 
@@ -81,8 +84,9 @@ impl Message {
             4 => Message::Done,
             5 => Message::Warning(text()),
             6 => Message::Hashes(bytes.to_vec()),
-            8 => Message::Ended(serde_json::from_slice(bytes)?),
-            7 => Message::Kept(Digest(bytes.try_into().map_err(|_| io::ErrorKind::InvalidData)?)),
+            7 => Message::Found(serde_json::from_slice(bytes)?),
+            8 => Message::Made(serde_json::from_slice(bytes)?),
+            9 => Message::Ended(serde_json::from_slice(bytes)?),
             _ => return Err(io::ErrorKind::InvalidData.into()),
         })
     }
@@ -131,8 +135,12 @@ impl Progress for Voice {
         self.say(&Message::Warning(text.into()));
     }
 
-    fn kept(&self, key: &Digest) {
-        self.say(&Message::Kept(*key));
+    fn found(&self, step: &Step) {
+        self.say(&Message::Found(step.clone()));
+    }
+
+    fn made(&self, step: &Step) {
+        self.say(&Message::Made(step.clone()));
     }
 
     fn beside(&self) -> Box<dyn Progress + '_> {
@@ -193,12 +201,16 @@ fn first(bytes: &[u8]) -> io::Result<Option<(u8, &[u8])>> {
 
 #[cfg(test)]
 mod tests {
+    use fuse_overlay::index::DiffId;
+
     use super::*;
+    use crate::store::Digest;
 
     #[test]
     fn what_is_said_is_heard() {
         let (ours, theirs) = io::pipe().unwrap();
         let voice = Voice::new(std::os::fd::OwnedFd::from(theirs).into());
+        let step = Step::new(Digest([3; 32]), &[DiffId([4; 32])], "then", "RUN x");
         let said = vec![
             Message::Begins("[a 2/3] RUN x".into()),
             Message::Output(vec![0, 255, 10]),
@@ -206,7 +218,8 @@ mod tests {
             Message::Done,
             Message::Warning("w".into()),
             Message::Hashes(vec![7; 30_000]),
-            Message::Kept(Digest([3; 32])),
+            Message::Found(step.clone()),
+            Message::Made(step),
             Message::Ended(Ended::Command {
                 lines: (3, 4),
                 text: "RUN x".into(),

@@ -10,8 +10,8 @@
 //! 4. `references`, for a moment.
 //!
 //! Nor for being heard: a worker may hold its lock while it waits for the builder to read what it says, but the builder
-//! waits for no step while there are workers. It goes through their stages by the keys that it was told, and takes what the
-//! cache has or nothing. It may wait for a layer, whose lock nobody has who waits to be heard (`images/pull/layer.rs`).
+//! waits for no step while there are workers. It goes through their stages by the steps that it was told, and takes their
+//! layers or nothing. It may wait for a layer, whose lock nobody has who waits to be heard (`images/pull/layer.rs`).
 //!
 //! Under `--no-cache` a build makes its own steps: it lets others wait for it, if nobody has the lock, but waits for nobody.
 

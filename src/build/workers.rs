@@ -3,7 +3,8 @@
 //! builder goes through the stage itself, unheard, and finds them there. So there is one way of building a stage, and a step
 //! that the cache has lost meanwhile is made again.
 //!
-//! It is told the keys of the steps, so nothing is hashed, fetched or looked at twice.
+//! It is told the steps with their layers, so nothing is hashed, fetched or looked at twice, and what it takes over is what
+//! the worker built on: the cache may have another layer by then, of an equal step that was made beside it (`--no-cache`).
 //!
 //! A RUN that failed ends the build, and the other workers. What went wrong otherwise, a killed worker included, the builder
 //! finds out once more by itself, alone: it has the error then, with all that belongs to it.
@@ -26,7 +27,8 @@ use super::dockerfile::{Dockerfile, Place};
 use super::solve::Build;
 use super::telling::{Ear, Ended, Message, Voice};
 use super::{Error, Progress};
-use crate::store::{Digest, lease};
+use crate::images::steps::Step;
+use crate::store::lease;
 use crate::sys;
 
 /// How long an ended worker has to take its container down.
@@ -43,8 +45,8 @@ struct Worker<'a> {
     pid: Pid,
     ear: Ear,
     shown: Box<dyn Progress + 'a>,
-    /// The keys of its steps, in order.
-    kept: Vec<Digest>,
+    /// Its steps, in order.
+    steps: Vec<Step>,
     /// How it ended, if it was well or the end of all: of anything else the builder wants the error itself.
     ended: Option<Ended>,
 }
@@ -140,7 +142,7 @@ impl<'a> Build<'a> {
         workers: &mut Workers<'_>,
     ) -> Result<(), Error> {
         let progress = std::mem::replace(&mut self.progress, &Unheard);
-        self.told = Some(worker.kept.into());
+        self.told = Some(worker.steps.into());
         let built = self.here(text, worker.number);
         self.told = None;
         self.progress = progress;
@@ -182,7 +184,7 @@ impl<'a> Build<'a> {
             pid: pid.map_err(trouble("start"))?,
             ear: Ear::new(File::from(OwnedFd::from(ear))),
             shown: self.progress.beside(),
-            kept: Vec::new(),
+            steps: Vec::new(),
             ended: None,
         })
     }
@@ -258,9 +260,10 @@ impl<'a> Build<'a> {
             Message::Done => worker.shown.done(),
             Message::Warning(text) => worker.shown.warning(&text),
             Message::Hashes(bytes) => self.hashes.take_in(&bytes),
-            Message::Kept(key) => {
-                self.made.borrow_mut().insert(key);
-                worker.kept.push(key);
+            Message::Found(step) => worker.steps.push(step),
+            Message::Made(step) => {
+                self.made.borrow_mut().insert(step.key(), step.clone());
+                worker.steps.push(step);
             }
             Message::Ended(ended) => worker.ended = Some(ended),
         }

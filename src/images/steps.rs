@@ -21,7 +21,7 @@ use crate::store::write::{self, replace};
 use crate::store::{self, Digest, Durability, Store};
 
 /// What is known of a step.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     version: u32,
     /// Its key: one under another's name is not believed.
@@ -57,14 +57,23 @@ impl Step {
     pub fn stack(&self) -> Vec<DiffId> {
         self.layers.iter().copied().map(DiffId::from).collect()
     }
+
+    /// Has it added one layer to this stack?
+    pub fn is_above(&self, below: &[DiffId]) -> bool {
+        let stack = self.stack();
+        stack.len() == below.len() + 1 && stack.starts_with(below)
+    }
+
+    /// Are its layers all there? Claimed before, they stay.
+    pub fn is_stored(&self, store: &Store) -> bool {
+        self.stack().iter().all(|layer| layers::is_stored(store, layer))
+    }
 }
 
 /// The step of a key, if its layers are all there.
 pub fn find(store: &Store, key: &Digest, below: &[DiffId]) -> Option<Step> {
     let step = read(&fs::read(store.step(key)).ok()?)?;
-    let stack = step.stack();
-    let fits = step.key == *key && stack.len() == below.len() + 1 && stack.starts_with(below);
-    (fits && stack.iter().all(|layer| layers::is_stored(store, layer))).then_some(step)
+    (step.key == *key && step.is_above(below) && step.is_stored(store)).then_some(step)
 }
 
 /// A line with the sha256 of what follows, which is JSON.

@@ -6,7 +6,8 @@ use std::process::{Child, ChildStderr, Stdio};
 
 use crate::common::Project;
 
-/// A build under way, which reads its own lines.
+/// A build under way, which reads its own lines. What it writes to standard output is left in the pipe until its end is
+/// waited for.
 pub(crate) struct Running {
     child: Child,
     lines: BufReader<ChildStderr>,
@@ -17,6 +18,7 @@ impl Running {
     pub(crate) fn start(project: &Project, text: &str, flags: &[&str]) -> Running {
         let mut child = project
             .command(text, flags)
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -40,6 +42,8 @@ impl Running {
     /// All that it said, if it succeeded.
     #[track_caller]
     pub(crate) fn succeeds(mut self) -> String {
+        let mut out = self.child.stdout.take().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
         while self.lines.read_line(&mut self.said).unwrap() > 0 {}
         assert!(self.child.wait().unwrap().success(), "{}", self.said);
         self.said
@@ -62,11 +66,16 @@ fn project() -> Project {
 
 /// Ends the slow steps.
 pub(crate) fn let_go(project: &Project) {
+    put(project, "go");
+}
+
+/// Puts a file into the cache that the steps mount.
+fn put(project: &Project, name: &str) {
     let caches = fs::read_dir(project.bryo.state().join("caches")).unwrap();
     let cache = caches
         .map(|entry| entry.unwrap().path())
         .find(|path| path.is_dir());
-    fs::write(cache.unwrap().join("go"), "").unwrap();
+    fs::write(cache.unwrap().join(name), "").unwrap();
 }
 
 /// How often the slow step ran.
@@ -148,5 +157,87 @@ fn what_two_stages_want_is_made_once() {
     let built = project.build(&text, &["--jobs", "2"]);
     assert_eq!((built.cached.len(), built.run.len()), (1, 6), "{}", built.said);
     assert_eq!(runs(&project), 1);
+    project.is_clean();
+}
+
+/// Equal steps of two stages run beside each other, since nobody waits under `--no-cache`; the cache keeps the later layer.
+#[test]
+fn without_the_cache_each_stage_goes_on_from_its_own_layer() {
+    let project = Project::new();
+    let wait = |file: &str| format!("until [ -e /c/{file} ]; do sleep 0.05; done");
+    let step = format!(
+        "RUN --mount=type=cache,target=/c echo equal >> /c/log; mkdir /c/1 2> /dev/null || touch /c/2; {}; \
+         cat /proc/sys/kernel/random/uuid > /made\n",
+        wait("2")
+    );
+    // Neither ends before both have made the equal step.
+    let after = |own: &str, other: &str| {
+        format!(
+            "RUN --mount=type=cache,target=/c echo {own} >> /c/log; touch /c/{own}; {}; cp /made /copy\n",
+            wait(other)
+        )
+    };
+    let (one, two) = (after("one", "two"), after("two", "one"));
+    let text = format!(
+        "FROM base AS one\n{step}{one}FROM base AS two\n{step}{two}FROM base\n\
+         COPY --from=one /made /copy /one/\nCOPY --from=two /made /copy /two/\n"
+    );
+    let built = project.build(&text, &["--no-cache", "--jobs", "2"]);
+    assert_eq!((built.cached.len(), built.run.len()), (0, 6), "{}", built.said);
+    project.sh("cmp /one/made /one/copy; cmp /two/made /two/copy; ! cmp -s /one/made /two/made");
+    project.build(
+        "FROM base\nRUN --mount=type=cache,target=/c sort /c/log > /log\n",
+        &[],
+    );
+    assert_eq!(project.sh("cat /log"), "equal\nequal\none\ntwo\n");
+    project.is_clean();
+}
+
+/// What another stage only found was not made by this build.
+#[test]
+fn a_stage_built_anew_takes_no_step_that_a_worker_found() {
+    let project = Project::new();
+    let step = "RUN cat /proc/sys/kernel/random/uuid > /made\n";
+    let text = format!(
+        "FROM base AS a\n{step}FROM base AS c\nRUN echo c > /c\n\
+         FROM base AS b\n{step}COPY --from=a /made /a\nCOPY --from=c /c /c\n"
+    );
+    project.build(&text, &[]);
+    let again = project.build(&text, &["--no-cache-filter", "b", "--jobs", "2"]);
+    assert_eq!((again.cached.len(), again.run.len()), (2, 3), "{}", again.said);
+    project.sh("! cmp -s /made /a");
+    project.is_clean();
+}
+
+/// The cache has the layer of whichever build was the later one, when both take over what their workers did.
+#[test]
+fn without_the_cache_each_build_goes_on_from_its_own_layer() {
+    let project = Project::new();
+    let step = |runs: &str, go: &str| {
+        format!(
+            "RUN --mount=type=cache,target=/c echo run >> /c/log; echo {runs}; until [ -e /c/{go} ]; do sleep 0.05; done; \
+             cat /proc/sys/kernel/random/uuid > /made\n"
+        )
+    };
+    let (first, next) = (step("first-runs", "go"), step("next-runs", "on"));
+    let text = format!(
+        "FROM base AS slow\n{first}{next}FROM base AS other\nRUN echo > /other\n\
+         FROM base\nCOPY --from=slow /made /\nCOPY --from=other /other /\n"
+    );
+    let start = || Running::start(&project, &text, &["--no-cache", "--jobs", "2"]);
+    let mut builds = Vec::new();
+    for _ in 0..2 {
+        let mut build = start();
+        build.says(" first-runs\n");
+        builds.push(build);
+    }
+    let_go(&project);
+    builds.iter_mut().for_each(|build| build.says(" next-runs\n"));
+    put(&project, "on");
+    for build in builds {
+        let said = build.succeeds();
+        assert!(!said.contains("CACHED"), "{said}");
+    }
+    assert_eq!(runs(&project), 4);
     project.is_clean();
 }

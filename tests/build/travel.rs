@@ -339,3 +339,65 @@ fn a_registry_that_goes_away_is_asked_once() {
     assert_eq!(there.sh("cat /1 /2 /3"), "1\n2\n3\n");
     there.is_clean();
 }
+
+#[test]
+fn a_stage_built_anew_fetches_nothing() {
+    let (here, there) = (project(), project());
+    let (_directory, to, from) = directory();
+    here.build(TEXT, &["--cache-to", &format!("{to},mode=max")]);
+    let before = stored(&there);
+    let flags = ["--cache-from", &from, "--target", "maker"];
+    let anew = [&flags[..], &["--no-cache-filter", "maker"]].concat();
+    let (cached, run, said) = counts(&there, TEXT, &anew);
+    assert_eq!((cached, run), (0, 2), "{said}");
+    assert_eq!(stored(&there), before + 2, "{said}");
+}
+
+#[test]
+fn with_an_epoch_an_inline_cache_is_the_same_again() {
+    let (here, there) = (Project::new(), Project::new());
+    let text = "FROM base\nRUN true\n";
+    here.build(text, &[]);
+    let flags = ["--source-date-epoch", "1000", "--cache-to", "type=inline"];
+    let (first, second) = (here.build(text, &flags), there.build(text, &flags));
+    assert_eq!((first.cached.len(), second.cached.len()), (1, 0));
+    assert_eq!(first.id, second.id);
+}
+
+/// A build that has all its steps and cannot go on before it is waited for: nobody reads its tar.
+fn delivering(project: &Project, to: &str) -> Running {
+    let mut build = Running::start(project, TEXT, &["-o", "-", "--cache-to", to]);
+    build.says(" exporting to client tarball");
+    build
+}
+
+#[test]
+fn what_is_to_be_exported_stays_beside_a_prune() {
+    let project = project();
+    let (directory, to, _) = directory();
+    let build = delivering(&project, &format!("{to},mode=max"));
+    project.bryo.ok(["builder", "prune", "-f"]);
+    let said = build.succeeds();
+    assert_eq!(layers(directory.path()).len(), STEPS, "{said}");
+    project.is_clean();
+}
+
+#[test]
+fn an_export_that_lacks_steps_says_so() {
+    let project = project();
+    let tars = || -> Vec<PathBuf> {
+        let files = fs::read_dir(project.bryo.root().join("layers")).unwrap();
+        files.map(|entry| entry.unwrap().path()).collect()
+    };
+    let before = tars();
+    project.build(TEXT, &["--target", "maker"]);
+    let (directory, to, _) = directory();
+    let maker: Vec<PathBuf> = tars().into_iter().filter(|path| !before.contains(path)).collect();
+    let build = delivering(&project, &format!("{to},mode=max"));
+    maker.iter().for_each(|path| fs::remove_file(path).unwrap());
+    let said = build.succeeds();
+    let cache = directory.path().join("cache");
+    let told = format!("bryo: the cache {} lacks 2 steps: ", cache.display());
+    assert!(said.contains(&told), "{said}");
+    assert_eq!(layers(directory.path()).len(), STEPS - 2);
+}

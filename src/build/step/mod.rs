@@ -14,7 +14,7 @@ pub(super) use setting::{Told, configure};
 
 use super::Error;
 use super::contents::Contents;
-use super::dockerfile::{Instruction, Step};
+use super::dockerfile::{self, Instruction};
 use super::key::Key;
 use super::solve::{Build, Cache, Named, Stage};
 use super::source::{Source, Stage as StageSource};
@@ -22,7 +22,9 @@ use super::tree::{Growing, Owner, Times, add_tree};
 use super::turn::Turn;
 use super::workspace::Draft;
 use crate::containers::life;
-use crate::images::{Claim, layers, steps};
+use crate::images::steps::{self, Step};
+use crate::images::{Claim, layers};
+use crate::store::Digest;
 
 /// Does it change files? Such steps are counted, as BuildKit does.
 pub(super) fn makes_files(instruction: &Instruction) -> bool {
@@ -38,7 +40,7 @@ impl Build<'_> {
         &mut self,
         stage: &mut Stage,
         number: usize,
-        step: &Step,
+        step: &dockerfile::Step,
         title: &str,
     ) -> Result<(), Error> {
         match &step.instruction {
@@ -96,9 +98,14 @@ impl Build<'_> {
         };
         // There are workers beside: nothing is made, or waited for, here.
         match told.pop_front() {
-            Some(key) if self.cached(stage, &key, history)? => Ok(true),
+            Some(step) if step.is_above(&stage.layers) && self.taken(stage, &step, history)? => Ok(true),
             _ => Err(Error::Lost),
         }
+    }
+
+    /// Is what others made not to be used?
+    fn is_anew(&self) -> bool {
+        self.fresh || self.order.cache == Cache::Ignore
     }
 
     /// The right to make a step; `None` if the cache has it, perhaps from somebody who was at it.
@@ -107,41 +114,51 @@ impl Build<'_> {
         if self.cached(stage, &key, history)? {
             return Ok(None);
         }
-        let turn = match self.order.cache {
-            _ if self.fresh => Turn::anyway(self.store, key)?,
-            Cache::Ignore => Turn::anyway(self.store, key)?,
-            Cache::Use => Turn::wait(self.store, key, || {
-                self.progress
-                    .output(b"waiting for an equal step that is under way\n");
-            })?,
-        };
+        if self.is_anew() {
+            return Ok(Some(Turn::anyway(self.store, key)?));
+        }
+        let turn = Turn::wait(self.store, key, || {
+            self.progress
+                .output(b"waiting for an equal step that is under way\n");
+        })?;
         let found = self.cached(stage, &key, history)?
             || self.imported(stage, &key, history)? && self.cached(stage, &key, history)?;
         Ok((!found).then_some(turn))
     }
 
-    /// The layer of a step that is in the cache.
-    fn cached(&self, stage: &mut Stage, key: &crate::store::Digest, history: &str) -> Result<bool, Error> {
-        if (self.order.cache == Cache::Ignore || self.fresh) && !self.made.borrow().contains(key) {
+    /// The layer of a step that this build has made, or that is in the cache.
+    fn cached(&self, stage: &mut Stage, key: &Digest, history: &str) -> Result<bool, Error> {
+        let made = self.made.borrow().get(key).cloned();
+        if let Some(step) = made.filter(|step| step.is_above(&stage.layers))
+            && self.taken(stage, &step, history)?
+        {
+            return Ok(true);
+        }
+        if self.is_anew() {
             return Ok(false);
         }
-        let Some(step) = steps::find(self.store, key, &stage.layers) else {
-            return Ok(false);
-        };
+        match steps::find(self.store, key, &stage.layers) {
+            Some(step) => self.taken(stage, &step, history),
+            None => Ok(false),
+        }
+    }
+
+    /// The stage has the layer of a step that stands on its own, if it is still there.
+    fn taken(&self, stage: &mut Stage, step: &Step, history: &str) -> Result<bool, Error> {
         let claim = Claim::new(self.store, &step.stack())?;
         // A prune may have come first.
-        if steps::find(self.store, key, &stage.layers).is_none() {
+        if !step.is_stored(self.store) {
             return Ok(false);
         }
-        steps::note_use(self.store, key);
+        steps::note_use(self.store, &step.key());
         self.progress.cached();
-        self.progress.kept(key);
-        // With an epoch nothing is younger than it.
-        let created = match self.order.epoch {
-            Some(_) => self.created.as_str().min(&step.created),
-            None => &step.created,
-        };
-        stage.config.record_layer(history, created);
+        self.progress.found(step);
+        let mut step = step.clone();
+        // With an epoch nothing is younger than it, an inline cache included.
+        if self.order.epoch.is_some() && self.created < step.created {
+            step.created.clone_from(&self.created);
+        }
+        stage.config.record_layer(history, &step.created);
         stage.layers = step.stack();
         self.used.borrow_mut().push(step);
         stage.claim = Some(Arc::new(claim));
@@ -151,13 +168,13 @@ impl Build<'_> {
     /// A new layer is there: the stage has it, and the cache.
     fn grown(&self, stage: &mut Stage, turn: Turn, history: &str, claim: Claim) -> Result<(), Error> {
         let key = turn.key;
-        let step = steps::Step::new(key, claim.layers(), &self.created, history);
+        let step = Step::new(key, claim.layers(), &self.created, history);
         steps::put(self.store, &key, &step)?;
-        self.used.borrow_mut().push(step);
         // Who waits need not wait for what follows.
         drop(turn);
-        self.made.borrow_mut().insert(key);
-        self.progress.kept(&key);
+        self.progress.made(&step);
+        self.made.borrow_mut().insert(key, step.clone());
+        self.used.borrow_mut().push(step);
         stage.config.record_layer(history, &self.created);
         stage.layers = claim.layers().to_vec();
         stage.claim = Some(Arc::new(claim));

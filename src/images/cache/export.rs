@@ -50,6 +50,15 @@ pub enum ExportError {
     Store(#[from] store::Error),
 }
 
+/// What was written.
+#[derive(Debug)]
+pub struct Exported {
+    /// The cache's manifest.
+    pub manifest: Digest,
+    /// So many steps are not in it.
+    pub left_out: usize,
+}
+
 /// Puts steps and their layers to a place. Those that the store has lost meanwhile are left out.
 ///
 /// # Errors
@@ -58,18 +67,19 @@ pub fn export(
     store: &Store,
     steps: &[Step],
     place: &Place,
+    registries: &Registries,
     progress: &dyn push::Progress,
-) -> Result<Digest, ExportError> {
+) -> Result<Exported, ExportError> {
     let own = |step: &Step| step.layers.last().copied().map(DiffId::from);
     let wanted: BTreeSet<DiffId> = steps.iter().filter_map(own).collect();
     let claim = Claim::new(store, &wanted.iter().copied().collect::<Vec<_>>())?;
     let there = |step: &&Step| own(step).is_some_and(|layer| layers::is_stored(store, &layer));
+    let all = steps.len();
     let steps: Vec<Step> = steps.iter().filter(there).cloned().collect();
     let own: BTreeSet<DiffId> = steps.iter().filter_map(own).collect();
-    let digest = match place {
+    let manifest = match place {
         Place::Registry(name) => {
-            let registries = Registries::load().map_err(PushError::from)?;
-            let repository = Repository::open(name, &registries).map_err(PushError::from)?;
+            let repository = Repository::open(name, registries).map_err(PushError::from)?;
             let push = Push {
                 store,
                 repository: &repository,
@@ -92,7 +102,10 @@ pub fn export(
         }
     };
     drop(claim);
-    Ok(digest)
+    Ok(Exported {
+        manifest,
+        left_out: all - steps.len(),
+    })
 }
 
 /// The cache's document and manifest; `put` sees to each layer.

@@ -22,6 +22,7 @@ pub struct Import {
     pub place: Place,
     steps: HashMap<Digest, Step>,
     blobs: HashMap<Digest, Descriptor>,
+    registries: Registries,
     /// The registry was out of reach: each further step would wait for it in vain.
     lost: Cell<bool>,
 }
@@ -42,8 +43,8 @@ impl Import {
     ///
     /// # Errors
     /// It is not there, or is none.
-    pub fn load(place: &Place) -> Result<Import, ImportError> {
-        let source = open(place)?;
+    pub fn load(place: &Place, registries: Registries) -> Result<Import, ImportError> {
+        let source = open(place, &registries)?;
         let top = pull::top(&source)?;
         let (document, diff_ids, layers) = match serde_json::from_slice::<Manifest>(&top) {
             Ok(manifest) if manifest.config.media_type == CONFIG => {
@@ -68,6 +69,7 @@ impl Import {
             place: place.clone(),
             steps: document.steps(&diff_ids),
             blobs: diff_ids.into_iter().zip(layers).collect(),
+            registries,
             lost: Cell::new(false),
         })
     }
@@ -75,8 +77,7 @@ impl Import {
     /// The step of a key above a stack.
     pub fn find(&self, key: &Digest, below: &[DiffId]) -> Option<&Step> {
         let step = self.steps.get(key)?;
-        let stack = step.stack();
-        let fits = !self.lost.get() && stack.len() == below.len() + 1 && stack.starts_with(below);
+        let fits = !self.lost.get() && step.is_above(below);
         (fits && self.blobs.contains_key(step.layers.last()?)).then_some(step)
     }
 
@@ -96,7 +97,7 @@ impl Import {
             .and_then(|own| Some((own, self.blobs.get(own)?)));
         let (own, blob) = own.ok_or_else(|| ImportError::Format("it lacks a layer".into()))?;
         // Anew: this process may be forked from the one that read the document.
-        let source = open(&self.place)?;
+        let source = open(&self.place, &self.registries)?;
         let fetched = pull::layer(store, &source, DiffId::from(*own), blob, progress);
         Ok(fetched.inspect_err(|error| self.lost.set(is_unreachable(error)))?)
     }
@@ -116,15 +117,12 @@ fn is_unreachable(error: &PullError) -> bool {
     registry.is_some_and(|error| !matches!(error, RegistryError::BlobUnknown { .. }))
 }
 
-fn open(place: &Place) -> Result<Source, PullError> {
+fn open(place: &Place, registries: &Registries) -> Result<Source, PullError> {
     match place {
-        Place::Registry(name) => {
-            let registries = Registries::load()?;
-            Ok(Source::Registry {
-                repository: Box::new(Repository::open(name, &registries)?),
-                name: name.clone(),
-            })
-        }
+        Place::Registry(name) => Ok(Source::Registry {
+            repository: Box::new(Repository::open(name, registries)?),
+            name: name.clone(),
+        }),
         Place::Directory { path, tag } => Ok(Source::Archive(Box::new(archive::open_layout(path, tag)?))),
     }
 }

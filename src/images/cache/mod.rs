@@ -18,7 +18,7 @@ use super::reference::Reference;
 use super::steps::Step;
 use crate::store::Digest;
 
-pub use export::{ExportError, export};
+pub use export::{ExportError, Exported, export};
 pub use import::{Import, ImportError};
 
 /// The media type of the document where it is a manifest's config.
