@@ -45,21 +45,40 @@ fn of_tar(archive: &Path, name: &str) -> serde_json::Value {
 }
 
 /// podman with storage of its own.
-fn podman(bryo: &Bryo) -> Command {
-    let at = |name: &str| {
-        let path = bryo.scratch(name);
+struct Podman<'a>(&'a Bryo);
+
+impl Podman<'_> {
+    fn at(&self, name: &str) -> PathBuf {
+        let path = self.0.scratch(name);
         fs::create_dir_all(&path).unwrap();
         path
-    };
-    let mut podman = Command::new("podman");
-    podman
-        .args(["--storage-driver", "vfs", "--root"])
-        .arg(at("podman"))
-        .arg("--runroot")
-        .arg(at("podman-run"))
-        .env("XDG_RUNTIME_DIR", at("podman-xdg"))
-        .stdin(Stdio::null());
-    podman
+    }
+
+    fn command(&self) -> Command {
+        let mut podman = Command::new("podman");
+        podman
+            .args(["--storage-driver", "vfs", "--root"])
+            .arg(self.at("podman"))
+            .arg("--runroot")
+            .arg(self.at("podman-run"))
+            .env("XDG_RUNTIME_DIR", self.at("podman-xdg"))
+            .stdin(Stdio::null());
+        podman
+    }
+}
+
+/// It leaves a process that holds its user namespace.
+impl Drop for Podman<'_> {
+    fn drop(&mut self) {
+        let pause = self.at("podman-xdg").join("libpod/tmp/pause.pid");
+        if let Some(pid) = fs::read_to_string(pause)
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+        {
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
 }
 
 #[test]
@@ -116,6 +135,7 @@ fn the_fields_of_docker_are_kept_in_every_format() {
 #[test]
 fn skopeo_and_podman_read_it() {
     let bryo = store();
+    let podman = Podman(&bryo);
     let wanted = id(&bryo, "made");
     for format in ["docker-archive", "oci-archive", "oci-dir"] {
         let file = bryo.scratch(format);
@@ -131,20 +151,20 @@ fn skopeo_and_podman_read_it() {
         if format == "oci-dir" {
             continue;
         }
-        let loaded = Done::of(podman(&bryo).args(["load", "-q", "-i"]).arg(&file));
+        let loaded = Done::of(podman.command().args(["load", "-q", "-i"]).arg(&file));
         assert!(loaded.status.success(), "{loaded}");
         assert!(
             loaded.stdout.contains("docker.io/library/made:latest"),
             "{format}: {loaded}"
         );
-        let listed = Done::of(podman(&bryo).args(["images", "--no-trunc", "-q"]));
+        let listed = Done::of(podman.command().args(["images", "--no-trunc", "-q"]));
         assert!(listed.stdout.contains(&wanted), "{format}: {listed}");
-        let removed = Done::of(podman(&bryo).args(["rmi", "-f", "made"]));
+        let removed = Done::of(podman.command().args(["rmi", "-f", "made"]));
         assert!(removed.status.success(), "{removed}");
     }
     let several = bryo.scratch("several");
     bryo.ok(["save", "-o", several.to_str().unwrap(), "made", "base:1"]);
-    let loaded = Done::of(podman(&bryo).args(["load", "-q", "-i"]).arg(&several));
+    let loaded = Done::of(podman.command().args(["load", "-q", "-i"]).arg(&several));
     assert!(loaded.stdout.contains("library/base:1"), "{loaded}");
 }
 
@@ -161,12 +181,13 @@ fn what_others_wrote_is_loaded() {
     }
     // Podman's own, of two images.
     let bryo = store();
+    let podman = Podman(&bryo);
     let file = bryo.scratch("saved");
     bryo.ok(["save", "-o", file.to_str().unwrap(), "made", "base:1"]);
-    let loaded = Done::of(podman(&bryo).args(["load", "-q", "-i"]).arg(&file));
+    let loaded = Done::of(podman.command().args(["load", "-q", "-i"]).arg(&file));
     assert!(loaded.status.success(), "{loaded}");
     let theirs = bryo.scratch("theirs");
-    let mut save = podman(&bryo);
+    let mut save = podman.command();
     save.args(["save", "-q", "-m", "-o"])
         .arg(&theirs)
         .args(["made", "base:1"]);
