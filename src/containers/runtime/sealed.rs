@@ -1,5 +1,5 @@
 //! Which file does a process execute that goes into a container which runs? Not the user's own program: whoever is in there
-//! could get hold of it by /proc/<pid>/exe, at the moment when it executes a path that was swapped for /proc/self/exe, and
+//! could get hold of it by /proc/PID/exe, at the moment when it executes a path that was swapped for /proc/self/exe, and
 //! write to it later (CVE-2019-5736). Comparing files before executing them cannot win that race. So the program first
 //! goes on from a copy of itself in memory, which is sealed: nobody can write to it. Init needs none: nothing runs beside it.
 
