@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::archive::layouts::{FULL_NAME, REF_NAME};
+use super::archive::layouts::{FULL_NAME, MARK, REF_NAME, blob};
 use super::manifest::{Descriptor, MAX_MANIFEST};
 use super::packed::{self, Family, Whole};
 use super::reference::Reference;
@@ -222,7 +222,7 @@ impl<'a> Writer<'a> {
     }
 
     fn oci(&mut self, images: &[Saved]) -> Result<Vec<Descriptor>, SaveError> {
-        self.bytes("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        self.bytes("oci-layout", MARK)?;
         for name in ["blobs/", "blobs/sha256/"] {
             self.directory(name).map_err(|error| self.failed(error))?;
         }
@@ -350,11 +350,6 @@ impl<'a> Writer<'a> {
             source,
         })
     }
-}
-
-/// Where a layout has a blob.
-fn blob(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
 }
 
 /// An entry of the index under a name, as Docker and BuildKit write it: in full, and by its tag.

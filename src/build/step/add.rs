@@ -5,7 +5,7 @@ use crate::build::dockerfile;
 use crate::build::download::Downloads;
 use crate::build::git::{Access, Address, Commit, NamedBy};
 use crate::build::remote::Remote;
-use crate::build::solve::{Build, Cache, Stage};
+use crate::build::solve::{Build, Stage};
 use crate::build::source::{Source, Stage as StageSource};
 use crate::build::workspace::Draft;
 use crate::build::{CopyError, Error, Workspace, archive, copy};
@@ -46,11 +46,7 @@ impl Build<'_> {
             self.store,
             &sources.urls,
             checksum.as_ref(),
-            if self.fresh {
-                Cache::Ignore
-            } else {
-                self.order.cache
-            },
+            self.cache(),
             self.progress,
         )?;
         let fetched = order.of(downloads.paths());

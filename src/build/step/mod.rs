@@ -105,7 +105,15 @@ impl Build<'_> {
 
     /// Is what others made not to be used?
     fn is_anew(&self) -> bool {
-        self.fresh || self.order.cache == Cache::Ignore
+        self.cache() == Cache::Ignore
+    }
+
+    /// What `--no-cache` and `--no-cache-filter` say of the stage that is built now.
+    fn cache(&self) -> Cache {
+        match self.fresh {
+            true => Cache::Ignore,
+            false => self.order.cache,
+        }
     }
 
     /// The right to make a step; `None` if the cache has it, perhaps from somebody who was at it.

@@ -19,6 +19,14 @@ pub(in crate::images) const REF_NAME: &str = "org.opencontainers.image.ref.name"
 /// The one by which Docker and containerd name it in full.
 pub(in crate::images) const FULL_NAME: &str = "io.containerd.image.name";
 
+/// What the file `oci-layout` of such a layout says.
+pub(in crate::images) const MARK: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// Where a layout has a blob.
+pub(in crate::images) fn blob(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
 /// How an archive lists its images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
@@ -209,7 +217,7 @@ fn layout_name(path: &Path, known: &str) -> Option<Reference> {
 }
 
 pub(super) fn read_document(opened: &Opened, named: &Descriptor) -> Result<Vec<u8>, ArchiveError> {
-    let bytes = opened.read_small(&format!("blobs/sha256/{}", named.digest.hex()), MAX_MANIFEST)?;
+    let bytes = opened.read_small(&blob(&named.digest), MAX_MANIFEST)?;
     let found = Digest::of(&bytes);
     if found != named.digest {
         return Err(opened.format(format!(

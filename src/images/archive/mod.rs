@@ -147,7 +147,7 @@ impl Archive {
 
     /// A blob's bytes, not verified.
     pub fn blob<'a>(&'a self, blob: &Descriptor) -> Result<Box<dyn Read + Send + 'a>, ArchiveError> {
-        let own = format!("blobs/sha256/{}", blob.digest.hex());
+        let own = layouts::blob(&blob.digest);
         let name = self.places.get(&blob.digest).unwrap_or(&own);
         Ok(Box::new(self.opened.read(name)?.0))
     }

@@ -1,22 +1,20 @@
 //! How is a cache written into a directory? As an OCI image layout (image-layout.md), to which other tags may be added.
-//! Files are written aside and renamed; `index.json` changes under a lock beside it, as BuildKit does it.
+//! Files get their names when they are whole; `index.json` changes under a lock beside it, as BuildKit does it.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use fuse_overlay::index::DiffId;
 use serde_json::{Value, json};
 
 use super::export::ExportError;
+use crate::images::archive::layouts::{MARK, REF_NAME, blob};
 use crate::images::forms;
 use crate::images::manifest::Descriptor;
 use crate::images::packed::{Family, gzip};
 use crate::images::push::{Progress, Sent};
-use crate::store::{Digest, Digesting, Lock, Mode, Store};
-
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+use crate::store::{Digest, Digesting, Given, Lock, Mode, Store};
 
 /// A directory that takes blobs.
 #[derive(Debug)]
@@ -30,7 +28,7 @@ impl Layout {
         let blobs = path.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(write(&blobs))?;
         let layout = Layout { path: path.into() };
-        layout.replace("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        layout.replace("oci-layout", MARK)?;
         Ok(layout)
     }
 
@@ -105,7 +103,7 @@ impl Layout {
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.path.join("blobs/sha256").join(digest.hex())
+        self.path.join(blob(digest))
     }
 
     /// Is a blob there, whole? One that is damaged is written again.
@@ -119,18 +117,13 @@ impl Layout {
         self.place(&self.path.join(name), |to| to.write_all(bytes))
     }
 
-    fn place(&self, path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), ExportError> {
-        let mut builder = tempfile::Builder::new();
-        // For whoever the umask allows it: a cache is there to be shared.
-        let new = builder
-            .prefix(".new-")
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(path.parent().unwrap_or(&self.path));
-        let done = new.and_then(|mut new| {
-            fill(new.as_file_mut())?;
-            new.persist(path).map_err(|error| error.error)
-        });
-        done.map(drop).map_err(write(path))
+    fn place(&self, path: &Path, fill: impl FnOnce(&mut &File) -> io::Result<()>) -> Result<(), ExportError> {
+        let placed = || {
+            let given = Given::create(path)?;
+            fill(&mut given.file())?;
+            given.commit()
+        };
+        placed().map_err(write(path))
     }
 }
 
