@@ -1,7 +1,7 @@
 //! How is the log read? File by file, oldest first; a reader that has come to the end waits there for more. Files that are
 //! renamed meanwhile are known by their inodes.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -59,30 +59,46 @@ pub struct Reader {
     now: Option<Reading>,
     line: Vec<u8>,
     /// Nothing behind this is read: a file, and a place in it.
-    end: Option<((u64, u64), u64)>,
+    end: Option<(Inode, u64)>,
 }
 
-#[derive(Debug)]
-struct Reading {
-    inode: (u64, u64),
-    file: BufReader<File>,
-    /// Where in it the reading is.
-    at: u64,
+/// A file of the log, open: it may be renamed meanwhile.
+struct Found {
+    inode: Inode,
+    file: File,
 }
 
-impl Reading {
-    fn open(path: &Path) -> io::Result<Option<Reading>> {
+/// Device and number.
+type Inode = (u64, u64);
+
+impl Found {
+    fn open(path: &Path) -> io::Result<Option<Found>> {
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
         let metadata = file.metadata()?;
-        Ok(Some(Reading {
-            inode: (metadata.dev(), metadata.ino()),
-            file: BufReader::with_capacity(CHUNK, file),
-            at: 0,
-        }))
+        let inode = (metadata.dev(), metadata.ino());
+        Ok(Some(Found { inode, file }))
     }
+
+    /// Reads it from there on.
+    fn read_from(mut self, at: u64) -> io::Result<Reading> {
+        self.file.seek(SeekFrom::Start(at))?;
+        Ok(Reading {
+            inode: self.inode,
+            file: BufReader::with_capacity(CHUNK, self.file),
+            at,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Reading {
+    inode: Inode,
+    file: BufReader<File>,
+    /// Where in it the reading is.
+    at: u64,
 }
 
 impl Reader {
@@ -99,7 +115,7 @@ impl Reader {
         };
         match lines {
             Some(lines) => reader.go_back(lines)?,
-            None => reader.now = reader.files()?.into_iter().next(),
+            None => reader.now = reader.oldest()?,
         }
         Ok(reader)
     }
@@ -109,11 +125,22 @@ impl Reader {
     /// # Errors
     /// The log is there, but cannot be looked at.
     pub fn end_here(&mut self) -> io::Result<()> {
-        self.end = match Reading::open(&self.directory.join(NAME))? {
-            Some(newest) => Some((newest.inode, newest.file.get_ref().metadata()?.len())),
-            None => None,
-        };
+        self.end = self
+            .newest()?
+            .map(|newest| ((newest.dev(), newest.ino()), newest.len()));
         Ok(())
+    }
+
+    fn newest(&self) -> io::Result<Option<Metadata>> {
+        match fs::metadata(self.directory.join(NAME)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            newest => newest.map(Some),
+        }
+    }
+
+    fn oldest(&self) -> io::Result<Option<Reading>> {
+        let oldest = self.files()?.into_iter().next();
+        oldest.map(|oldest| oldest.read_from(0)).transpose()
     }
 
     /// Calls `each` with the entries up to the present end. What follows is for the next call.
@@ -123,11 +150,12 @@ impl Reader {
     pub fn read(&mut self, mut each: impl FnMut(Entry<'_>) -> io::Result<()>) -> io::Result<()> {
         loop {
             if self.now.is_none() {
-                self.now = self.files()?.into_iter().next();
+                self.now = self.oldest()?;
             }
-            let Some(now) = &mut self.now else { return Ok(()) };
+            let Some(inode) = self.now.as_ref().map(|now| now.inode) else {
+                return Ok(());
+            };
             // Which file follows is looked up first: what is written to this one after it was renamed is none of it.
-            let inode = now.inode;
             let next = self.after(inode)?;
             let Some(now) = &mut self.now else { return Ok(()) };
             let end = self.end.filter(|(file, _)| *file == inode).map(|(_, end)| end);
@@ -156,12 +184,12 @@ impl Reader {
     }
 
     /// The files that are there, oldest first.
-    fn files(&self) -> io::Result<Vec<Reading>> {
+    fn files(&self) -> io::Result<Vec<Found>> {
         // From the newest on: what is renamed meanwhile goes the same way, and is met again rather than missed.
-        let mut files: Vec<Reading> = Reading::open(&self.directory.join(NAME))?.into_iter().collect();
+        let mut files: Vec<Found> = Found::open(&self.directory.join(NAME))?.into_iter().collect();
         let mut missing = 0;
         for number in 1.. {
-            match Reading::open(&self.directory.join(format!("{NAME}.{number}")))? {
+            match Found::open(&self.directory.join(format!("{NAME}.{number}")))? {
                 Some(older) if files.iter().any(|file| file.inode == older.inode) => {}
                 Some(older) => {
                     files.push(older);
@@ -176,25 +204,25 @@ impl Reader {
     }
 
     /// The file after the one that is read now, if there is one; the oldest, if that one is gone.
-    fn after(&self, inode: (u64, u64)) -> io::Result<Option<Reading>> {
+    fn after(&self, inode: Inode) -> io::Result<Option<Reading>> {
         // The usual case: it is the newest.
-        match fs::metadata(self.directory.join(NAME)) {
-            Ok(newest) if (newest.dev(), newest.ino()) == inode => return Ok(None),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        if self
+            .newest()?
+            .is_some_and(|newest| (newest.dev(), newest.ino()) == inode)
+        {
+            return Ok(None);
         }
         let files = self.files()?;
         let place = files.iter().position(|file| file.inode == inode);
-        Ok(files.into_iter().nth(place.map_or(0, |place| place + 1)))
+        let next = files.into_iter().nth(place.map_or(0, |place| place + 1));
+        next.map(|next| next.read_from(0)).transpose()
     }
 
     /// Begins `lines` lines before the end.
     fn go_back(&mut self, mut lines: u64) -> io::Result<()> {
-        for mut reading in self.files()?.into_iter().rev() {
-            let start = last_lines(reading.file.get_ref(), &mut lines, self.now.is_none())?;
-            reading.file.seek(SeekFrom::Start(start))?;
-            reading.at = start;
-            self.now = Some(reading);
+        for found in self.files()?.into_iter().rev() {
+            let start = last_lines(&found.file, &mut lines, self.now.is_none())?;
+            self.now = Some(found.read_from(start)?);
             if lines == 0 {
                 break;
             }
