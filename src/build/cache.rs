@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use fuse_overlay::index::DiffId;
 
-use super::solve::{Build, Fetching, Order, Stage};
+use super::order::Order;
+use super::solve::{Build, Fetching, Stage};
 use super::{Error, Progress};
 use crate::images::cache::{self, ExportError, Exported, Import, ImportError, Place};
 use crate::images::pull::PullError;

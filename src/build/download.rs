@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use fuse_overlay::attr::{Kind, Time};
 use percent_encoding::percent_decode_str;
 
-use super::solve::Cache;
+use super::order::Cache;
 use super::source::{Entry, Links, Source};
 use super::tree::Owner;
 use super::urls::{self, Note};

@@ -1,4 +1,4 @@
-//! How does a Dockerfile become an image? `dockerfile`: text → typed instructions; `solve`: which stages are needed, and what
+//! How does a Dockerfile become an image? `dockerfile`: text → typed instructions; `order`: what is wanted; `solve`: which stages are needed, and what
 //! each is made of; `workers`: several at once; `step`: what an instruction does to a stage; `copy`, `contents`, `download`,
 //! `run`: how a layer comes to be; `key`: when an earlier one is used again; `lint`: what is probably not meant; `turn`: who makes one that several
 //! want; `output`: where the result goes; `cache`: steps from other stores, and for them.
@@ -25,6 +25,7 @@ mod hashes;
 mod key;
 mod lint;
 mod mount;
+mod order;
 mod output;
 mod prune;
 mod remote;
@@ -51,10 +52,11 @@ pub use copy::CopyError;
 pub use git::{Address, AddressError, GitError};
 pub use lint::{Checked, Extent, Finding, Rule, check, is_fatal};
 pub use mount::Secret;
+pub use order::{Cache, Fetch, Named, Order, Squash};
 pub use output::{Built, Output, Trust};
 pub use prune::{Filters, Prune, Pruned};
 pub use remote::{Fetched, Remote};
-pub use solve::{Cache, Fetch, Named, Order, Squash, build};
+pub use solve::build;
 pub use source::Context;
 pub use tree::Times;
 pub use usage::{Kept, Kind, Total, kept};

@@ -15,7 +15,8 @@ use meant::Meant;
 
 use super::Error;
 use super::dockerfile::{Dockerfile, Place};
-use super::solve::{Order, expanded};
+use super::order::Order;
+use super::solve::expanded;
 use super::variables::{CHECK, Given, Scope};
 use crate::store::Store;
 

@@ -7,7 +7,8 @@ use super::casing::keyword;
 use super::{Finding, Look, Rule, needed};
 use crate::build::config::Config;
 use crate::build::dockerfile::{Command, Copy, From, Instruction, Place, Source, Step};
-use crate::build::solve::{Named, expanded};
+use crate::build::order::Named;
+use crate::build::solve::expanded;
 use crate::build::source::Source as _;
 use crate::images;
 

@@ -7,7 +7,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::solve::{Build, Squash, Stage};
+use super::order::Squash;
+use super::solve::{Build, Stage};
 use super::squash::squash;
 use super::{Error, Progress};
 use crate::images::commit::{Described, add_image};

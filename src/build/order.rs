@@ -1,0 +1,133 @@
+//! What is to be built? All that the command line says, read.
+
+use oci_spec::runtime::PosixRlimit;
+
+use super::cache::CacheTo;
+use super::dockerfile::{self, Dockerfile};
+use super::output::{Output, Trust};
+use super::source::Context;
+use super::tree::Times;
+use super::{Error, Secret};
+use crate::containers::files::HostNames;
+use crate::containers::spec::{Network, mounts};
+use crate::images::cache::Place;
+
+/// May results of earlier builds be used?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// They may.
+    Use,
+    /// `--no-cache`.
+    Ignore,
+}
+
+/// When is a base fetched?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetch {
+    /// If it is not there.
+    Missing,
+    /// Even if it is.
+    Always,
+    /// Never: one that is not there is an error.
+    Never,
+}
+
+/// How many layers has the image?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Squash {
+    /// One for each step that made one.
+    No,
+    /// `--squash`: the base's, and one for all that was built.
+    New,
+    /// `--squash-all`: one.
+    All,
+}
+
+/// What a name given by `--build-context` means.
+#[derive(Debug)]
+pub enum Named {
+    /// A directory.
+    Files(Box<Context>),
+    /// An image of this name.
+    Image(String),
+}
+
+/// What is to be built.
+#[derive(Debug)]
+pub struct Order {
+    /// The Dockerfile's text.
+    pub dockerfile: String,
+    /// Where COPY takes files from; `None` if the Dockerfile came alone.
+    pub context: Option<Context>,
+    /// `--build-context`: what FROM and `--from` find under a name before they look for a stage or an image.
+    pub contexts: Vec<(String, Named)>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--build-arg`.
+    pub args: Vec<(String, String)>,
+    /// `--label`.
+    pub labels: Vec<(String, String)>,
+    /// `--no-cache`.
+    pub cache: Cache,
+    /// `--cache-from`: where else results of earlier builds are.
+    pub cache_from: Vec<Place>,
+    /// `--cache-to`: where results go for other builds.
+    pub cache_to: Vec<CacheTo>,
+    /// `--no-cache-filter`: stages that are built anew, by their names.
+    pub anew: Vec<String>,
+    /// `--squash`, `--squash-all`.
+    pub squash: Squash,
+    /// `--env`: variables of every stage.
+    pub env: Vec<(String, String)>,
+    /// `--unsetenv`: variables that the image does not have.
+    pub unset_env: Vec<String>,
+    /// `--unsetlabel`: labels that stages do not have from their bases.
+    pub unset_labels: Vec<String>,
+    /// `--volume`: mounted for every RUN.
+    pub volumes: Vec<mounts::Asked>,
+    /// `--ulimit`.
+    pub ulimits: Vec<PosixRlimit>,
+    /// What the files of new layers have as times.
+    pub times: Times,
+    /// `--pull`.
+    pub pull: Fetch,
+    /// `--from`: the image of the first FROM.
+    pub first_base: Option<String>,
+    /// `--tls-verify`: of the registries that bases are fetched from.
+    pub trust: Trust,
+    /// `--network`.
+    pub network: Network,
+    /// `--add-host`.
+    pub host_names: HostNames,
+    /// `--shm-size`.
+    pub shm_size: Option<u64>,
+    /// `--secret`.
+    pub secrets: Vec<Secret>,
+    /// `--ssh default`: the socket of the user's agent.
+    pub agent: Option<std::path::PathBuf>,
+    /// `--output`: where the result goes, with the names that it has there.
+    pub outputs: Vec<Output>,
+    /// `--jobs`: so many stages at once.
+    pub jobs: usize,
+    /// When everything is said to be made: SOURCE_DATE_EPOCH, in seconds since 1970.
+    pub epoch: Option<i64>,
+}
+
+impl Order {
+    /// The Dockerfile, on the base that was given for it.
+    pub(super) fn parsed(&self) -> Result<Dockerfile, Error> {
+        let mut text = dockerfile::parse(&self.dockerfile).map_err(Error::Parse)?;
+        if let (Some(base), Some(first)) = (&self.first_base, text.stages.first_mut()) {
+            first.from.image.clone_from(base);
+        }
+        Ok(text)
+    }
+
+    /// What `--build-context` says of a name.
+    pub(super) fn named(&self, name: &str) -> Option<&Named> {
+        let mut contexts = self.contexts.iter();
+        contexts
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, named)| named)
+    }
+}
