@@ -93,10 +93,7 @@ impl Filter {
     }
 
     fn accepts(&self, record: &Record) -> bool {
-        let has = |name: &str, wanted: &Option<String>| {
-            let found = record.settings.labels.get(name);
-            found.is_some_and(|found| wanted.as_ref().is_none_or(|wanted| wanted == found))
-        };
+        let has = |name: &str, value: &Option<String>| record.settings.has_label(name, value.as_deref());
         match self {
             Filter::Until(time) => record.created < *time,
             Filter::Label(name, value) => has(name, value),

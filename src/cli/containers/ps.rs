@@ -256,11 +256,7 @@ impl Filter {
                 (None, Some(end)) => record.name.ends_with(end),
                 (None, None) => record.name.contains(part.as_str()),
             },
-            Filter::Label(label, value) => record
-                .settings
-                .labels
-                .get(label)
-                .is_some_and(|found| value.as_ref().is_none_or(|v| v == found)),
+            Filter::Label(label, value) => record.settings.has_label(label, value.as_deref()),
             Filter::Status(wanted) => state(record) == wanted,
             Filter::Exited(wanted) => {
                 state(record) == "exited"

@@ -196,10 +196,7 @@ impl Launch {
         };
         // The channel is closed in both: the child has ended and init has become the command, or ended.
         self.reap_child();
-        let failed = |error: rustix::io::Errno| Failure::new("watch the container", error);
-        let raw =
-            rustix::process::Pid::from_raw(pid.as_raw()).ok_or_else(|| failed(rustix::io::Errno::SRCH))?;
-        let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(failed)?;
+        let pidfd = watch(pid)?;
         self.init = None; // from here on the caller's
         Ok(Init {
             pid,
@@ -347,6 +344,13 @@ pub(super) fn report(channel: &Channel, outcome: Result<(), Failure>) -> u8 {
             125
         }
     }
+}
+
+/// A descriptor of a child that is not reaped yet.
+pub(super) fn watch(pid: Pid) -> Result<OwnedFd, Failure> {
+    let failed = |error: rustix::io::Errno| Failure::new("watch the container", error);
+    let raw = rustix::process::Pid::from_raw(pid.as_raw()).ok_or_else(|| failed(rustix::io::Errno::SRCH))?;
+    pidfd_open(raw, PidfdFlags::empty()).map_err(failed)
 }
 
 /// The child: from the host to where init is to be made.

@@ -20,13 +20,12 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, setsid};
 use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
-use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::apply::{Container, connect};
 use super::channel::{Channel, Failure, Report};
 use super::exec;
 use super::plan::{Ids, PlanError, cells, command, confinement, invalid, namespaces};
-use super::start::{Init, StartError, Stdio, die_with_parent, hide, report};
+use super::start::{Init, StartError, Stdio, die_with_parent, hide, report, watch};
 use super::step::{Command, Step};
 use crate::host::{IdMaps, Probe};
 use crate::sys;
@@ -118,19 +117,16 @@ fn listen(channel: &Channel) -> Result<Init, StartError> {
         let why = failure.unwrap_or_else(|| Failure::new("enter the container", "it has ended"));
         return Err(why.into());
     };
-    let raw = rustix::process::Pid::from_raw(pid.as_raw());
-    let pidfd = raw.map(|raw| pidfd_open(raw, PidfdFlags::empty()));
-    match (failure, pidfd) {
-        (None, Some(Ok(pidfd))) => Ok(Init::new(pid, pidfd, terminal, warnings)),
-        (failure, _) => {
-            // Our own child, not reaped yet.
-            let _ = kill(pid, Signal::SIGKILL);
-            let _ = waitpid(pid, None);
-            Err(failure
-                .unwrap_or_else(|| Failure::new("watch the command", "it has ended"))
-                .into())
-        }
-    }
+    let watched = match failure {
+        None => watch(pid),
+        Some(failure) => Err(failure),
+    };
+    let pidfd = watched.inspect_err(|_| {
+        // Our own child, not reaped yet.
+        let _ = kill(pid, Signal::SIGKILL);
+        let _ = waitpid(pid, None);
+    })?;
+    Ok(Init::new(pid, pidfd, terminal, warnings))
 }
 
 /// The child: into the container.
