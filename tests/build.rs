@@ -34,7 +34,7 @@ mod travel;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use common::{Built, Done, Project, fed, has_id_range};
 use serde_json::json;
@@ -499,17 +499,25 @@ fn what_cannot_be_done_is_refused_in_one_line() {
 
 // --- what is left ---
 
+/// Starts a build, and waits until its commands have said "here" so many times.
+fn begun(command: &mut Command, times: usize) -> (Child, BufReader<ChildStderr>) {
+    let mut builder = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(builder.stderr.take().unwrap());
+    for _ in 0..times {
+        let mut line = String::new();
+        while !line.ends_with(" here\n") {
+            line.clear();
+            assert!(said.read_line(&mut line).unwrap() > 0, "the builder ended");
+        }
+    }
+    (builder, said)
+}
+
 #[test]
 fn a_killed_builder_leaves_nothing_that_prune_does_not_remove() {
     let project = Project::new();
     let text = "FROM base\nRUN echo first > /first\nRUN echo big > /big; echo here; sleep 1000\n";
-    let mut builder = project.command(text, &[]).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(builder.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.ends_with(" here\n") {
-        line.clear();
-        assert!(said.read_line(&mut line).unwrap() > 0, "the builder ended");
-    }
+    let (mut builder, _said) = begun(&mut project.command(text, &[]), 1);
     builder.kill().unwrap();
     builder.wait().unwrap();
     project.becomes_clean();
@@ -521,13 +529,7 @@ fn a_killed_builder_leaves_nothing_that_prune_does_not_remove() {
 fn the_base_may_be_removed_during_and_after_a_build() {
     let project = Project::new();
     let text = "FROM base\nRUN echo here; sleep 2; echo done > /done\nRUN cat /done > /copy\n";
-    let mut builder = project.command(text, &[]).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(builder.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.ends_with(" here\n") {
-        line.clear();
-        assert!(said.read_line(&mut line).unwrap() > 0, "the builder ended");
-    }
+    let (mut builder, said) = begun(&mut project.command(text, &[]), 1);
     let id = project.image("base", "{{.Id}}");
     project.bryo.ok(["rmi", "-f", &id]);
     project.bryo.ok(["image", "prune", "-af"]);

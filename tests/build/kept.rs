@@ -1,10 +1,10 @@
 //! What builds keep for later ones: does `builder du` tell it, and does `builder prune` remove what it was asked to?
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use crate::begun;
 use crate::common::Project;
 
 /// Two steps of a megabyte, which cannot be told from each other by their size, and a cache.
@@ -183,13 +183,7 @@ fn what_a_build_uses_stays() {
     let project = Project::new();
     let text = "FROM base\nRUN echo first > /first\nRUN --mount=type=cache,target=/c echo x > /c/x; echo here; \
                 until [ -e /c/go ]; do sleep 0.05; done; cat /c/x > /x\n";
-    let mut builder = project.command(text, &[]).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(builder.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.ends_with(" here\n") {
-        line.clear();
-        assert!(said.read_line(&mut line).unwrap() > 0, "the builder ended");
-    }
+    let (mut builder, said) = begun(&mut project.command(text, &[]), 1);
     let rows = du(&project, &[]);
     assert_eq!(rows.len(), 2, "{rows:?}");
     assert!(rows.iter().all(|row| row[1] == "false"), "{rows:?}");

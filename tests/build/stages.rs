@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::begun;
 use crate::common::Project;
 
 /// Each of the first two waits until the other runs.
@@ -180,17 +181,7 @@ fn a_worker_that_is_killed_is_done_without() {
 fn endless(project: &Project) -> (Child, BufReader<std::process::ChildStderr>) {
     let text = "FROM base AS one\nRUN echo here; sleep 1000\nFROM base AS two\nRUN echo here; exec sleep 1000\n\
                 FROM one\nCOPY --from=two / /\n";
-    let mut command = project.command(text, &["--jobs", "2"]);
-    let mut builder = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(builder.stderr.take().unwrap());
-    for _ in 0..2 {
-        let mut line = String::new();
-        while !line.ends_with(" here\n") {
-            line.clear();
-            assert!(said.read_line(&mut line).unwrap() > 0, "the builder ended");
-        }
-    }
-    (builder, said)
+    begun(&mut project.command(text, &["--jobs", "2"]), 2)
 }
 
 #[test]
