@@ -5,11 +5,11 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::path::Path;
+use std::os::fd::AsRawFd as _;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::{Bryo, Done, has_id_range, on_terminal, process, until};
+use common::{Bryo, Done, copy_program, has_id_range, on_terminal, process, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -187,41 +187,74 @@ fn a_hostile_container_gains_nothing() {
 /// CVE-2019-5736: a path can be swapped for /proc/self/exe after it was looked at, so what can be got hold of by that must
 /// be nothing that anybody can write to.
 #[test]
-fn the_tool_enters_as_a_sealed_copy_of_itself() {
+fn the_tool_enters_by_a_way_to_itself_that_nobody_can_write_through() {
     let bryo = waiting(&[]);
-    let mut tool = bryo.command(["exec", "one", "sh", "-c", "echo ready; sleep 1000"]);
+    // One that the user may write to.
+    let own = bryo.dir().join("own-bryo");
+    assert!(copy_program(bryo.command(["exec"]).get_program(), &own));
+    let mut tool = bryo.command_of(&own, ["exec", "one", "sh", "-c", "echo ready; sleep 1000"]);
     let mut tool = tool.stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(tool.stdout.take().unwrap())
         .read_line(&mut line)
         .unwrap();
-    let own = fs::File::options()
-        .write(true)
-        .open(format!("/proc/{}/exe", tool.id()));
+    let executed = fs::read_link(format!("/proc/{}/exe", tool.id())).unwrap();
     assert_eq!(
-        own.unwrap_err().raw_os_error(),
-        Some(nix::errno::Errno::ETXTBSY as i32)
+        executed.to_str(),
+        Some("/"),
+        "the root of a mount that is nowhere"
     );
-    let own = fs::read_link(format!("/proc/{}/exe", tool.id())).unwrap();
-    assert_eq!(own.to_str(), Some("/memfd:bryo (deleted)"));
+    let held = fs::File::open(format!("/proc/{}/exe", tool.id())).unwrap();
+    tool.kill().unwrap();
+    tool.wait().unwrap();
+    // Nothing executes it any more, which would be ETXTBSY.
+    let written = fs::File::options()
+        .write(true)
+        .open(format!("/proc/self/fd/{}", held.as_raw_fd()));
+    assert_eq!(
+        written.unwrap_err().raw_os_error(),
+        Some(nix::errno::Errno::EROFS as i32)
+    );
+    fs::File::options().write(true).open(&own).unwrap();
     // Who looks from inside, at any moment, sees no other file of ours.
     sh(
         &bryo,
         "(while :; do for p in /proc/[0-9]*; do readlink $p/exe; done; done) > /seen 2> /dev/null & echo",
     );
     for _ in 0..10 {
-        bryo.ok(["exec", "one", "true"]);
+        let done = Done::of(&mut bryo.command_of(&own, ["exec", "one", "true"]));
+        assert!(done.status.success(), "{done}");
     }
-    let program = Path::new(bryo.command(["exec"]).get_program())
-        .file_name()
-        .unwrap()
-        .to_owned();
     let seen = sh(&bryo, "sort -u /seen");
     assert!(seen.contains("/bin/busybox"), "{seen}");
-    assert!(
-        !seen.contains(&format!("/{}\n", program.to_str().unwrap())),
-        "{seen}"
-    );
+    assert!(!seen.contains("own-bryo"), "{seen}");
+    tool.kill().unwrap();
+    tool.wait().unwrap();
+}
+
+/// Where its file has no name there is no mount of it: then it is a sealed copy in memory.
+#[test]
+fn a_tool_without_a_name_enters_as_a_sealed_copy() {
+    let bryo = waiting(&[]);
+    let program = bryo.command(["exec"]).get_program().to_owned();
+    let unnamed = r#"cp "$1" "$2" && exec 9< "$2" && rm "$2" && exec /proc/self/fd/9 exec one sh -c 'echo ready; sleep 1000'"#;
+    let copy = bryo.dir().join("unnamed");
+    let words = [
+        "-c".as_ref(),
+        unnamed.as_ref(),
+        "sh".as_ref(),
+        program.as_os_str(),
+        copy.as_os_str(),
+    ];
+    let mut shell = bryo.command_of("sh", words);
+    let mut tool = shell.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(tool.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "ready\n");
+    let own = fs::read_link(format!("/proc/{}/exe", tool.id())).unwrap();
+    assert_eq!(own.to_str(), Some("/memfd:bryo (deleted)"));
     tool.kill().unwrap();
     tool.wait().unwrap();
 }

@@ -49,8 +49,8 @@ pub struct Session {
     terminal: bool,
 }
 
-/// Finds out what a command is to be. To be called while the process has one thread, in a
-/// [sealed copy](runtime::ensure_sealed) of the program.
+/// Finds out what a command is to be. To be called while the process has one thread, by the
+/// [sealed program](runtime::ensure_sealed).
 ///
 /// # Errors
 /// [`Error::Stopped`], and what is asked for that cannot be.

@@ -69,7 +69,7 @@ impl Exec {
         require_terminal(attach, self.tty)?;
         ensure_sealed().map_err(|error| {
             Failure::new(format!(
-                "cannot go on from a copy of this program in memory: {error}"
+                "cannot go on from a place where nobody can write to this program: {error}"
             ))
             .hint(Some("vm.memfd_noexec must not be 2"))
         })?;
