@@ -23,6 +23,8 @@ mod kept;
 mod output;
 #[path = "build/reviewed.rs"]
 mod reviewed;
+#[path = "build/sequences.rs"]
+mod sequences;
 #[path = "build/settings.rs"]
 mod settings;
 #[path = "build/squash.rs"]
