@@ -14,6 +14,7 @@ pub mod list;
 pub mod load;
 pub mod manifest;
 pub mod names;
+mod oci_index;
 pub mod packed;
 mod pipe;
 pub mod prune;

@@ -6,11 +6,11 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::archive::layouts::{FULL_NAME, MARK, REF_NAME, blob};
-use super::manifest::{Descriptor, MAX_MANIFEST};
+use super::manifest::Descriptor;
+use super::oci_index::{Index, list_in};
 use super::packed::{self, Family, Whole};
 use super::reference::Reference;
 use super::{Error, Image, layers};
@@ -99,8 +99,6 @@ pub fn save(
 ) -> Result<Vec<Descriptor>, SaveError> {
     match to {
         To::Directory(path) => {
-            // Two at once would each write an index without the other's image. Some filesystems have no locks (NFS).
-            let _alone = alone(path);
             let sink = Sink::Directory(path);
             Writer::new(store, path, sink).all(images, Format::Oci)
         }
@@ -116,14 +114,6 @@ pub fn save(
             Ok(made)
         }
     }
-}
-
-/// Holds a directory, made if it is missing, as long as this is kept.
-fn alone(path: &Path) -> io::Result<fs::File> {
-    fs::create_dir_all(path)?;
-    let directory = fs::File::open(path)?;
-    directory.lock()?;
-    Ok(directory)
 }
 
 fn stream(
@@ -159,18 +149,6 @@ struct Writer<'a> {
     sink: Sink<'a>,
     /// Names of the files that it has.
     written: BTreeSet<String>,
-}
-
-/// `index.json`. What other tools put there is kept.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Index {
-    schema_version: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    media_type: Option<String>,
-    manifests: Vec<Descriptor>,
-    #[serde(flatten)]
-    others: serde_json::Map<String, serde_json::Value>,
 }
 
 impl<'a> Writer<'a> {
@@ -230,44 +208,28 @@ impl<'a> Writer<'a> {
         for saved in images {
             manifests.push(self.image(saved)?);
         }
-        let mut index = self.index()?;
-        for (saved, manifest) in images.iter().zip(&manifests) {
-            let named = saved.names.iter().map(|name| named(manifest, name));
-            let entries: Vec<Descriptor> = match saved.names.is_empty() {
-                true => vec![manifest.clone()],
-                false => named.collect(),
-            };
-            index
-                .manifests
-                .retain(|known| !entries.iter().any(|new| replaces(new, known)));
-            index.manifests.extend(entries);
-        }
-        let index = serde_json::to_vec(&index).map_err(|error| self.failed(error.into()))?;
-        self.bytes("index.json", &index)?;
+        let named = |(saved, manifest): (&Saved, &Descriptor)| match saved.names.is_empty() {
+            true => vec![manifest.clone()],
+            false => saved.names.iter().map(|name| named(manifest, name)).collect(),
+        };
+        let entries: Vec<Descriptor> = images.iter().zip(&manifests).flat_map(named).collect();
+        self.list(entries)
+            .map_err(|(path, source)| SaveError::Write { path, source })?;
         Ok(manifests)
     }
 
-    /// The index that is there, else an empty one.
-    fn index(&self) -> Result<Index, SaveError> {
-        let empty = Index {
-            schema_version: 2,
-            media_type: Some("application/vnd.oci.image.index.v1+json".into()),
-            manifests: Vec::new(),
-            others: serde_json::Map::new(),
-        };
-        let Sink::Directory(directory) = self.sink else {
-            return Ok(empty);
-        };
-        let file = match fs::File::open(directory.join("index.json")) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(empty),
-            Err(error) => return Err(self.failed(error)),
-        };
-        let mut bytes = Vec::new();
-        let read = file.take(MAX_MANIFEST).read_to_end(&mut bytes);
-        read.map_err(|error| self.failed(error))?;
-        let wrong = |error| io::Error::other(format!("its index.json is none: {error}"));
-        serde_json::from_slice(&bytes).map_err(|error| self.failed(wrong(error)))
+    /// Writes or changes the index.
+    fn list(&mut self, entries: Vec<Descriptor>) -> Result<(), (PathBuf, io::Error)> {
+        let (name, shown) = ("index.json", self.shown);
+        if let Sink::Directory(directory) = self.sink {
+            return list_in(directory, entries).map_err(|source| (directory.join(name), source));
+        }
+        let mut index = Index::empty();
+        index.list(entries);
+        let written = index
+            .bytes()
+            .and_then(|bytes| self.file(name, bytes.len() as u64, &mut &*bytes));
+        written.map_err(|source| (shown.into(), source))
     }
 
     /// Layers, config and manifest of an image.
@@ -359,17 +321,6 @@ fn named(manifest: &Descriptor, name: &Reference) -> Descriptor {
     Descriptor {
         annotations: annotations.map(|(key, value)| (key.into(), value)).into(),
         ..manifest.clone()
-    }
-}
-
-/// Takes an entry the place of one that is there? A name means one image, and an image without one is there once.
-fn replaces(new: &Descriptor, known: &Descriptor) -> bool {
-    let of = |entry: &Descriptor, key| entry.annotations.get(key).cloned();
-    match (of(new, FULL_NAME), of(known, FULL_NAME)) {
-        (None, _) => new.digest == known.digest,
-        (Some(name), Some(known)) => name == known,
-        // As skopeo and podman name images.
-        (Some(_), None) => of(known, REF_NAME) == of(new, REF_NAME),
     }
 }
 

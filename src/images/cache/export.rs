@@ -31,14 +31,6 @@ pub enum ExportError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The directory's `index.json` is none.
-    #[error("{}: {reason}", path.display())]
-    Layout {
-        /// The file.
-        path: std::path::PathBuf,
-        /// In words.
-        reason: String,
-    },
     /// More steps than a config may tell.
     #[error("the document of {0} bytes is larger than the {MAX_CONFIG} that are accepted")]
     TooLarge(usize),

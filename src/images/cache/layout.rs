@@ -1,20 +1,20 @@
 //! How is a cache written into a directory? As an OCI image layout (image-layout.md), to which other tags may be added.
-//! Files get their names when they are whole; `index.json` changes under a lock beside it, as BuildKit does it.
+//! Files get their names when they are whole.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use fuse_overlay::index::DiffId;
-use serde_json::{Value, json};
 
 use super::export::ExportError;
 use crate::images::archive::layouts::{MARK, REF_NAME, blob};
 use crate::images::forms;
 use crate::images::manifest::Descriptor;
+use crate::images::oci_index::list_in;
 use crate::images::packed::{Family, gzip};
 use crate::images::push::{Progress, Sent};
-use crate::store::{Digest, Digesting, Given, Lock, Mode, Store};
+use crate::store::{Digest, Digesting, Given, Store};
 
 /// A directory that takes blobs.
 #[derive(Debug)]
@@ -69,37 +69,11 @@ impl Layout {
 
     /// Lists a manifest under a tag, in place of what the tag was before.
     pub(super) fn list(&self, tag: &str, manifest: &Descriptor) -> Result<(), ExportError> {
-        let path = self.path.join("index.json");
-        let _lock = Lock::acquire(&self.path.join("index.json.lock"), Mode::Exclusive)?;
-        let wrong = |reason: String| ExportError::Layout {
-            path: path.clone(),
-            reason,
+        let entry = Descriptor {
+            annotations: [(REF_NAME.into(), tag.into())].into(),
+            ..manifest.clone()
         };
-        let mut index: Value = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => json!({
-                "schemaVersion": 2,
-                "mediaType": "application/vnd.oci.image.index.v1+json",
-                "manifests": [],
-            }),
-            Err(error) => return Err(write(&path)(error)),
-        };
-        let listed = index.get_mut("manifests").and_then(Value::as_array_mut);
-        let listed = listed.ok_or_else(|| wrong("it lists no manifests".into()))?;
-        let called = |entry: &Value| {
-            entry
-                .pointer("/annotations")
-                .and_then(|all| all.get(REF_NAME))
-                .cloned()
-        };
-        listed.retain(|entry| called(entry) != Some(Value::from(tag)));
-        listed.push(json!({
-            "mediaType": manifest.media_type,
-            "digest": manifest.digest,
-            "size": manifest.size,
-            "annotations": { REF_NAME: tag },
-        }));
-        self.replace("index.json", index.to_string().as_bytes())
+        list_in(&self.path, vec![entry]).map_err(write(&self.path.join("index.json")))
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
