@@ -21,6 +21,8 @@ mod go;
 mod kept;
 #[path = "build/output.rs"]
 mod output;
+#[path = "build/platforms.rs"]
+mod platforms;
 #[path = "build/reviewed.rs"]
 mod reviewed;
 #[path = "build/sequences.rs"]
@@ -489,14 +491,6 @@ fn what_cannot_be_done_is_refused_in_one_line() {
             "{said}"
         );
     }
-    let said = project.fails("FROM --platform=linux/riscv64 base\n", &[]);
-    assert!(last(&said).0.contains("building for another platform"), "{said}");
-    let done = Done::of(&mut project.command("FROM base\n", &["--platform", "linux/riscv64"]));
-    assert_eq!(
-        (done.status.code(), done.stderr.lines().count()),
-        (Some(125), 1),
-        "{done}"
-    );
 }
 
 // --- what is left ---

@@ -1,5 +1,6 @@
 //! Which steps of other stores does a build use, and where does it put its own? `--cache-from`, `--cache-to`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fuse_overlay::index::DiffId;
@@ -100,11 +101,11 @@ impl Build<'_> {
 }
 
 /// Puts the steps of a build where they were asked for, but for the image, which has its own by now.
+/// `used`: for each platform its steps, and the target's layers.
 pub(super) fn export(
     store: &Store,
     order: &Order,
-    steps: &[steps::Step],
-    target: &[DiffId],
+    used: &[(Vec<steps::Step>, Vec<DiffId>)],
     progress: &dyn Progress,
 ) -> Result<(), Error> {
     let put = |steps: &[steps::Step], place: &Place| -> Result<Exported, ExportError> {
@@ -118,10 +119,13 @@ pub(super) fn export(
             Place::Directory { .. } => "exporting cache to client directory",
         };
         progress.begins(what);
-        let steps = match mode {
+        let of_each = used.iter().flat_map(|(steps, target)| match mode {
             Mode::Min => cache::of_target(steps, target),
-            Mode::Max => steps.to_vec(),
-        };
+            Mode::Max => steps.clone(),
+        });
+        // A step for all platforms is told by each.
+        let mut told = BTreeSet::new();
+        let steps: Vec<steps::Step> = of_each.filter(|step| told.insert(step.key())).collect();
         match put(&steps, place) {
             Ok(Exported { manifest, left_out }) => {
                 progress.output(format!("writing cache manifest {manifest} done\n").as_bytes());

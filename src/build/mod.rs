@@ -11,6 +11,7 @@ pub mod dockerfile;
 pub mod patterns;
 
 mod archive;
+mod base;
 mod cache;
 mod carry;
 mod chmod;
@@ -64,6 +65,8 @@ pub use workspace::remove_orphans;
 
 use dockerfile::{ExpandError, ParseError, Place};
 use workspace::Workspace;
+
+use crate::images::manifest::Platform;
 
 /// Hears how a build goes.
 pub trait Progress: Sync {
@@ -120,6 +123,19 @@ pub enum Error {
         /// Why.
         source: ExpandError,
     },
+    /// `--pull=never`.
+    #[error("image {name} is here, but not for {platform}")]
+    OtherPlatform {
+        /// Its name.
+        name: String,
+        /// What was asked for.
+        platform: Platform,
+    },
+    /// RUN in a stage for another processor.
+    #[error(
+        "cannot run programs for {0} on this machine: binfmt_misc has no interpreter for them that containers can use (an administrator can install qemu-user-static)"
+    )]
+    Foreign(Platform),
     /// A value that means nothing.
     #[error("invalid {what} {value:?}")]
     Value {

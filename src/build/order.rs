@@ -11,6 +11,7 @@ use super::{Error, Secret};
 use crate::containers::files::HostNames;
 use crate::containers::spec::{Network, mounts};
 use crate::images::cache::Place;
+use crate::images::manifest::Platform;
 
 /// May results of earlier builds be used?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub struct Order {
     pub contexts: Vec<(String, Named)>,
     /// `--target`.
     pub target: Option<String>,
+    /// `--platform`; none is this machine's.
+    pub platforms: Vec<Platform>,
     /// `--build-arg`.
     pub args: Vec<(String, String)>,
     /// `--label`.

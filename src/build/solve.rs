@@ -8,20 +8,21 @@ use std::sync::Arc;
 use fuse_overlay::attr::Time;
 use fuse_overlay::index::DiffId;
 
+use super::base::Wanted;
 use super::cache;
 use super::config::Config;
 use super::dockerfile::{self, Dockerfile, From, Instruction, Stage as Text, expand};
 use super::hashes::Hashes;
-use super::order::{Cache, Fetch, Named, Order};
-use super::output::Built;
+use super::order::{Cache, Named, Order};
+use super::output::{Built, Delivery};
 use super::variables::{Given, Scope};
 use super::workspace::remove_orphans;
 use super::{Error, Progress};
 use crate::containers::{orphans, record};
 use crate::images::cache::Import;
 use crate::images::manifest::Platform;
-use crate::images::pull::{self, LayerEvent, Source};
-use crate::images::{self, Claim, Image, steps};
+use crate::images::pull::{self, LayerEvent};
+use crate::images::{Claim, Image, steps};
 use crate::store::{Digest, Store};
 
 /// A stage so far.
@@ -67,8 +68,10 @@ pub(super) struct Build<'a> {
     pub(super) made: RefCell<BTreeMap<Digest, steps::Step>>,
     /// While a stage is gone through that a worker has built: its next steps.
     pub(super) told: Option<VecDeque<steps::Step>>,
-    /// Bases that were fetched for this build, so that `--pull` does it once.
-    fetched: RefCell<BTreeSet<String>>,
+    /// Bases that were fetched for this build, so that `--pull` does it once: their ids.
+    pub(super) fetched: RefCell<BTreeMap<Wanted, Digest>>,
+    /// What it is for; `None` is this machine, and nobody asked.
+    pub(super) platform: Option<Platform>,
     /// The stage that is built now takes nothing from the cache.
     pub(super) fresh: bool,
     /// Of the context's files.
@@ -85,6 +88,10 @@ pub(super) struct Build<'a> {
 /// A step failed, or the Dockerfile is none. Steps that were finished are remembered.
 pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Built, Error> {
     let text = order.parsed()?;
+    order
+        .outputs
+        .iter()
+        .try_for_each(|output| output.takes(&order.platforms))?;
     // What killed builds left may hold secrets: it does not wait for somebody to prune.
     remove_orphans(store)?;
     orphans::remove(store)?;
@@ -92,41 +99,75 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Bu
         Some(seconds) => jiff::Timestamp::from_second(seconds).unwrap_or_default(),
         None => jiff::Timestamp::now(),
     };
-    let mut build = Build {
+    let platforms = match order.platforms.is_empty() {
+        true => vec![None],
+        false => order.platforms.iter().cloned().map(Some).collect(),
+    };
+    let (mut parts, mut used, mut claims) = (Vec::new(), Vec::new(), Vec::new());
+    for platform in platforms {
+        let mut build = Build::new(store, order, progress, &text, now, platform);
+        let target = build.all(&text);
+        build.hashes.keep(store);
+        let target = target?;
+        if parts.is_empty() {
+            build.unused();
+        }
+        let steps = build.used.take();
+        claims.extend(build.claims_of_exported());
+        used.push((steps.clone(), target.layers.clone()));
+        parts.push(build.part(target, &steps)?);
+    }
+    let delivery = Delivery {
         store,
         order,
         progress,
-        given: Given::new(&order.args, order.target.as_deref().unwrap_or("default")),
-        escape: text.directives.escape,
-        global: Scope::default(),
-        names: text.stages.iter().map(|stage| stage.from.name.clone()).collect(),
-        done: BTreeMap::new(),
-        declared: BTreeSet::new(),
-        imports: match order.cache {
-            Cache::Use => cache::imports(order, progress),
-            Cache::Ignore => Vec::new(),
-        },
-        used: RefCell::default(),
-        made: RefCell::default(),
-        told: None,
-        fetched: RefCell::default(),
-        fresh: false,
-        hashes: order
-            .context
-            .as_ref()
-            .map_or_else(Hashes::default, |context| context.hashes(store)),
         now: file_time(now),
-        created: record::shown(now),
+        parts: &parts,
     };
-    let target = build.all(&text);
-    build.hashes.keep(store);
-    let target = target?;
-    let (used, layers) = (build.used.take(), target.layers.clone());
-    let claims = build.claims_of_exported();
-    let built = build.deliver(target, &used)?;
-    cache::export(store, order, &used, &layers, progress)?;
+    let built = delivery.carry_out()?;
+    cache::export(store, order, &used, progress)?;
     drop(claims);
     Ok(built)
+}
+
+impl<'a> Build<'a> {
+    fn new(
+        store: &'a Store,
+        order: &'a Order,
+        progress: &'a dyn Progress,
+        text: &Dockerfile,
+        now: jiff::Timestamp,
+        platform: Option<Platform>,
+    ) -> Build<'a> {
+        let target = platform.clone().unwrap_or_else(Platform::host);
+        Build {
+            store,
+            order,
+            progress,
+            given: Given::new(&order.args, order.target.as_deref().unwrap_or("default"), &target),
+            escape: text.directives.escape,
+            global: Scope::default(),
+            names: text.stages.iter().map(|stage| stage.from.name.clone()).collect(),
+            done: BTreeMap::new(),
+            declared: BTreeSet::new(),
+            imports: match order.cache {
+                Cache::Use => cache::imports(order, progress),
+                Cache::Ignore => Vec::new(),
+            },
+            used: RefCell::default(),
+            made: RefCell::default(),
+            told: None,
+            fetched: RefCell::default(),
+            platform,
+            fresh: false,
+            hashes: order
+                .context
+                .as_ref()
+                .map_or_else(Hashes::default, |context| context.hashes(store)),
+            now: file_time(now),
+            created: record::shown(now),
+        }
+    }
 }
 
 impl Build<'_> {
@@ -180,7 +221,7 @@ impl Build<'_> {
         named.or_else(|| name.parse().ok().filter(|number| *number < before))
     }
 
-    fn image_of(&self, from: &From) -> Result<String, Error> {
+    pub(super) fn image_of(&self, from: &From) -> Result<String, Error> {
         let get = |name: &str| self.global.of_from(&self.given, name);
         let image = self.word(&from.image, &get)?;
         match image.is_empty() {
@@ -230,27 +271,8 @@ impl Build<'_> {
         Ok(used)
     }
 
-    /// Fetches the image that a stage stands on, if it does on one that is to be fetched.
-    pub(super) fn have_base(&self, text: &Dockerfile, number: usize) -> Result<(), Error> {
-        let Some(Text { from, .. }) = text.stages.get(number) else {
-            return Ok(());
-        };
-        let name = self.image_of(from).map_err(failed_from(from))?;
-        if self.stage_from(&name, number).is_some() {
-            return Ok(());
-        }
-        let name = self.stands_on(name).map_err(failed_from(from))?;
-        if name == "scratch" || self.found(&name)?.is_some() {
-            return Ok(());
-        }
-        self.progress.begins(&format!("[internal] load {name}"));
-        self.fetch(&name).map_err(failed_from(from))?;
-        self.progress.done();
-        Ok(())
-    }
-
     /// FROM knows stages by name alone.
-    fn stage_from(&self, name: &str, before: usize) -> Option<usize> {
+    pub(super) fn stage_from(&self, name: &str, before: usize) -> Option<usize> {
         if self.named(name).is_some() {
             return None;
         }
@@ -267,18 +289,14 @@ impl Build<'_> {
                 .is_some_and(|name| anew.eq_ignore_ascii_case(name))
         };
         self.fresh = self.order.anew.iter().any(is_named);
-        let mut stage = self.base(&text.from, number).map_err(&at)?;
+        let label = self.label(text, number);
+        let mut stage = self.base(&text.from, number, &label).map_err(&at)?;
         for label in &self.order.unset_labels {
             stage.config.take_out("Labels", label);
         }
         for (name, value) in &self.order.env {
             stage.config.set_env(name, value);
         }
-        let label = match &text.from.name {
-            Some(name) => name.clone(),
-            None if self.names.len() > 1 => format!("stage-{number}"),
-            None => String::new(),
-        };
         let triggers = stage.config.list("OnBuild");
         stage.config.unset("OnBuild");
         let mut steps = Vec::new();
@@ -311,102 +329,19 @@ impl Build<'_> {
         Ok(stage)
     }
 
-    /// What FROM names.
-    fn base(&mut self, from: &From, number: usize) -> Result<Stage, Error> {
-        let name = self.image_of(from)?;
-        if let Some(platform) = &from.platform {
-            let get = |name: &str| self.global.of_from(&self.given, name);
-            let wanted = self.word(platform, &get)?;
-            let host = Platform::host();
-            if !wanted
-                .parse::<Platform>()
-                .is_ok_and(|wanted| wanted.accepts(&host))
-            {
-                return Err(Error::Unsupported(format!(
-                    "building for another platform ({wanted})"
-                )));
-            }
-        }
-        if let Some(stage) = self
-            .stage_from(&name, number)
-            .and_then(|earlier| self.done.get(&earlier))
-        {
-            // ARGs are inherited, as ENVs are.
-            return Ok(Stage {
-                has_command: false,
-                scope: stage.scope.inherited(),
-                ..stage.clone()
-            });
-        }
-        self.progress.begins(
-            &format!("[{} 1] FROM {name}", from.name.as_deref().unwrap_or("")).replace("[ 1]", "[1]"),
-        );
-        let name = self.stands_on(name)?;
-        let stage = if name == "scratch" {
-            Stage {
-                layers: Vec::new(),
-                of_base: (0, 0),
-                claim: None,
-                config: Config::scratch(&Platform::host()),
-                scope: Scope::default(),
-                has_command: false,
-            }
-        } else {
-            self.image(&name)?
+    /// What titles call a stage: its name, with its platform where there are several.
+    fn label(&self, text: &Text, number: usize) -> String {
+        let stage = match &text.from.name {
+            Some(name) => name.clone(),
+            None if self.names.len() > 1 => format!("stage-{number}"),
+            None => String::new(),
         };
-        self.progress.done();
-        Ok(stage)
-    }
-
-    /// The image that a name which is no stage's means in FROM.
-    fn stands_on(&self, name: String) -> Result<String, Error> {
-        match self.named(&name) {
-            Some(Named::Image(other)) => Ok(other.clone()),
-            Some(Named::Files(_)) => Err(Error::Unsupported(format!("FROM a directory ({name})"))),
-            None => Ok(name),
+        match &self.platform {
+            Some(platform) if self.order.platforms.len() > 1 => {
+                format!("{platform} {stage}").trim_end().into()
+            }
+            _ => stage,
         }
-    }
-
-    /// An image of the store, fetched if need be.
-    pub(super) fn image(&self, name: &str) -> Result<Stage, Error> {
-        let image = match self.found(name)? {
-            Some(image) => image,
-            None => self.fetch(name)?,
-        };
-        let claim = Claim::new(self.store, &image.layers)?;
-        // Removed before the claim could be seen, it must not be built on.
-        if images::find(self.store, &image.id.to_string())?.is_none() {
-            return Err(images::Error::NoSuchImage(name.into()).into());
-        }
-        let config = Config::of(&image);
-        Ok(Stage {
-            layers: image.layers.clone(),
-            of_base: (image.layers.len(), config.history()),
-            claim: Some(Arc::new(claim)),
-            config,
-            scope: Scope::default(),
-            has_command: false,
-        })
-    }
-
-    /// An image that need not be fetched any more.
-    fn found(&self, name: &str) -> Result<Option<Image>, Error> {
-        match self.order.pull == Fetch::Always && !self.fetched.borrow().contains(name) {
-            true => Ok(None),
-            false => Ok(images::find(self.store, name)?),
-        }
-    }
-
-    fn fetch(&self, name: &str) -> Result<Image, Error> {
-        if self.order.pull == Fetch::Never {
-            return Err(images::Error::NoSuchImage(name.into()).into());
-        }
-        let registries = self.order.trust.registries().map_err(pull::PullError::from)?;
-        let source = Source::open(name, &registries)?;
-        let heard = Fetching(self.progress);
-        let pulled = pull::pull(self.store, &source, None, &heard)?;
-        self.fetched.borrow_mut().insert(name.into());
-        Ok(pulled.image)
     }
 
     /// Warns of `--no-cache-filter`s that mean no stage.
@@ -444,7 +379,7 @@ pub(super) fn file_time(time: jiff::Timestamp) -> Time {
 }
 
 /// What FROM caused.
-fn failed_from(from: &From) -> impl Fn(Error) -> Error + '_ {
+pub(super) fn failed_from(from: &From) -> impl Fn(Error) -> Error + '_ {
     |source| Error::Step {
         place: from.place,
         text: from.text.clone(),

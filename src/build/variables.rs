@@ -18,22 +18,16 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// `args` as the user gave them. What is built is for this machine's platform.
-    pub(super) fn new(args: &[(String, String)], target: &str) -> Given {
-        let host = Platform::host();
-        let variant = host.variant.clone().unwrap_or_default();
-        let mut name = format!("{}/{}", host.os, host.architecture);
-        if !variant.is_empty() {
-            name = format!("{name}/{variant}");
-        }
+    /// `args` as the user gave them; the target's stage, and the platform that it is built for.
+    pub(super) fn new(args: &[(String, String)], stage: &str, target: &Platform) -> Given {
         let mut platform = BTreeMap::new();
-        for role in ["TARGET", "BUILD"] {
-            platform.insert(format!("{role}PLATFORM"), name.clone());
-            platform.insert(format!("{role}OS"), host.os.clone());
-            platform.insert(format!("{role}ARCH"), host.architecture.clone());
-            platform.insert(format!("{role}VARIANT"), variant.clone());
+        for (role, of) in [("TARGET", target), ("BUILD", &Platform::host())] {
+            platform.insert(format!("{role}PLATFORM"), of.to_string());
+            platform.insert(format!("{role}OS"), of.os.clone());
+            platform.insert(format!("{role}ARCH"), of.architecture.clone());
+            platform.insert(format!("{role}VARIANT"), of.variant.clone().unwrap_or_default());
         }
-        platform.insert("TARGETSTAGE".into(), target.into());
+        platform.insert("TARGETSTAGE".into(), stage.into());
         Given {
             args: args.iter().cloned().collect(),
             platform,

@@ -102,12 +102,12 @@ impl Order<'_> {
         }
         let pulled = if is_terminal {
             let bars = Bars::new(self.shown);
-            pull::pull(store, &source, self.platform, &bars)?
+            pull::pull(store, &source, self.platform, pull::Naming::All, &bars)?
         } else {
             let lines = Lines {
                 out: Mutex::new(&mut *out),
             };
-            pull::pull(store, &source, self.platform, &lines)?
+            pull::pull(store, &source, self.platform, pull::Naming::All, &lines)?
         };
         self.close(&mut *out, &pulled)?;
         Ok(pulled)

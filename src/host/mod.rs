@@ -1,5 +1,6 @@
 //! What can this machine do, and who is asking? Probed by use, never assumed from a version.
 
+pub mod binfmt;
 pub mod devices;
 pub mod ids;
 pub mod probe;

@@ -74,6 +74,8 @@ pub struct Described {
     pub family: Family,
     /// `--annotation`.
     pub annotations: BTreeMap<String, String>,
+    /// The same, of the list that it is on, if it is for several platforms.
+    pub index: BTreeMap<String, String>,
 }
 
 /// Lists an image of claimed layers under `names`. Gives its manifest, too, which tells the layers as they are here, not

@@ -35,7 +35,7 @@ pub fn load(
     };
     for image in archive::all(held)? {
         let source = Source::Archive(Box::new(image));
-        loaded(&pull::pull(store, &source, None, progress)?);
+        loaded(&pull::pull(store, &source, None, pull::Naming::All, progress)?);
     }
     Ok(())
 }

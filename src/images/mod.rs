@@ -17,6 +17,7 @@ pub mod names;
 mod oci_index;
 pub mod packed;
 mod pipe;
+pub mod platforms;
 pub mod prune;
 pub mod pull;
 pub mod push;
@@ -35,6 +36,7 @@ use fuse_overlay::union::Lower;
 use oci_spec::image::ImageConfiguration;
 
 use crate::store::{self, ChainId, Digest, Store};
+use manifest::Platform;
 
 pub use arrive::{Claim, New, add};
 pub use error::Error;
@@ -67,6 +69,16 @@ impl Image {
     /// Opens what a filesystem server needs; indexes that are lost, old or damaged are rebuilt first.
     pub fn lower(&self, store: &Store) -> Result<Lower, Error> {
         layers::open(store, &self.layers)
+    }
+
+    /// What it is for, as its config says; `None` if that is none.
+    pub fn platform(&self) -> Option<Platform> {
+        let config = &self.config;
+        let mut found = format!("{}/{}", config.os(), config.architecture());
+        if let Some(variant) = config.variant() {
+            found.push_str(&format!("/{variant}"));
+        }
+        found.parse().ok()
     }
 
     /// Reads the config of a listed image.

@@ -48,6 +48,14 @@ impl Family {
         }
     }
 
+    /// A list of manifests.
+    pub(super) fn index(self) -> &'static str {
+        match self {
+            Family::Oci => "application/vnd.oci.image.index.v1+json",
+            Family::Docker => "application/vnd.docker.distribution.manifest.list.v2+json",
+        }
+    }
+
     pub(super) fn config(self) -> &'static str {
         match self {
             Family::Oci => "application/vnd.oci.image.config.v1+json",

@@ -181,10 +181,19 @@ impl Push<'_> {
     }
 
     pub(super) fn manifest(&self, tag: &str, bytes: &[u8]) -> Result<Pushed, PushError> {
-        self.repository
-            .send_manifest(tag, self.family.manifest(), bytes)?;
+        self.document(tag, self.family.manifest(), bytes)
+    }
+
+    /// Puts a manifest, or a list of them, under a tag or its digest.
+    pub(super) fn document(
+        &self,
+        selector: &str,
+        media_type: &'static str,
+        bytes: &[u8],
+    ) -> Result<Pushed, PushError> {
+        self.repository.send_manifest(selector, media_type, bytes)?;
         Ok(Pushed {
-            media_type: self.family.manifest(),
+            media_type,
             digest: Digest::of(bytes),
             size: bytes.len() as u64,
         })

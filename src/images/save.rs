@@ -97,35 +97,47 @@ pub fn save(
     format: Format,
     to: To<'_>,
 ) -> Result<Vec<Descriptor>, SaveError> {
+    let format = match to {
+        To::Directory(_) => Format::Oci,
+        _ => format,
+    };
+    write(store, to, &mut |writer| match format {
+        Format::Docker => writer.docker(images).map(|()| Vec::new()),
+        Format::Oci => writer.oci(images),
+    })
+}
+
+/// Gives something to write to a place.
+pub(super) fn write<M>(
+    store: &Store,
+    to: To<'_>,
+    fill: &mut dyn FnMut(&mut Writer<'_>) -> Result<M, SaveError>,
+) -> Result<M, SaveError> {
     match to {
-        To::Directory(path) => {
-            let sink = Sink::Directory(path);
-            Writer::new(store, path, sink).all(images, Format::Oci)
-        }
-        To::Stream(out) => stream(store, images, format, out, Path::new("standard output")),
+        To::Directory(path) => fill(&mut Writer::new(store, path, Sink::Directory(path))),
+        To::Stream(out) => stream(store, fill, out, Path::new("standard output")),
         To::File(path) => {
             let failed = |source| SaveError::Write {
                 path: path.into(),
                 source,
             };
             let given = Given::create(path).map_err(failed)?;
-            let made = stream(store, images, format, &mut given.file(), path)?;
+            let made = stream(store, fill, &mut given.file(), path)?;
             given.commit().map_err(failed)?;
             Ok(made)
         }
     }
 }
 
-fn stream(
+fn stream<M>(
     store: &Store,
-    images: &[Saved],
-    format: Format,
+    fill: &mut dyn FnMut(&mut Writer<'_>) -> Result<M, SaveError>,
     out: &mut dyn Write,
     shown: &Path,
-) -> Result<Vec<Descriptor>, SaveError> {
+) -> Result<M, SaveError> {
     let mut out = io::BufWriter::with_capacity(1 << 16, out);
     let mut writer = Writer::new(store, shown, Sink::Tar(Box::new(tar::Builder::new(&mut out))));
-    let made = writer.all(images, format)?;
+    let made = fill(&mut writer)?;
     writer.finish()?;
     let flushed = out.flush();
     flushed.map_err(|source| SaveError::Write {
@@ -142,7 +154,7 @@ enum Sink<'a> {
 }
 
 /// An archive under way.
-struct Writer<'a> {
+pub(super) struct Writer<'a> {
     store: &'a Store,
     /// What messages call it.
     shown: &'a Path,
@@ -165,13 +177,6 @@ impl<'a> Writer<'a> {
         SaveError::Write {
             path: self.shown.into(),
             source,
-        }
-    }
-
-    fn all(&mut self, images: &[Saved], format: Format) -> Result<Vec<Descriptor>, SaveError> {
-        match format {
-            Format::Docker => self.docker(images).map(|()| Vec::new()),
-            Format::Oci => self.oci(images),
         }
     }
 
@@ -200,40 +205,45 @@ impl<'a> Writer<'a> {
     }
 
     fn oci(&mut self, images: &[Saved]) -> Result<Vec<Descriptor>, SaveError> {
+        self.begin()?;
+        let manifests = images.iter().map(|saved| self.image(saved));
+        let manifests = manifests.collect::<Result<Vec<_>, _>>()?;
+        let named = images.iter().map(|saved| saved.names.as_slice());
+        self.list(manifests.iter().cloned().zip(named).collect())?;
+        Ok(manifests)
+    }
+
+    /// What OCI's layout begins with.
+    pub(super) fn begin(&mut self) -> Result<(), SaveError> {
         self.bytes("oci-layout", MARK)?;
         for name in ["blobs/", "blobs/sha256/"] {
             self.directory(name).map_err(|error| self.failed(error))?;
         }
-        let mut manifests = Vec::new();
-        for saved in images {
-            manifests.push(self.image(saved)?);
-        }
-        let named = |(saved, manifest): (&Saved, &Descriptor)| match saved.names.is_empty() {
-            true => vec![manifest.clone()],
-            false => saved.names.iter().map(|name| named(manifest, name)).collect(),
-        };
-        let entries: Vec<Descriptor> = images.iter().zip(&manifests).flat_map(named).collect();
-        self.list(entries)
-            .map_err(|(path, source)| SaveError::Write { path, source })?;
-        Ok(manifests)
+        Ok(())
     }
 
-    /// Writes or changes the index.
-    fn list(&mut self, entries: Vec<Descriptor>) -> Result<(), (PathBuf, io::Error)> {
-        let (name, shown) = ("index.json", self.shown);
+    /// Writes or changes the index: manifests, each with its names.
+    pub(super) fn list(&mut self, manifests: Vec<(Descriptor, &[Reference])>) -> Result<(), SaveError> {
+        let named = |(manifest, names): (Descriptor, &[Reference])| match names.is_empty() {
+            true => vec![manifest],
+            false => names.iter().map(|name| named(&manifest, name)).collect(),
+        };
+        let entries: Vec<Descriptor> = manifests.into_iter().flat_map(named).collect();
+        const NAME: &str = "index.json";
         if let Sink::Directory(directory) = self.sink {
-            return list_in(directory, entries).map_err(|source| (directory.join(name), source));
+            return list_in(directory, entries).map_err(|source| SaveError::Write {
+                path: directory.join(NAME),
+                source,
+            });
         }
         let mut index = Index::empty();
         index.list(entries);
-        let written = index
-            .bytes()
-            .and_then(|bytes| self.file(name, bytes.len() as u64, &mut &*bytes));
-        written.map_err(|source| (shown.into(), source))
+        let bytes = index.bytes().map_err(|error| self.failed(error))?;
+        self.bytes(NAME, &bytes)
     }
 
     /// Layers, config and manifest of an image.
-    fn image(&mut self, saved: &Saved) -> Result<Descriptor, SaveError> {
+    pub(super) fn image(&mut self, saved: &Saved) -> Result<Descriptor, SaveError> {
         let (image, family) = (&saved.image, Family::Oci);
         let mut of_layers: Vec<Descriptor> = Vec::new();
         for layer in &image.layers {
@@ -249,9 +259,14 @@ impl<'a> Writer<'a> {
         }
         self.bytes(&blob(&image.id), &image.raw_config)?;
         let manifest = family.describe(image, of_layers, saved.annotations.clone())?;
-        let digest = Digest::of(&manifest);
-        self.bytes(&blob(&digest), &manifest)?;
-        Ok(Descriptor::new(family.manifest(), digest, manifest.len() as u64))
+        self.blob(family.manifest(), &manifest)
+    }
+
+    /// A document.
+    pub(super) fn blob(&mut self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, SaveError> {
+        let digest = Digest::of(bytes);
+        self.bytes(&blob(&digest), bytes)?;
+        Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
     }
 
     /// A small file; one of a tar is written once.

@@ -18,6 +18,7 @@ use super::dockerfile::{Dockerfile, Place};
 use super::order::Order;
 use super::solve::expanded;
 use super::variables::{CHECK, Given, Scope};
+use crate::images::manifest::Platform;
 use crate::store::Store;
 
 /// A check.
@@ -167,7 +168,8 @@ struct Look<'a> {
 impl Look<'_> {
     fn new<'a>(store: &'a Store, order: &'a Order, file: &'a Dockerfile) -> Look<'a> {
         let target = order.target.as_deref().unwrap_or("default");
-        let given = Given::new(&order.args, target);
+        let platform = order.platforms.first().cloned().unwrap_or_else(Platform::host);
+        let given = Given::new(&order.args, target, &platform);
         let scope = |given: &Given| {
             let mut scope = Scope::default();
             for arg in &file.args {
@@ -185,7 +187,7 @@ impl Look<'_> {
             order,
             file,
             global: scope(&given),
-            defaults: scope(&Given::new(&[], target)),
+            defaults: scope(&Given::new(&[], target, &platform)),
             given,
             meant: Meant::default(),
         }

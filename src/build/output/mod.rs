@@ -1,13 +1,16 @@
 //! Where does a build's result go? Onto the list of images, from there to a registry; into an archive of the image; or its
 //! tree into a directory or a tar (`tree`).
 
+mod several;
 mod tree;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::order::Squash;
+use fuse_overlay::attr::Time;
+
+use super::order::{Order, Squash};
 use super::solve::{Build, Stage};
 use super::squash::squash;
 use super::{Error, Progress};
@@ -16,10 +19,10 @@ use crate::images::manifest::Descriptor;
 use crate::images::push::{self, Sent};
 use crate::images::reference::Reference;
 use crate::images::registry::{Registries, RegistryError};
-use crate::images::save::{Format, Saved, To, save};
+use crate::images::save::{Format, SaveError, Saved, To, save};
 use crate::images::steps::Step;
 use crate::images::{Claim, Image};
-use crate::store::Digest;
+use crate::store::{Digest, Store};
 
 /// `--output`: one place where the result goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,46 +86,33 @@ impl Trust {
 /// What a build made.
 #[derive(Debug)]
 pub struct Built {
-    /// The image's id.
-    pub id: Digest,
-    /// Its manifest, as it was sent, else as it was saved, else as it is in the store; `None` if only its tree was wanted.
+    /// The digest of the image's config, its id; `None` of a list of images for several platforms.
+    pub config: Option<Digest>,
+    /// Its manifest, or the list, as it was sent, else as it was saved, else as it is in the store; `None` if only its tree
+    /// was wanted.
     pub manifest: Option<Descriptor>,
     /// All names that it was given.
     pub names: Vec<Reference>,
 }
 
-impl Build<'_> {
-    /// Puts the target wherever it is wanted.
-    /// `used`: the steps that it was made of.
-    pub(super) fn deliver(mut self, target: Stage, used: &[Step]) -> Result<Built, Error> {
-        self.unused();
-        let target = self.finished(target, used)?;
-        let image = target.image(&self.created)?;
-        self.done.clear();
-        let mut built = Built {
-            id: image.id,
-            manifest: None,
-            names: Vec::new(),
-        };
-        let mut best = None;
-        for output in &self.order.outputs {
-            self.progress.begins(output.title());
-            let (rank, manifest) = self.put(output, &target, &image)?;
-            if best < Some(rank) && manifest.is_some() {
-                (best, built.manifest) = (Some(rank), manifest);
-            }
-            for name in output.names() {
-                if !built.names.contains(name) {
-                    built.names.push(name.clone());
-                }
-            }
-            self.progress.done();
-        }
-        Ok(built)
-    }
+/// What was built for one platform.
+pub(super) struct Part {
+    target: Stage,
+    image: Image,
+}
 
+impl Built {
+    /// What names it: `--iidfile`, `--quiet`.
+    pub fn id(&self) -> Option<Digest> {
+        self.config
+            .or(self.manifest.as_ref().map(|manifest| manifest.digest))
+    }
+}
+
+impl Build<'_> {
     /// The target with what the order says of the image.
-    fn finished(&self, mut target: Stage, used: &[Step]) -> Result<Stage, Error> {
+    /// `used`: the steps that it was made of.
+    pub(super) fn part(&self, mut target: Stage, used: &[Step]) -> Result<Part, Error> {
         for (name, value) in &self.order.labels {
             target.config.add("Labels", name, value.as_str().into());
         }
@@ -131,7 +121,7 @@ impl Build<'_> {
         }
         self.tell_steps(&mut target, used);
         let (layers, entries) = match self.order.squash {
-            Squash::No => return Ok(target),
+            Squash::No => (usize::MAX, 0),
             Squash::New => target.of_base,
             Squash::All => (0, 0),
         };
@@ -149,7 +139,8 @@ impl Build<'_> {
             target.claim = Some(Arc::new(claim));
             self.progress.done();
         }
-        Ok(target)
+        let image = target.image(&self.created)?;
+        Ok(Part { target, image })
     }
 
     /// `--cache-to type=inline`.
@@ -170,21 +161,58 @@ impl Build<'_> {
             not("that takes an image, and the output is none");
         }
     }
+}
+
+/// What was built, on its way to where it was ordered.
+pub(super) struct Delivery<'a> {
+    pub(super) store: &'a Store,
+    pub(super) order: &'a Order,
+    pub(super) progress: &'a dyn Progress,
+    /// What new files have as time.
+    pub(super) now: Time,
+    /// One a platform.
+    pub(super) parts: &'a [Part],
+}
+
+impl Delivery<'_> {
+    /// Puts it wherever it is wanted.
+    pub(super) fn carry_out(self) -> Result<Built, Error> {
+        let (mut best, mut manifest, mut all) = (None, None, Vec::new());
+        for output in &self.order.outputs {
+            self.progress.begins(output.title());
+            let (rank, made) = match self.parts {
+                [part] => self.put(output, part)?,
+                parts => self.put_several(output, parts)?,
+            };
+            if best < Some(rank) && made.is_some() {
+                (best, manifest) = (Some(rank), made);
+            }
+            for name in output.names() {
+                if !all.contains(name) {
+                    all.push(name.clone());
+                }
+            }
+            self.progress.done();
+        }
+        Ok(Built {
+            config: match self.parts {
+                [part] => Some(part.image.id),
+                _ => None,
+            },
+            manifest,
+            names: all,
+        })
+    }
 
     /// Gives the manifest that was made, and how much it is wanted: more if others have it.
-    fn put(&self, output: &Output, target: &Stage, image: &Image) -> Result<(u8, Option<Descriptor>), Error> {
-        let saved = |names: &[Reference], described: &Described| Saved {
-            image: image.clone(),
-            names: names.to_vec(),
-            annotations: described.annotations.clone(),
-        };
+    fn put(&self, output: &Output, part: &Part) -> Result<(u8, Option<Descriptor>), Error> {
         Ok(match output {
             Output::Image {
                 names,
                 described,
                 push,
             } => {
-                let listed = self.list(target, image, names, described)?;
+                let listed = self.list(part, names, described)?;
                 match push {
                     None => (0, Some(listed.1)),
                     Some(trust) => (2, self.send(&listed.0, names, *trust)?),
@@ -194,30 +222,24 @@ impl Build<'_> {
                 names,
                 described,
                 format,
-                file,
+                ..
             } => {
-                let saved = [saved(names, described)];
-                let made = match file {
-                    Some(file) => save(self.store, &saved, *format, To::File(file))?,
-                    None => save(self.store, &saved, *format, To::Stream(&mut io::stdout().lock()))?,
-                };
-                (1, made.into_iter().next())
+                let saved = [part.saved(names, described)];
+                let to = |to: To<'_>| save(self.store, &saved, *format, to);
+                (1, output.written(to)?.into_iter().next())
             }
-            Output::Layout {
-                names,
-                described,
-                directory,
-            } => {
-                let saved = [saved(names, described)];
-                let made = save(self.store, &saved, Format::Oci, To::Directory(directory))?;
-                (1, made.into_iter().next())
+            Output::Layout { names, described, .. } => {
+                let saved = [part.saved(names, described)];
+                let to = |to: To<'_>| save(self.store, &saved, Format::Oci, to);
+                (1, output.written(to)?.into_iter().next())
             }
             Output::Directory(to) => {
-                target.write_directory(self.store, to)?;
+                part.target.write_directory(self.store, to)?;
                 (0, None)
             }
             Output::Tar(file) => {
-                target.write_tar(self.store, file.as_deref(), self.now, self.progress)?;
+                part.target
+                    .write_tar(self.store, file.as_deref(), self.now, self.progress)?;
                 (0, None)
             }
         })
@@ -226,12 +248,12 @@ impl Build<'_> {
     /// Puts it on the list of images.
     fn list(
         &self,
-        target: &Stage,
-        image: &Image,
+        part: &Part,
         names: &[Reference],
         described: &Described,
     ) -> Result<(Image, Descriptor), Error> {
-        let claim = Claim::new(self.store, &target.layers)?;
+        let image = &part.image;
+        let claim = Claim::new(self.store, &image.layers)?;
         let listed = add_image(self.store, claim, &image.raw_config, names, described)?;
         let said = |text: String| self.progress.output(text.as_bytes());
         said(format!("writing image {}\n", image.id));
@@ -257,7 +279,26 @@ impl Build<'_> {
     }
 }
 
+impl Part {
+    fn saved(&self, names: &[Reference], described: &Described) -> Saved {
+        Saved {
+            image: self.image.clone(),
+            names: names.to_vec(),
+            annotations: described.annotations.clone(),
+        }
+    }
+}
+
 impl Output {
+    /// Writes an archive to its place.
+    fn written<M>(&self, save: impl FnOnce(To<'_>) -> Result<M, SaveError>) -> Result<M, SaveError> {
+        match self {
+            Output::Layout { directory, .. } => save(To::Directory(directory)),
+            Output::Archive { file: Some(file), .. } => save(To::File(file)),
+            _ => save(To::Stream(&mut io::stdout().lock())),
+        }
+    }
+
     /// BuildKit's titles.
     fn title(&self) -> &'static str {
         match self {

@@ -15,6 +15,8 @@ use crate::build::solve::{Build, Stage};
 use crate::build::tree::Times;
 use crate::build::workspace::io_error;
 use crate::containers::spec::Network;
+use crate::host::binfmt;
+use crate::images::manifest::Platform;
 
 impl Build<'_> {
     /// The stages and images that a RUN mounts from.
@@ -93,7 +95,14 @@ impl Build<'_> {
             host_names: self.order.host_names.clone(),
             shm_size: self.order.shm_size,
         };
-        let claim = order.carry_out(self.store, &stage.image(&self.created)?, self.progress)?;
+        let image = stage.image(&self.created)?;
+        if let Some(platform) = image.platform()
+            && platform.architecture != Platform::host().architecture
+            && !binfmt::runs(&platform.architecture)
+        {
+            return Err(Error::Foreign(platform));
+        }
+        let claim = order.carry_out(self.store, &image, self.progress)?;
         drop(mounted);
         self.grown(stage, turn, &said, claim)
     }

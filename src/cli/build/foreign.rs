@@ -59,7 +59,7 @@ const RIGHTS: &str = "the rights of a RUN cannot be changed yet";
 const DNS: &str = "a RUN resolves names as the host does";
 const LOGIN: &str =
     "logins are those of `podman login` and `docker login`; $REGISTRY_AUTH_FILE names another file";
-const PLATFORM: &str = "it is said by --platform, and only this machine's is possible";
+const PLATFORM: &str = "it is said by --platform";
 const USERS: &str = "each RUN has the ids that /etc/subuid and /etc/subgid give the user";
 const DAEMON: &str = "there is no builder to choose: this program builds";
 const RUNTIME: &str = "this program runs containers itself";
@@ -153,7 +153,7 @@ const FLAGS: &[Foreign] = &[
     value(
         "manifest",
         &[],
-        "lists of images for several platforms are not supported yet",
+        "a list of images for several platforms goes to a registry or into an archive (--push, --output type=oci)",
     ),
     value(
         "cache-ttl",

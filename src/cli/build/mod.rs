@@ -158,9 +158,10 @@ pub(crate) struct Build {
     /// Limits of processes for RUN
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     ulimit: Vec<String>,
-    /// Build for this platform; only this machine's is possible
-    #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<Platform>,
+    /// Build for this platform, or for several (--push, or --output type=oci); programs for another processor run where
+    /// binfmt_misc has an interpreter for them
+    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
+    platform: Vec<Platform>,
     /// Check the Dockerfile, and build nothing
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     check: Option<bool>,
@@ -242,15 +243,18 @@ impl Build {
             given::write(file, text.as_bytes())
                 .map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))
         };
-        if let Some(file) = &self.iidfile {
-            written(file, built.id.to_string())?;
+        if let (Some(file), Some(id)) = (&self.iidfile, built.id()) {
+            written(file, id.to_string())?;
         }
         if let Some(file) = &self.metadata_file {
             written(file, format!("{:#}\n", metadata(&built)))?;
         }
         // What is on standard output then is an archive.
-        if self.quiet && !order.outputs.iter().any(Output::is_stream) {
-            put(&format!("{}\n", built.id))?;
+        if let Some(id) = built.id()
+            && self.quiet
+            && !order.outputs.iter().any(Output::is_stream)
+        {
+            put(&format!("{id}\n"))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -282,7 +286,9 @@ const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 /// BuildKit's keys. Not `buildx.build.ref`, which names a record of a builder's that there is not.
 fn metadata(built: &Built) -> serde_json::Value {
     let mut keys = serde_json::Map::new();
-    keys.insert("containerimage.config.digest".into(), json!(built.id));
+    if let Some(config) = built.config {
+        keys.insert("containerimage.config.digest".into(), json!(config));
+    }
     if let Some(manifest) = &built.manifest {
         keys.insert("containerimage.descriptor".into(), json!(manifest));
         keys.insert("containerimage.digest".into(), json!(manifest.digest));

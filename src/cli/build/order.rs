@@ -18,11 +18,6 @@ use crate::images::reference::Reference;
 impl Build {
     /// What the flags say; what is found comes later.
     pub(super) fn order(&self) -> Result<Order, Failure> {
-        if let Some(wanted) = &self.platform
-            && !wanted.accepts(&Platform::host())
-        {
-            return Err(Failure::new("building for another platform is not supported yet").code(125));
-        }
         let args = pairs(&self.build_arg, Missing::Environment);
         let shm_size = self.shm_size.as_ref().map(|text| {
             mounts::bytes(text).ok_or_else(|| {
@@ -51,6 +46,7 @@ impl Build {
             context: None,
             contexts: Vec::new(),
             target: self.target.clone(),
+            platforms: self.platforms(),
             epoch,
             times: self.times(epoch, wanted.rewrite),
             args,
@@ -103,6 +99,17 @@ impl Build {
         })
     }
 
+    /// `--platform`, each once.
+    fn platforms(&self) -> Vec<Platform> {
+        let mut all: Vec<Platform> = Vec::new();
+        for platform in &self.platform {
+            if !all.contains(platform) {
+                all.push(platform.clone());
+            }
+        }
+        all
+    }
+
     /// `-t`.
     fn names(&self) -> Result<Vec<Reference>, Failure> {
         all(&self.tag, |tag| {
@@ -135,8 +142,15 @@ impl Build {
                 .ok_or_else(|| invalid("expected NAME=VALUE"))?;
             let name = match name.split_once(':') {
                 Some(("manifest", name)) => name,
-                Some(("index" | "index-descriptor" | "manifest-descriptor", _)) => {
+                Some(("index", name)) if self.platforms().len() > 1 => {
+                    described.index.insert(name.into(), value.into());
+                    continue;
+                }
+                Some(("index", _)) => {
                     return Err(invalid("an image for one platform has no index to annotate"));
+                }
+                Some(("index-descriptor" | "manifest-descriptor", _)) => {
+                    return Err(invalid("descriptors are not annotated"));
                 }
                 _ => name,
             };

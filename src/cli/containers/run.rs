@@ -326,14 +326,7 @@ impl Container {
 
     fn accepts(&self, image: &Image) -> bool {
         let Some(wanted) = &self.platform else { return true };
-        let config = &image.config;
-        let mut found = format!("{}/{}", config.os(), config.architecture());
-        if let Some(variant) = config.variant() {
-            found.push_str(&format!("/{variant}"));
-        }
-        found
-            .parse::<Platform>()
-            .is_ok_and(|found| wanted.accepts(&found))
+        image.platform().is_some_and(|found| wanted.accepts(&found))
     }
 
     fn request(&self, cwd: &Path) -> Result<Request, crate::containers::Error> {

@@ -199,15 +199,26 @@ struct Documents {
     platform: Platform,
 }
 
+/// What is an image called that has come?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// By its name, which means it from now on, and its digest.
+    All,
+    /// By its digest alone: the name goes on to mean what it did.
+    ByDigest,
+}
+
 /// Fetches an image. `platform` is what the user asked for; without it, this machine's is preferred.
 pub fn pull(
     store: &Store,
     source: &Source,
     platform: Option<&Platform>,
+    naming: Naming,
     progress: &dyn Progress,
 ) -> Result<Pulled, PullError> {
     let documents = fetch_documents(source, platform)?;
-    let names = source.names(&documents.digest);
+    let mut names = source.names(&documents.digest);
+    names.retain(|name| naming == Naming::All || name.digest().is_some());
     progress.begins(&source.heading());
     // From the list alone: an image whose config is lost or damaged is repaired by its next pull.
     let listed = References::load(store)?;

@@ -1,0 +1,83 @@
+//! Where does an image for several platforms go? To a registry, or into an archive: as a list of images, one a platform. A
+//! directory gets one for each tree. The store's own list has one image under a name, so it takes none.
+
+use super::{Delivery, Output, Part};
+use crate::build::Error;
+use crate::images::manifest::{Descriptor, Platform};
+use crate::images::platforms::{self, ForPlatform, List};
+use crate::images::push::PushError;
+use crate::images::save::Format;
+
+impl Output {
+    /// Whether an image for these platforms can go there.
+    pub(in crate::build) fn takes(&self, platforms: &[Platform]) -> Result<(), Error> {
+        let why = match self {
+            _ if platforms.len() < 2 => return Ok(()),
+            Output::Image { push: None, .. } => {
+                "a store's image is for one platform; several go to a registry (--push) or into an archive (--output type=oci), so an image for several in the store"
+            }
+            Output::Archive {
+                format: Format::Docker,
+                ..
+            } => "an archive of Docker's format has images for one platform; for several it",
+            Output::Tar(_) => "a tar has one tree; an image for several platforms in it",
+            _ => return Ok(()),
+        };
+        Err(Error::Unsupported(why.into()))
+    }
+}
+
+impl Delivery<'_> {
+    pub(super) fn put_several(
+        &self,
+        output: &Output,
+        parts: &[Part],
+    ) -> Result<(u8, Option<Descriptor>), Error> {
+        let platforms = || self.order.platforms.iter().zip(parts);
+        let list = |described: &super::Described| List {
+            images: platforms()
+                .map(|(platform, part)| ForPlatform {
+                    platform: platform.clone(),
+                    image: part.image.clone(),
+                    annotations: described.annotations.clone(),
+                })
+                .collect(),
+            family: described.family,
+            annotations: described.index.clone(),
+        };
+        Ok(match output {
+            Output::Image {
+                names,
+                described,
+                push,
+            } => {
+                let trust = push.unwrap_or(super::Trust::Verified);
+                let registries = trust.registries().map_err(PushError::from)?;
+                let (list, mut sent) = (list(described), None);
+                for name in names {
+                    self.progress.output(format!("pushing {name}\n").as_bytes());
+                    let heard = super::Sending(self.progress);
+                    let pushed = platforms::push(self.store, &list, name, &registries, &heard)?;
+                    let text = format!("pushed {name}@{}\n", pushed.digest);
+                    self.progress.output(text.as_bytes());
+                    sent = Some(Descriptor::new(pushed.media_type, pushed.digest, pushed.size));
+                }
+                (2, sent)
+            }
+            Output::Archive { names, described, .. } | Output::Layout { names, described, .. } => {
+                let list = list(described);
+                let made = output.written(|to| platforms::save(self.store, &list, names, to))?;
+                (1, Some(made))
+            }
+            Output::Directory(to) => {
+                for (platform, part) in platforms() {
+                    // BuildKit's names.
+                    let below = to.join(platform.to_string().replace('/', "_"));
+                    part.target.write_directory(self.store, &below)?;
+                }
+                (0, None)
+            }
+            Output::Tar(_) => (0, None), // never: see `takes`
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! How is an image for several platforms sent or saved? Each platform's as any image, but without a name; then a list of
+//! them (OCI image spec, image-index.md), which has the name.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::manifest::{Descriptor, Platform};
+use super::packed::Family;
+use super::push::{Progress, Push, PushError, Pushed};
+use super::reference::Reference;
+use super::registry::{Registries, Repository};
+use super::save::{SaveError, Saved, To, write};
+use super::{Error, Image};
+use crate::store::{Digest, Store};
+
+/// An image and what it is for.
+#[derive(Debug)]
+pub struct ForPlatform {
+    /// What the list says.
+    pub platform: Platform,
+    /// On no list of the store; its layers are claimed.
+    pub image: Image,
+    /// Of its manifest.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Images of one name.
+#[derive(Debug)]
+pub struct List {
+    /// One a platform.
+    pub images: Vec<ForPlatform>,
+    /// Whose names its parts have.
+    pub family: Family,
+    /// Of the list itself.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl List {
+    /// The document, once the images' manifests are known; they are in the same order.
+    fn document(&self, manifests: Vec<Descriptor>) -> Result<Vec<u8>, Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Document<'a> {
+            schema_version: u32,
+            media_type: &'a str,
+            manifests: Vec<Descriptor>,
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+            annotations: &'a BTreeMap<String, String>,
+        }
+        let with_platform = |(image, manifest): (&ForPlatform, Descriptor)| Descriptor {
+            platform: Some(image.platform.clone()),
+            ..manifest
+        };
+        let document = Document {
+            schema_version: 2,
+            media_type: self.family.index(),
+            manifests: self.images.iter().zip(manifests).map(with_platform).collect(),
+            annotations: &self.annotations,
+        };
+        let id = self
+            .images
+            .first()
+            .map(|first| first.image.id)
+            .unwrap_or(Digest([0; 32]));
+        serde_json::to_vec(&document).map_err(|source| Error::Config { id, source })
+    }
+}
+
+/// Sends a list to the registry that `name` means, under its tag.
+///
+/// # Errors
+/// See [`PushError`]. What was sent stays there, and the next push finds it.
+pub fn push(
+    store: &Store,
+    list: &List,
+    name: &Reference,
+    registries: &Registries,
+    progress: &dyn Progress,
+) -> Result<Pushed, PushError> {
+    let repository = Repository::open(name, registries)?;
+    let push = Push {
+        store,
+        repository: &repository,
+        name,
+        progress,
+        family: list.family,
+    };
+    let mut manifests = Vec::new();
+    for ForPlatform {
+        image, annotations, ..
+    } in &list.images
+    {
+        let layers = image.layers.iter().map(|layer| push.layer(layer));
+        let layers = layers.collect::<Result<Vec<_>, _>>()?;
+        push.blob(&image.id, &image.raw_config)?;
+        let manifest = list.family.describe(image, layers, annotations.clone())?;
+        let digest = Digest::of(&manifest);
+        push.manifest(&digest.to_string(), &manifest)?;
+        manifests.push(Descriptor::new(
+            list.family.manifest(),
+            digest,
+            manifest.len() as u64,
+        ));
+    }
+    let document = list.document(manifests)?;
+    push.document(name.tag().unwrap_or("latest"), list.family.index(), &document)
+}
+
+/// Writes a list into an archive of OCI's layout. Gives its descriptor.
+///
+/// # Errors
+/// See [`SaveError`]. A file is as it was before; a directory has more blobs, and the same images.
+pub fn save(store: &Store, list: &List, names: &[Reference], to: To<'_>) -> Result<Descriptor, SaveError> {
+    write(store, to, &mut |writer| {
+        writer.begin()?;
+        let mut manifests = Vec::new();
+        for ForPlatform {
+            image, annotations, ..
+        } in &list.images
+        {
+            manifests.push(writer.image(&Saved {
+                image: image.clone(),
+                names: Vec::new(),
+                annotations: annotations.clone(),
+            })?);
+        }
+        let document = list.document(manifests)?;
+        let made = writer.blob(Family::Oci.index(), &document)?;
+        writer.list(vec![(made.clone(), names)])?;
+        Ok(made)
+    })
+}
