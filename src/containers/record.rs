@@ -13,14 +13,17 @@ use std::time::Duration;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
+pub use super::named::find;
+
+use super::amended::Amended;
 use super::process::Process;
 use super::storage::Storage;
-use super::{Error, log, names};
+use super::upkeep::Upkeep;
+use super::{Error, log, named, names};
 use crate::line::chain;
 use crate::store::lock::{Attempt, Lock, Mode};
 use crate::store::write::{Durability, replace, sync_parent};
-use crate::store::{self, failpoint};
-use crate::store::{Digest, Store};
+use crate::store::{self, Digest, Store, failpoint};
 
 /// The version of `record.json` that this program writes.
 const VERSION: u32 = 1;
@@ -45,6 +48,17 @@ pub enum Life {
         /// When, RFC 3339.
         started: String,
     },
+    /// Its command ended, and is started again after a pause.
+    Restarting {
+        /// Who waits for that.
+        supervisor: Process,
+        /// As Docker has it: 128 + n after signal n.
+        code: i32,
+        /// When it was started last, RFC 3339.
+        started: String,
+        /// When it ended, RFC 3339.
+        finished: String,
+    },
     /// Its command ended.
     Exited {
         /// As Docker has it: 128 + n after signal n.
@@ -56,6 +70,16 @@ pub enum Life {
         /// When, RFC 3339.
         finished: String,
     },
+}
+
+impl Life {
+    /// Who stays beside it, if somebody does.
+    pub fn supervisor(&self) -> Option<Process> {
+        match self {
+            Life::Running { supervisor, .. } | Life::Restarting { supervisor, .. } => Some(*supervisor),
+            Life::Created | Life::Exited { .. } => None,
+        }
+    }
 }
 
 /// How often filesystem servers were killed, and followed by others, while the container last ran.
@@ -120,6 +144,9 @@ pub struct Settings {
     /// `--log-driver`, `--log-opt`.
     #[serde(default)]
     pub log: log::Settings,
+    /// What is done for it while it lives.
+    #[serde(default)]
+    pub upkeep: Upkeep,
 }
 
 impl Settings {
@@ -175,6 +202,9 @@ pub struct Record {
     pub builder: Option<Process>,
     /// The flags.
     pub settings: Settings,
+    /// How often it was started again since somebody started it.
+    #[serde(default)]
+    pub restarts: u32,
     /// Its state.
     pub life: Life,
 }
@@ -203,6 +233,7 @@ impl Record {
                 .flatten(),
             afterwards,
             settings,
+            restarts: 0,
             life,
         }
     }
@@ -250,7 +281,7 @@ impl Held {
         let lock = make_directory(&directory)?;
         let held = Held {
             record,
-            names: names_dir(store),
+            names: named::directory(store),
             directory,
             lock,
         };
@@ -279,7 +310,7 @@ impl Held {
             self.record.durability(),
         )?;
         self.write()?;
-        claim(&self.names, &self.record.name, &self.record.id)?;
+        named::claim(&self.names, &self.record.name, &self.record.id)?;
         if self.record.durability() == Durability::Durable {
             sync_parent(&self.directory)?;
             sync_parent(&self.names.join(&self.record.name))?;
@@ -302,6 +333,11 @@ impl Held {
             &text,
             self.record.durability(),
         )?)
+    }
+
+    /// Reads what was changed since the record was read.
+    pub(super) fn amend(&mut self) {
+        Amended::read(&self.directory).apply(&mut self.record);
     }
 
     /// Where the container's files lie.
@@ -330,7 +366,8 @@ impl Held {
     ///
     /// # Errors
     /// Something cannot be removed.
-    pub fn remove(self) -> Result<(), Error> {
+    pub fn remove(mut self) -> Result<(), Error> {
+        self.amend();
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io {
@@ -344,8 +381,13 @@ impl Held {
         fs::remove_file(&record)
             .or_else(ignore_missing)
             .map_err(io(&record))?;
-        release(&self.names, &self.record.name, &self.record.id)?;
+        named::release(&self.names, &self.record.name, &self.record.id)?;
         remove_directory(&self.directory, self.lock).map_err(io(&self.directory))
+    }
+
+    /// For the supervisor before it executes itself: the locked file, for [`adopt`]. The lock is held until then.
+    pub(super) fn descriptor(&self) -> std::io::Result<std::os::fd::OwnedFd> {
+        Ok(self.lock.file().try_clone()?.into())
     }
 
     /// For the supervisor after its last fork.
@@ -438,98 +480,6 @@ pub fn read_spec(directory: &Path) -> Result<Spec, Error> {
     serde_json::from_slice(&text).map_err(|source| Error::Json { path, source })
 }
 
-fn names_dir(store: &Store) -> PathBuf {
-    store.state().join("names")
-}
-
-/// A name is a symlink to an id: made and read in one call each, so no start waits for another's lock.
-fn claim(names: &Path, name: &str, id: &str) -> Result<(), Error> {
-    let path = names.join(name);
-    let io = |source| Error::Io {
-        action: "create",
-        path: path.clone(),
-        source,
-    };
-    for _ in 0..16 {
-        failpoint::step();
-        match std::os::unix::fs::symlink(id, &path) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir_all(names).map_err(io)?,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => drop_stale(names, name)?,
-            Err(error) => return Err(io(error)),
-        }
-    }
-    Err(Error::NameTaken {
-        name: name.into(),
-        id: resolve_name(names, name).unwrap_or_default(),
-    })
-}
-
-/// Removes a name whose container is gone; refuses if it is there. Under a lock: of two who find one name stale, the
-/// second must not remove what the first has just claimed.
-fn drop_stale(names: &Path, name: &str) -> Result<(), Error> {
-    let _lock = Lock::acquire(&names.join("..").join("names.lock"), Mode::Exclusive)?;
-    let Some(id) = resolve_name(names, name) else {
-        return Ok(());
-    };
-    let record = names.join("../containers").join(&id).join("record.json");
-    if record.exists() {
-        return Err(Error::NameTaken {
-            name: name.into(),
-            id,
-        });
-    }
-    release(names, name, &id)
-}
-
-fn release(names: &Path, name: &str, id: &str) -> Result<(), Error> {
-    let path = names.join(name);
-    if resolve_name(names, name).as_deref() != Some(id) {
-        return Ok(());
-    }
-    failpoint::step();
-    fs::remove_file(&path)
-        .or_else(ignore_missing)
-        .map_err(|source| Error::Io {
-            action: "remove",
-            path,
-            source,
-        })
-}
-
-fn resolve_name(names: &Path, name: &str) -> Option<String> {
-    let id = fs::read_link(names.join(name))
-        .ok()?
-        .into_os_string()
-        .into_string()
-        .ok()?;
-    names::is_id_prefix(&id).then_some(id)
-}
-
-/// Finds the container that `text` names: a name, an id, or the beginning of one.
-///
-/// # Errors
-/// [`Error::NoSuchContainer`], [`Error::Ambiguous`].
-pub fn find(store: &Store, text: &str) -> Result<String, Error> {
-    let wanted = text.strip_prefix('/').unwrap_or(text);
-    if names::is_name(wanted)
-        && let Some(id) = resolve_name(&names_dir(store), wanted)
-        && store.container(&id).join("record.json").exists()
-    {
-        return Ok(id);
-    }
-    let mut matching = Vec::new();
-    if names::is_id_prefix(wanted) {
-        matching = ids(store)?;
-        matching.retain(|id| id.starts_with(wanted));
-    }
-    match matching.len() {
-        0 => Err(Error::NoSuchContainer(text.into())),
-        1 => Ok(matching.swap_remove(0)),
-        _ => Err(Error::Ambiguous(text.into())),
-    }
-}
-
 /// The ids of all directories of containers.
 pub(super) fn ids(store: &Store) -> Result<Vec<String>, Error> {
     let directory = store.state().join("containers");
@@ -561,7 +511,7 @@ pub fn read(store: &Store, id: &str) -> Result<Option<Record>, Error> {
     let Some(record) = load(store, id)? else {
         return Ok(None);
     };
-    let unsettled = matches!(record.life, Life::Running { .. }) || record.afterwards == Afterwards::Remove;
+    let unsettled = record.life.supervisor().is_some() || record.afterwards == Afterwards::Remove;
     if !unsettled {
         return Ok(Some(record));
     }
@@ -583,31 +533,14 @@ fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> 
     let mut held = Held {
         record,
         directory: store.container(id),
-        names: names_dir(store),
+        names: named::directory(store),
         lock,
     };
     if held.record.afterwards == Afterwards::Remove {
         held.remove()?;
         return Ok(None);
     }
-    if let Life::Running {
-        started,
-        init,
-        server,
-        ..
-    } = &held.record.life
-    {
-        // Both end by themselves when the supervisor does, the server after it has synced; until then the writable
-        // layer is in use.
-        server.end(SERVER_PATIENCE);
-        init.end(Duration::ZERO);
-        let (started, error) = (started.clone(), "the supervisor was killed".into());
-        let exited = Life::Exited {
-            code: KILLED,
-            error,
-            started,
-            finished: now(),
-        };
+    if let Some(exited) = lost(&held.record.life) {
         // Nobody is kept from seeing it, or the other containers, by a full disk; the next command tries again.
         if let Err(error) = held.set_life(exited) {
             tracing::warn!("the end of container {id} cannot be recorded: {}", chain(&error));
@@ -616,8 +549,44 @@ fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> 
     Ok(Some(held.record))
 }
 
+/// What became of a container whose supervisor was killed.
+fn lost(life: &Life) -> Option<Life> {
+    let (code, started, finished) = match life {
+        Life::Created | Life::Exited { .. } => return None,
+        Life::Restarting {
+            code,
+            started,
+            finished,
+            ..
+        } => (*code, started.clone(), finished.clone()),
+        Life::Running {
+            started,
+            init,
+            server,
+            ..
+        } => {
+            // Both end by themselves when the supervisor does, the server after it has synced; until then the writable
+            // layer is in use.
+            server.end(SERVER_PATIENCE);
+            init.end(Duration::ZERO);
+            (KILLED, started.clone(), now())
+        }
+    };
+    Some(Life::Exited {
+        code,
+        error: "the supervisor was killed".into(),
+        started,
+        finished,
+    })
+}
+
 fn load(store: &Store, id: &str) -> Result<Option<Record>, Error> {
-    let path = store.container(id).join("record.json");
+    load_at(&store.container(id))
+}
+
+/// The record of a container's directory, as it is on the disk, with what was changed since.
+pub(super) fn load_at(directory: &Path) -> Result<Option<Record>, Error> {
+    let path = directory.join("record.json");
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -629,7 +598,7 @@ fn load(store: &Store, id: &str) -> Result<Option<Record>, Error> {
             });
         }
     };
-    let record: Record = serde_json::from_slice(&text).map_err(|source| Error::Json {
+    let mut record: Record = serde_json::from_slice(&text).map_err(|source| Error::Json {
         path: path.clone(),
         source,
     })?;
@@ -639,6 +608,7 @@ fn load(store: &Store, id: &str) -> Result<Option<Record>, Error> {
             found: record.version,
         });
     }
+    Amended::read(directory).apply(&mut record);
     Ok(Some(record))
 }
 
@@ -683,6 +653,22 @@ pub fn remove_damaged(store: &Store, id: &str) -> Result<(), Error> {
     remove_directory(&directory, lock).map_err(io)
 }
 
+/// Takes a container whose lock this process held before it executed this program: `lock` is the locked file.
+///
+/// # Errors
+/// Its record cannot be read.
+pub(super) fn adopt(store: &Store, id: &str, lock: std::os::fd::OwnedFd) -> Result<Held, Error> {
+    let directory = store.container(id);
+    let lock = Lock::adopt(lock.into(), &directory.join("lock"))?;
+    let record = load_at(&directory)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
+    Ok(Held {
+        record,
+        directory,
+        names: named::directory(store),
+        lock,
+    })
+}
+
 /// Takes a container that nobody moves, to start or remove it. `None`: someone holds it, so it runs or is about to.
 ///
 /// # Errors
@@ -697,7 +683,7 @@ pub fn hold(store: &Store, id: &str) -> Result<Option<Held>, Error> {
             Ok(Some(Held {
                 record,
                 directory: store.container(id),
-                names: names_dir(store),
+                names: named::directory(store),
                 lock,
             }))
         }

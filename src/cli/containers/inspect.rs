@@ -10,6 +10,7 @@ use crate::containers::Error;
 use crate::containers::log::{self, Driver};
 use crate::containers::record::{self, Base, Life, Record};
 use crate::containers::storage::Storage;
+use crate::containers::upkeep::STOP_TIMEOUT;
 use crate::store::Store;
 
 /// Docker's way to write that it never happened.
@@ -50,7 +51,7 @@ fn object(store: &Store, name: &str) -> Result<Value, Error> {
             Driver::None => String::new(),
         },
         "Name": format!("/{}", record.name),
-        "RestartCount": 0,
+        "RestartCount": record.restarts,
         "Driver": "fuse-overlay",
         "Platform": "linux",
         "HostConfig": host_config(&record, &spec),
@@ -74,6 +75,14 @@ fn life(record: &Record) -> Value {
         } => {
             (pid, server, started_at) = (init.pid, process.pid, started.as_str());
         }
+        Life::Restarting {
+            code: exit,
+            started,
+            finished,
+            ..
+        } => {
+            (code, started_at, finished_at) = (*exit, started, finished);
+        }
         Life::Exited {
             code: exit,
             error: why,
@@ -86,12 +95,13 @@ fn life(record: &Record) -> Value {
             }
         }
     }
-    let running = matches!(record.life, Life::Running { .. });
+    let restarting = matches!(record.life, Life::Restarting { .. });
     json!({
         "Status": state(record),
-        "Running": running,
+        // Docker's: whoever wants it to run is not disappointed yet.
+        "Running": record.life.supervisor().is_some(),
         "Paused": false,
-        "Restarting": false,
+        "Restarting": restarting,
         "OOMKilled": false,
         "Dead": false,
         "Pid": pid,
@@ -131,6 +141,7 @@ fn config(record: &Record, spec: &Spec) -> Value {
         "Entrypoint": settings.entrypoint,
         "Labels": settings.labels,
         "StopSignal": settings.stop_signal,
+        "StopTimeout": settings.upkeep.stop_timeout.unwrap_or(STOP_TIMEOUT),
     })
 }
 
@@ -147,6 +158,10 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         "Binds": settings.binds,
         "NetworkMode": settings.network,
         "AutoRemove": record.afterwards != record::Afterwards::Keep,
+        "RestartPolicy": {
+            "Name": settings.upkeep.restart.name(),
+            "MaximumRetryCount": settings.upkeep.restart.most(),
+        },
         "CapAdd": added,
         "CapDrop": dropped,
         "Privileged": settings.privileged,

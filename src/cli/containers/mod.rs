@@ -19,6 +19,7 @@ mod ps;
 mod run;
 mod start;
 mod upgrade;
+mod upkeep;
 
 pub(super) use inspect::found as inspect_container;
 

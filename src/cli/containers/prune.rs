@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use super::super::output::{human_size, put};
 use super::super::question::confirmed;
 use super::super::report::Failure;
-use crate::containers::life::{self, Force};
-use crate::containers::record::{self, Afterwards, Life, Record};
+use crate::containers::end::{self, Force};
+use crate::containers::record::{self, Afterwards, Record};
 use crate::containers::{Error, orphans};
 use crate::moment::moment;
 use crate::store::Store;
@@ -32,19 +32,19 @@ impl Prune {
         let mut bytes = orphans::remove(store)?;
         let mut gone = Vec::new();
         for record in record::all(store)? {
-            let stopped = !matches!(record.life, Life::Running { .. });
+            let stopped = record.life.supervisor().is_none();
             let own = record.afterwards != Afterwards::Commit;
             if !stopped || !own || !filters.iter().all(|filter| filter.accepts(&record)) {
                 continue;
             }
             let freed = orphans::bytes(&store.container(&record.id));
-            match life::remove(store, &record.id, Force::No) {
+            match end::remove(store, &record.id, Force::No) {
                 Ok(()) => {
                     bytes += freed;
                     gone.push(record.id);
                 }
                 // Somebody has started it meanwhile.
-                Err(Error::Running(_)) => {}
+                Err(Error::Running(_) | Error::Restarting(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -78,7 +78,7 @@ impl Ps {
         let stopped = self.all || last.is_some() || filters.iter().any(Filter::is_about_state);
         let shown: Vec<&Record> = all
             .iter()
-            .filter(|record| stopped || matches!(record.life, Life::Running { .. }))
+            .filter(|record| stopped || record.life.supervisor().is_some())
             .filter(|record| Filter::all_match(&filters, record))
             .take(last.unwrap_or(usize::MAX))
             .collect();
@@ -157,6 +157,7 @@ pub(super) fn state(record: &Record) -> &'static str {
     match &record.life {
         Life::Created => "created",
         Life::Running { .. } => "running",
+        Life::Restarting { .. } => "restarting",
         // It never ran.
         Life::Exited { started, .. } if started.is_empty() => "created",
         Life::Exited { .. } => "exited",
@@ -166,6 +167,12 @@ pub(super) fn state(record: &Record) -> &'static str {
 fn status(record: &Record) -> String {
     match &record.life {
         Life::Running { started, .. } => format!("Up {}", human_duration(age(seconds(started)))),
+        Life::Restarting { code, finished, .. } => {
+            format!(
+                "Restarting ({code}) {} ago",
+                human_duration(age(seconds(finished)))
+            )
+        }
         Life::Exited {
             code,
             finished,
@@ -211,11 +218,11 @@ impl Filter {
                 let (label, value) = value.split_once('=').map_or((value, None), |(l, v)| (l, Some(v)));
                 Filter::Label(label.into(), value.map(String::from))
             }
-            "status" if ["created", "running", "exited"].contains(&value) => Filter::Status(value.into()),
-            // States that containers here are never in.
-            "status" if ["paused", "restarting", "removing", "dead"].contains(&value) => {
+            "status" if ["created", "running", "restarting", "exited"].contains(&value) => {
                 Filter::Status(value.into())
             }
+            // States that containers here are never in.
+            "status" if ["paused", "removing", "dead"].contains(&value) => Filter::Status(value.into()),
             "exited" => Filter::Exited(
                 value
                     .parse()

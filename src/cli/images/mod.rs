@@ -14,7 +14,7 @@ mod tag;
 use std::process::ExitCode;
 
 use super::report::Failure;
-use crate::containers::record::{self, Life, Record};
+use crate::containers::record::{self, Record};
 use crate::images;
 use crate::images::remove::Use;
 use crate::store::Store;
@@ -101,7 +101,7 @@ fn uses(store: &Store) -> Result<Vec<Use>, images::Error> {
     let used = |record: Record| {
         Some(Use {
             image: *record.base.image()?,
-            is_running: matches!(record.life, Life::Running { .. }),
+            is_running: record.life.supervisor().is_some(),
             container: record.id,
         })
     };
