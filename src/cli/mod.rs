@@ -16,6 +16,7 @@ mod report;
 mod system;
 mod template;
 
+use crate::containers::{health, supervisor};
 use report::Failure;
 
 /// Pull, build and run OCI images as an ordinary user.
@@ -51,9 +52,8 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     log::start();
-    if let Some(code) =
-        crate::containers::supervisor::successor().or_else(crate::containers::supervisor::resumed)
-    {
+    let roles = [supervisor::successor, supervisor::resumed, health::beside];
+    if let Some(code) = roles.iter().find_map(|role| role()) {
         return ExitCode::from(code);
     }
     let cli = match Cli::try_parse() {

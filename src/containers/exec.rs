@@ -123,6 +123,24 @@ impl Prepared {
         }
     }
 
+    /// Starts it; what it writes, both streams as they come, is read from the descriptor. It dies with this process, which
+    /// is to reap it.
+    ///
+    /// # Errors
+    /// [`Error::Enter`].
+    pub(super) fn start_bound(self) -> Result<(Init, OwnedFd), Error> {
+        let trouble = trouble(&self.name);
+        let streams = || {
+            let (ours, theirs) = io::pipe()?;
+            let null = fs::File::open("/dev/null")?;
+            let inside = Stdio::Fds([null.into(), theirs.try_clone()?.into(), theirs.into()]);
+            Ok((ours, inside))
+        };
+        let (output, inside) = streams().map_err(trouble)?;
+        let command = runtime::enter(&self.init, &self.within.bound(), inside)?;
+        Ok((command, output.into()))
+    }
+
     /// Starts it with a process of its own beside it, which reaps it: a dead process that nobody reaps would hold up the
     /// container's end.
     ///

@@ -8,6 +8,7 @@ pub mod changes;
 pub mod end;
 pub mod exec;
 pub mod files;
+pub mod health;
 pub mod image_file;
 pub mod life;
 pub mod log;
@@ -24,6 +25,7 @@ pub mod storage;
 pub mod supervisor;
 pub mod upgrade;
 pub mod upkeep;
+pub mod wait;
 
 /// Why work on a container failed. One line each: what failed, on what, why, what would help.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +124,9 @@ pub enum Error {
     /// `--restart`.
     #[error(transparent)]
     Policy(#[from] restart::PolicyError),
+    /// Flags and image make no health check.
+    #[error(transparent)]
+    Check(#[from] health::CheckError),
     /// Flags and image make no Spec.
     #[error(transparent)]
     Spec(#[from] spec::SpecError),

@@ -205,6 +205,9 @@ pub struct Record {
     /// How often it was started again since somebody started it.
     #[serde(default)]
     pub restarts: u32,
+    /// The exit code of the run before the one that goes on now, if it is one by the restart policy.
+    #[serde(default)]
+    pub last_code: Option<i32>,
     /// Its state.
     pub life: Life,
 }
@@ -234,6 +237,7 @@ impl Record {
             afterwards,
             settings,
             restarts: 0,
+            last_code: None,
             life,
         }
     }

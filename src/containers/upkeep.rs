@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::health::Check;
 use super::restart::Policy;
 
 /// Seconds until SIGKILL, if nothing else is said.
@@ -15,6 +16,8 @@ pub const STOP_TIMEOUT: i64 = 10;
 pub struct Upkeep {
     /// `--restart`.
     pub restart: Policy,
+    /// What is asked of it, by its image or by flags.
+    pub health: Option<Check>,
     /// `--stop-timeout`: seconds; negative waits for ever.
     pub stop_timeout: Option<i64>,
     /// `--pidfile`: where init's pid is written.

@@ -1,4 +1,4 @@
-//! `rm`, `kill`, `stop`, `wait`: how does a container end?
+//! `rm`, `kill`, `stop`, `restart`: how does a container end?
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -73,14 +73,6 @@ pub(crate) struct Restart {
     containers: Vec<String>,
 }
 
-/// Flags of `wait`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Wait {
-    /// Names or ids
-    #[arg(value_name = "CONTAINER", required = true)]
-    containers: Vec<String>,
-}
-
 pub(super) fn load(store: &Store, name: &str) -> Result<Record, Error> {
     let id = record::find(store, name)?;
     record::read(store, &id)?.ok_or_else(|| Error::NoSuchContainer(name.into()))
@@ -150,24 +142,6 @@ impl Restart {
             self.how.stop(&record)?;
             start(store, &record.id)?;
             Ok(Some(name.to_string()))
-        })
-    }
-}
-
-impl Wait {
-    pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        super::each(&self.containers, |name| {
-            let record = load(store, name)?;
-            end::wait(&record, None)?;
-            let ended = record::read(store, &record.id)?;
-            let code = ended.as_ref().and_then(end::exit_code);
-            match (code, ended) {
-                (Some(code), _) => Ok(Some(code.to_string())),
-                (None, Some(_)) => Ok(Some("0".into())),
-                (None, None) => Err(Failure::new(format!(
-                    "container {name} was removed when it ended (--rm)"
-                ))),
-            }
         })
     }
 }

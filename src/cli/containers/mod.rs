@@ -16,10 +16,13 @@ mod inspect;
 mod logs;
 mod prune;
 mod ps;
+mod rename;
 mod run;
 mod start;
+mod update;
 mod upgrade;
 mod upkeep;
+mod wait;
 
 pub(super) use inspect::found as inspect_container;
 
@@ -81,7 +84,11 @@ pub(crate) enum Common {
     /// Stop containers, if they run, and start them again
     Restart(end::Restart),
     /// Wait until containers stop, then print their exit codes
-    Wait(end::Wait),
+    Wait(wait::Wait),
+    /// Give a container another name
+    Rename(rename::Rename),
+    /// Give containers another restart policy
+    Update(update::Update),
 }
 
 impl Command {
@@ -129,6 +136,8 @@ impl Common {
             Common::Stop(stop) => stop.run(&store),
             Common::Restart(restart) => restart.run(&store),
             Common::Wait(wait) => wait.run(&store),
+            Common::Rename(rename) => rename.run(&store).map(|()| ExitCode::SUCCESS),
+            Common::Update(update) => update.run(&store),
         }
     }
 }

@@ -273,6 +273,7 @@ impl Container {
             .map_err(|error| Failure::of(&error))?;
         let rm = afterwards != Afterwards::Keep;
         let request = self.request(&cwd).map_err(|error| Failure::of(&error))?;
+        let upkeep = self.upkeep.read(&cwd, rm, &below)?;
         let wanted = Wanted {
             below: (below, self.image.clone()),
             name: self.name,
@@ -286,7 +287,7 @@ impl Container {
             afterwards,
             open_stdin: self.interactive,
             stop_signal: self.stop_signal,
-            upkeep: self.upkeep.read(&cwd, rm)?,
+            upkeep,
             storage,
             log,
             labels: self.label.iter().map(|text| label(text)).collect(),

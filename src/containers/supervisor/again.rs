@@ -56,6 +56,7 @@ pub(super) fn record(held: &mut Held, life: Life) {
         return;
     };
     held.record.restarts += 1;
+    held.record.last_code = Some(code);
     let waits = Life::Restarting {
         supervisor,
         code,

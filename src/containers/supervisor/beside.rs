@@ -12,6 +12,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::announce::{self, PidfileError};
+use super::checker::Checker;
 use super::protocol::{Notice, Order};
 use super::server::{Finish, Server, ServerError};
 use super::stdio::{self, Attach, Relay};
@@ -145,7 +146,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let (life, notice) = match begun {
         Ok((running, mut told)) => {
             let begun = Instant::now();
-            let (life, notice) = stay(&mut held, running, &tool, &mut told);
+            let (life, notice) = stay(&mut held, running, (&tool, &store), &mut told);
             let times = [pause, begun.elapsed()];
             match again::pause(&mut held, &life, &mut told, times) {
                 None => (life, notice),
@@ -281,7 +282,12 @@ fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(
 }
 
 /// Stays until the command has ended and all it wrote was passed on.
-fn stay(held: &mut Held, running: Running, tool: &Channel, told: &mut Told) -> (Life, Notice) {
+fn stay(
+    held: &mut Held,
+    running: Running,
+    (tool, store): (&Channel, &Store),
+    told: &mut Told,
+) -> (Life, Notice) {
     let Running {
         server,
         init,
@@ -300,10 +306,12 @@ fn stay(held: &mut Held, running: Running, tool: &Channel, told: &mut Told) -> (
         relay: &relay,
         tool,
         told,
+        checker: Checker::start(held, store),
     };
     beside.carry(held, server.succeeded(), |held| {
         trouble = record_running(held, &server, &init, &started).err();
     });
+    drop(beside);
     let mut code = reap(&init);
     held.record.takeovers = server.takeovers();
     let log = relay.drain();
@@ -358,6 +366,7 @@ struct Beside<'a> {
     relay: &'a Relay,
     tool: &'a Channel,
     told: &'a mut Told,
+    checker: Checker<'a>,
 }
 
 impl Beside<'_> {
@@ -371,10 +380,15 @@ impl Beside<'_> {
                 PollFd::new(succeeded.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.told.as_fd(), PollFlags::POLLIN),
             ];
-            if listening {
-                fds.push(PollFd::new(self.tool.as_fd(), PollFlags::POLLIN));
-            }
-            match poll(&mut fds, PollTimeout::NONE) {
+            let tool = listening.then(|| self.tool.as_fd());
+            // In place of the one that is not there, one that is looked at anyway.
+            let others = [tool, self.checker.fd()].map(|fd| fd.unwrap_or(self.init.pidfd.as_fd()));
+            fds.extend(others.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            let rest = self.checker.rest().map(PollTimeout::try_from);
+            match poll(
+                &mut fds,
+                rest.map_or(PollTimeout::NONE, |rest| rest.unwrap_or(PollTimeout::MAX)),
+            ) {
                 Err(Errno::EINTR) => continue,
                 Err(_) => return,
                 Ok(_) => {}
@@ -390,7 +404,8 @@ impl Beside<'_> {
             if ready(2) && self.told.hear() {
                 self.signal(end::stop_signal(&held.record).unwrap_or(libc::SIGTERM));
             }
-            if ready(3) {
+            self.checker.look();
+            if listening && ready(3) {
                 match self.tool.receive() {
                     Ok(Some((order, _))) => self.obey(order, held),
                     Ok(None) | Err(_) => {

@@ -8,6 +8,7 @@
 mod again;
 mod announce;
 mod beside;
+mod checker;
 mod confine;
 mod protocol;
 mod server;
