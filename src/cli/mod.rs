@@ -6,6 +6,7 @@ use clap::Parser;
 
 mod build;
 mod containers;
+mod events;
 mod images;
 mod inspect;
 mod log;
@@ -43,6 +44,8 @@ enum Command {
     Builder(build::Builder),
     /// Show all that is known of containers or images
     Inspect(inspect::Inspect),
+    /// Show what happens to containers and images
+    Events(events::Events),
     /// Show which program this is
     Version(system::Format),
     /// Show what there is, and where
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Build(build) => build.run(),
         Command::Builder(builder) => builder.run(),
         Command::Inspect(command) => command.run(),
+        Command::Events(events) => events.run(),
         Command::Version(format) => system::version(&format),
         Command::Info(format) => system::info(&format),
     };

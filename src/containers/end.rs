@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::Error;
 use super::process::{self, Process};
 use super::record::{self, Life, Record};
 use super::spec::SpecError;
+use super::{Error, events};
 use crate::store::Store;
 
 /// How long a container may take to be gone after SIGKILL before its supervisor is killed as well.
@@ -42,18 +42,19 @@ pub(super) fn stop_signal(record: &Record) -> Option<i32> {
 ///
 /// # Errors
 /// [`Error::NotRunning`].
-pub fn kill(record: &Record, signal: i32) -> Result<(), Error> {
+pub fn kill(store: &Store, record: &Record, signal: i32) -> Result<(), Error> {
     let not_running = || Error::NotRunning(record.name.clone());
     let number = Signal::from_named_raw(signal).ok_or_else(not_running)?;
+    let told = || events::happened(store.state(), record, "kill", &[("signal", signal.to_string())]);
     match record.life {
         Life::Running { supervisor, init, .. } => {
             if is_ending(record, signal) {
                 leave(record, supervisor);
             }
-            send(init, number).map_err(|_| not_running())
+            send(init, number).map(|()| told()).map_err(|_| not_running())
         }
         Life::Restarting { supervisor, .. } if is_ending(record, signal) => {
-            send(supervisor, END).map_err(|_| not_running())
+            send(supervisor, END).map(|()| told()).map_err(|_| not_running())
         }
         Life::Restarting { .. } | Life::Created | Life::Exited { .. } => Err(not_running()),
     }
@@ -118,7 +119,7 @@ pub fn remove(store: &Store, id: &str, force: Force) -> Result<(), Error> {
         match (&record.life, force) {
             (Life::Running { .. }, Force::No) => return Err(Error::Running(record.name)),
             (Life::Restarting { .. }, Force::No) => return Err(Error::Restarting(record.name)),
-            (Life::Running { .. } | Life::Restarting { .. }, Force::Yes) => end(&record)?,
+            (Life::Running { .. } | Life::Restarting { .. }, Force::Yes) => end(store, &record)?,
             (Life::Created | Life::Exited { .. }, _) => {}
         }
         match record::hold(store, id) {
@@ -136,12 +137,12 @@ pub fn remove(store: &Store, id: &str, force: Force) -> Result<(), Error> {
 ///
 /// # Errors
 /// It cannot be waited for.
-pub fn stop(record: &Record, signal: i32, limit: Option<Duration>) -> Result<(), Error> {
+pub fn stop(store: &Store, record: &Record, signal: i32, limit: Option<Duration>) -> Result<(), Error> {
     match record.life {
         Life::Running { supervisor, .. } => {
             leave(record, supervisor);
             // Gone: it has ended, or is being started again, and then the supervisor sees to it.
-            if kill(record, signal).is_err() {
+            if kill(store, record, signal).is_err() {
                 let _ = send(supervisor, END);
             }
         }
@@ -149,18 +150,23 @@ pub fn stop(record: &Record, signal: i32, limit: Option<Duration>) -> Result<(),
         Life::Created | Life::Exited { .. } => return Ok(()),
     }
     if !wait(record, limit)? {
-        end(record)?;
+        end(store, record)?;
     }
+    events::happened(store.state(), record, "stop", &[]);
     Ok(())
 }
 
+/// Tells that somebody restarted a container.
+pub fn restarted(store: &Store, record: &Record) {
+    events::happened(store.state(), record, "restart", &[]);
+}
+
 /// Kills a container, and its supervisor if that does not see it end.
-fn end(record: &Record) -> Result<(), Error> {
+fn end(store: &Store, record: &Record) -> Result<(), Error> {
     // Each of them may have ended just now.
     let (supervisor, patience) = match record.life {
-        Life::Running { supervisor, init, .. } => {
-            leave(record, supervisor);
-            let _ = send(init, Signal::KILL);
+        Life::Running { supervisor, .. } => {
+            let _ = kill(store, record, libc::SIGKILL);
             (supervisor, PATIENCE)
         }
         Life::Restarting { supervisor, .. } => {

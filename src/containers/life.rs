@@ -19,7 +19,7 @@ use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
 use super::storage::Storage;
 use super::supervisor::{self, Attach, Start, Supervisor};
 use super::upkeep::Upkeep;
-use super::{Error, image_file, log, names, rootfs};
+use super::{Error, events, image_file, log, names, rootfs};
 use crate::host::Probe;
 use crate::host::probe::thermal_throttles;
 use crate::host::usable_devices;
@@ -186,6 +186,7 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
                     Some(made) => made,
                     None => (held.spec()?, lower(store, &held.record)?),
                 };
+                events::happened(store.state(), &held.record, "create", &[]);
                 return Ok(Made {
                     held,
                     spec,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 pub mod amended;
 pub mod changes;
 pub mod end;
+mod events;
 pub mod exec;
 pub mod files;
 pub mod health;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::amended::Amended;
 use super::record::{self, ids, load_at};
-use super::{Error, names};
+use super::{Error, events, names};
 use crate::store::lock::{Lock, Mode};
 use crate::store::{Store, failpoint};
 
@@ -156,7 +156,12 @@ pub fn rename(store: &Store, id: &str, name: &str) -> Result<(), Error> {
         let _ = release(&names, name, id);
         return Err(error);
     }
-    release(&names, &record.name, id)
+    release(&names, &record.name, id)?;
+    let was = record.name.clone();
+    let mut record = record;
+    record.name = name.into();
+    events::happened(store.state(), &record, "rename", &[("oldName", was)]);
+    Ok(())
 }
 
 /// Keeps others from amending the container, which must be there.

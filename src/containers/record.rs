@@ -19,7 +19,7 @@ use super::amended::Amended;
 use super::process::Process;
 use super::storage::Storage;
 use super::upkeep::Upkeep;
-use super::{Error, log, named, names};
+use super::{Error, events, log, named, names};
 use crate::line::chain;
 use crate::store::lock::{Attempt, Lock, Mode};
 use crate::store::write::{Durability, replace, sync_parent};
@@ -301,7 +301,7 @@ impl Held {
     /// Gives up a container that is not made yet. What cannot be removed is an orphan without a record.
     pub(super) fn discard(self) {
         // The reason for giving up is the failure to report.
-        let _ = self.remove();
+        let _ = self.erase();
     }
 
     fn fill(&self, spec: impl FnOnce(&Path) -> Result<Spec, Error>) -> Result<(), Error> {
@@ -372,6 +372,18 @@ impl Held {
     /// Something cannot be removed.
     pub fn remove(mut self) -> Result<(), Error> {
         self.amend();
+        let (state, record) = (self.state().to_owned(), self.record.clone());
+        self.erase()?;
+        events::happened(&state, &record, "destroy", &[]);
+        Ok(())
+    }
+
+    /// `$BRYO_STATE`.
+    fn state(&self) -> &Path {
+        self.names.parent().unwrap_or(&self.names)
+    }
+
+    fn erase(self) -> Result<(), Error> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io {
@@ -545,6 +557,10 @@ fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> 
         return Ok(None);
     }
     if let Some(exited) = lost(&held.record.life) {
+        if let Life::Running { .. } = held.record.life {
+            let code = ("exitCode", KILLED.to_string());
+            events::happened(held.state(), &held.record, "die", &[code]);
+        }
         // Nobody is kept from seeing it, or the other containers, by a full disk; the next command tries again.
         if let Err(error) = held.set_life(exited) {
             tracing::warn!("the end of container {id} cannot be recorded: {}", chain(&error));

@@ -6,6 +6,7 @@ pub mod cache;
 pub mod check;
 pub mod commit;
 mod error;
+pub(crate) mod events;
 pub mod forms;
 pub mod glob;
 pub mod inspect;

@@ -2,6 +2,7 @@
 
 pub mod digest;
 mod error;
+pub mod events;
 pub(crate) mod failpoint;
 pub mod given;
 pub mod lease;

@@ -97,7 +97,7 @@ impl Kill {
         let signal = end::signal(&self.signal).map_err(|error| Failure::of(&error))?;
         super::each(&self.containers, |name| {
             let record = load(store, name)?;
-            end::kill(&record, signal)?;
+            end::kill(store, &record, signal)?;
             if signal == libc::SIGKILL {
                 end::wait(&record, None)?;
             }
@@ -109,7 +109,7 @@ impl Kill {
 impl Stop {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
         super::each(&self.containers, |name| {
-            self.how.stop(&load(store, name)?)?;
+            self.how.stop(store, &load(store, name)?)?;
             Ok(Some(name.to_string()))
         })
     }
@@ -117,7 +117,7 @@ impl Stop {
 
 impl How {
     /// Stops a container, if it runs.
-    fn stop(&self, record: &Record) -> Result<(), Failure> {
+    fn stop(&self, store: &Store, record: &Record) -> Result<(), Failure> {
         if record.life.supervisor().is_none() {
             return Ok(());
         }
@@ -126,7 +126,7 @@ impl How {
         let limit = u64::try_from(seconds).ok().map(Duration::from_secs);
         let signal = self.signal.as_deref().unwrap_or(&record.settings.stop_signal);
         let signal = end::signal(signal).map_err(|error| Failure::of(&error))?;
-        Ok(end::stop(record, signal, limit)?)
+        Ok(end::stop(store, record, signal, limit)?)
     }
 }
 
@@ -139,8 +139,9 @@ impl Restart {
                     "container {name} cannot be restarted: it is removed when it ends (--rm)"
                 )));
             }
-            self.how.stop(&record)?;
+            self.how.stop(store, &record)?;
             start(store, &record.id)?;
+            end::restarted(store, &record);
             Ok(Some(name.to_string()))
         })
     }

@@ -20,7 +20,7 @@ use crate::containers::process::{Process, ends};
 use crate::containers::record::{self, Life, Record, now};
 use crate::containers::runtime::{Init, ensure_sealed};
 use crate::containers::spec::Within;
-use crate::containers::{Error, exec};
+use crate::containers::{Error, events, exec};
 use crate::line::chain;
 use crate::store::Store;
 
@@ -124,7 +124,13 @@ impl Watch<'_> {
         }
     }
 
-    fn tell(&self, _status: Status) {}
+    fn tell(&self, status: Status) {
+        // It may have another name by now.
+        let record = record::read(self.store, &self.record.id).ok().flatten();
+        let record = record.as_ref().unwrap_or(&self.record);
+        let action = format!("health_status: {}", status.name());
+        events::happened(self.store.state(), record, &action, &[]);
+    }
 
     fn probe(&self) -> Probe {
         let start = now();

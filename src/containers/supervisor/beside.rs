@@ -18,13 +18,13 @@ use super::server::{Finish, Server, ServerError};
 use super::stdio::{self, Attach, Relay};
 use super::told::Told;
 use super::{Start, again};
-use crate::containers::end;
 use crate::containers::log::Log;
 use crate::containers::process::Process;
 use crate::containers::record::{self, Afterwards, Held, Life};
 use crate::containers::runtime::channel::Channel;
 use crate::containers::runtime::{self, Init, StartError};
 use crate::containers::upkeep::Upkeep;
+use crate::containers::{end, events};
 use crate::host::Probe;
 use crate::line::chain;
 use crate::store::Store;
@@ -295,6 +295,7 @@ fn stay(
         started,
     } = running;
     let mut trouble = record_running(held, &server, &init, &started).err();
+    events::happened(store.state(), &held.record, "start", &[]);
     // A tool that is gone is noticed below.
     let _ = tell(tool, &Notice::Started);
     if let Err(error) = announce::ready(&held.record.settings.upkeep) {
@@ -333,6 +334,9 @@ fn stay(
         trouble.get_or_insert_with(|| error.clone());
     }
     code = code.clamp(0, 255);
+    held.amend();
+    let attribute = ("exitCode", code.to_string());
+    events::happened(store.state(), &held.record, "die", &[attribute]);
     let life = Life::Exited {
         code,
         error,
