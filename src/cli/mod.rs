@@ -8,6 +8,7 @@ mod build;
 mod containers;
 mod events;
 mod images;
+mod info;
 mod inspect;
 mod log;
 mod output;
@@ -47,9 +48,12 @@ enum Command {
     /// Show what happens to containers and images
     Events(events::Events),
     /// Show which program this is
-    Version(system::Format),
+    Version(info::Format),
     /// Show what there is, and where
-    Info(system::Format),
+    Info(info::Format),
+    /// Work on all that is kept
+    #[command(subcommand)]
+    System(system::System),
 }
 
 /// Runs the command line of this process.
@@ -74,8 +78,9 @@ pub fn main() -> ExitCode {
         Command::Builder(builder) => builder.run(),
         Command::Inspect(command) => command.run(),
         Command::Events(events) => events.run(),
-        Command::Version(format) => system::version(&format),
-        Command::Info(format) => system::info(&format),
+        Command::Version(format) => info::version(&format),
+        Command::Info(format) => info::info(&format),
+        Command::System(system) => system.run(),
     };
     done.unwrap_or_else(Failure::report)
 }

@@ -17,6 +17,7 @@ pub mod named;
 mod names;
 pub mod orphans;
 pub mod process;
+pub mod prune;
 pub mod record;
 pub mod restart;
 pub mod rootfs;

@@ -497,7 +497,10 @@ pub fn read_spec(directory: &Path) -> Result<Spec, Error> {
 }
 
 /// The ids of all directories of containers.
-pub(super) fn ids(store: &Store) -> Result<Vec<String>, Error> {
+///
+/// # Errors
+/// They cannot be listed.
+pub fn ids(store: &Store) -> Result<Vec<String>, Error> {
     let directory = store.state().join("containers");
     let io = |source| Error::Io {
         action: "list",

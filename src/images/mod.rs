@@ -26,6 +26,7 @@ pub mod remove;
 pub mod save;
 pub mod steps;
 mod sweep;
+pub mod usage;
 
 use std::fs;
 use std::io::ErrorKind;

@@ -10,6 +10,7 @@ pub mod lock;
 mod medium;
 pub mod root;
 pub mod seal;
+pub mod wipe;
 pub mod write;
 
 pub use digest::{ChainId, Digest, Digesting};

@@ -25,6 +25,8 @@ mod upkeep;
 mod wait;
 
 pub(super) use inspect::found as inspect_container;
+pub(super) use prune::{filters as prune_filters, told as pruned_containers};
+pub(super) use ps::status as container_status;
 
 #[derive(Debug, clap::Subcommand)]
 #[command(defer = true)]

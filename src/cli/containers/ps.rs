@@ -166,7 +166,8 @@ pub(super) fn state(record: &Record) -> &'static str {
     }
 }
 
-fn status(store: &Store, record: &Record) -> String {
+/// The same with its times and its health, in words.
+pub(in crate::cli) fn status(store: &Store, record: &Record) -> String {
     match &record.life {
         Life::Running { started, .. } => {
             let up = human_duration(age(seconds(started)));

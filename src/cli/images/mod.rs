@@ -20,6 +20,7 @@ use crate::images::remove::Use;
 use crate::store::Store;
 
 pub(super) use inspect::found as inspect_image;
+pub(super) use prune::told as pruned_images;
 
 #[derive(Debug, clap::Subcommand)]
 #[command(defer = true)]
@@ -97,7 +98,7 @@ impl Command {
 }
 
 /// The images that containers were made from: what a removal must leave.
-fn uses(store: &Store) -> Result<Vec<Use>, images::Error> {
+pub(super) fn uses(store: &Store) -> Result<Vec<Use>, images::Error> {
     let used = |record: Record| {
         Some(Use {
             image: *record.base.image()?,
