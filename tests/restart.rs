@@ -5,7 +5,7 @@ mod common;
 
 use std::process::Stdio;
 
-use common::{Bryo, Done, field, process, until};
+use common::{Bryo, Done, field, kills, process, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -285,4 +285,102 @@ fn policies_that_make_no_sense_are_refused() {
         field(&bryo, "one", "{{.State.Status}} {{.RestartCount}}"),
         "created 0"
     );
+}
+
+/// Two commands at once, in any order, on a container that is always started again: what is left is one container, whole.
+#[test]
+fn commands_at_once_leave_a_whole_container() {
+    let (bryo, image) = busybox();
+    let pairs = [
+        [vec!["stop", "-t", "0", "one"], vec!["kill", "one"]],
+        [vec!["restart", "-t", "0", "one"], vec!["stop", "-t", "0", "one"]],
+        [vec!["start", "one"], vec!["start", "one"]],
+        [vec!["rm", "-f", "one"], vec!["rm", "-f", "one"]],
+        [vec!["rm", "-f", "one"], vec!["restart", "-t", "0", "one"]],
+        [
+            vec!["update", "--restart", "no", "one"],
+            vec!["stop", "-t", "0", "one"],
+        ],
+    ];
+    for script in ["sleep 1000", "exit 1"] {
+        for pair in &pairs {
+            start(&bryo, &image, "always", script);
+            let tools: Vec<_> = pair
+                .iter()
+                .map(|words| {
+                    bryo.command(words)
+                        .stdout(Stdio::null())
+                        .stderr(Stdio::null())
+                        .spawn()
+                        .unwrap()
+                })
+                .collect();
+            for mut tool in tools {
+                tool.wait().unwrap();
+            }
+            // Whatever it is by now, it obeys.
+            let there = bryo.run(["start", "one"]).status.success();
+            assert_eq!(
+                bryo.ok(["ps", "-aq"]).lines().count(),
+                usize::from(there),
+                "{pair:?}"
+            );
+            if there {
+                bryo.ok(["stop", "-t", "0", "one"]);
+                assert!(status(&bryo, "one").starts_with("exited "), "{pair:?}");
+            }
+            bryo.ok(["rm", "-f", "one"]);
+            assert_eq!(bryo.ok(["ps", "-aq"]), "");
+        }
+    }
+}
+
+/// Whichever of its processes is killed, and when: it runs, is started again, or has ended; and it can be started.
+#[test]
+fn whatever_is_killed_leaves_a_whole_container() {
+    let (bryo, image) = busybox();
+    let file = bryo.scratch("supervisor");
+    let flags = [
+        "--health-cmd",
+        "true",
+        "--health-interval",
+        "50ms",
+        "--restart",
+        "always",
+        "--conmon-pidfile",
+        file.to_str().unwrap(),
+    ];
+    let script = "echo x >> /runs; sleep 0.2; exit 1";
+    bryo.ok([
+        vec!["run", "-d", "--name", "one"],
+        flags.to_vec(),
+        vec![&image, "sh", "-c", script],
+    ]
+    .concat());
+    for round in 0..kills(12) {
+        std::thread::sleep(std::time::Duration::from_millis(round * 37 % 300));
+        let template = match round % 3 {
+            0 => "{{.State.Pid}}",
+            1 => "{{.State.FilesystemPid}}",
+            _ => "",
+        };
+        let victim = match template {
+            "" => pid_of_supervisor(&bryo, "supervisor").as_raw(),
+            template => field(&bryo, "one", template).parse().unwrap(),
+        };
+        // It may be between two runs, or gone.
+        if victim > 0 {
+            let _ = kill(Pid::from_raw(victim), Signal::SIGKILL);
+        }
+        let state = field(&bryo, "one", "{{.State.Status}}");
+        assert!(
+            ["running", "restarting", "exited"].contains(&state.as_str()),
+            "{state}"
+        );
+        bryo.ok(["start", "one"]);
+    }
+    bryo.ok(["stop", "-t", "0", "one"]);
+    assert!(status(&bryo, "one").starts_with("exited "));
+    bryo.ok(["update", "--restart", "no", "one"]);
+    assert!(bryo.ok(["diff", "one"]).contains("A /runs"));
 }

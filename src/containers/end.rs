@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
 
+use super::held;
 use super::process::{self, Process};
 use super::record::{self, Life, Record};
 use super::spec::SpecError;
@@ -113,7 +114,7 @@ pub fn remove(store: &Store, id: &str, force: Force) -> Result<(), Error> {
         let record = match record::read(store, id) {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(()),
-            Err(Error::Json { .. }) => return record::remove_damaged(store, id),
+            Err(Error::Json { .. }) => return held::remove_damaged(store, id),
             Err(error) => return Err(error),
         };
         match (&record.life, force) {

@@ -10,6 +10,7 @@ mod events;
 pub mod exec;
 pub mod files;
 pub mod health;
+mod held;
 pub mod image_file;
 pub mod life;
 pub mod log;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::Error;
 use super::end::{self, Force};
+use super::held::remove_directory;
 use super::process::{self, Process};
-use super::record::{self, Afterwards, ids, remove_directory};
+use super::record::{self, Afterwards, ids};
 use crate::store::lock::{Lock, Mode};
 use crate::store::{self, Store};
 

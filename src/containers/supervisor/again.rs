@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::told::Told;
 use super::{Attach, Start, beside, stdio};
+use crate::containers::held;
 use crate::containers::life;
 use crate::containers::process::Process;
-use crate::containers::record::{self, Afterwards, Held, Life};
+use crate::containers::record::{Afterwards, Held, Life};
 use crate::containers::restart;
 use crate::containers::runtime::channel::Channel;
 use crate::line::chain;
@@ -112,7 +113,7 @@ fn resume(id: &str, pause: Duration) -> Result<u8, crate::containers::Error> {
     let lock = io::stdin().as_fd().try_clone_to_owned().map_err(io)?;
     stdio::forget_streams();
     let store = Store::open()?;
-    let mut held = record::adopt(&store, id, lock)?;
+    let mut held = held::adopt(&store, id, lock)?;
     told.wait(pause);
     if told.is_left() {
         held.set_life(given_up(held.record.life.clone(), None))?;
