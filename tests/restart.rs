@@ -60,8 +60,10 @@ fn a_failure_is_tried_again_so_many_times() {
         field(&bryo, "one", "{{json .HostConfig.RestartPolicy}}"),
         r#"{"Name":"on-failure","MaximumRetryCount":3}"#
     );
-    // A start by hand begins anew.
+    // A start by hand begins anew. Who follows the log does so until the last run has ended.
     bryo.ok(["start", "one"]);
+    let followed = bryo.ok(["logs", "-f", "one"]);
+    assert!(followed.ends_with("run 8\n"), "{followed}");
     until("the last run", || {
         status(&bryo, "one") == "exited 3 3" && bryo.ok(["logs", "one"]).ends_with("run 8\n")
     });

@@ -59,7 +59,12 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     log::start();
-    let roles = [supervisor::successor, supervisor::resumed, health::beside];
+    let roles = [
+        supervisor::successor,
+        supervisor::resumed,
+        health::beside,
+        health::once,
+    ];
     if let Some(code) = roles.iter().find_map(|role| role()) {
         return ExitCode::from(code);
     }

@@ -1,6 +1,8 @@
 //! Is a container well? What is asked of it (HEALTHCHECK of its image, `--health-cmd` and the like), as Docker understands
-//! it. `state`: what was found; `watch`: the process beside the supervisor that asks.
+//! it. `state`: what was found; `watch`: the process beside the supervisor that keeps the
+//! time; `probe`: the one that asks.
 
+mod probe;
 mod state;
 mod watch;
 
@@ -9,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use probe::once;
 pub use state::{Health, Probe, Status, found};
 pub use watch::{NAME, beside};
 

@@ -1,34 +1,24 @@
-//! Who asks a container how it is? A process beside its supervisor, with one thread, since only such a one can enter a
-//! container, and of a sealed copy of the program (see `runtime/sealed.rs`). It ends when the container does; the supervisor
-//! starts another if it is killed, and that goes on from the file.
+//! When is a container asked how it is? A process beside its supervisor keeps the time. It ends when the container does; the
+//! supervisor starts another if it is killed, and that goes on from the file.
 
-use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, kill, killpg};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::signal::SigSet;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::state::{Health, Probe};
-use super::{Check, Status};
+use super::{Check, Status, probe};
 use crate::containers::process::{Process, ends};
 use crate::containers::record::{self, Life, Record, now};
-use crate::containers::runtime::{Init, ensure_sealed};
-use crate::containers::spec::Within;
-use crate::containers::{Error, events, exec};
+use crate::containers::{Error, events};
 use crate::line::chain;
 use crate::store::Store;
 
 /// The name under which it is started; the container's id is its argument.
 pub const NAME: &str = "bryo-health";
-
-/// Bytes of a probe's output that are kept, as Docker does.
-const MOST: usize = 4096;
 
 /// What this process was started for, if it is to ask a container: its whole life, and its exit code.
 pub fn beside() -> Option<u8> {
@@ -39,12 +29,10 @@ pub fn beside() -> Option<u8> {
     let id = arguments.next()?;
     // The supervisor holds back what is said to it. Cannot fail with a valid set.
     let _ = SigSet::all().thread_unblock();
-    // Where there can be no copy, each probe says so.
-    let sealed = ensure_sealed();
     let _ = nix::sys::prctl::set_name(c"bryo-health");
     let watched = Store::open()
         .map_err(Error::from)
-        .and_then(|store| Watch::of(&store, &id, sealed)?.map_or(Ok(()), Watch::run));
+        .and_then(|store| Watch::of(&store, &id)?.map_or(Ok(()), Watch::run));
     Some(u8::from(watched.is_err()))
 }
 
@@ -53,7 +41,6 @@ struct Watch<'a> {
     record: Record,
     check: Check,
     init: OwnedFd,
-    sealed: io::Result<()>,
     /// When the container was started.
     begun: Instant,
     health: Health,
@@ -61,7 +48,7 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     /// `None`: it does not run any more.
-    fn of<'a>(store: &'a Store, id: &str, sealed: io::Result<()>) -> Result<Option<Watch<'a>>, Error> {
+    fn of<'a>(store: &'a Store, id: &str) -> Result<Option<Watch<'a>>, Error> {
         let io = |source| Error::Io {
             action: "watch container",
             path: id.into(),
@@ -84,7 +71,6 @@ impl Watch<'_> {
             store,
             check,
             init: pidfd,
-            sealed,
             begun: begun.unwrap_or_else(Instant::now),
             health,
             record,
@@ -132,9 +118,11 @@ impl Watch<'_> {
         events::happened(self.store.state(), record, &action, &[]);
     }
 
+    /// Asks once, by a process of its own.
     fn probe(&self) -> Probe {
         let start = now();
-        let (exit_code, output) = self.ask().unwrap_or_else(|error| (-1, chain(&error)));
+        let (exit_code, output) = probe::begin(&self.record.id)
+            .unwrap_or_else(|error| (-1, format!("the check cannot be run: {error}")));
         Probe {
             start,
             end: now(),
@@ -142,42 +130,6 @@ impl Watch<'_> {
             output,
         }
     }
-
-    /// Runs the command; gives its exit code and output.
-    fn ask(&self) -> Result<(i32, String), Error> {
-        let io = |source| Error::Io {
-            action: "run the check in",
-            path: self.record.name.clone().into(),
-            source,
-        };
-        if let Err(error) = &self.sealed {
-            return Err(io(io::Error::new(error.kind(), error.to_string())));
-        }
-        let asked = Within {
-            command: self.check.command(),
-            ..Within::default()
-        };
-        let (command, output) = exec::prepare(self.store, &self.record, &asked)?.start_bound()?;
-        let heard = hear(&command, output.into(), self.check.patience());
-        if !matches!(heard, Ok((_, Over::Ended))) {
-            // Our own child, not reaped yet, and what a shell has begun for it: nobody else would end that.
-            let _ = killpg(command.pid, Signal::SIGKILL);
-            let _ = kill(command.pid, Signal::SIGKILL);
-        }
-        let status = waitpid(command.pid, None).map_err(|errno| io(errno.into()))?;
-        let (text, over) = heard.map_err(io)?;
-        Ok(match (over, status) {
-            (Over::TooLate, _) => (-1, too_late(self.check.patience(), &text)),
-            (Over::Ended, WaitStatus::Exited(_, code)) => (code, text),
-            (Over::Ended, WaitStatus::Signaled(_, signal, _)) => (128 + signal as i32, text),
-            (Over::Ended, _) => (-1, text),
-        })
-    }
-}
-
-fn too_late(limit: Duration, text: &str) -> String {
-    let colon = if text.is_empty() { "" } else { ": " };
-    format!("Health check exceeded timeout ({limit:?}){colon}{text}")
 }
 
 /// How long a process has been there, by a clock that nobody sets.
@@ -187,55 +139,4 @@ fn age(process: Process) -> io::Result<Duration> {
     let start = Duration::from_millis(process.start.saturating_mul(1000) / ticks);
     let now = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME)?);
     Ok(now.saturating_sub(start))
-}
-
-enum Over {
-    Ended,
-    TooLate,
-}
-
-/// Reads what the command writes until it ends, or its time is over.
-fn hear(command: &Init, mut output: std::fs::File, limit: Duration) -> io::Result<(String, Over)> {
-    fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    let end = Instant::now() + limit;
-    let (mut kept, mut open) = (Vec::new(), true);
-    loop {
-        let mut fds = vec![PollFd::new(command.pidfd.as_fd(), PollFlags::POLLIN)];
-        if open {
-            fds.push(PollFd::new(output.as_fd(), PollFlags::POLLIN));
-        }
-        // A millisecond more, so that it does not wake up before the end.
-        let rest = end.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-        match poll(&mut fds, PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX)) {
-            Err(Errno::EINTR) => continue,
-            Err(error) => return Err(error.into()),
-            Ok(_) => {}
-        }
-        let ended = fds.first().and_then(PollFd::any).unwrap_or(false);
-        open &= read_some(&mut output, &mut kept);
-        let over = match (ended, Instant::now() >= end) {
-            (true, _) => Over::Ended,
-            (false, true) => Over::TooLate,
-            (false, false) => continue,
-        };
-        return Ok((String::from_utf8_lossy(&kept).into_owned(), over));
-    }
-}
-
-/// Reads what is there, of somebody who writes without end only so much at a time; keeps the beginning. `false`: nothing
-/// more will come.
-fn read_some(output: &mut std::fs::File, kept: &mut Vec<u8>) -> bool {
-    let mut buffer = [0; MOST];
-    for _ in 0..64 {
-        match output.read(&mut buffer) {
-            Ok(0) => return false,
-            Ok(length) => {
-                let room = MOST.saturating_sub(kept.len()).min(length);
-                kept.extend_from_slice(buffer.get(..room).unwrap_or_default());
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-            Err(_) => return false,
-        }
-    }
-    true
 }
