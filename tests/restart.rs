@@ -386,3 +386,26 @@ fn whatever_is_killed_leaves_a_whole_container() {
     bryo.ok(["update", "--restart", "no", "one"]);
     assert!(bryo.ok(["diff", "one"]).contains("A /runs"));
 }
+
+/// What cannot be started again has ended, and says why.
+#[test]
+fn a_restart_that_fails_is_the_end() {
+    let (bryo, image) = busybox();
+    let supervisor = start(&bryo, &image, "always", "rm /bin/sh; exit 1");
+    until("its end", || status(&bryo, "one") == "exited 127 1");
+    let why = field(&bryo, "one", "{{.State.Error}}");
+    assert!(why.contains("executable file not found"), "{why}");
+    let program = format!("/proc/{supervisor}/exe");
+    until("the end of its supervisor", || {
+        std::fs::read_link(&program).is_err()
+    });
+    // Nor can one whose image's layers are gone.
+    bryo.ok(["rm", "one"]);
+    start(&bryo, &image, "always", "sleep 1000");
+    std::fs::rename(bryo.root().join("layers"), bryo.root().join("away")).unwrap();
+    kill(process(&bryo, "one", "Pid"), Signal::SIGKILL).unwrap();
+    until("its end", || status(&bryo, "one") == "exited 125 1");
+    assert_ne!(field(&bryo, "one", "{{.State.Error}}"), "");
+    std::fs::rename(bryo.root().join("away"), bryo.root().join("layers")).unwrap();
+    bryo.ok(["start", "one"]);
+}

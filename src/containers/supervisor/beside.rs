@@ -81,10 +81,6 @@ struct Running {
 
 /// The supervisor, from fork to exit.
 pub(super) fn main(start: Start, tool: Channel) -> u8 {
-    // In a session of its own no key of the user's terminal reaches it; the tool passes on what is meant for the
-    // command. Both calls fail only for a session leader, which a forked child is not.
-    let _ = nix::unistd::setsid();
-    let _ = nix::sys::prctl::set_name(c"bryo-supervisor");
     let Start {
         mut held,
         lower,
@@ -96,18 +92,8 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         store,
         pause,
     } = start;
-    if attach == Attach::Detached {
-        stdio::forget_streams();
-    }
-    if let Some(builder) = held.record.builder {
-        // A step ends with its build, whose main thread has forked us: nobody else wants what it makes.
-        let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-        if nix::unistd::getppid().as_raw() != builder.pid {
-            return 125;
-        }
-    }
-    if let Some(log) = log {
-        stdio::write_to(log);
+    if !settle_in(&held, attach, log) {
+        return 125;
     }
     let taken = held.take_over().map_err(|error| Failure {
         code: 125,
@@ -153,17 +139,54 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
                 Some(pause) => return restart(held, life, notice, (&tool, &store, pause)),
             }
         }
-        Err(Failure { code, message }) => {
-            let (started, finished) = (String::new(), record::now());
-            let life = Life::Exited {
-                code: code.into(),
-                error: message.clone(),
-                started,
-                finished,
-            };
-            (life, Notice::Failed { code, message })
-        }
+        Err(failure) => failed(&held, failure),
     };
+    conclude(held, life, notice, &tool);
+    0
+}
+
+/// Makes a process of its own of the tool's child. `false`: nobody wants it any more.
+fn settle_in(held: &Held, attach: Attach, log: Option<OwnedFd>) -> bool {
+    // In a session of its own no key of the user's terminal reaches it; the tool passes on what is meant for the
+    // command. Both calls fail only for a session leader, which a forked child is not.
+    let _ = nix::unistd::setsid();
+    let _ = nix::sys::prctl::set_name(c"bryo-supervisor");
+    if attach == Attach::Detached {
+        stdio::forget_streams();
+    }
+    if let Some(builder) = held.record.builder {
+        // A step ends with its build, whose main thread has forked us: nobody else wants what it makes.
+        let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+        if nix::unistd::getppid().as_raw() != builder.pid {
+            return false;
+        }
+    }
+    if let Some(log) = log {
+        stdio::write_to(log);
+    }
+    true
+}
+
+/// The end of a container whose command did not run this time.
+fn failed(held: &Held, Failure { code, message }: Failure) -> (Life, Notice) {
+    let (started, finished) = match &held.record.life {
+        // It ran before, at least.
+        Life::Restarting {
+            started, finished, ..
+        } => (started.clone(), finished.clone()),
+        _ => (String::new(), record::now()),
+    };
+    let life = Life::Exited {
+        code: code.into(),
+        error: message.clone(),
+        started,
+        finished,
+    };
+    (life, Notice::Failed { code, message })
+}
+
+/// Records the end, and tells the tool.
+fn conclude(held: Held, life: Life, notice: Notice, tool: &Channel) {
     let notice = match (settle(held, life), notice) {
         (Err(error), Notice::Ended { code, .. }) => Notice::Ended {
             code,
@@ -177,8 +200,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         (_, notice) => notice,
     };
     // The tool may be gone; then nobody waits for this.
-    let _ = tell(&tool, &notice);
-    0
+    let _ = tell(tool, &notice);
 }
 
 /// Lets go of the tool, and becomes the supervisor of the next run.
