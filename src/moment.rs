@@ -29,7 +29,7 @@ fn unix(text: &str) -> Option<Timestamp> {
 }
 
 /// Go's `time.ParseDuration`: numbers with units, `1h30m`.
-fn age(text: &str) -> Option<SignedDuration> {
+pub(crate) fn age(text: &str) -> Option<SignedDuration> {
     let mut rest = text;
     let mut seconds = 0.0;
     while !rest.is_empty() {

@@ -15,14 +15,16 @@ use super::solve::file_time;
 use super::tree::{Growing, Times, add_tree};
 use super::workspace::io_error;
 use super::{Error, Progress};
+use crate::containers::end::{self, Force};
 use crate::containers::files::HostNames;
 use crate::containers::image_file;
-use crate::containers::life::{self, Below, Force, Given, Wanted};
+use crate::containers::life::{self, Below, Given, Wanted};
 use crate::containers::log;
 use crate::containers::record::{self, Afterwards, Life};
 use crate::containers::spec::{Network, Request, mounts};
 use crate::containers::storage::Storage;
 use crate::containers::supervisor::{Ending, SignalProxy};
+use crate::containers::upkeep::Upkeep;
 use crate::images::{Claim, Image, layers};
 use crate::store::Store;
 
@@ -115,6 +117,7 @@ impl Order {
         };
         Wanted {
             below: (Below::Image(Box::new(image.clone())), "a step of a build".into()),
+            upkeep: Upkeep::default(),
             storage: Storage::default(),
             // It is shown, and part of the build's output.
             log: log::Settings {
@@ -152,7 +155,7 @@ struct Container<'a> {
 
 impl Drop for Container<'_> {
     fn drop(&mut self) {
-        if let Err(error) = life::remove(self.store, &self.id, Force::Yes) {
+        if let Err(error) = end::remove(self.store, &self.id, Force::Yes) {
             tracing::warn!("a step's container stays: {}", crate::line::chain(&error));
         }
     }

@@ -6,7 +6,9 @@ use clap::Parser;
 
 mod build;
 mod containers;
+mod events;
 mod images;
+mod info;
 mod inspect;
 mod log;
 mod output;
@@ -16,6 +18,7 @@ mod report;
 mod system;
 mod template;
 
+use crate::containers::{health, supervisor};
 use report::Failure;
 
 /// Pull, build and run OCI images as an ordinary user.
@@ -42,16 +45,27 @@ enum Command {
     Builder(build::Builder),
     /// Show all that is known of containers or images
     Inspect(inspect::Inspect),
+    /// Show what happens to containers and images
+    Events(events::Events),
     /// Show which program this is
-    Version(system::Format),
+    Version(info::Format),
     /// Show what there is, and where
-    Info(system::Format),
+    Info(info::Format),
+    /// Work on all that is kept
+    #[command(subcommand)]
+    System(system::System),
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     log::start();
-    if let Some(code) = crate::containers::supervisor::successor() {
+    let roles = [
+        supervisor::successor,
+        supervisor::resumed,
+        health::beside,
+        health::once,
+    ];
+    if let Some(code) = roles.iter().find_map(|role| role()) {
         return ExitCode::from(code);
     }
     let cli = match Cli::try_parse() {
@@ -68,8 +82,10 @@ pub fn main() -> ExitCode {
         Command::Build(build) => build.run(),
         Command::Builder(builder) => builder.run(),
         Command::Inspect(command) => command.run(),
-        Command::Version(format) => system::version(&format),
-        Command::Info(format) => system::info(&format),
+        Command::Events(events) => events.run(),
+        Command::Version(format) => info::version(&format),
+        Command::Info(format) => info::info(&format),
+        Command::System(system) => system.run(),
     };
     done.unwrap_or_else(Failure::report)
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,7 +14,6 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use oci_spec::runtime::Spec;
 use rustix::process::pidfd_send_signal;
 
-use super::Error;
 use super::log::Log;
 use super::process::Process;
 use super::record::{self, Life, Record};
@@ -24,6 +24,7 @@ use super::supervisor::Attach;
 use super::supervisor::stdio::{self, Outside, Relay};
 use super::supervisor::terminal::{self, Raw};
 use super::supervisor::tool::passed_signals;
+use super::{Error, events, names};
 use crate::host::{IdMaps, Probe, ids};
 use crate::line::chain;
 use crate::store::Store;
@@ -37,6 +38,31 @@ pub struct Prepared {
     terminal: bool,
     /// The container's, for messages.
     name: String,
+    told: Told,
+}
+
+/// What is told of a command: Docker's events.
+#[derive(Debug)]
+struct Told {
+    state: PathBuf,
+    record: Record,
+    command: String,
+    id: String,
+}
+
+impl Told {
+    fn started(&self) {
+        for action in ["exec_create", "exec_start"] {
+            self.happened(&format!("{action}: {}", self.command), None);
+        }
+    }
+
+    fn happened(&self, action: &str, code: Option<i32>) {
+        let code = code.map(|code| ("exitCode", code.to_string()));
+        let id = ("execID", self.id.clone());
+        let more: Vec<_> = std::iter::once(id).chain(code).collect();
+        events::happened(&self.state, &self.record, action, &more);
+    }
 }
 
 /// A command that runs within a container.
@@ -47,6 +73,7 @@ pub struct Session {
     signals: SignalFd,
     /// Whether the user's terminal is the command's.
     terminal: bool,
+    told: Told,
 }
 
 /// Finds out what a command is to be. To be called while the process has one thread, by the
@@ -72,6 +99,12 @@ pub fn prepare(store: &Store, record: &Record, asked: &Within) -> Result<Prepare
         within,
         terminal: asked.terminal.is_some(),
         name: record.name.clone(),
+        told: Told {
+            state: store.state().to_owned(),
+            record: record.clone(),
+            command: asked.command.join(" "),
+            id: names::new_id().map_err(trouble(&record.name))?,
+        },
     })
 }
 
@@ -108,12 +141,16 @@ impl Prepared {
             Ok((signals, relay.transpose()?))
         };
         match begun() {
-            Ok((signals, relay)) => Ok(Session {
-                command,
-                relay,
-                signals,
-                terminal: self.terminal && attach == Attach::InputAndOutput,
-            }),
+            Ok((signals, relay)) => {
+                self.told.started();
+                Ok(Session {
+                    told: self.told,
+                    command,
+                    relay,
+                    signals,
+                    terminal: self.terminal && attach == Attach::InputAndOutput,
+                })
+            }
             Err(error) => {
                 // Our own child, which nobody would be beside.
                 let _ = pidfd_send_signal(&command.pidfd, rustix::process::Signal::KILL);
@@ -121,6 +158,24 @@ impl Prepared {
                 Err(trouble(error))
             }
         }
+    }
+
+    /// Starts it; what it writes, both streams as they come, is read from the descriptor. It dies with this process, which
+    /// is to reap it.
+    ///
+    /// # Errors
+    /// [`Error::Enter`].
+    pub(super) fn start_bound(self) -> Result<(Init, OwnedFd), Error> {
+        let trouble = trouble(&self.name);
+        let streams = || {
+            let (ours, theirs) = io::pipe()?;
+            let null = fs::File::open("/dev/null")?;
+            let inside = Stdio::Fds([null.into(), theirs.try_clone()?.into(), theirs.into()]);
+            Ok((ours, inside))
+        };
+        let (output, inside) = streams().map_err(trouble)?;
+        let command = runtime::enter(&self.init, &self.within.bound(), inside)?;
+        Ok((command, output.into()))
     }
 
     /// Starts it with a process of its own beside it, which reaps it: a dead process that nobody reaps would hold up the
@@ -261,11 +316,13 @@ impl Session {
             relay.end();
         }
         drop(raw);
-        Ok(match status {
+        let code = match status {
             WaitStatus::Exited(_, code) => code,
             WaitStatus::Signaled(_, signal, _) => 128 + signal as i32,
             _ => 255,
-        })
+        };
+        self.told.happened("exec_die", Some(code));
+        Ok(code)
     }
 
     fn pass(&self, number: i32) {

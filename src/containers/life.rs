@@ -1,4 +1,4 @@
-//! How does a container move: made, started, signalled, waited for, removed?
+//! How is a container made and started?
 
 use std::fs;
 use std::io;
@@ -10,17 +10,16 @@ use std::time::Duration;
 use fuse_overlay::union::Lower;
 use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::{LinuxSeccomp, Spec};
-use rustix::process::{Signal, pidfd_send_signal};
 
 use super::files::{self, HostNames};
-use super::process::{self, Process};
-use super::record::{self, Afterwards, Base, Held, Life, Record, Settings};
+use super::record::{self, Afterwards, Base, Held, Record, Settings};
 use super::runtime::{self, RootSource};
 use super::spec::mounts::{Asked, Missing};
 use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
 use super::storage::Storage;
 use super::supervisor::{self, Attach, Start, Supervisor};
-use super::{Error, image_file, log, names, rootfs};
+use super::upkeep::Upkeep;
+use super::{Error, events, image_file, log, names, rootfs};
 use crate::host::Probe;
 use crate::host::probe::thermal_throttles;
 use crate::host::usable_devices;
@@ -33,9 +32,6 @@ use crate::store::Store;
 fn server_threads() -> usize {
     std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 16))
 }
-
-/// How long a container may take to be gone after SIGKILL before its supervisor is killed as well.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a container is to stand on.
 #[derive(Debug, Clone)]
@@ -84,6 +80,8 @@ pub struct Wanted {
     pub storage: Storage,
     /// `--log-driver`, `--log-opt`.
     pub log: log::Settings,
+    /// `--restart`, `--health-cmd` and the like.
+    pub upkeep: Upkeep,
     /// `-l`, over the image's.
     pub labels: Vec<(String, String)>,
     /// `-v`, `--mount`, `--security-opt` as they were given.
@@ -188,6 +186,7 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
                     Some(made) => made,
                     None => (held.spec()?, lower(store, &held.record)?),
                 };
+                events::happened(store.state(), &held.record, "create", &[]);
                 return Ok(Made {
                     held,
                     spec,
@@ -356,6 +355,7 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
         init: request.init,
         storage: wanted.storage,
         log: wanted.log,
+        upkeep: wanted.upkeep.clone(),
     };
     Ok(Record::new(
         id,
@@ -397,18 +397,27 @@ pub(super) fn lower(store: &Store, record: &Record) -> Result<Lower, Error> {
 pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
     // Settles what a killed supervisor left.
     let record = record::read(store, id)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
-    if matches!(record.life, Life::Running { .. }) {
+    if record.life.supervisor().is_some() {
         return Ok(None);
     }
-    let Some(held) = record::hold(store, id)? else {
-        return Ok(None);
-    };
-    Ok(Some(Made {
-        spec: held.spec()?,
-        lower: lower(store, &held.record)?,
-        held,
-        host: Probe::now(),
-    }))
+    match record::hold(store, id)? {
+        None => Ok(None),
+        Some(held) => opened(store, held).map(Some).map_err(|failed| failed.1),
+    }
+}
+
+/// Opens all that a container needs that is to be started again. If something is gone, it is given back with the reason.
+pub(super) fn opened(store: &Store, held: Held) -> Result<Made, Box<(Held, Error)>> {
+    let parts = || Ok((held.spec()?, lower(store, &held.record)?));
+    match parts() {
+        Err(error) => Err(Box::new((held, error))),
+        Ok((spec, lower)) => Ok(Made {
+            held,
+            spec,
+            lower,
+            host: Probe::now(),
+        }),
+    }
 }
 
 /// Starts a container: forks its supervisor. To be called while the process has one thread.
@@ -428,6 +437,28 @@ pub fn start_logged(store: &Store, made: Made, log: OwnedFd) -> Result<Superviso
 }
 
 fn start_with(store: &Store, made: Made, attach: Attach, log: Option<OwnedFd>) -> Result<Supervisor, Error> {
+    let mut start = match ready(store, made, attach) {
+        Ok(start) => start,
+        Err(failed) => {
+            let (held, error) = *failed;
+            if held.record.afterwards == Afterwards::Remove {
+                held.remove()?;
+            }
+            return Err(error);
+        }
+    };
+    start.log = log;
+    start.held.record.restarts = 0;
+    start.held.record.last_code = None;
+    supervisor::start(start).map_err(|source| Error::Io {
+        action: "start a process beside",
+        path: "the container".into(),
+        source,
+    })
+}
+
+/// Plans a start. If it cannot be, the container is given back with the reason.
+pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, Box<(Held, Error)>> {
     let terminal = made.has_terminal();
     let Made {
         mut held,
@@ -441,36 +472,23 @@ fn start_with(store: &Store, made: Made, attach: Attach, log: Option<OwnedFd>) -
     if terminal {
         set_size(&mut spec);
     }
-    let plan = match runtime::plan(
-        &spec,
-        RootSource::Fuse {
-            devices: server_threads(),
-        },
-        &host,
-    ) {
-        Ok(plan) => plan,
-        Err(error) => {
-            if held.record.afterwards == Afterwards::Remove {
-                held.remove()?;
-            }
-            return Err(error.into());
-        }
+    let root = RootSource::Fuse {
+        devices: server_threads(),
     };
-    let start = Start {
-        held,
-        lower,
-        plan,
-        host,
-        terminal,
-        attach,
-        log,
-        run: store.run().to_owned(),
-    };
-    supervisor::start(start).map_err(|source| Error::Io {
-        action: "start a process beside",
-        path: "the container".into(),
-        source,
-    })
+    match runtime::plan(&spec, root, &host) {
+        Err(error) => Err(Box::new((held, error.into()))),
+        Ok(plan) => Ok(Start {
+            held,
+            lower,
+            plan,
+            host,
+            terminal,
+            attach,
+            log: None,
+            store: store.clone(),
+            pause: Duration::ZERO,
+        }),
+    }
 }
 
 fn set_size(spec: &mut Spec) {
@@ -479,121 +497,6 @@ fn set_size(spec: &mut Spec) {
     };
     if let (Some(process), Ok(console)) = (spec.process_mut(), size.to_spec()) {
         process.set_console_size(Some(console));
-    }
-}
-
-/// Sends a signal to a running container's command.
-///
-/// # Errors
-/// [`Error::NotRunning`].
-pub fn kill(record: &Record, signal: i32) -> Result<(), Error> {
-    let not_running = || Error::NotRunning(record.name.clone());
-    let Life::Running { init, .. } = record.life else {
-        return Err(not_running());
-    };
-    let number = Signal::from_named_raw(signal).ok_or_else(not_running)?;
-    send(init, number).map_err(|_| not_running())
-}
-
-fn send(process: Process, signal: Signal) -> io::Result<()> {
-    let gone = || io::Error::from_raw_os_error(libc::ESRCH);
-    let pidfd = process.open()?.ok_or_else(gone)?;
-    Ok(pidfd_send_signal(&pidfd, signal)?)
-}
-
-/// Waits until a running container's supervisor has ended, hence everything of it is on disk. `false`: not within
-/// `limit` (`None` waits for ever).
-///
-/// # Errors
-/// The kernel refuses to wait.
-pub fn wait(record: &Record, limit: Option<Duration>) -> Result<bool, Error> {
-    let Life::Running { supervisor, .. } = record.life else {
-        return Ok(true);
-    };
-    let io = |source: io::Error| Error::Io {
-        action: "wait for",
-        path: record.name.clone().into(),
-        source,
-    };
-    match supervisor.open().map_err(io)? {
-        Some(pidfd) => process::ends(&pidfd, limit).map_err(io),
-        None => Ok(true),
-    }
-}
-
-/// Whether `rm` ends a running container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Force {
-    /// It refuses.
-    No,
-    /// It does.
-    Yes,
-}
-
-/// Removes a container.
-///
-/// # Errors
-/// [`Error::Running`] without [`Force::Yes`].
-pub fn remove(store: &Store, id: &str, force: Force) -> Result<(), Error> {
-    // Each round ends a run; somebody may start it again in between.
-    for _ in 0..8 {
-        let record = match record::read(store, id) {
-            Ok(Some(record)) => record,
-            Ok(None) => return Ok(()),
-            Err(Error::Json { .. }) => return record::remove_damaged(store, id),
-            Err(error) => return Err(error),
-        };
-        if matches!(record.life, Life::Running { .. }) {
-            if force == Force::No {
-                return Err(Error::Running(record.name));
-            }
-            end(&record)?;
-        }
-        match record::hold(store, id) {
-            Ok(Some(held)) => return held.remove(),
-            // It is being made, started or ended at this moment.
-            Ok(None) => std::thread::sleep(Duration::from_millis(20)),
-            Err(Error::NoSuchContainer(_)) => return Ok(()),
-            Err(error) => return Err(error),
-        }
-    }
-    Err(Error::Running(id.into()))
-}
-
-/// Asks a running container to end, and kills it after `limit` (`None`: never).
-///
-/// # Errors
-/// It cannot be waited for.
-pub fn stop(record: &Record, signal: i32, limit: Option<Duration>) -> Result<(), Error> {
-    match kill(record, signal) {
-        Ok(()) | Err(Error::NotRunning(_)) => {}
-        Err(error) => return Err(error),
-    }
-    if !wait(record, limit)? {
-        end(record)?;
-    }
-    Ok(())
-}
-
-/// Kills a running container, and its supervisor if that does not see it end.
-fn end(record: &Record) -> Result<(), Error> {
-    let Life::Running { supervisor, init, .. } = record.life else {
-        return Ok(());
-    };
-    // Either may have ended just now.
-    let _ = send(init, Signal::KILL);
-    if !wait(record, Some(PATIENCE))? {
-        let _ = send(supervisor, Signal::KILL);
-        wait(record, Some(PATIENCE))?;
-    }
-    Ok(())
-}
-
-/// The exit code of a container that ended.
-pub fn exit_code(record: &Record) -> Option<i32> {
-    match &record.life {
-        Life::Exited { code, .. } => Some(*code),
-        Life::Created | Life::Running { .. } => None,
     }
 }
 
@@ -607,26 +510,4 @@ pub fn read_file(path: &Path) -> Result<String, Error> {
         path: path.into(),
         source,
     })
-}
-
-/// A signal by name (`TERM`, `SIGTERM`) or number.
-///
-/// # Errors
-/// Neither.
-pub fn signal(text: &str) -> Result<i32, SpecError> {
-    let unknown = || SpecError::Signal(text.into());
-    let upper = text.to_ascii_uppercase();
-    let name = if upper.starts_with("SIG") {
-        upper
-    } else {
-        format!("SIG{upper}")
-    };
-    match text.parse::<i32>() {
-        Ok(number @ 1..=64) => Ok(number),
-        Ok(_) => Err(unknown()),
-        Err(_) => name
-            .parse::<nix::sys::signal::Signal>()
-            .map(|signal| signal as i32)
-            .map_err(|_| unknown()),
-    }
 }

@@ -3,22 +3,32 @@
 
 use std::path::PathBuf;
 
+pub mod amended;
 pub mod changes;
+pub mod end;
+mod events;
 pub mod exec;
 pub mod files;
+pub mod health;
+mod held;
 pub mod image_file;
 pub mod life;
 pub mod log;
+pub mod named;
 mod names;
 pub mod orphans;
 pub mod process;
+pub mod prune;
 pub mod record;
+pub mod restart;
 pub mod rootfs;
 pub mod runtime;
 pub mod spec;
 pub mod storage;
 pub mod supervisor;
 pub mod upgrade;
+pub mod upkeep;
+pub mod wait;
 
 /// Why work on a container failed. One line each: what failed, on what, why, what would help.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +84,11 @@ pub enum Error {
         "cannot remove container \"/{0}\": container is running: stop the container before removing or force remove"
     )]
     Running(String),
+    /// The same of one that waits to be started again.
+    #[error(
+        "cannot remove container \"/{0}\": container is restarting: stop the container before removing or force remove"
+    )]
+    Restarting(String),
     /// `kill` or `stop` of a container that does not run.
     #[error("cannot kill container: {0}: container is not running")]
     NotRunning(String),
@@ -109,6 +124,12 @@ pub enum Error {
         #[source]
         why: std::io::Error,
     },
+    /// `--restart`.
+    #[error(transparent)]
+    Policy(#[from] restart::PolicyError),
+    /// Flags and image make no health check.
+    #[error(transparent)]
+    Check(#[from] health::CheckError),
     /// Flags and image make no Spec.
     #[error(transparent)]
     Spec(#[from] spec::SpecError),

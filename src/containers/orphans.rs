@@ -7,9 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Error;
-use super::life::{self, Force};
+use super::end::{self, Force};
+use super::held::remove_directory;
 use super::process::{self, Process};
-use super::record::{self, Afterwards, ids, remove_directory};
+use super::record::{self, Afterwards, ids};
 use crate::store::lock::{Lock, Mode};
 use crate::store::{self, Store};
 
@@ -77,7 +78,7 @@ fn remove_step(store: &Store, id: &str) -> Result<bool, Error> {
             source,
         })?;
     if abandoned {
-        match life::remove(store, id, Force::Yes) {
+        match end::remove(store, id, Force::Yes) {
             // Its processes are dying at this moment: whoever comes next takes it.
             Ok(()) | Err(Error::Running(_)) => {}
             Err(error) => return Err(error),

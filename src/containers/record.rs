@@ -6,20 +6,23 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
+pub use super::held::{Held, hold};
+pub use super::named::find;
+
+use super::amended::Amended;
 use super::process::Process;
 use super::storage::Storage;
-use super::{Error, log, names};
+use super::upkeep::Upkeep;
+use super::{Error, events, log, names};
 use crate::line::chain;
 use crate::store::lock::{Attempt, Lock, Mode};
-use crate::store::write::{Durability, replace, sync_parent};
-use crate::store::{self, failpoint};
+use crate::store::write::Durability;
 use crate::store::{Digest, Store};
 
 /// The version of `record.json` that this program writes.
@@ -45,6 +48,17 @@ pub enum Life {
         /// When, RFC 3339.
         started: String,
     },
+    /// Its command ended, and is started again after a pause.
+    Restarting {
+        /// Who waits for that.
+        supervisor: Process,
+        /// As Docker has it: 128 + n after signal n.
+        code: i32,
+        /// When it was started last, RFC 3339.
+        started: String,
+        /// When it ended, RFC 3339.
+        finished: String,
+    },
     /// Its command ended.
     Exited {
         /// As Docker has it: 128 + n after signal n.
@@ -56,6 +70,16 @@ pub enum Life {
         /// When, RFC 3339.
         finished: String,
     },
+}
+
+impl Life {
+    /// Who stays beside it, if somebody does.
+    pub fn supervisor(&self) -> Option<Process> {
+        match self {
+            Life::Running { supervisor, .. } | Life::Restarting { supervisor, .. } => Some(*supervisor),
+            Life::Created | Life::Exited { .. } => None,
+        }
+    }
 }
 
 /// How often filesystem servers were killed, and followed by others, while the container last ran.
@@ -120,6 +144,9 @@ pub struct Settings {
     /// `--log-driver`, `--log-opt`.
     #[serde(default)]
     pub log: log::Settings,
+    /// What is done for it while it lives.
+    #[serde(default)]
+    pub upkeep: Upkeep,
 }
 
 impl Settings {
@@ -175,6 +202,12 @@ pub struct Record {
     pub builder: Option<Process>,
     /// The flags.
     pub settings: Settings,
+    /// How often it was started again since somebody started it.
+    #[serde(default)]
+    pub restarts: u32,
+    /// The exit code of the run before the one that goes on now, if it is one by the restart policy.
+    #[serde(default)]
+    pub last_code: Option<i32>,
     /// Its state.
     pub life: Life,
 }
@@ -203,6 +236,8 @@ impl Record {
                 .flatten(),
             afterwards,
             settings,
+            restarts: 0,
+            last_code: None,
             life,
         }
     }
@@ -226,204 +261,6 @@ pub fn shown(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
 }
 
-/// A container whose lock is held: only its holder may change it.
-#[derive(Debug)]
-pub struct Held {
-    /// What is recorded.
-    pub record: Record,
-    directory: PathBuf,
-    names: PathBuf,
-    lock: Lock,
-}
-
-impl Held {
-    /// Makes the directory, writes record and Spec, claims the name. `spec` gets the directory.
-    ///
-    /// # Errors
-    /// [`Error::NameTaken`]; what was begun is removed again.
-    pub fn create(
-        store: &Store,
-        record: Record,
-        spec: impl FnOnce(&Path) -> Result<Spec, Error>,
-    ) -> Result<Held, Error> {
-        let directory = store.container(&record.id);
-        let lock = make_directory(&directory)?;
-        let held = Held {
-            record,
-            names: names_dir(store),
-            directory,
-            lock,
-        };
-        match held.fill(spec) {
-            Ok(()) => Ok(held),
-            Err(error) => {
-                held.discard();
-                Err(error)
-            }
-        }
-    }
-
-    /// Gives up a container that is not made yet. What cannot be removed is an orphan without a record.
-    pub(super) fn discard(self) {
-        // The reason for giving up is the failure to report.
-        let _ = self.remove();
-    }
-
-    fn fill(&self, spec: impl FnOnce(&Path) -> Result<Spec, Error>) -> Result<(), Error> {
-        let spec =
-            serde_json::to_vec(&spec(&self.directory)?).map_err(|source| self.bad("config.json", source))?;
-        replace(
-            &self.directory,
-            &self.directory.join("config.json"),
-            &spec,
-            self.record.durability(),
-        )?;
-        self.write()?;
-        claim(&self.names, &self.record.name, &self.record.id)?;
-        if self.record.durability() == Durability::Durable {
-            sync_parent(&self.directory)?;
-            sync_parent(&self.names.join(&self.record.name))?;
-        }
-        Ok(())
-    }
-
-    fn bad(&self, file: &str, source: serde_json::Error) -> Error {
-        Error::Json {
-            path: self.directory.join(file),
-            source,
-        }
-    }
-
-    fn write(&self) -> Result<(), Error> {
-        let text = serde_json::to_vec(&self.record).map_err(|source| self.bad("record.json", source))?;
-        Ok(replace(
-            &self.directory,
-            &self.directory.join("record.json"),
-            &text,
-            self.record.durability(),
-        )?)
-    }
-
-    /// Where the container's files lie.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    /// Records a move.
-    ///
-    /// # Errors
-    /// The record cannot be written; on the disk the old one stands.
-    pub fn set_life(&mut self, life: Life) -> Result<(), Error> {
-        self.record.life = life;
-        self.write()
-    }
-
-    /// The Spec as it was made.
-    ///
-    /// # Errors
-    /// `config.json` is gone or damaged.
-    pub fn spec(&self) -> Result<Spec, Error> {
-        read_spec(&self.directory)
-    }
-
-    /// Removes the container with all it holds. The record goes first: a container killed half-way is no container.
-    ///
-    /// # Errors
-    /// Something cannot be removed.
-    pub fn remove(self) -> Result<(), Error> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Io {
-                action: "remove",
-                path,
-                source,
-            }
-        };
-        let record = self.directory.join("record.json");
-        failpoint::step();
-        fs::remove_file(&record)
-            .or_else(ignore_missing)
-            .map_err(io(&record))?;
-        release(&self.names, &self.record.name, &self.record.id)?;
-        remove_directory(&self.directory, self.lock).map_err(io(&self.directory))
-    }
-
-    /// For the supervisor after its last fork.
-    pub fn beat(&mut self) {
-        self.lock.beat();
-    }
-
-    /// For the tool after it forked the supervisor, which holds the container from then on.
-    pub fn leave(self) {
-        self.lock.leave();
-    }
-
-    /// For the supervisor after it was forked.
-    ///
-    /// # Errors
-    /// A lease (where `flock` does not work) cannot be taken over.
-    pub fn take_over(&mut self) -> Result<(), Error> {
-        Ok(self.lock.take_over()?)
-    }
-}
-
-/// Makes a container's directory and takes its lock. A sweep may have taken the directory for an orphan before it was
-/// locked, and removed it.
-fn make_directory(directory: &Path) -> Result<Lock, Error> {
-    let io = |source| Error::Io {
-        action: "create",
-        path: directory.to_owned(),
-        source,
-    };
-    for _ in 0..8 {
-        failpoint::step();
-        let mut builder = fs::DirBuilder::new();
-        builder.mode(0o700).recursive(true);
-        builder.create(directory.join("upper")).map_err(io)?;
-        match Lock::acquire(&directory.join("lock"), Mode::Exclusive) {
-            Err(store::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
-            lock => return Ok(lock?),
-        }
-    }
-    Err(io(ErrorKind::NotFound.into()))
-}
-
-/// Removes a container's directory, the large files first: killed half-way, what is left is small, and the next sweep's.
-pub(super) fn remove_directory(directory: &Path, lock: Lock) -> std::io::Result<()> {
-    for file in ["upper/data", "upper/journal", "upper"] {
-        failpoint::step();
-        let path = directory.join(file);
-        let removed = match file {
-            "upper" => fs::remove_dir_all(&path),
-            _ => fs::remove_file(&path),
-        };
-        removed.or_else(ignore_missing)?;
-    }
-    failpoint::step();
-    let mut lock = Some(lock);
-    let mut tries = 1..100;
-    loop {
-        match fs::remove_dir_all(directory) {
-            // NFS and many FUSE filesystems keep a removed file that is open, the lock, under another name, until a moment
-            // after it is closed. Nobody takes the lock any more: there is nothing left but the directory.
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && tries.next().is_some() => {
-                if lock.take().is_none() {
-                    std::thread::sleep(std::time::Duration::from_millis(5));
-                }
-            }
-            removed => return removed.or_else(ignore_missing),
-        }
-    }
-}
-
-fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
-    if error.kind() == ErrorKind::NotFound {
-        Ok(())
-    } else {
-        Err(error)
-    }
-}
-
 /// The Spec of a container's directory.
 ///
 /// # Errors
@@ -438,100 +275,11 @@ pub fn read_spec(directory: &Path) -> Result<Spec, Error> {
     serde_json::from_slice(&text).map_err(|source| Error::Json { path, source })
 }
 
-fn names_dir(store: &Store) -> PathBuf {
-    store.state().join("names")
-}
-
-/// A name is a symlink to an id: made and read in one call each, so no start waits for another's lock.
-fn claim(names: &Path, name: &str, id: &str) -> Result<(), Error> {
-    let path = names.join(name);
-    let io = |source| Error::Io {
-        action: "create",
-        path: path.clone(),
-        source,
-    };
-    for _ in 0..16 {
-        failpoint::step();
-        match std::os::unix::fs::symlink(id, &path) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir_all(names).map_err(io)?,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => drop_stale(names, name)?,
-            Err(error) => return Err(io(error)),
-        }
-    }
-    Err(Error::NameTaken {
-        name: name.into(),
-        id: resolve_name(names, name).unwrap_or_default(),
-    })
-}
-
-/// Removes a name whose container is gone; refuses if it is there. Under a lock: of two who find one name stale, the
-/// second must not remove what the first has just claimed.
-fn drop_stale(names: &Path, name: &str) -> Result<(), Error> {
-    let _lock = Lock::acquire(&names.join("..").join("names.lock"), Mode::Exclusive)?;
-    let Some(id) = resolve_name(names, name) else {
-        return Ok(());
-    };
-    let record = names.join("../containers").join(&id).join("record.json");
-    if record.exists() {
-        return Err(Error::NameTaken {
-            name: name.into(),
-            id,
-        });
-    }
-    release(names, name, &id)
-}
-
-fn release(names: &Path, name: &str, id: &str) -> Result<(), Error> {
-    let path = names.join(name);
-    if resolve_name(names, name).as_deref() != Some(id) {
-        return Ok(());
-    }
-    failpoint::step();
-    fs::remove_file(&path)
-        .or_else(ignore_missing)
-        .map_err(|source| Error::Io {
-            action: "remove",
-            path,
-            source,
-        })
-}
-
-fn resolve_name(names: &Path, name: &str) -> Option<String> {
-    let id = fs::read_link(names.join(name))
-        .ok()?
-        .into_os_string()
-        .into_string()
-        .ok()?;
-    names::is_id_prefix(&id).then_some(id)
-}
-
-/// Finds the container that `text` names: a name, an id, or the beginning of one.
+/// The ids of all directories of containers.
 ///
 /// # Errors
-/// [`Error::NoSuchContainer`], [`Error::Ambiguous`].
-pub fn find(store: &Store, text: &str) -> Result<String, Error> {
-    let wanted = text.strip_prefix('/').unwrap_or(text);
-    if names::is_name(wanted)
-        && let Some(id) = resolve_name(&names_dir(store), wanted)
-        && store.container(&id).join("record.json").exists()
-    {
-        return Ok(id);
-    }
-    let mut matching = Vec::new();
-    if names::is_id_prefix(wanted) {
-        matching = ids(store)?;
-        matching.retain(|id| id.starts_with(wanted));
-    }
-    match matching.len() {
-        0 => Err(Error::NoSuchContainer(text.into())),
-        1 => Ok(matching.swap_remove(0)),
-        _ => Err(Error::Ambiguous(text.into())),
-    }
-}
-
-/// The ids of all directories of containers.
-pub(super) fn ids(store: &Store) -> Result<Vec<String>, Error> {
+/// They cannot be listed.
+pub fn ids(store: &Store) -> Result<Vec<String>, Error> {
     let directory = store.state().join("containers");
     let io = |source| Error::Io {
         action: "list",
@@ -561,7 +309,7 @@ pub fn read(store: &Store, id: &str) -> Result<Option<Record>, Error> {
     let Some(record) = load(store, id)? else {
         return Ok(None);
     };
-    let unsettled = matches!(record.life, Life::Running { .. }) || record.afterwards == Afterwards::Remove;
+    let unsettled = record.life.supervisor().is_some() || record.afterwards == Afterwards::Remove;
     if !unsettled {
         return Ok(Some(record));
     }
@@ -580,34 +328,16 @@ fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> 
     let Some(record) = load(store, id)? else {
         return Ok(None);
     };
-    let mut held = Held {
-        record,
-        directory: store.container(id),
-        names: names_dir(store),
-        lock,
-    };
+    let mut held = Held::of(store, record, lock);
     if held.record.afterwards == Afterwards::Remove {
         held.remove()?;
         return Ok(None);
     }
-    if let Life::Running {
-        started,
-        init,
-        server,
-        ..
-    } = &held.record.life
-    {
-        // Both end by themselves when the supervisor does, the server after it has synced; until then the writable
-        // layer is in use.
-        server.end(SERVER_PATIENCE);
-        init.end(Duration::ZERO);
-        let (started, error) = (started.clone(), "the supervisor was killed".into());
-        let exited = Life::Exited {
-            code: KILLED,
-            error,
-            started,
-            finished: now(),
-        };
+    if let Some(exited) = lost(&held.record.life) {
+        if let Life::Running { .. } = held.record.life {
+            let code = ("exitCode", KILLED.to_string());
+            events::happened(store.state(), &held.record, "die", &[code]);
+        }
         // Nobody is kept from seeing it, or the other containers, by a full disk; the next command tries again.
         if let Err(error) = held.set_life(exited) {
             tracing::warn!("the end of container {id} cannot be recorded: {}", chain(&error));
@@ -616,8 +346,44 @@ fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> 
     Ok(Some(held.record))
 }
 
+/// What became of a container whose supervisor was killed.
+fn lost(life: &Life) -> Option<Life> {
+    let (code, started, finished) = match life {
+        Life::Created | Life::Exited { .. } => return None,
+        Life::Restarting {
+            code,
+            started,
+            finished,
+            ..
+        } => (*code, started.clone(), finished.clone()),
+        Life::Running {
+            started,
+            init,
+            server,
+            ..
+        } => {
+            // Both end by themselves when the supervisor does, the server after it has synced; until then the writable
+            // layer is in use.
+            server.end(SERVER_PATIENCE);
+            init.end(Duration::ZERO);
+            (KILLED, started.clone(), now())
+        }
+    };
+    Some(Life::Exited {
+        code,
+        error: "the supervisor was killed".into(),
+        started,
+        finished,
+    })
+}
+
 fn load(store: &Store, id: &str) -> Result<Option<Record>, Error> {
-    let path = store.container(id).join("record.json");
+    load_at(&store.container(id))
+}
+
+/// The record of a container's directory, as it is on the disk, with what was changed since.
+pub(super) fn load_at(directory: &Path) -> Result<Option<Record>, Error> {
+    let path = directory.join("record.json");
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -629,7 +395,7 @@ fn load(store: &Store, id: &str) -> Result<Option<Record>, Error> {
             });
         }
     };
-    let record: Record = serde_json::from_slice(&text).map_err(|source| Error::Json {
+    let mut record: Record = serde_json::from_slice(&text).map_err(|source| Error::Json {
         path: path.clone(),
         source,
     })?;
@@ -639,6 +405,7 @@ fn load(store: &Store, id: &str) -> Result<Option<Record>, Error> {
             found: record.version,
         });
     }
+    Amended::read(directory).apply(&mut record);
     Ok(Some(record))
 }
 
@@ -660,46 +427,4 @@ pub fn all(store: &Store) -> Result<Vec<Record>, Error> {
     }
     records.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
     Ok(records)
-}
-
-/// Removes a container whose record cannot be read, with all it holds.
-///
-/// # Errors
-/// [`Error::Running`] if somebody holds it; or something cannot be removed.
-pub fn remove_damaged(store: &Store, id: &str) -> Result<(), Error> {
-    let directory = store.container(id);
-    let Attempt::Taken(lock) = Lock::attempt_existing(&directory.join("lock"), Mode::Exclusive)? else {
-        return Err(Error::Running(id.into()));
-    };
-    failpoint::step();
-    let io = |source| Error::Io {
-        action: "remove",
-        path: directory.clone(),
-        source,
-    };
-    fs::remove_file(directory.join("record.json"))
-        .or_else(ignore_missing)
-        .map_err(io)?;
-    remove_directory(&directory, lock).map_err(io)
-}
-
-/// Takes a container that nobody moves, to start or remove it. `None`: someone holds it, so it runs or is about to.
-///
-/// # Errors
-/// [`Error::NoSuchContainer`] if it is gone.
-pub fn hold(store: &Store, id: &str) -> Result<Option<Held>, Error> {
-    let gone = || Error::NoSuchContainer(id.into());
-    match Lock::attempt_existing(&store.container(id).join("lock"), Mode::Exclusive)? {
-        Attempt::Held => Ok(None),
-        Attempt::Gone => Err(gone()),
-        Attempt::Taken(lock) => {
-            let record = load(store, id)?.ok_or_else(gone)?;
-            Ok(Some(Held {
-                record,
-                directory: store.container(id),
-                names: names_dir(store),
-                lock,
-            }))
-        }
-    }
 }

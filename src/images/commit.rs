@@ -15,7 +15,7 @@ use super::manifest::Descriptor;
 use super::packed::{Family, Small};
 use super::pipe::{Pouring, pipe};
 use super::reference::Reference;
-use super::{Error, Image, layers};
+use super::{Error, Image, events, layers};
 use crate::store::failpoint::Stepped;
 use crate::store::{Digest, Durability, Mode, Steady, Store};
 
@@ -108,6 +108,9 @@ pub fn add_image(
         names,
     };
     let listed = add(store, claim, &new)?;
+    for name in names {
+        events::happened(store, "tag", &listed.id, &name.to_string());
+    }
     let (digest, size) = (Digest::of(&manifest), manifest.len() as u64);
     Ok((listed, Descriptor::new(family.manifest(), digest, size)))
 }

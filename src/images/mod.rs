@@ -6,6 +6,7 @@ pub mod cache;
 pub mod check;
 pub mod commit;
 mod error;
+pub(crate) mod events;
 pub mod forms;
 pub mod glob;
 pub mod inspect;
@@ -27,6 +28,7 @@ pub mod remove;
 pub mod save;
 pub mod steps;
 mod sweep;
+pub mod usage;
 
 use std::fs;
 use std::io::ErrorKind;

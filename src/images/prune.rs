@@ -4,11 +4,11 @@
 //! ([`super::Claim`]); files aside are locked by those who write them; a running container has its files open. The list
 //! is written before a file goes, so that one killed in between leaves orphans and no image that lacks a layer.
 
-use super::Error;
 use super::list::Filters;
 use super::names::{Change, Record};
 use super::remove::{Removed, Use};
 use super::sweep::{self, Needed};
+use super::{Error, events};
 use crate::store::{Digest, Store};
 
 /// Which images a prune takes.
@@ -49,6 +49,7 @@ pub fn prune(
     let gone = change.take_off(gone, uses)?;
     let mut pruned = Pruned::default();
     for image in &gone {
+        events::deleted(store, image);
         pruned.removed.extend(
             image
                 .names

@@ -10,7 +10,7 @@ use super::manifest::Descriptor;
 use super::packed::{self, Family};
 use super::reference::Reference;
 use super::registry::{Held, Registries, RegistryError, Repository};
-use super::{Error, Image, forms};
+use super::{Error, Image, events, forms};
 use crate::store::{self, Digest, Store};
 
 /// What became of a layer.
@@ -116,13 +116,15 @@ pub fn push(
         let layers = own.layers.iter().map(|layer| layer.digest);
         layers.eq(sent.iter().map(|layer| layer.digest))
     });
-    match bytes.filter(|_| same) {
-        Some(bytes) => push.manifest(tag, &bytes),
+    let pushed = match bytes.filter(|_| same) {
+        Some(bytes) => push.manifest(tag, &bytes)?,
         None => {
             let annotations = own.map(|own| own.annotations).unwrap_or_default();
-            push.manifest(tag, &push.family.describe(image, sent, annotations)?)
+            push.manifest(tag, &push.family.describe(image, sent, annotations)?)?
         }
-    }
+    };
+    events::happened(store, "push", &image.id, &name.to_string());
+    Ok(pushed)
 }
 
 /// A push under way.

@@ -1,9 +1,9 @@
 //! How does an image leave the store? Docker's rules for `rmi`: a name goes first; the image itself with its last name.
 
-use super::Error;
 use super::names::{Change, Record};
 use super::reference::Reference;
 use super::sweep::{self, Needed};
+use super::{Error, events};
 use crate::store::{Digest, Store};
 
 /// A container that was made from an image.
@@ -78,6 +78,7 @@ pub fn remove(
             let used = user_of(&image, &now).ok_or_else(|| Error::NoSuchImage(name.into()))?;
             return Err(conflict(name, &image, used, given.is_some()));
         }
+        events::deleted(store, &image);
         let freed = sweep::remove(store, &Needed::now(store, &change)?, std::slice::from_ref(&image))?;
         removed.push(Removed::Deleted(image.id));
         removed.extend(
@@ -89,6 +90,9 @@ pub fn remove(
     } else {
         untagged.iter().for_each(|name| change.untag(name));
         change.save()?;
+        for name in &untagged {
+            events::happened(store, "untag", &image.id, name);
+        }
     }
     Ok(removed)
 }

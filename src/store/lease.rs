@@ -75,6 +75,15 @@ impl Drop for Stilled {
 }
 
 impl Pulse {
+    fn of(path: &Path) -> Arc<Pulse> {
+        let pulse = Arc::new(Pulse {
+            path: path.to_owned(),
+            heart: Mutex::default(),
+        });
+        PULSES.lock().push(Arc::downgrade(&pulse));
+        pulse
+    }
+
     fn beat(&self) {
         let mut heart = self.heart.lock();
         if heart.is_some() {
@@ -149,12 +158,8 @@ impl Lease {
                 return Ok(None);
             }
         }
-        let pulse = Arc::new(Pulse {
-            path: path.to_owned(),
-            heart: Mutex::default(),
-        });
+        let pulse = Pulse::of(path);
         pulse.beat();
-        PULSES.lock().push(Arc::downgrade(&pulse));
         let path = path.to_owned();
         let left = false;
         Ok(Some(Lease {
@@ -162,6 +167,24 @@ impl Lease {
             holder,
             pulse,
             left,
+        }))
+    }
+
+    /// The lease that this very process took before it executed this program, still; `None` if it has none.
+    pub(super) fn adopt(path: &Path) -> Result<Option<Lease>, Error> {
+        let me = Holder::me()?;
+        let found = Holder::read(path)?.filter(|found| {
+            let number = me.number;
+            Holder {
+                number,
+                ..found.clone()
+            } == me
+        });
+        Ok(found.map(|holder| Lease {
+            path: path.to_owned(),
+            holder,
+            pulse: Pulse::of(path),
+            left: false,
         }))
     }
 

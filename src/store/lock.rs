@@ -86,6 +86,12 @@ impl Lock {
         attempt(path, mode, false)
     }
 
+    /// Goes on holding a lock that this process held before it executed this program: `file` is the locked one.
+    pub fn adopt(file: File, path: &Path) -> Result<Lock, Error> {
+        let lease = Lease::adopt(&lease_path(path))?;
+        Ok(Lock { file, lease })
+    }
+
     /// The locked file, open for reading and writing.
     pub fn file(&self) -> &File {
         &self.file

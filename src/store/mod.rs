@@ -2,6 +2,7 @@
 
 pub mod digest;
 mod error;
+pub mod events;
 pub(crate) mod failpoint;
 pub mod given;
 pub mod lease;
@@ -9,6 +10,7 @@ pub mod lock;
 mod medium;
 pub mod root;
 pub mod seal;
+pub mod wipe;
 pub mod write;
 
 pub use digest::{ChainId, Digest, Digesting};

@@ -9,7 +9,7 @@ use crate::build::Error;
 use crate::build::config::Config;
 use crate::build::dockerfile::{Command, Healthcheck, Instruction, expand_words};
 use crate::build::solve::{Stage, expanded};
-use crate::containers::life;
+use crate::containers::end;
 
 /// What the history says of an instruction. The words are BuildKit's, with Go's ways to write lists and maps: equal builds
 /// have equal histories.
@@ -109,7 +109,7 @@ pub(in crate::build) fn configure(
         }
         Instruction::StopSignal(signal) => {
             let signal = word(signal)?;
-            life::signal(&signal).map_err(crate::containers::Error::from)?;
+            end::signal(&signal).map_err(crate::containers::Error::from)?;
             config.set("StopSignal", json!(signal));
             Told::As(format!("STOPSIGNAL {signal}"))
         }

@@ -26,6 +26,7 @@ mod prune;
 pub(super) use builder::Builder;
 use context::{Given, named};
 use progress::{Lines, Quiet};
+pub(super) use prune::tell_kept;
 
 /// Flags of `build`.
 #[derive(Debug, clap::Args)]

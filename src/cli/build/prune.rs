@@ -1,6 +1,6 @@
 //! `builder prune`: what earlier builds left for later ones.
 
-use crate::build::{Filters, Prune as Order};
+use crate::build::{Filters, Prune as Order, Pruned};
 use crate::cli::output::{human_size, put};
 use crate::cli::question::confirmed;
 use crate::cli::report::Failure;
@@ -47,18 +47,23 @@ impl Prune {
             return Err(Failure::new("builder prune has been cancelled"));
         }
         let pruned = order.carry_out(store).map_err(|error| Failure::of(&error))?;
-        for cache in &pruned.kept {
-            let path = cache.display();
-            eprintln!(
-                "bryo: the cache {path} stays: a RUN wrote to it under another id; `podman unshare rm -r` removes it"
-            );
-        }
+        tell_kept(&pruned);
         let mut text = String::new();
         if !pruned.gone.is_empty() {
             text = format!("Deleted build cache objects:\n{}\n\n", pruned.gone.join("\n"));
         }
         text += &format!("Total reclaimed space: {}\n", human_size(pruned.bytes));
         put(&text)
+    }
+}
+
+/// Says which caches could not be removed.
+pub(in crate::cli) fn tell_kept(pruned: &Pruned) {
+    for cache in &pruned.kept {
+        let path = cache.display();
+        eprintln!(
+            "bryo: the cache {path} stays: a RUN wrote to it under another id; `podman unshare rm -r` removes it"
+        );
     }
 }
 

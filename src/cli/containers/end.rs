@@ -1,4 +1,4 @@
-//! `rm`, `kill`, `stop`, `wait`: how does a container end?
+//! `rm`, `kill`, `stop`, `restart`: how does a container end?
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::super::report::Failure;
 use super::start::start;
 use crate::containers::Error;
-use crate::containers::life::{self, Force};
-use crate::containers::record::{self, Afterwards, Life, Record};
+use crate::containers::end::{self, Force};
+use crate::containers::record::{self, Afterwards, Record};
+use crate::containers::upkeep::STOP_TIMEOUT;
 use crate::store::Store;
 
 /// Flags of `rm`.
@@ -41,16 +42,15 @@ struct How {
     /// Signal to send first
     #[arg(short, long, value_name = "SIGNAL")]
     signal: Option<String>,
-    /// Seconds until SIGKILL; -1 waits for ever
+    /// Seconds until SIGKILL; -1 waits for ever [default: the container's --stop-timeout, 10]
     #[arg(
         short,
         long,
         visible_alias = "timeout",
         value_name = "SECONDS",
-        default_value_t = 10,
         allow_negative_numbers = true
     )]
-    time: i64,
+    time: Option<i64>,
 }
 
 /// Flags of `stop`.
@@ -73,14 +73,6 @@ pub(crate) struct Restart {
     containers: Vec<String>,
 }
 
-/// Flags of `wait`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Wait {
-    /// Names or ids
-    #[arg(value_name = "CONTAINER", required = true)]
-    containers: Vec<String>,
-}
-
 pub(super) fn load(store: &Store, name: &str) -> Result<Record, Error> {
     let id = record::find(store, name)?;
     record::read(store, &id)?.ok_or_else(|| Error::NoSuchContainer(name.into()))
@@ -94,7 +86,7 @@ impl Rm {
                 Err(Error::NoSuchContainer(_)) if self.force => return Ok(None),
                 found => found?,
             };
-            life::remove(store, &id, force)?;
+            end::remove(store, &id, force)?;
             Ok(Some(name.to_string()))
         })
     }
@@ -102,12 +94,12 @@ impl Rm {
 
 impl Kill {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        let signal = life::signal(&self.signal).map_err(|error| Failure::of(&error))?;
+        let signal = end::signal(&self.signal).map_err(|error| Failure::of(&error))?;
         super::each(&self.containers, |name| {
             let record = load(store, name)?;
-            life::kill(&record, signal)?;
+            end::kill(store, &record, signal)?;
             if signal == libc::SIGKILL {
-                life::wait(&record, None)?;
+                end::wait(&record, None)?;
             }
             Ok(Some(name.to_string()))
         })
@@ -117,7 +109,7 @@ impl Kill {
 impl Stop {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
         super::each(&self.containers, |name| {
-            self.how.stop(&load(store, name)?)?;
+            self.how.stop(store, &load(store, name)?)?;
             Ok(Some(name.to_string()))
         })
     }
@@ -125,14 +117,16 @@ impl Stop {
 
 impl How {
     /// Stops a container, if it runs.
-    fn stop(&self, record: &Record) -> Result<(), Failure> {
-        if !matches!(record.life, Life::Running { .. }) {
+    fn stop(&self, store: &Store, record: &Record) -> Result<(), Failure> {
+        if record.life.supervisor().is_none() {
             return Ok(());
         }
-        let limit = u64::try_from(self.time).ok().map(Duration::from_secs);
+        let own = record.settings.upkeep.stop_timeout;
+        let seconds = self.time.or(own).unwrap_or(STOP_TIMEOUT);
+        let limit = u64::try_from(seconds).ok().map(Duration::from_secs);
         let signal = self.signal.as_deref().unwrap_or(&record.settings.stop_signal);
-        let signal = life::signal(signal).map_err(|error| Failure::of(&error))?;
-        Ok(life::stop(record, signal, limit)?)
+        let signal = end::signal(signal).map_err(|error| Failure::of(&error))?;
+        Ok(end::stop(store, record, signal, limit)?)
     }
 }
 
@@ -145,27 +139,10 @@ impl Restart {
                     "container {name} cannot be restarted: it is removed when it ends (--rm)"
                 )));
             }
-            self.how.stop(&record)?;
+            self.how.stop(store, &record)?;
             start(store, &record.id)?;
+            end::restarted(store, &record);
             Ok(Some(name.to_string()))
-        })
-    }
-}
-
-impl Wait {
-    pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        super::each(&self.containers, |name| {
-            let record = load(store, name)?;
-            life::wait(&record, None)?;
-            let ended = record::read(store, &record.id)?;
-            let code = ended.as_ref().and_then(life::exit_code);
-            match (code, ended) {
-                (Some(code), _) => Ok(Some(code.to_string())),
-                (None, Some(_)) => Ok(Some("0".into())),
-                (None, None) => Err(Failure::new(format!(
-                    "container {name} was removed when it ended (--rm)"
-                ))),
-            }
         })
     }
 }

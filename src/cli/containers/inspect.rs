@@ -6,10 +6,11 @@ use oci_spec::runtime::{Mount, Spec};
 use serde_json::{Value, json};
 
 use super::ps::state;
-use crate::containers::Error;
 use crate::containers::log::{self, Driver};
 use crate::containers::record::{self, Base, Life, Record};
 use crate::containers::storage::Storage;
+use crate::containers::upkeep::STOP_TIMEOUT;
+use crate::containers::{Error, health};
 use crate::store::Store;
 
 /// Docker's way to write that it never happened.
@@ -36,7 +37,7 @@ fn object(store: &Store, name: &str) -> Result<Value, Error> {
         "Created": record.created,
         "Path": args.first(),
         "Args": args.get(1..).unwrap_or_default(),
-        "State": life(&record),
+        "State": life(store, &record),
         "Image": record.base.image().map(ToString::to_string).unwrap_or_default(),
         "Rootfs": match &record.base {
             Base::Rootfs(directory) => directory.to_string_lossy(),
@@ -50,7 +51,7 @@ fn object(store: &Store, name: &str) -> Result<Value, Error> {
             Driver::None => String::new(),
         },
         "Name": format!("/{}", record.name),
-        "RestartCount": 0,
+        "RestartCount": record.restarts,
         "Driver": "fuse-overlay",
         "Platform": "linux",
         "HostConfig": host_config(&record, &spec),
@@ -61,7 +62,7 @@ fn object(store: &Store, name: &str) -> Result<Value, Error> {
     }))
 }
 
-fn life(record: &Record) -> Value {
+fn life(store: &Store, record: &Record) -> Value {
     let (mut pid, mut server, mut code, mut error) = (0, 0, 0, "");
     let (mut started_at, mut finished_at) = (NEVER, NEVER);
     match &record.life {
@@ -73,6 +74,14 @@ fn life(record: &Record) -> Value {
             ..
         } => {
             (pid, server, started_at) = (init.pid, process.pid, started.as_str());
+        }
+        Life::Restarting {
+            code: exit,
+            started,
+            finished,
+            ..
+        } => {
+            (code, started_at, finished_at) = (*exit, started, finished);
         }
         Life::Exited {
             code: exit,
@@ -86,12 +95,13 @@ fn life(record: &Record) -> Value {
             }
         }
     }
-    let running = matches!(record.life, Life::Running { .. });
-    json!({
+    let restarting = matches!(record.life, Life::Restarting { .. });
+    let mut life = json!({
         "Status": state(record),
-        "Running": running,
+        // Docker's: whoever wants it to run is not disappointed yet.
+        "Running": record.life.supervisor().is_some(),
         "Paused": false,
-        "Restarting": false,
+        "Restarting": restarting,
         "OOMKilled": false,
         "Dead": false,
         "Pid": pid,
@@ -105,7 +115,16 @@ fn life(record: &Record) -> Value {
         "Error": error,
         "StartedAt": started_at,
         "FinishedAt": finished_at,
-    })
+    });
+    // Docker leaves it out where nothing is asked.
+    if let Some(health) = health::found(store, record) {
+        life["Health"] = json!({
+            "Status": health.status,
+            "FailingStreak": health.failing_streak,
+            "Log": health.log,
+        });
+    }
+    life
 }
 
 fn config(record: &Record, spec: &Spec) -> Value {
@@ -114,7 +133,7 @@ fn config(record: &Record, spec: &Spec) -> Value {
     let terminal = process
         .and_then(oci_spec::runtime::Process::terminal)
         .unwrap_or(false);
-    json!({
+    let mut config = json!({
         "Hostname": settings.hostname,
         "Domainname": "",
         "User": settings.user,
@@ -131,7 +150,12 @@ fn config(record: &Record, spec: &Spec) -> Value {
         "Entrypoint": settings.entrypoint,
         "Labels": settings.labels,
         "StopSignal": settings.stop_signal,
-    })
+        "StopTimeout": settings.upkeep.stop_timeout.unwrap_or(STOP_TIMEOUT),
+    });
+    if let Some(check) = &settings.upkeep.health {
+        config["Healthcheck"] = json!(check);
+    }
+    config
 }
 
 fn host_config(record: &Record, spec: &Spec) -> Value {
@@ -147,6 +171,10 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         "Binds": settings.binds,
         "NetworkMode": settings.network,
         "AutoRemove": record.afterwards != record::Afterwards::Keep,
+        "RestartPolicy": {
+            "Name": settings.upkeep.restart.name(),
+            "MaximumRetryCount": settings.upkeep.restart.most(),
+        },
         "CapAdd": added,
         "CapDrop": dropped,
         "Privileged": settings.privileged,

@@ -7,7 +7,7 @@ use super::super::report::Failure;
 use super::end::load;
 use crate::containers::Error;
 use crate::containers::log::{Driver, Entry, Reader, Stream, Wait};
-use crate::containers::record::{Life, Record, shown};
+use crate::containers::record::{Record, shown};
 use crate::moment::moment;
 use crate::store::Store;
 
@@ -84,8 +84,8 @@ impl Logs {
     ) -> io::Result<()> {
         let directory = store.container(&record.id);
         let mut reader = Reader::new(&directory, lines)?;
-        let wait = match record.life {
-            Life::Running { supervisor, .. } if self.follow => Wait::of(supervisor, &directory)?,
+        let wait = match record.life.supervisor() {
+            Some(supervisor) if self.follow => Wait::of(supervisor, &directory)?,
             _ => None,
         };
         if wait.is_none() {

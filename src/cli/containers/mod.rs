@@ -16,11 +16,17 @@ mod inspect;
 mod logs;
 mod prune;
 mod ps;
+mod rename;
 mod run;
 mod start;
+mod update;
 mod upgrade;
+mod upkeep;
+mod wait;
 
 pub(super) use inspect::found as inspect_container;
+pub(super) use prune::{filters as prune_filters, told as pruned_containers};
+pub(super) use ps::status as container_status;
 
 #[derive(Debug, clap::Subcommand)]
 #[command(defer = true)]
@@ -80,7 +86,11 @@ pub(crate) enum Common {
     /// Stop containers, if they run, and start them again
     Restart(end::Restart),
     /// Wait until containers stop, then print their exit codes
-    Wait(end::Wait),
+    Wait(wait::Wait),
+    /// Give a container another name
+    Rename(rename::Rename),
+    /// Give containers another restart policy
+    Update(update::Update),
 }
 
 impl Command {
@@ -128,6 +138,8 @@ impl Common {
             Common::Stop(stop) => stop.run(&store),
             Common::Restart(restart) => restart.run(&store),
             Common::Wait(wait) => wait.run(&store),
+            Common::Rename(rename) => rename.run(&store).map(|()| ExitCode::SUCCESS),
+            Common::Update(update) => update.run(&store),
         }
     }
 }

@@ -5,10 +5,7 @@ use std::process::ExitCode;
 use super::super::output::{human_size, put};
 use super::super::question::confirmed;
 use super::super::report::Failure;
-use crate::containers::life::{self, Force};
-use crate::containers::record::{self, Afterwards, Life, Record};
-use crate::containers::{Error, orphans};
-use crate::moment::moment;
+use crate::containers::prune::{Filter, prune};
 use crate::store::Store;
 
 /// Flags of `container prune`.
@@ -24,80 +21,33 @@ pub(crate) struct Prune {
 
 impl Prune {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        let filters = self.filter.iter().map(|text| Filter::parse(text));
-        let filters = filters.collect::<Result<Vec<_>, _>>()?;
+        let filters = filters(&self.filter)?;
         if !self.force && !confirmed("all stopped containers")? {
             return Err(Failure::new("container prune has been cancelled"));
         }
-        let mut bytes = orphans::remove(store)?;
-        let mut gone = Vec::new();
-        for record in record::all(store)? {
-            let stopped = !matches!(record.life, Life::Running { .. });
-            let own = record.afterwards != Afterwards::Commit;
-            if !stopped || !own || !filters.iter().all(|filter| filter.accepts(&record)) {
-                continue;
-            }
-            let freed = orphans::bytes(&store.container(&record.id));
-            match life::remove(store, &record.id, Force::No) {
-                Ok(()) => {
-                    bytes += freed;
-                    gone.push(record.id);
-                }
-                // Somebody has started it meanwhile.
-                Err(Error::Running(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let mut text = String::new();
-        if !gone.is_empty() {
-            text = format!("Deleted Containers:\n{}\n\n", gone.join("\n"));
-        }
-        put(&format!("{text}Total reclaimed space: {}\n", human_size(bytes)))?;
+        let pruned = prune(store, &filters)?;
+        let gone = told(&pruned.gone);
+        put(&format!(
+            "{gone}Total reclaimed space: {}\n",
+            human_size(pruned.bytes)
+        ))?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Docker's filters of `container prune`. All must hold.
-enum Filter {
-    /// Made before this, as records have times.
-    Until(String),
-    Label(String, Option<String>),
-    NotLabel(String, Option<String>),
+/// Docker's list of what is gone.
+pub(in crate::cli) fn told(gone: &[String]) -> String {
+    match gone {
+        [] => String::new(),
+        gone => format!("Deleted Containers:\n{}\n\n", gone.join("\n")),
+    }
 }
 
-impl Filter {
-    fn parse(text: &str) -> Result<Filter, Failure> {
-        let invalid = || {
+pub(in crate::cli) fn filters(texts: &[String]) -> Result<Vec<Filter>, Failure> {
+    let one = |text: &String| {
+        Filter::parse(text).ok_or_else(|| {
             Failure::new(format!("invalid filter '{text}'")).hint(Some("until, label and label! work here"))
-        };
-        let (key, value) = text.split_once('=').ok_or_else(invalid)?;
-        let label = || match value.split_once('=') {
-            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-            None => (value.to_owned(), None),
-        };
-        Ok(match key {
-            "until" => {
-                let time = moment(value, jiff::Timestamp::now()).ok_or_else(invalid)?;
-                Filter::Until(record::shown(time))
-            }
-            "label" => {
-                let (name, value) = label();
-                Filter::Label(name, value)
-            }
-            "label!" => {
-                let (name, value) = label();
-                Filter::NotLabel(name, value)
-            }
-            _ => return Err(invalid()),
         })
-    }
-
-    fn accepts(&self, record: &Record) -> bool {
-        let has = |name: &str, value: &Option<String>| record.settings.has_label(name, value.as_deref());
-        match self {
-            Filter::Until(time) => record.created < *time,
-            Filter::Label(name, value) => has(name, value),
-            Filter::NotLabel(name, value) => !has(name, value),
-        }
-    }
+    };
+    texts.iter().map(one).collect()
 }

@@ -1,5 +1,6 @@
 //! `ps`: which containers are there?
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
@@ -7,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::super::output::{Listing, Row, human_duration, local_time, put, short_id};
 use super::super::report::Failure;
+use crate::containers::health::{self, Status};
 use crate::containers::record::{self, Afterwards, Life, Record};
 use crate::store::Store;
 
@@ -16,7 +18,7 @@ pub(crate) struct Ps {
     /// Show those that do not run, too
     #[arg(short, long)]
     all: bool,
-    /// Show those that match: id, name, label, status, ancestor, exited, before, since
+    /// Show those that match: id, name, label, status, health, ancestor, exited, before, since
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// A Go template, "table TEMPLATE", "json"
@@ -70,7 +72,7 @@ impl Ps {
         let filters = self
             .filter
             .iter()
-            .map(|text| Filter::parse(text, &all))
+            .map(|text| Filter::parse(text, store, &all))
             .collect::<Result<Vec<_>, _>>()?;
         let last = if self.latest { 1 } else { self.last };
         let last = usize::try_from(last).ok();
@@ -78,7 +80,7 @@ impl Ps {
         let stopped = self.all || last.is_some() || filters.iter().any(Filter::is_about_state);
         let shown: Vec<&Record> = all
             .iter()
-            .filter(|record| stopped || matches!(record.life, Life::Running { .. }))
+            .filter(|record| stopped || record.life.supervisor().is_some())
             .filter(|record| Filter::all_match(&filters, record))
             .take(last.unwrap_or(usize::MAX))
             .collect();
@@ -87,7 +89,7 @@ impl Ps {
             put(&shown.iter().map(id).collect::<String>())?;
             return Ok(ExitCode::SUCCESS);
         }
-        let rows: Vec<Row> = shown.iter().map(|record| self.row(record)).collect();
+        let rows: Vec<Row> = shown.iter().map(|record| self.row(store, record)).collect();
         LISTING.print(&rows, self.format.as_deref())?;
         Ok(ExitCode::SUCCESS)
     }
@@ -100,7 +102,7 @@ impl Ps {
         }
     }
 
-    fn row(&self, record: &Record) -> Row {
+    fn row(&self, store: &Store, record: &Record) -> Row {
         let settings = &record.settings;
         let words = settings.entrypoint.iter().flatten().chain(&settings.command);
         let mut command = words.map(String::as_str).collect::<Vec<_>>().join(" ");
@@ -126,7 +128,7 @@ impl Ps {
             ("RunningFor", format!("{} ago", human_duration(age(created)))),
             ("Ports", String::new()),
             ("State", state(record).into()),
-            ("Status", status(record)),
+            ("Status", status(store, record)),
             ("Size", "0B".into()),
             ("Names", record.name.clone()),
             ("Labels", pairs.join(",")),
@@ -157,15 +159,30 @@ pub(super) fn state(record: &Record) -> &'static str {
     match &record.life {
         Life::Created => "created",
         Life::Running { .. } => "running",
+        Life::Restarting { .. } => "restarting",
         // It never ran.
         Life::Exited { started, .. } if started.is_empty() => "created",
         Life::Exited { .. } => "exited",
     }
 }
 
-fn status(record: &Record) -> String {
+/// The same with its times and its health, in words.
+pub(in crate::cli) fn status(store: &Store, record: &Record) -> String {
     match &record.life {
-        Life::Running { started, .. } => format!("Up {}", human_duration(age(seconds(started)))),
+        Life::Running { started, .. } => {
+            let up = human_duration(age(seconds(started)));
+            match health::found(store, record).map(|health| health.status) {
+                None => format!("Up {up}"),
+                Some(Status::Starting) => format!("Up {up} (health: starting)"),
+                Some(status) => format!("Up {up} ({})", status.name()),
+            }
+        }
+        Life::Restarting { code, finished, .. } => {
+            format!(
+                "Restarting ({code}) {} ago",
+                human_duration(age(seconds(finished)))
+            )
+        }
         Life::Exited {
             code,
             finished,
@@ -185,13 +202,15 @@ enum Filter {
     Label(String, Option<String>),
     Status(String),
     Exited(i32),
+    /// Those of this health, by their ids.
+    Health(HashSet<String>),
     Ancestor(String),
     Before(String),
     Since(String),
 }
 
 impl Filter {
-    fn parse(text: &str, all: &[Record]) -> Result<Filter, Failure> {
+    fn parse(text: &str, store: &Store, all: &[Record]) -> Result<Filter, Failure> {
         let bad = |what: String| Failure::new(what).code(125);
         let (key, value) = text
             .split_once('=')
@@ -211,16 +230,23 @@ impl Filter {
                 let (label, value) = value.split_once('=').map_or((value, None), |(l, v)| (l, Some(v)));
                 Filter::Label(label.into(), value.map(String::from))
             }
-            "status" if ["created", "running", "exited"].contains(&value) => Filter::Status(value.into()),
-            // States that containers here are never in.
-            "status" if ["paused", "restarting", "removing", "dead"].contains(&value) => {
+            "status" if ["created", "running", "restarting", "exited"].contains(&value) => {
                 Filter::Status(value.into())
             }
+            // States that containers here are never in.
+            "status" if ["paused", "removing", "dead"].contains(&value) => Filter::Status(value.into()),
             "exited" => Filter::Exited(
                 value
                     .parse()
                     .map_err(|_| bad(format!("invalid filter 'exited={value}'")))?,
             ),
+            "health" if ["starting", "healthy", "unhealthy", "none"].contains(&value) => {
+                let is = |record: &&Record| {
+                    let health = health::found(store, record).filter(|_| state(record) == "running");
+                    health.map_or("none", |health| health.status.name()) == value
+                };
+                Filter::Health(all.iter().filter(is).map(|record| record.id.clone()).collect())
+            }
             "ancestor" => Filter::Ancestor(value.into()),
             "before" => Filter::Before(created()?),
             "since" => Filter::Since(created()?),
@@ -262,6 +288,7 @@ impl Filter {
                 state(record) == "exited"
                     && matches!(&record.life, Life::Exited { code, .. } if code == wanted)
             }
+            Filter::Health(ids) => ids.contains(&record.id),
             Filter::Ancestor(image) => {
                 let hex = image.trim_start_matches("sha256:");
                 record.image_name == *image

@@ -11,6 +11,7 @@ use super::super::report::Failure;
 use super::cidfile::CidFile;
 use super::environment::Environment;
 use super::start::{attached, detached, require_terminal, warn};
+use crate::containers::end;
 use crate::containers::files::{self, HostNames};
 use crate::containers::life::{self, Below, Given, Wanted};
 use crate::containers::log;
@@ -164,6 +165,8 @@ struct Container {
     /// Signal that stops the container
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
+    #[command(flatten)]
+    upkeep: super::upkeep::Upkeep,
     /// Set a label
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
@@ -268,7 +271,9 @@ impl Container {
         }
         let log = log::Settings::parse(self.log_driver.as_deref(), &self.log_opt)
             .map_err(|error| Failure::of(&error))?;
+        let rm = afterwards != Afterwards::Keep;
         let request = self.request(&cwd).map_err(|error| Failure::of(&error))?;
+        let upkeep = self.upkeep.read(&cwd, rm, &below)?;
         let wanted = Wanted {
             below: (below, self.image.clone()),
             name: self.name,
@@ -282,6 +287,7 @@ impl Container {
             afterwards,
             open_stdin: self.interactive,
             stop_signal: self.stop_signal,
+            upkeep,
             storage,
             log,
             labels: self.label.iter().map(|text| label(text)).collect(),
@@ -355,7 +361,7 @@ impl Container {
         }
         let size = |text: &String| mounts::bytes(text).ok_or_else(|| spec::SpecError::Size(text.clone()));
         if let Some(signal) = &self.stop_signal {
-            life::signal(signal)?;
+            end::signal(signal)?;
         }
         let terminal = || {
             terminal_size().unwrap_or(TerminalSize {

@@ -14,12 +14,13 @@ mod tag;
 use std::process::ExitCode;
 
 use super::report::Failure;
-use crate::containers::record::{self, Life, Record};
+use crate::containers::record::{self, Record};
 use crate::images;
 use crate::images::remove::Use;
 use crate::store::Store;
 
 pub(super) use inspect::found as inspect_image;
+pub(super) use prune::told as pruned_images;
 
 #[derive(Debug, clap::Subcommand)]
 #[command(defer = true)]
@@ -97,11 +98,11 @@ impl Command {
 }
 
 /// The images that containers were made from: what a removal must leave.
-fn uses(store: &Store) -> Result<Vec<Use>, images::Error> {
+pub(super) fn uses(store: &Store) -> Result<Vec<Use>, images::Error> {
     let used = |record: Record| {
         Some(Use {
             image: *record.base.image()?,
-            is_running: matches!(record.life, Life::Running { .. }),
+            is_running: record.life.supervisor().is_some(),
             container: record.id,
         })
     };

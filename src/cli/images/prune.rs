@@ -9,7 +9,7 @@ use crate::cli::report::Failure;
 use crate::containers::orphans;
 use crate::images::list::Filters;
 use crate::images::names::References;
-use crate::images::prune::{Which, prune};
+use crate::images::prune::{Pruned, Which, prune};
 use crate::images::remove::Removed;
 use crate::store::Store;
 
@@ -47,19 +47,26 @@ impl Prune {
         let mut pruned = prune(store, which, &filters, &|| uses(store))?;
         pruned.bytes += orphans::remove(store)?;
         build::remove_orphans(store).map_err(|error| Failure::of(&error))?;
-        let mut text = String::new();
-        if !pruned.removed.is_empty() {
-            text.push_str("Deleted Images:\n");
-            for removed in &pruned.removed {
-                text.push_str(&match removed {
-                    Removed::Untagged(name) => format!("untagged: {}\n", familiar(name)),
-                    Removed::Deleted(digest) => format!("deleted: {digest}\n"),
-                });
-            }
-            text.push('\n');
-        }
-        text.push_str(&format!("Total reclaimed space: {}\n", human_size(pruned.bytes)));
-        put(&text)
+        let gone = told(&pruned);
+        put(&format!(
+            "{gone}Total reclaimed space: {}\n",
+            human_size(pruned.bytes)
+        ))
+    }
+}
+
+/// Docker's list of what is gone.
+pub(in crate::cli) fn told(pruned: &Pruned) -> String {
+    let line = |removed: &Removed| match removed {
+        Removed::Untagged(name) => format!("untagged: {}\n", familiar(name)),
+        Removed::Deleted(digest) => format!("deleted: {digest}\n"),
+    };
+    match pruned.removed.as_slice() {
+        [] => String::new(),
+        removed => format!(
+            "Deleted Images:\n{}\n",
+            removed.iter().map(line).collect::<String>()
+        ),
     }
 }
 

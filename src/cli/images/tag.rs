@@ -29,6 +29,8 @@ impl Tag {
         let found = change.references().find(&self.source)?.map(|image| image.id);
         let id = found.ok_or_else(|| images::Error::NoSuchImage(self.source.clone()))?;
         change.tag(&id, &name);
-        Ok(change.save()?)
+        change.save()?;
+        images::events::happened(store, "tag", &id, &name.to_string());
+        Ok(())
     }
 }

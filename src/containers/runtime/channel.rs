@@ -92,6 +92,11 @@ impl Channel {
         Ok((Channel(one), Channel(other)))
     }
 
+    /// An end whose other is gone.
+    pub(in crate::containers) fn deaf() -> nix::Result<Channel> {
+        Ok(Channel::pair()?.0)
+    }
+
     /// Sends a message with descriptors.
     pub(in crate::containers) fn send<M: Serialize>(
         &self,

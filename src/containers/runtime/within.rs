@@ -36,6 +36,16 @@ pub struct Within {
     namespaces: CloneFlags,
     steps: Vec<Step>,
     command: Command,
+    /// It dies with who started it.
+    bound: bool,
+}
+
+impl Within {
+    /// The same, to die with who starts it.
+    pub(in crate::containers) fn bound(self) -> Within {
+        let bound = true;
+        Within { bound, ..self }
+    }
 }
 
 /// Plans `process` for the container of `spec`, in which `ids` are in force.
@@ -70,6 +80,7 @@ pub fn plan_within(spec: &Spec, process: &Process, ids: &IdMaps, host: &Probe) -
         namespaces: joined | CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS,
         steps,
         command: command(spec, process)?,
+        bound: false,
     })
 }
 
@@ -170,8 +181,10 @@ fn run_process(
     die_with_parent(channel)?; // the kernel forgot it when the user changed
     sys::close_on_exec_from(3).map_err(|error| Failure::new("close descriptors", error))?;
     sys::default_signals();
-    // From here on it may outlive the tool.
-    let _ = prctl::set_pdeathsig(None);
+    if !within.bound {
+        // From here on it may outlive the tool.
+        let _ = prctl::set_pdeathsig(None);
+    }
     Err(exec::execute(&within.command, own))
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -10,17 +11,23 @@ use nix::sys::eventfd::EventFd;
 use nix::sys::wait::{WaitStatus, waitpid};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::Start;
+use super::announce::{self, PidfileError};
+use super::checker::Checker;
 use super::protocol::{Notice, Order};
 use super::server::{Finish, Server, ServerError};
 use super::stdio::{self, Attach, Relay};
+use super::told::Told;
+use super::{Start, again};
 use crate::containers::log::Log;
 use crate::containers::process::Process;
 use crate::containers::record::{self, Afterwards, Held, Life};
 use crate::containers::runtime::channel::Channel;
 use crate::containers::runtime::{self, Init, StartError};
+use crate::containers::upkeep::Upkeep;
+use crate::containers::{end, events};
 use crate::host::Probe;
 use crate::line::chain;
+use crate::store::Store;
 
 /// Why the container never ran.
 struct Failure {
@@ -39,6 +46,15 @@ impl From<StartError> for Failure {
 
 impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Failure {
+        Failure {
+            code: 125,
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<PidfileError> for Failure {
+    fn from(error: PidfileError) -> Failure {
         Failure {
             code: 125,
             message: error.to_string(),
@@ -65,10 +81,6 @@ struct Running {
 
 /// The supervisor, from fork to exit.
 pub(super) fn main(start: Start, tool: Channel) -> u8 {
-    // In a session of its own no key of the user's terminal reaches it; the tool passes on what is meant for the
-    // command. Both calls fail only for a session leader, which a forked child is not.
-    let _ = nix::unistd::setsid();
-    let _ = nix::sys::prctl::set_name(c"bryo-supervisor");
     let Start {
         mut held,
         lower,
@@ -77,36 +89,29 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         terminal,
         attach,
         log,
-        run,
+        store,
+        pause,
     } = start;
-    if attach == Attach::Detached {
-        stdio::forget_streams();
-    }
-    if let Some(builder) = held.record.builder {
-        // A step ends with its build, whose main thread has forked us: nobody else wants what it makes.
-        let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-        if nix::unistd::getppid().as_raw() != builder.pid {
-            return 125;
-        }
-    }
-    if let Some(log) = log {
-        stdio::write_to(log);
+    if !settle_in(&held, attach, log) {
+        return 125;
     }
     let taken = held.take_over().map_err(|error| Failure {
         code: 125,
         message: chain(&error),
     });
+    let told = taken.and_then(|()| Told::listen().map_err(|errno| Failure::from(io::Error::from(errno))));
     let upper = held.directory().join("upper");
     let storage = held.record.settings.storage;
     let open_stdin = held.record.settings.open_stdin;
     let mut mine = Some((held, tool));
-    let server = taken.and_then(|()| {
+    let begun = told.and_then(|told| {
         Server::fork(lower, &upper, storage, || {
             if let Some((held, tool)) = mine.take() {
                 held.leave();
                 drop(tool);
             }
         })
+        .map(|server| (server, told))
         .map_err(Failure::from)
     });
     let Some((mut held, tool)) = mine else { return 125 };
@@ -116,30 +121,77 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         terminal,
         attach,
         open_stdin,
-        run,
+        upkeep: held.record.settings.upkeep.clone(),
+        run: store.run().to_owned(),
         discard: held.record.afterwards == Afterwards::Remove,
         log: Log::new(held.directory(), held.record.settings.log),
     };
-    let begun = server.and_then(|server| begin(server, container, &tool));
+    let begun = begun.and_then(|(server, told)| Ok((begin(server, container, &tool)?, told)));
     // The last fork is behind us; a lease is believed for far longer than a start takes.
     held.beat();
     let (life, notice) = match begun {
-        Ok(running) => stay(&mut held, running, &tool),
-        Err(Failure { code, message }) => {
-            let (started, finished) = (String::new(), record::now());
-            let life = Life::Exited {
-                code: code.into(),
-                error: message.clone(),
-                started,
-                finished,
-            };
-            (life, Notice::Failed { code, message })
+        Ok((running, mut told)) => {
+            let begun = Instant::now();
+            let (life, notice) = stay(&mut held, running, (&tool, &store), &mut told);
+            let times = [pause, begun.elapsed()];
+            match again::pause(&mut held, &life, &mut told, times) {
+                None => (life, notice),
+                Some(pause) => return restart(held, life, notice, (&tool, &store, pause)),
+            }
         }
+        Err(failure) => failed(&held, failure),
     };
+    conclude(held, life, notice, &tool);
+    0
+}
+
+/// Makes a process of its own of the tool's child. `false`: nobody wants it any more.
+fn settle_in(held: &Held, attach: Attach, log: Option<OwnedFd>) -> bool {
+    // In a session of its own no key of the user's terminal reaches it; the tool passes on what is meant for the
+    // command. Both calls fail only for a session leader, which a forked child is not.
+    let _ = nix::unistd::setsid();
+    let _ = nix::sys::prctl::set_name(c"bryo-supervisor");
+    if attach == Attach::Detached {
+        stdio::forget_streams();
+    }
+    if let Some(builder) = held.record.builder {
+        // A step ends with its build, whose main thread has forked us: nobody else wants what it makes.
+        let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+        if nix::unistd::getppid().as_raw() != builder.pid {
+            return false;
+        }
+    }
+    if let Some(log) = log {
+        stdio::write_to(log);
+    }
+    true
+}
+
+/// The end of a container whose command did not run this time.
+fn failed(held: &Held, Failure { code, message }: Failure) -> (Life, Notice) {
+    let (started, finished) = match &held.record.life {
+        // It ran before, at least.
+        Life::Restarting {
+            started, finished, ..
+        } => (started.clone(), finished.clone()),
+        _ => (String::new(), record::now()),
+    };
+    let life = Life::Exited {
+        code: code.into(),
+        error: message.clone(),
+        started,
+        finished,
+    };
+    (life, Notice::Failed { code, message })
+}
+
+/// Records the end, and tells the tool.
+fn conclude(held: Held, life: Life, notice: Notice, tool: &Channel) {
     let notice = match (settle(held, life), notice) {
         (Err(error), Notice::Ended { code, .. }) => Notice::Ended {
             code,
             error: Some(chain(&error)),
+            stays: false,
         },
         (Err(error), Notice::Failed { code, message }) => Notice::Failed {
             code,
@@ -148,8 +200,29 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         (_, notice) => notice,
     };
     // The tool may be gone; then nobody waits for this.
-    let _ = tell(&tool, &notice);
-    0
+    let _ = tell(tool, &notice);
+}
+
+/// Lets go of the tool, and becomes the supervisor of the next run.
+fn restart(
+    mut held: Held,
+    life: Life,
+    notice: Notice,
+    (tool, store, pause): (&Channel, &Store, Duration),
+) -> u8 {
+    again::record(&mut held, life);
+    if let Notice::Ended { code, error, .. } = notice {
+        let stays = true;
+        let _ = tell(tool, &Notice::Ended { code, error, stays });
+    }
+    let why = again::execute(&mut held, store, pause);
+    let life = again::given_up(
+        held.record.life.clone(),
+        Some(format!("cannot be restarted: {why}")),
+    );
+    // If it cannot be recorded, nobody is left to be told; the free lock says that nobody is beside it.
+    let _ = held.set_life(life);
+    125
 }
 
 fn tell(tool: &Channel, notice: &Notice) -> nix::Result<()> {
@@ -171,6 +244,7 @@ struct Container {
     terminal: bool,
     attach: Attach,
     open_stdin: bool,
+    upkeep: Upkeep,
     run: PathBuf,
     /// Whether it is removed when it has ended.
     discard: bool,
@@ -200,6 +274,7 @@ fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(
         terminal,
         attach,
         open_stdin,
+        upkeep,
         run,
         discard,
         log,
@@ -216,7 +291,9 @@ fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(
     server.serve(ids, devices, discard)?;
     server.opened()?;
     server.watch()?;
+    announce::supervisor(&upkeep)?;
     let mut init = launch.go()?;
+    announce::init(&upkeep, init.pid.as_raw())?;
     for warning in &init.warnings {
         // Nobody to be warned is no reason to stop.
         let _ = tell(tool, &Notice::Warning(warning.clone()));
@@ -227,7 +304,12 @@ fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(
 }
 
 /// Stays until the command has ended and all it wrote was passed on.
-fn stay(held: &mut Held, running: Running, tool: &Channel) -> (Life, Notice) {
+fn stay(
+    held: &mut Held,
+    running: Running,
+    (tool, store): (&Channel, &Store),
+    told: &mut Told,
+) -> (Life, Notice) {
     let Running {
         server,
         init,
@@ -235,11 +317,24 @@ fn stay(held: &mut Held, running: Running, tool: &Channel) -> (Life, Notice) {
         started,
     } = running;
     let mut trouble = record_running(held, &server, &init, &started).err();
+    events::happened(store.state(), &held.record, "start", &[]);
     // A tool that is gone is noticed below.
     let _ = tell(tool, &Notice::Started);
-    carry(&init, &relay, tool, server.succeeded(), || {
+    if let Err(error) = announce::ready(&held.record.settings.upkeep) {
+        let text = format!("systemd cannot be told that the container is ready: {error}");
+        let _ = tell(tool, &Notice::Warning(text));
+    }
+    let mut beside = Beside {
+        init: &init,
+        relay: &relay,
+        tool,
+        told,
+        checker: Checker::start(held, store),
+    };
+    beside.carry(held, server.succeeded(), |held| {
         trouble = record_running(held, &server, &init, &started).err();
     });
+    drop(beside);
     let mut code = reap(&init);
     held.record.takeovers = server.takeovers();
     let log = relay.drain();
@@ -261,13 +356,21 @@ fn stay(held: &mut Held, running: Running, tool: &Channel) -> (Life, Notice) {
         trouble.get_or_insert_with(|| error.clone());
     }
     code = code.clamp(0, 255);
+    held.amend();
+    let attribute = ("exitCode", code.to_string());
+    events::happened(store.state(), &held.record, "die", &[attribute]);
     let life = Life::Exited {
         code,
         error,
         started,
         finished: record::now(),
     };
-    (life, Notice::Ended { code, error: trouble })
+    let notice = Notice::Ended {
+        code,
+        error: trouble,
+        stays: false,
+    };
+    (life, notice)
 }
 
 fn record_running(held: &mut Held, server: &Server, init: &Init, started: &str) -> Result<(), String> {
@@ -283,51 +386,80 @@ fn record_running(held: &mut Held, server: &Server, init: &Init, started: &str) 
     held.set_life(life).map_err(|error| chain(&error))
 }
 
-/// Passes the tool's orders on until init ends. A tool that was killed takes the user's streams with it. `renewed` is
-/// called when another filesystem server has taken over.
-fn carry(init: &Init, relay: &Relay, tool: &Channel, succeeded: &EventFd, mut renewed: impl FnMut()) {
-    let mut listening = true;
-    loop {
-        let mut fds = vec![
-            PollFd::new(init.pidfd.as_fd(), PollFlags::POLLIN),
-            PollFd::new(succeeded.as_fd(), PollFlags::POLLIN),
-        ];
-        if listening {
-            fds.push(PollFd::new(tool.as_fd(), PollFlags::POLLIN));
-        }
-        match poll(&mut fds, PollTimeout::NONE) {
-            Err(Errno::EINTR) => continue,
-            Err(_) => return,
-            Ok(_) => {}
-        }
-        let ready = |at: usize| fds.get(at).and_then(PollFd::any).unwrap_or(false);
-        if ready(0) {
-            return;
-        }
-        if ready(1) && succeeded.read().is_ok() {
-            renewed();
-        }
-        if ready(2) {
-            match tool.receive() {
-                Ok(Some((order, _))) => obey(order, init, relay),
-                Ok(None) | Err(_) => {
-                    listening = false;
-                    stdio::forget_streams();
+/// A container that runs, and who has something to say about it.
+struct Beside<'a> {
+    init: &'a Init,
+    relay: &'a Relay,
+    tool: &'a Channel,
+    told: &'a mut Told,
+    checker: Checker<'a>,
+}
+
+impl Beside<'_> {
+    /// Passes on what is said until init ends. A tool that was killed takes the user's streams with it. `renewed` is
+    /// called when another filesystem server has taken over.
+    fn carry(&mut self, held: &mut Held, succeeded: &EventFd, mut renewed: impl FnMut(&mut Held)) {
+        let mut listening = true;
+        loop {
+            let mut fds = vec![
+                PollFd::new(self.init.pidfd.as_fd(), PollFlags::POLLIN),
+                PollFd::new(succeeded.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.told.as_fd(), PollFlags::POLLIN),
+            ];
+            let tool = listening.then(|| self.tool.as_fd());
+            // In place of the one that is not there, one that is looked at anyway.
+            let others = [tool, self.checker.fd()].map(|fd| fd.unwrap_or(self.init.pidfd.as_fd()));
+            fds.extend(others.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            let rest = self.checker.rest().map(PollTimeout::try_from);
+            match poll(
+                &mut fds,
+                rest.map_or(PollTimeout::NONE, |rest| rest.unwrap_or(PollTimeout::MAX)),
+            ) {
+                Err(Errno::EINTR) => continue,
+                Err(_) => return,
+                Ok(_) => {}
+            }
+            let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+            let ready = |at: usize| ready.get(at) == Some(&true);
+            if ready(0) {
+                return;
+            }
+            if ready(1) && succeeded.read().is_ok() {
+                renewed(held);
+            }
+            if ready(2) && self.told.hear() {
+                self.signal(end::stop_signal(&held.record).unwrap_or(libc::SIGTERM));
+            }
+            self.checker.look();
+            if listening && ready(3) {
+                match self.tool.receive() {
+                    Ok(Some((order, _))) => self.obey(order, held),
+                    Ok(None) | Err(_) => {
+                        listening = false;
+                        stdio::forget_streams();
+                    }
                 }
             }
         }
     }
-}
 
-fn obey(order: Order, init: &Init, relay: &Relay) {
-    match order {
-        Order::Signal(number) => {
-            if let Some(signal) = Signal::from_named_raw(number) {
-                // Init may have ended in between.
-                let _ = pidfd_send_signal(&init.pidfd, signal);
+    fn obey(&mut self, order: Order, held: &Held) {
+        match order {
+            Order::Signal(number) => {
+                if end::is_ending(&held.record, number) {
+                    self.told.note_ending();
+                }
+                self.signal(number);
             }
+            Order::Resize { rows, columns } => self.relay.resize(rows, columns),
         }
-        Order::Resize { rows, columns } => relay.resize(rows, columns),
+    }
+
+    fn signal(&self, number: i32) {
+        if let Some(signal) = Signal::from_named_raw(number) {
+            // Init may have ended in between.
+            let _ = pidfd_send_signal(&self.init.pidfd, signal);
+        }
     }
 }
 

@@ -2,30 +2,37 @@
 //! of the FUSE connection and of the container's streams.
 //!
 //! [`start`] is the tool's side; `beside` is the supervisor's life; `server` the supervisor's side
-//! of the filesystem server, `serving` the server's own, `confine` what it may do.
+//! of the filesystem server, `serving` the server's own, `confine` what it may do; `told` what others say to it, `again` its
+//! next life when the container is restarted.
 
+mod again;
+mod announce;
 mod beside;
+mod checker;
 mod confine;
 mod protocol;
 mod server;
 mod serving;
 pub(super) mod stdio;
 pub(super) mod terminal;
+mod told;
 pub(super) mod tool;
 
+pub use again::resumed;
 pub use serving::successor;
 pub use stdio::Attach;
 pub use terminal::size as terminal_size;
 pub use tool::{Ending, SignalProxy, Supervisor, start};
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::time::Duration;
 
 use fuse_overlay::union::Lower;
 
 use super::record::Held;
 use super::runtime::Plan;
 use crate::host::Probe;
+use crate::store::Store;
 
 /// All that a container needs to start.
 #[derive(Debug)]
@@ -44,6 +51,8 @@ pub struct Start {
     pub attach: Attach,
     /// Where output that is shown goes, instead of to the user's streams.
     pub log: Option<OwnedFd>,
-    /// `$BRYO_RUN`.
-    pub run: PathBuf,
+    /// Where everything lies.
+    pub store: Store,
+    /// How long it waited for this start, if it is one by the restart policy.
+    pub pause: Duration,
 }

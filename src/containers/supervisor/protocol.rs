@@ -24,6 +24,8 @@ pub(super) enum Notice {
         code: i32,
         /// What went wrong in ending it.
         error: Option<String>,
+        /// The supervisor stays, to start it again.
+        stays: bool,
     },
 }
 

@@ -13,6 +13,7 @@ use fuse_overlay::index::view::{Access, LoadError};
 use fuse_overlay::ledger::Ledger;
 use fuse_overlay::union::{Lower, OpenError, Tree};
 use fuse_overlay::upper;
+use nix::sys::signal::SigSet;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::protocol::{Answer, Death, Indexes, Task};
@@ -24,6 +25,8 @@ use crate::stderr;
 
 /// The server's whole life once it has its image.
 pub(super) fn run(lower: Lower, upper: &Path, storage: Storage, ledger: &OwnedFd, channel: Channel) -> u8 {
+    // The supervisor holds back those that are said to it; forks and successors inherit that. Cannot fail with a valid set.
+    let _ = SigSet::all().thread_unblock();
     stdio::forget_streams();
     log_beside(upper);
     // A name is a help to people only.

@@ -186,8 +186,10 @@ impl Supervisor {
                         self.reap();
                         return Ok(Ending::Failed { code, message });
                     }
-                    Some((Notice::Ended { code, error }, _)) => {
-                        self.reap();
+                    Some((Notice::Ended { code, error, stays }, _)) => {
+                        if !stays {
+                            self.reap();
+                        }
                         return Ok(Ending::Exited { code, trouble: error });
                     }
                     None => {

@@ -21,7 +21,7 @@ use super::manifest::{self, Descriptor, Document, MAX_CONFIG, Manifest, Manifest
 use super::names::References;
 use super::reference::{Reference, ReferenceError};
 use super::registry::RegistryError;
-use super::{Claim, Image, New};
+use super::{Claim, Image, New, events};
 use crate::store::{self, Digest, Store};
 use content::Verified;
 use layer::Incoming;
@@ -234,6 +234,8 @@ pub fn pull(
         names: &names,
     };
     let image = super::add(store, claim, &new)?;
+    let name = names.first().map_or(image.id.to_string(), ToString::to_string);
+    events::happened(store, source.verb(), &image.id, &name);
     let known = before == Some((image.id, image.manifest));
     let news = if known { News::UpToDate } else { News::Newer };
     Ok(Pulled {

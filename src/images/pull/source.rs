@@ -106,6 +106,14 @@ impl Source {
         }
     }
 
+    /// What is done, in Docker's word.
+    pub(super) fn verb(&self) -> &'static str {
+        match self {
+            Source::Registry { .. } => "pull",
+            Source::Archive(_) => "load",
+        }
+    }
+
     /// Docker's first line.
     pub(super) fn heading(&self) -> String {
         match self {

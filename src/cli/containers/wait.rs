@@ -1,0 +1,48 @@
+//! `wait`: what becomes of a container?
+
+use std::process::ExitCode;
+
+use super::super::report::Failure;
+use super::end::load;
+use crate::containers::wait::{Condition, end_of_run, until};
+use crate::store::Store;
+
+/// Flags of `wait`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Wait {
+    /// Wait for one of these: created, running, stopped, exited, healthy, unhealthy. Without: for the end of the run
+    #[arg(long, value_name = "CONDITION", value_delimiter = ',')]
+    condition: Vec<Condition>,
+    /// Taken for Podman's sake: changes are noticed when they happen
+    #[arg(short, long, value_name = "TIME")]
+    interval: Option<String>,
+    /// One that is not there is no error: -1
+    #[arg(long)]
+    ignore: bool,
+    /// Names or ids
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+impl Wait {
+    pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
+        super::each(&self.containers, |name| {
+            let record = match load(store, name) {
+                Err(crate::containers::Error::NoSuchContainer(_)) if self.ignore => {
+                    return Ok(Some("-1".into()));
+                }
+                record => record?,
+            };
+            let code = match self.condition.as_slice() {
+                [] => end_of_run(store, &record)?.map(|code| code.unwrap_or(0)),
+                conditions => until(store, &record.id, conditions)?.map(|code| code.unwrap_or(-1)),
+            };
+            match code {
+                Some(code) => Ok(Some(code.to_string())),
+                None => Err(Failure::new(format!(
+                    "container {name} was removed when it ended (--rm)"
+                ))),
+            }
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! `system prune`: what nothing uses goes, after a question.
+
+use std::process::ExitCode;
+
+use crate::build::{Filters as Cached, Prune as PruneCache};
+use crate::cli::build::tell_kept;
+use crate::cli::containers::{prune_filters, pruned_containers};
+use crate::cli::images::{pruned_images, uses};
+use crate::cli::output::{human_size, put};
+use crate::cli::question::confirmed_all;
+use crate::cli::report::Failure;
+use crate::containers;
+use crate::images::list::Filters;
+use crate::images::names::References;
+use crate::images::prune::{Which, prune};
+use crate::store::Store;
+
+/// Flags of `system prune`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Prune {
+    /// Remove all images that no container was made from, not only those without a tag, and all build cache
+    #[arg(short, long)]
+    all: bool,
+    /// Remove only what this holds for: until, label, label!
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    /// Remove anonymous volumes too (there are none yet)
+    #[arg(long)]
+    volumes: bool,
+}
+
+impl Prune {
+    pub(super) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
+        let of_containers = prune_filters(&self.filter)?;
+        let now = jiff::Timestamp::now().as_second();
+        let of_images = Filters::parse(&self.filter, &References::load(store)?, now)?;
+        let (which, what) = match self.all {
+            true => (
+                Which::Unused,
+                [
+                    "all images without at least one container associated to them",
+                    "all build cache",
+                ],
+            ),
+            false => (Which::Dangling, ["all dangling images", "unused build cache"]),
+        };
+        if !self.force && !confirmed_all(&["all stopped containers", what[0], what[1]])? {
+            return Err(Failure::new("system prune has been cancelled"));
+        }
+        let containers = containers::prune::prune(store, &of_containers)?;
+        let images = prune(store, which, &of_images, &|| uses(store))?;
+        let mut text = pruned_containers(&containers.gone) + &pruned_images(&images);
+        let mut bytes = containers.bytes + images.bytes;
+        // What builds keep has no labels that one could ask for.
+        let until = |filter: &&String| filter.starts_with("until=");
+        if self.filter.iter().all(|filter| until(&filter)) {
+            let filters = Cached::parse(&self.filter, now)
+                .map_err(|text| Failure::new(format!("invalid filter '{text}'")))?;
+            let order = PruneCache {
+                all: self.all,
+                filters,
+                keep: 0,
+            };
+            let cache = order.carry_out(store).map_err(|error| Failure::of(&error))?;
+            tell_kept(&cache);
+            if !cache.gone.is_empty() {
+                text += &format!("Deleted build cache objects:\n{}\n\n", cache.gone.join("\n"));
+            }
+            bytes += cache.bytes;
+        }
+        put(&format!("{text}Total reclaimed space: {}\n", human_size(bytes)))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,60 @@
+//! `system reset`: all goes, after a question.
+
+use std::process::ExitCode;
+
+use crate::build::{self, Prune as PruneCache};
+use crate::cli::build::tell_kept;
+use crate::cli::question::confirmed_all;
+use crate::cli::report::Failure;
+use crate::containers::end;
+use crate::containers::record;
+use crate::store::{Store, wipe};
+
+/// Flags of `system reset`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Reset {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Reset {
+    pub(super) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
+        let busy = || {
+            Failure::new("a pull or a build is at work: nothing is removed")
+                .hint(Some("wait for its end, or stop it"))
+        };
+        if wipe::is_busy(store)? {
+            return Err(busy());
+        }
+        let what = [
+            "all containers, also those that run",
+            "all images",
+            "all build cache",
+        ];
+        if !self.force && !confirmed_all(&what)? {
+            return Err(Failure::new("system reset has been cancelled"));
+        }
+        for id in record::ids(store)? {
+            end::remove(store, &id, end::Force::Yes)?;
+        }
+        build::remove_orphans(store).map_err(|error| Failure::of(&error))?;
+        let order = PruneCache {
+            all: true,
+            ..PruneCache::default()
+        };
+        tell_kept(&order.carry_out(store).map_err(|error| Failure::of(&error))?);
+        if wipe::is_busy(store)? {
+            return Err(busy());
+        }
+        let left = wipe::wipe(store)?;
+        for (path, error) in &left {
+            eprintln!("bryo: cannot remove {}: {error}", path.display());
+        }
+        Ok(if left.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}

@@ -1,0 +1,70 @@
+//! What of a container was changed since it was made? A file beside its record, since that belongs to whoever moves the
+//! container: a tool may change this at any time, under a lock of its own, and whoever reads the record reads this over it.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::record::Record;
+use super::restart::Policy;
+use super::{Error, named};
+use crate::store::Store;
+use crate::store::write::{Durability, replace};
+
+const NAME: &str = "amended.json";
+
+/// The changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Amended {
+    /// `rename`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `update --restart`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Policy>,
+}
+
+impl Amended {
+    /// What was changed of the container in this directory. Nearly always nothing; what cannot be read is nothing, too,
+    /// since it is written whole or not at all.
+    pub(super) fn read(container: &Path) -> Amended {
+        let text = fs::read(container.join(NAME)).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    pub(super) fn write(&self, container: &Path, durability: Durability) -> Result<(), Error> {
+        let path = container.join(NAME);
+        let text = serde_json::to_vec(self).map_err(|source| Error::Json {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(replace(container, &path, &text, durability)?)
+    }
+
+    /// Puts the changes over the record.
+    pub(super) fn apply(self, record: &mut Record) {
+        if let Some(name) = self.name {
+            record.name = name;
+        }
+        if let Some(policy) = self.restart {
+            record.settings.upkeep.restart = policy;
+        }
+    }
+}
+
+/// Gives a container another restart policy; one that runs has it at its end.
+///
+/// # Errors
+/// It is gone, or the file cannot be written.
+pub fn set_policy(store: &Store, id: &str, policy: Policy) -> Result<(), Error> {
+    let container = store.container(id);
+    let _lock = named::lock(&container, id)?;
+    let record = super::record::read(store, id)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
+    let amended = Amended {
+        restart: Some(policy),
+        ..Amended::read(&container)
+    };
+    amended.write(&container, record.durability())
+}

@@ -1,0 +1,214 @@
+//! How does a container end: signalled, stopped, killed, removed?
+//!
+//! Who ends one for good first tells its supervisor not to start it again, by a signal, since that is there at once and
+//! needs no room on a disk: SIGUSR1 says only that, SIGTERM also ends the container, or the wait for its next start.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::held;
+use super::process::{self, Process};
+use super::record::{self, Life, Record};
+use super::spec::SpecError;
+use super::{Error, events};
+use crate::store::Store;
+
+/// How long a container may take to be gone after SIGKILL before its supervisor is killed as well.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a supervisor that waits may take to end.
+const WAITING: Duration = Duration::from_secs(3);
+
+/// Not to be started again.
+pub(super) const LEAVE: Signal = Signal::USR1;
+/// That, and to end now.
+pub(super) const END: Signal = Signal::TERM;
+
+/// Does whoever sends this signal want the container to end, and not to be started again? Those by which people end
+/// programs do; SIGHUP and the like have a meaning of the program's own.
+pub(super) fn is_ending(record: &Record, signal: i32) -> bool {
+    let usual = [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, libc::SIGQUIT];
+    usual.contains(&signal) || stop_signal(record) == Some(signal)
+}
+
+/// The signal by which it is stopped.
+pub(super) fn stop_signal(record: &Record) -> Option<i32> {
+    self::signal(&record.settings.stop_signal).ok()
+}
+
+/// Sends a signal to a running container's command. One that waits to be started again is no longer, if the signal is one
+/// that ends.
+///
+/// # Errors
+/// [`Error::NotRunning`].
+pub fn kill(store: &Store, record: &Record, signal: i32) -> Result<(), Error> {
+    let not_running = || Error::NotRunning(record.name.clone());
+    let number = Signal::from_named_raw(signal).ok_or_else(not_running)?;
+    let told = || events::happened(store.state(), record, "kill", &[("signal", signal.to_string())]);
+    match record.life {
+        Life::Running { supervisor, init, .. } => {
+            if is_ending(record, signal) {
+                leave(record, supervisor);
+            }
+            send(init, number).map(|()| told()).map_err(|_| not_running())
+        }
+        Life::Restarting { supervisor, .. } if is_ending(record, signal) => {
+            send(supervisor, END).map(|()| told()).map_err(|_| not_running())
+        }
+        Life::Restarting { .. } | Life::Created | Life::Exited { .. } => Err(not_running()),
+    }
+}
+
+/// Tells a supervisor not to start its container again. One that would not anyway need not hear it.
+fn leave(record: &Record, supervisor: Process) {
+    if record.settings.upkeep.restart != super::restart::Policy::No {
+        // It may have ended.
+        let _ = send(supervisor, LEAVE);
+    }
+}
+
+fn send(process: Process, signal: Signal) -> io::Result<()> {
+    let gone = || io::Error::from_raw_os_error(libc::ESRCH);
+    let pidfd = process.open()?.ok_or_else(gone)?;
+    Ok(pidfd_send_signal(&pidfd, signal)?)
+}
+
+/// Waits until a container's supervisor has ended, hence everything of it is on disk. `false`: not within
+/// `limit` (`None` waits for ever).
+///
+/// # Errors
+/// The kernel refuses to wait.
+pub fn wait(record: &Record, limit: Option<Duration>) -> Result<bool, Error> {
+    let Some(supervisor) = record.life.supervisor() else {
+        return Ok(true);
+    };
+    let io = |source: io::Error| Error::Io {
+        action: "wait for",
+        path: record.name.clone().into(),
+        source,
+    };
+    match supervisor.open().map_err(io)? {
+        Some(pidfd) => process::ends(&pidfd, limit).map_err(io),
+        None => Ok(true),
+    }
+}
+
+/// Whether `rm` ends a running container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// It refuses.
+    No,
+    /// It does.
+    Yes,
+}
+
+/// Removes a container.
+///
+/// # Errors
+/// [`Error::Running`] without [`Force::Yes`].
+pub fn remove(store: &Store, id: &str, force: Force) -> Result<(), Error> {
+    // Each round ends a run; somebody may start it again in between.
+    for _ in 0..8 {
+        let record = match record::read(store, id) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(()),
+            Err(Error::Json { .. }) => return held::remove_damaged(store, id),
+            Err(error) => return Err(error),
+        };
+        match (&record.life, force) {
+            (Life::Running { .. }, Force::No) => return Err(Error::Running(record.name)),
+            (Life::Restarting { .. }, Force::No) => return Err(Error::Restarting(record.name)),
+            (Life::Running { .. } | Life::Restarting { .. }, Force::Yes) => end(store, &record)?,
+            (Life::Created | Life::Exited { .. }, _) => {}
+        }
+        match record::hold(store, id) {
+            Ok(Some(held)) => return held.remove(),
+            // It is being made, started or ended at this moment.
+            Ok(None) => std::thread::sleep(Duration::from_millis(20)),
+            Err(Error::NoSuchContainer(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::Running(id.into()))
+}
+
+/// Asks a container to end for good, and kills it after `limit` (`None`: never).
+///
+/// # Errors
+/// It cannot be waited for.
+pub fn stop(store: &Store, record: &Record, signal: i32, limit: Option<Duration>) -> Result<(), Error> {
+    match record.life {
+        Life::Running { supervisor, .. } => {
+            leave(record, supervisor);
+            // Gone: it has ended, or is being started again, and then the supervisor sees to it.
+            if kill(store, record, signal).is_err() {
+                let _ = send(supervisor, END);
+            }
+        }
+        Life::Restarting { supervisor, .. } => drop(send(supervisor, END)),
+        Life::Created | Life::Exited { .. } => return Ok(()),
+    }
+    if !wait(record, limit)? {
+        end(store, record)?;
+    }
+    events::happened(store.state(), record, "stop", &[]);
+    Ok(())
+}
+
+/// Tells that somebody restarted a container.
+pub fn restarted(store: &Store, record: &Record) {
+    events::happened(store.state(), record, "restart", &[]);
+}
+
+/// Kills a container, and its supervisor if that does not see it end.
+fn end(store: &Store, record: &Record) -> Result<(), Error> {
+    // Each of them may have ended just now.
+    let (supervisor, patience) = match record.life {
+        Life::Running { supervisor, .. } => {
+            let _ = kill(store, record, libc::SIGKILL);
+            (supervisor, PATIENCE)
+        }
+        Life::Restarting { supervisor, .. } => {
+            let _ = send(supervisor, END);
+            (supervisor, WAITING)
+        }
+        Life::Created | Life::Exited { .. } => return Ok(()),
+    };
+    if !wait(record, Some(patience))? {
+        let _ = send(supervisor, Signal::KILL);
+        wait(record, Some(PATIENCE))?;
+    }
+    Ok(())
+}
+
+/// The exit code of a container that ended, though it may be started again.
+pub fn exit_code(record: &Record) -> Option<i32> {
+    match &record.life {
+        Life::Exited { code, .. } | Life::Restarting { code, .. } => Some(*code),
+        Life::Created | Life::Running { .. } => None,
+    }
+}
+
+/// A signal by name (`TERM`, `SIGTERM`) or number.
+///
+/// # Errors
+/// Neither.
+pub fn signal(text: &str) -> Result<i32, SpecError> {
+    let unknown = || SpecError::Signal(text.into());
+    let upper = text.to_ascii_uppercase();
+    let name = if upper.starts_with("SIG") {
+        upper
+    } else {
+        format!("SIG{upper}")
+    };
+    match text.parse::<i32>() {
+        Ok(number @ 1..=64) => Ok(number),
+        Ok(_) => Err(unknown()),
+        Err(_) => name
+            .parse::<nix::sys::signal::Signal>()
+            .map(|signal| signal as i32)
+            .map_err(|_| unknown()),
+    }
+}

@@ -1,0 +1,289 @@
+//! A container that nobody else may move: its lock is held, from its making to its removal, by one after the other.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+
+use super::amended::Amended;
+use super::record::{Life, Record, load_at, read_spec};
+use super::{Error, events, named};
+use crate::store::lock::{Attempt, Lock, Mode};
+use crate::store::write::{Durability, replace, sync_parent};
+use crate::store::{self, Store, failpoint};
+
+/// A container whose lock is held: only its holder may change it.
+#[derive(Debug)]
+pub struct Held {
+    /// What is recorded.
+    pub record: Record,
+    directory: PathBuf,
+    names: PathBuf,
+    lock: Lock,
+}
+
+impl Held {
+    /// A container that is there, with its lock.
+    pub(super) fn of(store: &Store, record: Record, lock: Lock) -> Held {
+        Held {
+            directory: store.container(&record.id),
+            names: named::directory(store),
+            record,
+            lock,
+        }
+    }
+
+    /// Makes the directory, writes record and Spec, claims the name. `spec` gets the directory.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`]; what was begun is removed again.
+    pub fn create(
+        store: &Store,
+        record: Record,
+        spec: impl FnOnce(&Path) -> Result<Spec, Error>,
+    ) -> Result<Held, Error> {
+        let directory = store.container(&record.id);
+        let lock = make_directory(&directory)?;
+        let held = Held::of(store, record, lock);
+        match held.fill(spec) {
+            Ok(()) => Ok(held),
+            Err(error) => {
+                held.discard();
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives up a container that is not made yet. What cannot be removed is an orphan without a record.
+    pub(super) fn discard(self) {
+        // The reason for giving up is the failure to report.
+        let _ = self.erase();
+    }
+
+    fn fill(&self, spec: impl FnOnce(&Path) -> Result<Spec, Error>) -> Result<(), Error> {
+        let spec =
+            serde_json::to_vec(&spec(&self.directory)?).map_err(|source| self.bad("config.json", source))?;
+        replace(
+            &self.directory,
+            &self.directory.join("config.json"),
+            &spec,
+            self.record.durability(),
+        )?;
+        self.write()?;
+        named::claim(&self.names, &self.record.name, &self.record.id)?;
+        if self.record.durability() == Durability::Durable {
+            sync_parent(&self.directory)?;
+            sync_parent(&self.names.join(&self.record.name))?;
+        }
+        Ok(())
+    }
+
+    fn bad(&self, file: &str, source: serde_json::Error) -> Error {
+        Error::Json {
+            path: self.directory.join(file),
+            source,
+        }
+    }
+
+    fn write(&self) -> Result<(), Error> {
+        let text = serde_json::to_vec(&self.record).map_err(|source| self.bad("record.json", source))?;
+        Ok(replace(
+            &self.directory,
+            &self.directory.join("record.json"),
+            &text,
+            self.record.durability(),
+        )?)
+    }
+
+    /// Reads what was changed since the record was read.
+    pub(super) fn amend(&mut self) {
+        Amended::read(&self.directory).apply(&mut self.record);
+    }
+
+    /// Where the container's files lie.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Records a move.
+    ///
+    /// # Errors
+    /// The record cannot be written; on the disk the old one stands.
+    pub fn set_life(&mut self, life: Life) -> Result<(), Error> {
+        self.record.life = life;
+        self.write()
+    }
+
+    /// The Spec as it was made.
+    ///
+    /// # Errors
+    /// `config.json` is gone or damaged.
+    pub fn spec(&self) -> Result<Spec, Error> {
+        read_spec(&self.directory)
+    }
+
+    /// Removes the container with all it holds. The record goes first: a container killed half-way is no container.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn remove(mut self) -> Result<(), Error> {
+        self.amend();
+        let (state, record) = (self.state().to_owned(), self.record.clone());
+        self.erase()?;
+        events::happened(&state, &record, "destroy", &[]);
+        Ok(())
+    }
+
+    /// `$BRYO_STATE`.
+    fn state(&self) -> &Path {
+        self.names.parent().unwrap_or(&self.names)
+    }
+
+    fn erase(self) -> Result<(), Error> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Io {
+                action: "remove",
+                path,
+                source,
+            }
+        };
+        let record = self.directory.join("record.json");
+        failpoint::step();
+        fs::remove_file(&record)
+            .or_else(ignore_missing)
+            .map_err(io(&record))?;
+        named::release(&self.names, &self.record.name, &self.record.id)?;
+        remove_directory(&self.directory, self.lock).map_err(io(&self.directory))
+    }
+
+    /// For the supervisor before it executes itself: the locked file, for [`adopt`]. The lock is held until then.
+    pub(super) fn descriptor(&self) -> std::io::Result<std::os::fd::OwnedFd> {
+        Ok(self.lock.file().try_clone()?.into())
+    }
+
+    /// For the supervisor after its last fork.
+    pub fn beat(&mut self) {
+        self.lock.beat();
+    }
+
+    /// For the tool after it forked the supervisor, which holds the container from then on.
+    pub fn leave(self) {
+        self.lock.leave();
+    }
+
+    /// For the supervisor after it was forked.
+    ///
+    /// # Errors
+    /// A lease (where `flock` does not work) cannot be taken over.
+    pub fn take_over(&mut self) -> Result<(), Error> {
+        Ok(self.lock.take_over()?)
+    }
+}
+
+/// Makes a container's directory and takes its lock. A sweep may have taken the directory for an orphan before it was
+/// locked, and removed it.
+fn make_directory(directory: &Path) -> Result<Lock, Error> {
+    let io = |source| Error::Io {
+        action: "create",
+        path: directory.to_owned(),
+        source,
+    };
+    for _ in 0..8 {
+        failpoint::step();
+        let mut builder = fs::DirBuilder::new();
+        builder.mode(0o700).recursive(true);
+        builder.create(directory.join("upper")).map_err(io)?;
+        match Lock::acquire(&directory.join("lock"), Mode::Exclusive) {
+            Err(store::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            lock => return Ok(lock?),
+        }
+    }
+    Err(io(ErrorKind::NotFound.into()))
+}
+
+/// Removes a container's directory, the large files first: killed half-way, what is left is small, and the next sweep's.
+pub(super) fn remove_directory(directory: &Path, lock: Lock) -> std::io::Result<()> {
+    for file in ["upper/data", "upper/journal", "upper"] {
+        failpoint::step();
+        let path = directory.join(file);
+        let removed = match file {
+            "upper" => fs::remove_dir_all(&path),
+            _ => fs::remove_file(&path),
+        };
+        removed.or_else(ignore_missing)?;
+    }
+    failpoint::step();
+    let mut lock = Some(lock);
+    let mut tries = 1..100;
+    loop {
+        match fs::remove_dir_all(directory) {
+            // NFS and many FUSE filesystems keep a removed file that is open, the lock, under another name, until a moment
+            // after it is closed. Nobody takes the lock any more: there is nothing left but the directory.
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && tries.next().is_some() => {
+                if lock.take().is_none() {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+            }
+            removed => return removed.or_else(ignore_missing),
+        }
+    }
+}
+
+fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == ErrorKind::NotFound {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
+
+/// Removes a container whose record cannot be read, with all it holds.
+///
+/// # Errors
+/// [`Error::Running`] if somebody holds it; or something cannot be removed.
+pub(super) fn remove_damaged(store: &Store, id: &str) -> Result<(), Error> {
+    let directory = store.container(id);
+    let Attempt::Taken(lock) = Lock::attempt_existing(&directory.join("lock"), Mode::Exclusive)? else {
+        return Err(Error::Running(id.into()));
+    };
+    failpoint::step();
+    let io = |source| Error::Io {
+        action: "remove",
+        path: directory.clone(),
+        source,
+    };
+    fs::remove_file(directory.join("record.json"))
+        .or_else(ignore_missing)
+        .map_err(io)?;
+    remove_directory(&directory, lock).map_err(io)
+}
+
+/// Takes a container whose lock this process held before it executed this program: `lock` is the locked file.
+///
+/// # Errors
+/// Its record cannot be read.
+pub(super) fn adopt(store: &Store, id: &str, lock: std::os::fd::OwnedFd) -> Result<Held, Error> {
+    let directory = store.container(id);
+    let lock = Lock::adopt(lock.into(), &directory.join("lock"))?;
+    let record = load_at(&directory)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
+    Ok(Held::of(store, record, lock))
+}
+
+/// Takes a container that nobody moves, to start or remove it. `None`: someone holds it, so it runs or is about to.
+///
+/// # Errors
+/// [`Error::NoSuchContainer`] if it is gone.
+pub fn hold(store: &Store, id: &str) -> Result<Option<Held>, Error> {
+    let gone = || Error::NoSuchContainer(id.into());
+    match Lock::attempt_existing(&store.container(id).join("lock"), Mode::Exclusive)? {
+        Attempt::Held => Ok(None),
+        Attempt::Gone => Err(gone()),
+        Attempt::Taken(lock) => {
+            let record = load_at(&store.container(id))?.ok_or_else(gone)?;
+            Ok(Some(Held::of(store, record, lock)))
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Who else is told that a container runs? Whoever reads the pid files, and systemd.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
+
+use crate::containers::upkeep::{Notify, Upkeep};
+
+/// A pid file that cannot be written: whoever asked for it waits for it, so the container does not start.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the pid file {}: {source}", path.display())]
+pub(super) struct PidfileError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Writes the file of `--conmon-pidfile`.
+pub(super) fn supervisor(upkeep: &Upkeep) -> Result<(), PidfileError> {
+    write(
+        upkeep.supervisor_pidfile.as_deref(),
+        std::process::id().cast_signed(),
+    )
+}
+
+/// Writes the file of `--pidfile`.
+pub(super) fn init(upkeep: &Upkeep, pid: i32) -> Result<(), PidfileError> {
+    write(upkeep.pidfile.as_deref(), pid)
+}
+
+/// As Podman's: the number and no more.
+fn write(path: Option<&Path>, pid: i32) -> Result<(), PidfileError> {
+    let Some(path) = path else { return Ok(()) };
+    fs::write(path, pid.to_string()).map_err(|source| PidfileError {
+        path: path.into(),
+        source,
+    })
+}
+
+/// Tells systemd that the command runs, and which process to watch; sd_notify(3). It has set the variable for the tool,
+/// which may be gone by then.
+pub(super) fn ready(upkeep: &Upkeep) -> io::Result<()> {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|_| upkeep.notify == Notify::Conmon) else {
+        return Ok(());
+    };
+    let text = format!("MAINPID={}\nREADY=1", std::process::id());
+    let to = address(&socket)?;
+    UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &to)?;
+    Ok(())
+}
+
+fn address(socket: &OsStr) -> io::Result<SocketAddr> {
+    match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(socket),
+    }
+}

@@ -1,0 +1,103 @@
+//! The supervisor's side of health checks: a process that makes them, kept alive as long as the container runs. There is
+//! none, and nothing to wait for, if the container has no check.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::containers::health;
+use crate::containers::record::Held;
+use crate::store::Store;
+
+/// Between two starts.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) struct Checker<'a> {
+    store: &'a Store,
+    id: String,
+    running: Option<(Child, OwnedFd)>,
+    /// When it is to be started again.
+    due: Option<Instant>,
+}
+
+impl Checker<'_> {
+    /// Starts it, if there is a check. To be called once it is recorded that the container runs.
+    pub(super) fn start<'a>(held: &Held, store: &'a Store) -> Checker<'a> {
+        let has_check = held.record.settings.upkeep.health.is_some();
+        let mut checker = Checker {
+            store,
+            id: held.record.id.clone(),
+            running: None,
+            due: has_check.then(Instant::now),
+        };
+        checker.look();
+        checker
+    }
+
+    /// Readable when it has died.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.running.as_ref().map(|(_, pidfd)| pidfd.as_fd())
+    }
+
+    /// How long until [`Checker::look`] has something to do; `None`: for ever.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        let due = self.due?;
+        // A millisecond more, so that nobody comes too early.
+        Some(due.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+    }
+
+    /// Reaps it if it has died, and starts it again when it is time.
+    pub(super) fn look(&mut self) {
+        if let Some((child, _)) = &mut self.running
+            && !matches!(child.try_wait(), Ok(None))
+        {
+            self.running = None;
+            self.due = Some(Instant::now() + PAUSE);
+        }
+        if self.due.is_some_and(|due| due <= Instant::now()) {
+            self.running = self.spawn().ok();
+            self.due = match self.running {
+                Some(_) => None,
+                // No memory, no descriptors: perhaps in a moment.
+                None => Some(Instant::now() + PAUSE),
+            };
+        }
+    }
+
+    fn spawn(&self) -> io::Result<(Child, OwnedFd)> {
+        let mut child = Command::new("/proc/self/exe")
+            .arg0(health::NAME)
+            .arg(&self.id)
+            .env("BRYO_ROOT", self.store.root())
+            .env("BRYO_STATE", self.store.state())
+            .env("BRYO_RUN", self.store.run())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let pid = Pid::from_raw(child.id().cast_signed()).ok_or(io::ErrorKind::NotFound)?;
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => Ok((child, pidfd)),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl Drop for Checker<'_> {
+    /// The container has ended.
+    fn drop(&mut self) {
+        if let Some((child, _)) = &mut self.running {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

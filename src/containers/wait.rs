@@ -1,0 +1,134 @@
+//! How does one wait for what becomes of a container? Its record and its health are files that are replaced: inotify says
+//! when. A network filesystem says nothing, so one also looks from time to time; the supervisor's end is noticed at once.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+
+use super::health::{self, Status};
+use super::record::{self, Life, Record};
+use super::{Error, end};
+use crate::store::Store;
+
+/// How often one looks anyway.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// What can be waited for, in Podman's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It was never started.
+    Created,
+    /// It runs.
+    Running,
+    /// It has ended, and is not started again.
+    Stopped,
+    /// Its health.
+    Health(Status),
+}
+
+impl FromStr for Condition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Condition, String> {
+        Ok(match text {
+            "created" | "configured" => Condition::Created,
+            "running" => Condition::Running,
+            "stopped" | "exited" => Condition::Stopped,
+            "healthy" => Condition::Health(Status::Healthy),
+            "unhealthy" => Condition::Health(Status::Unhealthy),
+            _ => return Err("created, running, stopped, exited, healthy or unhealthy".into()),
+        })
+    }
+}
+
+impl Condition {
+    fn holds(self, store: &Store, record: &Record) -> bool {
+        match (self, &record.life) {
+            (Condition::Created, Life::Created) | (Condition::Running, Life::Running { .. }) => true,
+            (Condition::Created, Life::Exited { started, .. }) => started.is_empty(),
+            (Condition::Stopped, Life::Exited { started, .. }) => !started.is_empty(),
+            (Condition::Health(wanted), Life::Running { .. }) => {
+                health::found(store, record).is_some_and(|health| health.status == wanted)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Waits until one of these holds; gives the container's exit code, if it has one by then, and `None` if the container was
+/// removed meanwhile.
+///
+/// # Errors
+/// Its record cannot be read.
+pub fn until(store: &Store, id: &str, conditions: &[Condition]) -> Result<Option<Option<i32>>, Error> {
+    wait(store, id, |record| {
+        conditions.iter().any(|condition| condition.holds(store, record))
+    })
+}
+
+/// Waits for the end of the run that goes on now, though it may be started again. One that does not run has ended.
+///
+/// # Errors
+/// Its record cannot be read.
+pub fn end_of_run(store: &Store, record: &Record) -> Result<Option<Option<i32>>, Error> {
+    let Life::Running { started: this, .. } = &record.life else {
+        return Ok(Some(end::exit_code(record)));
+    };
+    let before = record.restarts;
+    wait(store, &record.id, |now| match &now.life {
+        Life::Running { started, .. } => started != this || now.restarts != before,
+        _ => true,
+    })
+}
+
+fn wait(store: &Store, id: &str, holds: impl Fn(&Record) -> bool) -> Result<Option<Option<i32>>, Error> {
+    let directory = store.container(id);
+    let changes = changes(&directory);
+    loop {
+        let Some(record) = record::read(store, id)? else {
+            return Ok(None);
+        };
+        if holds(&record) {
+            return Ok(Some(end::exit_code(&record).or(record.last_code)));
+        }
+        more(&record, changes.as_ref()).map_err(|source| Error::Io {
+            action: "wait for container",
+            path: id.into(),
+            source,
+        })?;
+    }
+}
+
+/// Without one (too many of this user's are open), looking has to do.
+fn changes(directory: &Path) -> Option<OwnedFd> {
+    let changes = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
+    let watched = WatchFlags::MOVED_TO | WatchFlags::DELETE;
+    add_watch(&changes, directory, watched).ok()?;
+    Some(changes)
+}
+
+/// Returns when there may be something new.
+fn more(record: &Record, changes: Option<&OwnedFd>) -> io::Result<()> {
+    let supervisor = match record.life.supervisor() {
+        Some(supervisor) => supervisor.open()?,
+        None => None,
+    };
+    let fds = [supervisor.as_ref(), changes].into_iter().flatten();
+    let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
+    let timeout = PollTimeout::try_from(INTERVAL).unwrap_or(PollTimeout::MAX);
+    match poll(&mut fds, timeout) {
+        Err(Errno::EINTR) | Ok(_) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if let Some(changes) = changes {
+        // What has changed is read anyway.
+        while nix::unistd::read(changes, &mut [0; 4096]).is_ok_and(|length| length > 0) {}
+    }
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! What is changed of a container after it was made: its name, its restart policy; and waiting for what becomes of it.
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+mod common;
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
+
+use common::{Bryo, Done, field, kills, parent, process, until};
+
+fn busybox() -> (Bryo, String) {
+    Bryo::with_image("busybox")
+}
+
+#[test]
+fn a_name_can_be_changed_whatever_the_container_does() {
+    let (bryo, image) = busybox();
+    bryo.ok(["run", "-d", "--name", "one", &image, "sleep", "1000"]);
+    bryo.ok(["create", "--name", "taken", &image, "true"]);
+    let id = field(&bryo, "one", "{{.Id}}");
+    assert_eq!(bryo.ok(["rename", "one", "two"]), "");
+    assert_eq!(field(&bryo, "two", "{{.Id}} {{.Name}}"), format!("{id} /two"));
+    assert!(bryo.fails(1, ["stop", "one"]).contains("No such container: one"));
+    // The old name is free; the other is not.
+    bryo.ok(["create", "--name", "one", &image, "true"]);
+    let taken = bryo.fails(1, ["rename", "two", "taken"]);
+    assert!(taken.contains("is already in use by container"), "{taken}");
+    let same = bryo.fails(1, ["rename", "two", "two"]);
+    assert!(same.contains("is already in use by container"), "{same}");
+    let bad = bryo.fails(1, ["rename", "two", "a/b"]);
+    assert!(bad.contains("Invalid container name"), "{bad}");
+    // Its supervisor, which knew the old name, does not bring it back.
+    bryo.ok(["stop", "-t", "0", "two"]);
+    assert_eq!(field(&bryo, "two", "{{.State.Status}} {{.Name}}"), "exited /two");
+    bryo.ok(["start", "two"]);
+    assert_eq!(bryo.ok(["ps", "--format", "{{.Names}}"]), "two\n");
+    bryo.ok(["rm", "-f", "two"]);
+    bryo.ok(["create", "--name", "two", &image, "true"]);
+    // Also not of one that is removed at its end.
+    bryo.ok(["run", "-d", "--rm", "--name", "short", &image, "sleep", "1000"]);
+    bryo.ok(["rename", "short", "long"]);
+    bryo.ok(["kill", "long"]);
+    for name in ["short", "long"] {
+        bryo.ok(["create", "--name", name, &image, "true"]);
+    }
+}
+
+/// Killed at each of its steps, a rename leaves one container of one name, and the other name free.
+#[test]
+fn a_killed_rename_leaves_one_name() {
+    let (bryo, image) = busybox();
+    bryo.ok(["create", "--name", "one", &image, "true"]);
+    let id = field(&bryo, "one", "{{.Id}}");
+    for step in 1.. {
+        let mut rename = bryo.command(["rename", "one", "two"]);
+        let done = Done::of(rename.env("BRYO_FAILPOINT", step.to_string()));
+        let names = bryo.ok(["ps", "-a", "--format", "{{.Names}}"]);
+        let (has, other) = match names.trim_end() {
+            "one" => ("one", "two"),
+            "two" => ("two", "one"),
+            names => panic!("{names} after step {step}"),
+        };
+        assert_eq!(field(&bryo, has, "{{.Id}}"), id, "step {step}");
+        assert!(
+            bryo.run(["inspect", other]).status.code() == Some(1),
+            "step {step}"
+        );
+        bryo.ok(["create", "--name", other, &image, "true"]);
+        bryo.ok(["rm", other]);
+        if done.status.success() {
+            assert_eq!(has, "two");
+            return;
+        }
+        if has == "two" {
+            bryo.ok(["rename", "two", "one"]);
+        }
+    }
+}
+
+#[test]
+fn two_who_rename_at_once_leave_one_name() {
+    let (bryo, image) = busybox();
+    for _ in 0..kills(5) {
+        bryo.ok(["create", "--name", "one", &image, "true"]);
+        let tools: Vec<_> = ["aa", "bb", "cc"]
+            .map(|name| {
+                bryo.command(["rename", "one", name])
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .unwrap()
+            })
+            .into_iter()
+            .map(|mut tool| tool.wait().unwrap().success())
+            .collect();
+        assert!(tools.contains(&true));
+        let name = bryo.ok(["ps", "-a", "--format", "{{.Names}}"]);
+        bryo.ok(["rm", name.trim_end()]);
+        for name in ["aa", "bb", "cc"] {
+            bryo.ok(["create", "--name", name, &image, "true"]);
+            bryo.ok(["rm", name]);
+        }
+    }
+}
+
+#[test]
+fn a_policy_can_be_changed_while_it_runs() {
+    let (bryo, image) = busybox();
+    bryo.ok([
+        "run",
+        "-d",
+        "--name",
+        "one",
+        &image,
+        "sh",
+        "-c",
+        "while [ ! -e /go ]; do sleep 0.1; done; rm /go; exit 4",
+    ]);
+    assert_eq!(bryo.ok(["update", "--restart", "on-failure:1", "one"]), "one\n");
+    assert_eq!(
+        field(&bryo, "one", "{{json .HostConfig.RestartPolicy}}"),
+        r#"{"Name":"on-failure","MaximumRetryCount":1}"#
+    );
+    bryo.ok(["exec", "one", "touch", "/go"]);
+    until("another run", || {
+        field(&bryo, "one", "{{.State.Status}} {{.RestartCount}}") == "running 1"
+    });
+    bryo.ok(["update", "--restart", "no", "one"]);
+    bryo.ok(["exec", "one", "touch", "/go"]);
+    assert_eq!(bryo.ok(["wait", "one"]), "4\n");
+    assert_eq!(
+        field(&bryo, "one", "{{.State.Status}} {{.RestartCount}}"),
+        "exited 1"
+    );
+    assert!(bryo.fails(1, ["update", "one"]).contains("one or more flags"));
+    bryo.ok(["run", "-d", "--rm", "--name", "two", &image, "sleep", "1000"]);
+    assert!(
+        bryo.fails(1, ["update", "--restart", "always", "two"])
+            .contains("--rm")
+    );
+    bryo.ok(["rm", "-f", "two"]);
+}
+
+#[test]
+fn what_is_waited_for_is_said() {
+    let (bryo, image) = busybox();
+    bryo.ok([
+        "create",
+        "--name",
+        "one",
+        &image,
+        "sh",
+        "-c",
+        "while [ ! -e /go ]; do sleep 0.1; done; rm /go; exit 4",
+    ]);
+    assert_eq!(bryo.ok(["wait", "--condition", "created", "one"]), "-1\n");
+    let wait = |words: &[&str]| {
+        let words = [&["wait"], words].concat();
+        bryo.command(words).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let [running, ended] = [
+        wait(&["--condition", "running", "one"]),
+        wait(&["--condition=stopped", "--condition=healthy", "one"]),
+    ];
+    bryo.ok(["start", "one"]);
+    let said =
+        |tool: std::process::Child| String::from_utf8(tool.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(said(running), "-1\n");
+    bryo.ok(["exec", "one", "touch", "/go"]);
+    assert_eq!(said(ended), "4\n");
+    // Without a condition, for the end of a run, though another follows.
+    bryo.ok(["update", "--restart", "always", "one"]);
+    bryo.ok(["start", "one"]);
+    let ended = wait(&["one"]);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    bryo.ok(["exec", "one", "touch", "/go"]);
+    assert_eq!(said(ended), "4\n");
+    bryo.ok(["rm", "-f", "one"]);
+    assert_eq!(bryo.ok(["wait", "--ignore", "one"]), "-1\n");
+    assert!(bryo.fails(1, ["wait", "one"]).contains("No such container"));
+    assert!(
+        bryo.fails(125, ["wait", "--condition", "paid", "one"])
+            .contains("created, running, stopped")
+    );
+}
+
+#[test]
+fn a_container_says_how_long_its_stop_takes() {
+    let (bryo, image) = busybox();
+    let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
+    bryo.ok([
+        "run",
+        "-d",
+        "--name",
+        "one",
+        "--stop-timeout",
+        "0",
+        &image,
+        "sh",
+        "-c",
+        script,
+    ]);
+    until("its trap", || bryo.ok(["logs", "one"]) == "ready\n");
+    assert_eq!(field(&bryo, "one", "{{.Config.StopTimeout}}"), "0");
+    let before = std::time::Instant::now();
+    bryo.ok(["stop", "one"]);
+    assert!(
+        before.elapsed().as_secs() < 9,
+        "it was given the usual ten seconds"
+    );
+    assert_eq!(field(&bryo, "one", "{{.State.ExitCode}}"), "137");
+}
+
+#[test]
+fn pids_are_written_where_they_are_looked_for() {
+    let (bryo, image) = busybox();
+    let (one, other) = (bryo.scratch("pid"), bryo.scratch("conmon.pid"));
+    let flags = [
+        "--pidfile",
+        one.to_str().unwrap(),
+        "--conmon-pidfile",
+        other.to_str().unwrap(),
+    ];
+    bryo.ok([
+        vec!["run", "-d", "--name", "one"],
+        flags.to_vec(),
+        vec![&image, "sleep", "1000"],
+    ]
+    .concat());
+    let read = |path| fs::read_to_string(path).unwrap();
+    let pid = process(&bryo, "one", "Pid");
+    assert_eq!(
+        [read(&one), read(&other)],
+        [pid, parent(pid)].map(|pid| pid.to_string())
+    );
+    // Those of the next run are other ones.
+    bryo.ok(["restart", "-t", "0", "one"]);
+    let next = process(&bryo, "one", "Pid");
+    assert!(next != pid && read(&one) == next.to_string());
+    // Where there can be no file, nothing runs.
+    let error = bryo.fails(
+        125,
+        ["run", "--name", "two", "--pidfile", "/proc/none", &image, "true"],
+    );
+    assert!(error.contains("cannot write the pid file /proc/none"), "{error}");
+}
+
+/// Type=notify of systemd, stood in for by a socket.
+#[test]
+fn systemd_is_told_when_it_is_ready() {
+    let (bryo, image) = busybox();
+    let path = bryo.scratch("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let mut tool = bryo.command([
+        "run",
+        "-d",
+        "--name",
+        "one",
+        "--sdnotify",
+        "conmon",
+        &image,
+        "sleep",
+        "1000",
+    ]);
+    let done = Done::of(tool.env("NOTIFY_SOCKET", &path));
+    assert!(done.status.success() && done.stderr.is_empty(), "{done}");
+    let mut message = [0; 256];
+    let length = socket.recv(&mut message).unwrap();
+    let supervisor = parent(process(&bryo, "one", "Pid"));
+    assert_eq!(
+        std::str::from_utf8(&message[..length]).unwrap(),
+        format!("MAINPID={supervisor}\nREADY=1")
+    );
+    // Unasked, nobody is told.
+    socket.set_nonblocking(true).unwrap();
+    let mut tool = bryo.command(["run", "--rm", &image, "sh", "-c", "echo $NOTIFY_SOCKET"]);
+    assert_eq!(Done::of(tool.env("NOTIFY_SOCKET", &path)).stdout, "\n");
+    assert!(socket.recv(&mut message).is_err());
+}
