@@ -305,7 +305,18 @@ pub(crate) fn install_listening_seccomp(filter: &[u8]) -> io::Result<OwnedFd> {
         installed => installed?,
     };
     // SAFETY: the kernel has just made it for this process; nobody else knows its number.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
+    let listener = unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) };
+    // Caller and listener take turns, so best on one core: half the time of a call (Linux 6.6; before, slower).
+    const SYNC_WAKE_UP: libc::c_ulong = 1; // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
+    // SAFETY: the ioctl takes an integer.
+    unsafe {
+        libc::ioctl(
+            listener.as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS as _,
+            SYNC_WAKE_UP,
+        )
+    };
+    Ok(listener)
 }
 
 fn install_filter(filter: &[u8], flags: libc::c_ulong) -> io::Result<libc::c_long> {
