@@ -111,10 +111,10 @@ impl Adapter {
             // It may have cleared set-id bits, and died before the kernel was told.
             reply.outdates(request.ino());
         }
-        if let Operation::SetXattr { name, .. } = request.operation
+        if let Operation::SetXattr { name, value, .. } = request.operation
             && self.stands_in(name)
         {
-            reply.outdates(request.ino());
+            owners::outdate(request.ino(), name, value, reply);
         }
         let Some(made) = self.tree.happened(request.header.unique) else {
             return self.answer(request, reply);
@@ -254,7 +254,7 @@ impl Adapter {
                 xattr(&names, *size, reply)
             }
             Operation::SetXattr { name, value, .. } if self.stands_in(name) => {
-                reply.outdates(ino);
+                owners::outdate(ino, name, value, reply);
                 owners::set(tree, caller, ino, name, value)?;
                 Ok(End::Answered)
             }

@@ -15,12 +15,13 @@
 //! A device takes two calls since the kernel would not learn of an entry that comes behind its back. It makes the socket
 //! itself, and with that all checks of a new name. Why sockets' entries are not believed: else it would go on showing one.
 
+use nix::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::reply::Reply;
 use crate::attr::{Ino, Kind};
 use crate::name::Name;
 use crate::union::{Caller, SetAttr, Tree};
-use nix::errno::Errno;
 
 /// Sets, and tells, the owner.
 pub const OWNER: &str = "security.fuse-overlay.owner";
@@ -97,9 +98,23 @@ impl<'a> Device<'a> {
     }
 }
 
-/// Is the attribute one of the two? Then its setting outdates what the kernel knows of the file.
+/// Is the attribute one of the two?
 pub(super) fn is_ours(name: &[u8]) -> bool {
     name == OWNER.as_bytes() || name == DEVICE.as_bytes()
+}
+
+/// The directory whose listing changes, if setting this attribute changes one.
+fn changed_directory(name: &[u8], value: &[u8]) -> Option<Ino> {
+    let device = Device::read(value).filter(|_| name == DEVICE.as_bytes())?;
+    Some(Ino(device.directory))
+}
+
+/// Has the kernel forget what setting an attribute of [`is_ours`] changes behind its back.
+pub(super) fn outdate(ino: Ino, name: &[u8], value: &[u8], reply: &mut Reply) {
+    reply.outdates(ino);
+    if let Some(directory) = changed_directory(name, value) {
+        reply.outdates_directory(directory);
+    }
 }
 
 /// Carries out what setting an attribute of [`is_ours`] means.

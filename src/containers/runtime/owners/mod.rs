@@ -202,3 +202,58 @@ impl Helper {
         Ok(nix::unistd::chroot(".")?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::IdRange;
+    use crate::host::ids::IdMaps;
+
+    fn confined(first: Vec<Step>) -> Vec<Step> {
+        let sets = Box::default();
+        let keep = Keep::None;
+        first
+            .into_iter()
+            .chain([Step::Capabilities { sets, keep }])
+            .collect()
+    }
+
+    fn keeps(steps: &[Step]) -> bool {
+        steps
+            .iter()
+            .any(|step| matches!(step, Step::Capabilities { keep, .. } if *keep == Keep::SysAdmin))
+    }
+
+    #[test]
+    fn calls_are_handed_over_where_there_is_one_id_and_before_other_filters() {
+        let one = IdMaps::single(1000, 1000);
+        let mut range = one.clone();
+        range.uids.push(IdRange {
+            inside: 1,
+            outside: 100_000,
+            count: 65_536,
+        });
+        let mut steps = confined(vec![]);
+        plan(&mut steps, &range);
+        assert!(!is_planned(&steps) && !keeps(&steps));
+        steps.push(Step::Seccomp(vec![]));
+        plan(&mut steps, &one);
+        let [.., Step::HandOver(program), Step::Seccomp(_)] = &steps[..] else {
+            panic!("{steps:?}")
+        };
+        assert_eq!(*program, notify::program(0, 0));
+        assert!(keeps(&steps), "a filter needs it");
+        // A start that falls back to one id plans anew.
+        let planned = steps.clone();
+        plan(&mut steps, &one);
+        assert_eq!(steps, planned);
+    }
+
+    #[test]
+    fn without_another_filter_it_is_last_and_no_new_privs_needs_no_capability() {
+        let mut steps = confined(vec![Step::NoNewPrivileges]);
+        plan(&mut steps, &IdMaps::single(1000, 1000));
+        assert!(matches!(steps.last(), Some(Step::HandOver(_))));
+        assert!(!keeps(&steps));
+    }
+}
