@@ -11,7 +11,8 @@ use fuse_overlay::fuse::owners::{DEVICE, Device, OWNER, Owner};
 use nix::sys::stat::{Mode as NewMode, SFlag, mknodat, umask};
 use nix::unistd::{chroot, fchdir};
 use rustix::fs::{
-    FileType, Mode, OFlags, ResolveFlags, XattrFlags, fstat, fstatfs, getxattr, openat2, setxattr,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, XattrFlags, fstat, fstatfs, getxattr, openat2,
+    setxattr, statx,
 };
 
 use super::Helper;
@@ -136,14 +137,19 @@ impl Helper {
     /// Is the file of a filesystem that keeps owners for us? One that only says so, as a FUSE server inside could, fools its
     /// own container.
     fn is_ours(&mut self, file: &OwnedFd) -> bool {
-        let Ok(stat) = fstat(file) else { return false };
-        if self.ours == Some(stat.st_dev) {
+        // Asks the filesystem for nothing: since the last chown(2) the kernel knows no attributes of the file.
+        let unasked = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let Ok(stat) = statx(file, "", unasked, StatxFlags::empty()) else {
+            return false;
+        };
+        let device = (stat.stx_dev_major, stat.stx_dev_minor);
+        if self.ours == Some(device) {
             return true;
         }
         let ours = fstatfs(file).is_ok_and(|system| system.f_type == FUSE)
             && getxattr(name(file), OWNER, &mut [0; 8]) == Ok(8);
         if ours {
-            self.ours = Some(stat.st_dev);
+            self.ours = Some(device);
         }
         ours
     }

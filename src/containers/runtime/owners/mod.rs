@@ -96,7 +96,7 @@ struct Helper {
     /// All that it may do in the user namespace.
     capabilities: CapsHashSet,
     /// The device number of the filesystem that was last found to be ours.
-    ours: Option<u64>,
+    ours: Option<(u32, u32)>,
 }
 
 impl Station {
