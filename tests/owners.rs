@@ -105,6 +105,18 @@ RUN chown 3 /l && chown -R 0:0 /i/y && chown root /d/e";
     project.is_clean();
 }
 
+/// What the kernel's own chown(2) makes of it, with an id range, is the reference: whoever builds gets that layer.
+#[test]
+fn a_layer_is_the_same_with_an_id_range_and_without() {
+    let project = Project::new();
+    let dockerfile = "FROM base
+RUN mkdir -p /d/e && touch /d/e/f && chown -R 7:8 /d && touch /a && chown 33:44 /a && chmod 6755 /a && ln -s a /l && chown -h 9:10 /l";
+    project.build(dockerfile, &["--timestamp", "0"]);
+    let layers = project.image("made", "{{json .RootFS.Layers}}");
+    let expected = "a00150f1edff946aea270b15f15bbfc2db14620aea3d8dee361590ba6ba555fb";
+    assert!(layers.ends_with(&format!("sha256:{expected}\"]")), "{layers}");
+}
+
 /// A path's line in the topmost layer that has it.
 fn layers_entry(bryo: &Bryo, path: &str) -> String {
     let layers = bryo.ok(["image", "inspect", "--format", "{{json .RootFS.Layers}}", "made"]);
