@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
 mod common;
+#[path = "owners/errors.rs"]
+mod errors;
+#[path = "owners/packages.rs"]
+mod packages;
 
 use std::fs;
 use std::path::Path;
@@ -186,101 +190,6 @@ f
         bryo.sh(image, "stat -c '%F %t %T' /dir/e; rm -r /dir; echo gone"),
         "character special file 1 3\ngone\n"
     );
-}
-
-/// Calls as they are, by number; prints the error of each.
-const CALLS: &str = r#"
-use POSIX (); use Fcntl;
-my %n = $ENV{M} eq "x86_64" ? (fchown => 93, fchownat => 260, mknodat => 259, open => 257) : (fchown => 55, fchownat => 54, mknodat => 33, open => 56);
-sub say_ { my ($what, $result) = @_; my $name = $result == 0 ? "ok" : (grep { exists $!{$_} && $!{$_} } qw(EPERM ENOENT EBADF EACCES EFAULT EEXIST ENOTDIR EINVAL EROFS ENAMETOOLONG ELOOP))[0] // 0+$!; print "$what $name\n"; }
-sub at { my ($what, $dir, $path, $flags) = @_; $! = 0; say_($what, syscall($n{fchownat}, $dir, $path, 33, 44, $flags)); }
-my ($CWD, $NOFOLLOW, $EMPTY) = (-100, 0x100, 0x1000);
-mkdir "/w"; chdir "/w"; mkdir "d"; open F, ">d/f"; open G, ">plain"; symlink "loop", "loop"; symlink "/nothing", "dangling"; symlink "/w/d", "dir"; symlink "d/f", "link";
-at("missing", $CWD, "/nothing", 0);
-at("missing below", $CWD, "d/nothing", 0);
-at("below a file", $CWD, "plain/x", 0);
-at("loop", $CWD, "loop", 0);
-at("loop itself", $CWD, "loop", $NOFOLLOW);
-at("dangling", $CWD, "dangling", 0);
-at("dangling itself", $CWD, "dangling", $NOFOLLOW);
-at("through a link", $CWD, "dir/f", $NOFOLLOW);
-at("a link", $CWD, "link", 0);
-at("a link with a slash", $CWD, "dir/", $NOFOLLOW);
-at("a file with a slash", $CWD, "plain/", 0);
-at("up and down", $CWD, "../../../w/d/../plain", 0);
-at("empty", $CWD, "", 0);
-at("empty, allowed", $CWD, "", $EMPTY);
-at("an open file", fileno(F), "", $EMPTY);
-at("below an open file", fileno(F), "x", 0);
-at("no descriptor", 77, "x", 0);
-at("a negative one", -7, "x", 0);
-at("no descriptor needed", 77, "/w/plain", 0);
-at("unknown flags", $CWD, "plain", 0x40000);
-at("too long a name", $CWD, "x" x 256, 0);
-at("too long a path", $CWD, "./" x 2048, 0);
-at("the longest path", $CWD, ("./" x 2044) . "plain", 0);
-$! = 0; say_("no memory", syscall($n{fchownat}, $CWD, 8, 33, 44, 0));
-$! = 0; say_("fchown", syscall($n{fchown}, fileno(G), 33, 44));
-$! = 0; say_("fchown of nothing", syscall($n{fchown}, 77, 33, 44));
-my $plain = "plain"; my $o = syscall($n{open}, $CWD, $plain, 010000000, 0);
-$! = 0; say_("fchown of a path", syscall($n{fchown}, $o, 33, 44));
-open R, "<plain"; unlink "plain"; $! = 0; say_("fchown of what is gone", syscall($n{fchown}, fileno(R), 33, 44));
-"#;
-
-const ERRORS: &str = "missing ENOENT
-missing below ENOENT
-below a file ENOTDIR
-loop ELOOP
-loop itself ok
-dangling ENOENT
-dangling itself ok
-through a link ok
-a link ok
-a link with a slash ok
-a file with a slash ENOTDIR
-up and down ok
-empty ENOENT
-empty, allowed ok
-an open file ok
-below an open file ENOTDIR
-no descriptor EBADF
-a negative one EBADF
-no descriptor needed ok
-unknown flags EINVAL
-too long a name ENAMETOOLONG
-too long a path ENAMETOOLONG
-the longest path ok
-no memory EFAULT
-fchown ok
-fchown of nothing EBADF
-fchown of a path EBADF
-fchown of what is gone ok
-";
-
-#[test]
-fn errors_are_the_kernels() {
-    let (bryo, image) = Bryo::with_image("debian:12");
-    let script = bryo.scratch("calls.pl");
-    fs::write(&script, CALLS).unwrap();
-    let volume = format!("{}:/calls.pl:ro", script.display());
-    let machine = format!("M={}", std::env::consts::ARCH);
-    let perl = ["-e", &machine, "-v", &volume];
-    let run = |flags: &[&str], command: &[&str]| {
-        let words = [&["run", "--rm"], &perl[..], flags, &[&*image], command].concat();
-        bryo.run(words)
-    };
-    let done = run(&[], &["perl", "/calls.pl"]);
-    assert_eq!(done.stdout, ERRORS, "{done}");
-    // Without the capability it is EPERM, wherever the file is found.
-    let done = run(&["--cap-drop", "CHOWN"], &["perl", "/calls.pl"]);
-    assert_eq!(done.stdout, ERRORS.replace(" ok", " EPERM"), "{done}");
-    let chown = ["chown", "33", "/etc/passwd"];
-    let done = run(&["--read-only"], &chown);
-    assert!(done.stderr.contains("Read-only file system"), "{done}");
-    // Who may not look into a directory finds nothing to change there.
-    let hidden = "mkdir -m 0 /h; touch /h/x; setpriv --bounding-set -dac_override,-dac_read_search sh -c 'chown 5 /h/x'";
-    let done = run(&[], &["sh", "-c", hidden]);
-    assert!(done.stderr.contains("Permission denied"), "{done}");
 }
 
 #[test]
@@ -540,65 +449,36 @@ fn owners_survive_a_killed_server() {
     }
 }
 
-/// A package as others are: files of other owners, with set-id bits; users and directories made as it is set up.
-const PACKAGE: &str = r#"
-    mkdir -p /p/DEBIAN /p/usr/bin /p/var/lib/bryo-demo /p/etc/bryo-demo; cd /p
-    printf 'Package: bryo-demo\nVersion: 1.0\nArchitecture: all\nMaintainer: nobody <n@b>\nDescription: a test\n' > DEBIAN/control
-    echo '#!/bin/sh' > usr/bin/bryo-demo; chmod 755 usr/bin/bryo-demo; echo secret > etc/bryo-demo/secret
-    cat > DEBIAN/postinst <<'END'
-#!/bin/sh -e
-useradd --system --uid 451 --user-group --create-home --home-dir /srv/demo demo
-chown -R demo:demo /var/lib/bryo-demo
-install -d -o demo -g adm -m 2750 /var/log/bryo-demo
-chown root:demo /etc/bryo-demo/secret; chmod 640 /etc/bryo-demo/secret
-dpkg-statoverride --update --add root demo 2755 /usr/bin/bryo-demo
-END
-    chmod 755 DEBIAN/postinst
-    mkdir t; cp -a usr var etc t; rm -r usr var etc
-    # Its tar says staff and www-data.
-    (cd t; chmod 2775 var/lib/bryo-demo; tar -czf ../data.tar.gz --owner=33 --group=50 .); (cd DEBIAN; tar -czf ../control.tar.gz --owner=0 --group=0 .)
-    echo 2.0 > debian-binary; ar -rc /bryo-demo.deb debian-binary control.tar.gz data.tar.gz 2>/dev/null || perl -e '
-        print "!<arch>\n"; for my $f (@ARGV) { local $/; open my $h, "<", $f; my $d = <$h>; printf "%-16s%-12d%-6d%-6d%-8o%-10d`\n%s%s", $f, 0, 0, 0, 0100644, length $d, $d, length($d) % 2 ? "\n" : ""; }' debian-binary control.tar.gz data.tar.gz > /bryo-demo.deb
-    cd /; rm -r /p"#;
-
 #[test]
-fn packages_are_installed_with_their_users_and_owners() {
-    let project = Project::of("software");
-    project.bryo.ok(["tag", "base", "again"]);
-    let debs = common::images().join("debs");
-    for deb in fs::read_dir(debs).unwrap().flatten() {
-        let name = deb.file_name().into_string().unwrap();
-        project.write(&format!("debs/{name}"), fs::read(deb.path()).unwrap());
-    }
-    // apt fetches as a user of its own, which only an id range has.
-    let dockerfile = format!(
-        "FROM base
-RUN <<'SCRIPT'
-set -e
-{PACKAGE}
-SCRIPT
-COPY debs /debs
-RUN echo 'deb [trusted=yes] file:///debs ./' > /etc/apt/sources.list && rm -f /etc/apt/sources.list.d/* && export DEBIAN_FRONTEND=noninteractive && \\
-    apt-get -o APT::Sandbox::User=root -qq update && apt-get -o APT::Sandbox::User=root -qq install -y jq hello /bryo-demo.deb && \\
-    test -z \"$(dpkg --audit)\" && id demo && hello"
-    );
-    project.build(&dockerfile, &[]);
-    for (path, owner) in [
-        ("usr/bin/bryo-demo", "0/451"),
-        ("var/lib/bryo-demo", "451/451"),
-        ("var/log/bryo-demo", "451/4"),
-        ("etc/bryo-demo/secret", "0/451"),
-        ("etc/bryo-demo", "33/50"),
-        ("srv/demo", "451/451"),
-        ("srv/demo/.profile", "451/451"),
-        ("usr/bin/jq", "0/0"),
-    ] {
-        assert_eq!(project.owner(path), owner, "{path}");
-    }
-    let line = layers_entry(&project.bryo, "usr/bin/bryo-demo");
-    assert!(line.starts_with("-rwxr-sr-x"), "{line}");
+fn only_the_privileged_speak_to_the_filesystem() {
+    let (bryo, image) = Bryo::with_image("software");
+    let script = r#"
+import os
+capable = bytes.fromhex("0100000200200000000000000000000000000000")
+open("/f", "w").close()
+os.setxattr("/f", "security.capability", capable)
+os.chown("/f", 33, 33)
+print(os.listxattr("/f"))
+os.setxattr("/f", "security.capability", capable)
+for name in "owner", "device":
+    try: os.setxattr("/f", "security.fuse-overlay." + name, b"\0" * 24); print("done")
+    except OSError as error: print(error.strerror)
+print(os.listxattr("/f"))"#;
+    let said = bryo.ok(["run", "--name", "box", &image, "python3", "-c", script]);
+    // What chown takes away can be given back after it.
     assert_eq!(
-        project.sh("bryo-demo; dpkg -s bryo-demo | grep Status; getent passwd demo"),
-        "Status: install ok installed\ndemo:x:451:451::/srv/demo:/bin/sh\n"
+        said,
+        "[]\nOperation not permitted\nOperation not permitted\n['security.capability']\n"
+    );
+    bryo.ok(["commit", "box", "made"]);
+    let layer = layer(&bryo, "made");
+    assert!(layer.contains(&"-rw-r--r-- 33/33 f".to_owned()), "{layer:?}");
+    // Not even then with a value that means nothing.
+    let script = "import os; open('/f', 'w').close(); os.setxattr('/f', 'security.fuse-overlay.owner', b'x')";
+    let done = bryo.run(["run", "--rm", "--privileged", &image, "python3", "-c", script]);
+    assert_eq!(
+        done.stderr.contains("Invalid argument"),
+        !has_id_range(),
+        "{done}"
     );
 }

@@ -188,11 +188,13 @@ impl Caller<'_> {
         Ok(openat(self.proc, self.name(link), flags, Mode::empty())?)
     }
 
+    /// The first lines of a file in /proc: a program's name in it may be any bytes, and the rest of any length.
     fn text(&self, file: &str) -> io::Result<String> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let mut text = String::new();
-        File::from(openat(self.proc, self.name(file), flags, Mode::empty())?).read_to_string(&mut text)?;
-        Ok(text)
+        let mut text = Vec::new();
+        let file = File::from(openat(self.proc, self.name(file), flags, Mode::empty())?);
+        file.take(1024).read_to_end(&mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// Copies a path out of the caller's memory, page by page: what lies behind its end may not be there.
