@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Bryo, Done};
+use common::{Bryo, Done, has_id_range};
 
 fn busybox() -> (Bryo, String) {
     Bryo::with_image("busybox")
@@ -36,6 +36,11 @@ fn a_seccomp_profiles_conditions_hold() {
     assert_eq!(done.stdout, "made\n", "{done}");
 }
 
+/// What a process reads of filters that are not wanted: with one id there is one that refuses nothing, for chown(2).
+fn unfiltered() -> u8 {
+    if has_id_range() { 0 } else { 2 }
+}
+
 #[test]
 fn security_options_do_what_they_say() {
     let (bryo, image) = busybox();
@@ -44,7 +49,10 @@ fn security_options_do_what_they_say() {
         ("no-new-privileges", "NoNewPrivs:\t1\nSeccomp:\t2\n"),
         ("no-new-privileges=false", "NoNewPrivs:\t0\nSeccomp:\t2\n"),
         ("seccomp=builtin", "NoNewPrivs:\t0\nSeccomp:\t2\n"),
-        ("seccomp=unconfined", "NoNewPrivs:\t0\nSeccomp:\t0\nmade\n"),
+        (
+            "seccomp=unconfined",
+            &format!("NoNewPrivs:\t0\nSeccomp:\t{}\nmade\n", unfiltered()),
+        ),
     ] {
         let done = with(&bryo, &image, &["--security-opt", option], status);
         assert_eq!(done.stdout, expected, "{done}");
@@ -177,7 +185,10 @@ fn a_privileged_container_has_all_that_its_user_has() {
     let script = "grep -E '^(CapEff|Seccomp):' /proc/self/status; mount -t tmpfs none /tmp && echo mounted; \
                   unshare -U echo made; grep -cE ' /proc/(sys|kcore) ' /proc/mounts";
     let done = with(&bryo, &image, &["--privileged"], script);
-    let expected = format!("CapEff:\t{all:016x}\nSeccomp:\t0\nmounted\nmade\n0\n");
+    let expected = format!(
+        "CapEff:\t{all:016x}\nSeccomp:\t{}\nmounted\nmade\n0\n",
+        unfiltered()
+    );
     assert_eq!(done.stdout, expected, "{done}");
 }
 

@@ -9,8 +9,9 @@ use nix::errno::Errno;
 use super::grown::Grown;
 use super::ids::{IdMap, SET_ID_BITS};
 use super::listings::Listings;
+use super::owners;
 use super::refused::Refused;
-use super::reply::{Added, Form, Listing, Reply};
+use super::reply::{Added, Form, Listing, Reply, Sockets};
 use super::request::{Operation, Request};
 use super::sync::Unsynced;
 use super::wire::{self, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, GetXattrOut, OpenOut, WriteOut};
@@ -53,6 +54,10 @@ impl Adapter {
     /// Handles one message, and leaves the answer in `reply`.
     pub(super) fn handle(&self, message: &[u8], reply: &mut Reply, answering: Answering) -> End {
         reply.clear();
+        reply.believe(match self.ids.is_single() {
+            true => Sockets::MayChange,
+            false => Sockets::Stay,
+        });
         let request = match Request::decode(message) {
             Ok(request) => request,
             Err((Some(header), errno)) => {
@@ -105,6 +110,11 @@ impl Adapter {
         if let Operation::Write { .. } | Operation::Fallocate { .. } = request.operation {
             // It may have cleared set-id bits, and died before the kernel was told.
             reply.outdates(request.ino());
+        }
+        if let Operation::SetXattr { name, value, .. } = request.operation
+            && self.stands_in(name)
+        {
+            owners::outdate(request.ino(), name, value, reply);
         }
         let Some(made) = self.tree.happened(request.header.unique) else {
             return self.answer(request, reply);
@@ -232,13 +242,21 @@ impl Adapter {
         let (tree, ino, caller) = (&self.tree, request.ino(), &request.caller());
         match &request.operation {
             Operation::GetXattr { name, size } => {
-                let value = tree.getxattr(ino, name).map_err(|error| error.0)?;
+                let value = match *name == owners::OWNER.as_bytes() && self.stands_in(name) {
+                    true => owners::owner(tree, ino)?,
+                    false => tree.getxattr(ino, name).map_err(|error| error.0)?,
+                };
                 xattr(&[&value], *size, reply)
             }
             Operation::ListXattr { size } => {
                 let names = tree.listxattr(ino).map_err(|error| error.0)?;
                 let names: Vec<&[u8]> = names.iter().flat_map(|name| [name.as_slice(), b"\0"]).collect();
                 xattr(&names, *size, reply)
+            }
+            Operation::SetXattr { name, value, .. } if self.stands_in(name) => {
+                owners::outdate(ino, name, value, reply);
+                owners::set(tree, caller, ino, name, value)?;
+                Ok(End::Answered)
             }
             Operation::SetXattr {
                 name,
@@ -266,6 +284,11 @@ impl Adapter {
             Operation::Reply => Ok(End::Silent),
             _ => Err(Errno::ENOSYS),
         }
+    }
+
+    /// Does this attribute say what the kernel would not? With one id only; else the kernel passes on what there is to say.
+    fn stands_in(&self, name: &[u8]) -> bool {
+        self.ids.is_single() && owners::is_ours(name)
     }
 
     fn lookup(&self, parent: Ino, name: &crate::name::Name, reply: &mut Reply) -> Ended {

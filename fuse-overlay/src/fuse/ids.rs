@@ -46,6 +46,12 @@ impl IdMap {
         })
     }
 
+    /// Is one user and one group all there is? Then all other owners are said by [`super::owners`].
+    pub(super) fn is_single(&self) -> bool {
+        let one = |ranges: &[Range<u32>]| matches!(ranges, [range] if range.len() == 1);
+        one(&self.uids) && one(&self.gids)
+    }
+
     /// The attributes as the kernel may know them.
     pub(super) fn shown(&self, attr: &Attr) -> Attr {
         match (stand_in(&self.uids, attr.uid), stand_in(&self.gids, attr.gid)) {
@@ -125,6 +131,7 @@ mod tests {
         assert_eq!(shown(&map, 0, 0), (0, 0, 0o6755));
         assert_eq!(shown(&map, 33, 0), (0, 0, 0o755));
         assert_eq!(shown(&map, 0, 4), (0, 0, 0o755));
+        assert!(map.is_single() && !IdMap::all().is_single());
     }
 
     #[test]

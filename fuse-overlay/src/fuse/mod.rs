@@ -12,6 +12,7 @@ mod ids;
 mod listings;
 mod mount;
 mod negotiate;
+pub mod owners;
 mod patience;
 mod refused;
 mod reply;

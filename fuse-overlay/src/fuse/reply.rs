@@ -26,6 +26,17 @@ pub(super) struct Reply {
     stale: [Option<(Ino, Forget)>; 2],
     /// Whose listing the kernel must forget once it has heard the answer.
     relisted: Option<Ino>,
+    /// Whether entries of sockets may be believed.
+    sockets: Sockets,
+}
+
+/// May the kernel believe an entry that leads to a socket?
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sockets {
+    /// As all others.
+    Stay,
+    /// No: another inode may stand at the name the next time ([`super::owners`]).
+    MayChange,
 }
 
 /// What the kernel is to forget of an inode.
@@ -72,6 +83,7 @@ impl Reply {
             len: HEADER,
             stale: [None; 2],
             relisted: None,
+            sockets: Sockets::Stay,
         }
     }
 
@@ -80,6 +92,11 @@ impl Reply {
         self.len = HEADER;
         self.stale = [None; 2];
         self.relisted = None;
+    }
+
+    /// Says what the kernel may believe of sockets, of which the answer tells.
+    pub(super) fn believe(&mut self, sockets: Sockets) {
+        self.sockets = sockets;
     }
 
     /// Says that the operation changed attributes of `ino` that the kernel believes to know: those which it never asks
@@ -140,7 +157,7 @@ impl Reply {
 
     /// The answer to whatever makes or finds an inode.
     pub(super) fn entry(&mut self, attr: &Attr) -> Result<(), Errno> {
-        self.push_struct(&entry_out(attr))
+        self.push_struct(&entry_out(attr, self.sockets))
     }
 
     /// "There is no such name", which the kernel keeps like an entry (ENOENT it would ask again).
@@ -275,18 +292,19 @@ impl<'a> Listing<'a> {
         for (start, ino) in self.blanks {
             let Some(attr) = attr(ino) else { continue };
             if let Some(place) = self.reply.bytes.get_mut(start..start + size_of::<EntryOut>()) {
-                place.copy_from_slice(entry_out(&attr).as_bytes());
+                place.copy_from_slice(entry_out(&attr, self.reply.sockets).as_bytes());
             }
         }
     }
 }
 
-fn entry_out(attr: &Attr) -> EntryOut {
+fn entry_out(attr: &Attr, sockets: Sockets) -> EntryOut {
+    let believed = attr.kind != Kind::Socket || sockets == Sockets::Stay;
     EntryOut {
         nodeid: attr.ino.0,
         // An inode number is never given to another file.
         generation: 0,
-        entry_valid: FOR_EVER,
+        entry_valid: if believed { FOR_EVER } else { 0 },
         attr_valid: FOR_EVER,
         entry_valid_nsec: 0,
         attr_valid_nsec: 0,

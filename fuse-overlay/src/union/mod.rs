@@ -8,6 +8,7 @@ mod acl;
 mod attr;
 mod below;
 mod data;
+mod device;
 mod diff;
 mod dir;
 mod layer;

@@ -5,6 +5,7 @@ mod checkpoints;
 #[path = "../common/mod.rs"]
 mod common;
 mod crash;
+mod devices;
 mod differences;
 mod directories;
 mod disk;

@@ -19,12 +19,14 @@ use super::channel::{Channel, Failure, Order, Report};
 use super::options::{Attributes, Parameter};
 use super::rootfs::{Missing, Root, copy_of, host_tree, move_to};
 use super::step::{Links, Source, Step};
-use super::{confine, devices};
+use super::{confine, devices, owners};
 use crate::sys::{self, Depth, MountAttributes};
 
 /// What the steps work on.
 pub(super) struct Container<'a> {
     channel: &'a Channel,
+    /// Hears of calls that are handed over.
+    helper: Option<&'a Channel>,
     root: Root,
     /// Made, not yet attached.
     made: VecDeque<OwnedFd>,
@@ -35,9 +37,10 @@ pub(super) struct Container<'a> {
 }
 
 impl<'a> Container<'a> {
-    pub(super) fn new(channel: &'a Channel, root: OwnedFd) -> Container<'a> {
+    pub(super) fn new(channel: &'a Channel, helper: Option<&'a Channel>, root: OwnedFd) -> Container<'a> {
         Container {
             channel,
+            helper,
             root: Root::new(root),
             made: VecDeque::new(),
             null: None,
@@ -85,6 +88,10 @@ impl<'a> Container<'a> {
                 nix::sys::prctl::set_no_new_privs().map_err(|error| named("set no_new_privs", error))
             }
             Step::Capabilities { sets, keep } => confine::limit(sets, *keep),
+            Step::HandOver(program) => match owners::hand_over(program, self.helper)? {
+                Some(warning) => self.report(&Report::Warning(warning)),
+                None => Ok(()),
+            },
             Step::Seccomp(programs) => confine::filter(programs),
         }
     }

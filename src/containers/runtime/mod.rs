@@ -13,6 +13,7 @@ mod limits;
 mod mounts;
 mod namespaces;
 mod options;
+mod owners;
 pub mod plan;
 mod rootfs;
 mod sealed;

@@ -11,6 +11,7 @@ use rustix::mount::MountPropagationFlags;
 
 use super::limits;
 use super::mounts;
+use super::owners;
 use super::seccomp;
 use super::step::{Command, Keep, Namespaces, Node, NodeKind, Reaper, Step, UserNamespace};
 use crate::host::{IdMaps, IdRange, Probe, ids};
@@ -141,6 +142,9 @@ pub fn plan(spec: &Spec, rootfs: RootSource, host: &Probe) -> Result<Plan, PlanE
     steps.extend(names(spec, &namespaces)?);
     steps.push(Step::Gate);
     confinement(&mut steps, spec, linux, process, &ids)?;
+    if let (Some(maps), RootSource::Fuse { .. }) = (ids.maps, &rootfs) {
+        owners::plan(&mut steps, maps);
+    }
 
     let warnings = ids
         .maps
@@ -190,6 +194,9 @@ impl Plan {
                 Step::Make { source, .. } => mounts::drop_foreign_groups(source, &maps),
                 _ => {}
             }
+        }
+        if let RootSource::Fuse { .. } = plan.root {
+            owners::plan(&mut plan.steps, &maps);
         }
         Some(plan)
     }

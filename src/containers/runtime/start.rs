@@ -25,6 +25,7 @@ use super::apply::{Container, connect};
 use super::channel::{Cause, Channel, Failure, Order, Report};
 use super::holder::{Holder, Search};
 use super::namespaces::{Entry, enter_mount_namespace, enter_user_namespace, join, mount_root, refused};
+use super::owners::{self, Station};
 use super::plan::Plan;
 use super::step::{Reaper, UserNamespace};
 use super::{exec, idmap};
@@ -195,7 +196,11 @@ impl Launch {
             return Err(self.vanished());
         };
         // The channel is closed in both: the child has ended and init has become the command, or ended.
-        self.reap_child();
+        match owners::is_planned(&self.plan.steps) {
+            // It has become the helper, or will see that there is nothing to help with. Who reaps it comes after us.
+            true => self.child = None,
+            false => self.reap_child(),
+        }
         let pidfd = watch(pid)?;
         self.init = None; // from here on the caller's
         Ok(Init {
@@ -357,6 +362,8 @@ pub(super) fn watch(pid: Pid) -> Result<OwnedFd, Failure> {
 fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channel) -> Result<(), Failure> {
     die_with_parent(channel)?;
     umask(Mode::empty());
+    // While the host's tree is there.
+    let station = owners::is_planned(&plan.steps).then(Station::new).transpose()?;
     if let Some(score) = plan.oom_score {
         std::fs::write("/proc/self/oom_score_adj", score.to_string())
             .map_err(|error| Failure::new(format!("set oom_score_adj to {score}"), error))?;
@@ -369,17 +376,28 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
     drop(devices);
     join(&plan.namespaces)?;
     let init = sys::fork_sibling(plan.namespaces.new, || {
-        report(channel, run_init(plan, root, stdio, channel))
+        let helper = station.as_ref().map(Station::told);
+        report(channel, run_init(plan, root, stdio, channel, helper))
     });
     let init =
         init.map_err(|error| refused("make the container's namespaces", "user.max_*_namespaces", error))?;
     channel
         .send(&Report::Forked(init.as_raw()), &[] as &[OwnedFd])
-        .map_err(lost)
+        .map_err(lost)?;
+    if let Some(station) = station {
+        station.take_up();
+    }
+    Ok(())
 }
 
 /// Init: from there to the command. Returns only if it fails.
-fn run_init(plan: &Plan, root: OwnedFd, stdio: Option<&Stdio>, channel: &Channel) -> Result<(), Failure> {
+fn run_init(
+    plan: &Plan,
+    root: OwnedFd,
+    stdio: Option<&Stdio>,
+    channel: &Channel,
+    helper: Option<&Channel>,
+) -> Result<(), Failure> {
     // While the host's /proc is there: the container's, if it has one, may be anything.
     let own = exec::Identity::of_this_program().map_err(|error| Failure::new("/proc/self/exe", error))?;
     hide()?;
@@ -388,7 +406,7 @@ fn run_init(plan: &Plan, root: OwnedFd, stdio: Option<&Stdio>, channel: &Channel
     if let Some(Stdio::Fds([input, output, errors])) = stdio {
         connect([input, output, errors])?;
     }
-    Container::new(channel, root).apply(&plan.steps)?;
+    Container::new(channel, helper, root).apply(&plan.steps)?;
     die_with_parent(channel)?; // the kernel forgot it when the user changed
     sys::close_on_exec_from(3).map_err(|error| Failure::new("close descriptors", error))?;
     match plan.command.reaper {

@@ -95,6 +95,8 @@ pub(super) enum Step {
     NoNewPrivileges,
     /// Sets the other capability sets. `keep` is for the step that follows.
     Capabilities { sets: Box<Capabilities>, keep: Keep },
+    /// Hands calls that the kernel would refuse to the helper ([`super::owners`]): a program of this kind.
+    HandOver(Vec<u8>),
     /// Filters system calls: programs, each of them as [`crate::sys::install_seccomp`] takes it.
     Seccomp(Vec<Vec<u8>>),
 }

@@ -23,10 +23,11 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, opena
 
 use super::apply::{Container, connect};
 use super::channel::{Channel, Failure, Report};
-use super::exec;
+use super::owners::Station;
 use super::plan::{Ids, PlanError, cells, command, confinement, invalid, namespaces};
 use super::start::{Init, StartError, Stdio, die_with_parent, hide, report, watch};
 use super::step::{Command, Step};
+use super::{exec, owners};
 use crate::host::{IdMaps, Probe};
 use crate::sys;
 
@@ -72,6 +73,9 @@ pub fn plan_within(spec: &Spec, process: &Process, ids: &IdMaps, host: &Probe) -
         });
     }
     confinement(&mut steps, spec, linux, process, &ids)?;
+    if let Some(maps) = ids.maps {
+        owners::plan(&mut steps, maps);
+    }
     let joined = namespaces
         .join
         .iter()
@@ -105,8 +109,11 @@ pub fn enter(init: &OwnedFd, within: &Within, stdio: Stdio) -> Result<Init, Star
         return Err(Failure::new("fork", "it happened twice").into());
     };
     let heard = listen(&ours);
-    // Only its end matters; its exit code says no more than its reports.
-    let _ = waitpid(child, None);
+    // With one id it may have become the helper, which stays as long as the command or what that leaves behind.
+    if !owners::is_planned(&within.steps) {
+        // Only its end matters; its exit code says no more than its reports.
+        let _ = waitpid(child, None);
+    }
     heard
 }
 
@@ -146,15 +153,21 @@ fn run_child(init: &OwnedFd, within: &Within, stdio: &Stdio, channel: &Channel) 
     let own = exec::Identity::of_this_program().map_err(|error| Failure::new("/proc/self/exe", error))?;
     hide()?;
     umask(Umask::empty());
+    let station = owners::is_planned(&within.steps).then(Station::new).transpose()?;
     join(init, within.namespaces)?;
     die_with_parent(channel)?;
     let process = sys::fork_sibling(CloneFlags::empty(), || {
-        report(channel, run_process(within, own, stdio, channel))
+        let helper = station.as_ref().map(Station::told);
+        report(channel, run_process(within, own, stdio, channel, helper))
     });
     let process = process.map_err(|error| Failure::new("make a process in the container", error))?;
     channel
         .send(&Report::Forked(process.as_raw()), &[] as &[OwnedFd])
-        .map_err(|error| Failure::new("speak with the tool", error.desc()))
+        .map_err(|error| Failure::new("speak with the tool", error.desc()))?;
+    if let Some(station) = station {
+        station.take_up();
+    }
+    Ok(())
 }
 
 fn join(init: &OwnedFd, namespaces: CloneFlags) -> Result<(), Failure> {
@@ -167,6 +180,7 @@ fn run_process(
     own: exec::Identity,
     stdio: &Stdio,
     channel: &Channel,
+    helper: Option<&Channel>,
 ) -> Result<(), Failure> {
     hide()?;
     die_with_parent(channel)?;
@@ -177,7 +191,7 @@ fn run_process(
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, "/", flags, Mode::empty())
         .map_err(|error| Failure::new("open the container's root", error))?;
-    Container::new(channel, root).apply(&within.steps)?;
+    Container::new(channel, helper, root).apply(&within.steps)?;
     die_with_parent(channel)?; // the kernel forgot it when the user changed
     sys::close_on_exec_from(3).map_err(|error| Failure::new("close descriptors", error))?;
     sys::default_signals();

@@ -137,19 +137,19 @@ fn runs(numbers: &BTreeSet<i64>, action: &SeccompAction, arch: TargetArch) -> Ve
 }
 
 /// Instructions of linux/filter.h, and where linux/seccomp.h puts what they look at.
-mod bpf {
-    pub(super) const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-    pub(super) const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
-    pub(super) const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-    pub(super) const JUMP_ABOVE: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
-    pub(super) const JUMP_NOT_BELOW: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
-    pub(super) const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-    pub(super) const NUMBER: u32 = 0;
-    pub(super) const ARCH: u32 = 4;
+pub(super) mod bpf {
+    pub(crate) const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+    pub(crate) const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
+    pub(crate) const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+    pub(crate) const JUMP_ABOVE: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
+    pub(crate) const JUMP_NOT_BELOW: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+    pub(crate) const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    pub(crate) const NUMBER: u32 = 0;
+    pub(crate) const ARCH: u32 = 4;
 }
 
 /// AUDIT_ARCH_* of linux/audit.h.
-fn audit_arch(arch: TargetArch) -> u32 {
+pub(super) fn audit_arch(arch: TargetArch) -> u32 {
     match arch {
         TargetArch::x86_64 => 0xc000_003e,
         TargetArch::aarch64 => 0xc000_00b7,
@@ -200,12 +200,12 @@ fn unknown_is_enosys(arch: TargetArch) -> Program {
     .concat()
 }
 
-fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> [u8; 8] {
+pub(super) fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> [u8; 8] {
     let ([c0, c1], [k0, k1, k2, k3]) = (code.to_ne_bytes(), k.to_ne_bytes());
     [c0, c1, jt, jf, k0, k1, k2, k3]
 }
 
-fn number(name: &str, arch: TargetArch) -> Option<i64> {
+pub(super) fn number(name: &str, arch: TargetArch) -> Option<i64> {
     match arch {
         TargetArch::x86_64 => syscalls::x86_64::Sysno::from_str(name)
             .ok()

@@ -2,6 +2,7 @@
 //! programs for the kernel. The default profile for the default capabilities is compiled by `build.rs`.
 
 mod filter;
+pub(super) mod notify;
 mod profile;
 
 use caps::CapsHashSet;
@@ -103,7 +104,7 @@ mod tests {
     }
 
     /// What a classic BPF program answers (linux/filter.h), as far as these programs go.
-    fn run(program: &[u8], data: &[u32; 16]) -> u32 {
+    pub(super) fn run(program: &[u8], data: &[u32; 16]) -> u32 {
         let (mut at, mut a) = (0, 0);
         loop {
             let step = &program[8 * at..8 * at + 8];
