@@ -124,7 +124,7 @@ elif [ $# -gt 0 ]; then
     chosen=()
     for name in "$@"; do chosen+=(--test "$name"); done
     part "users and devices" users
-    part "images" scripts/images.sh busybox configured debian odd debs software golang workloads
+    part "images" scripts/images.sh busybox configured debian odd debs software golang nginx workloads
     part "build" build_tests "${chosen[@]}"
     case " $* " in *" posix "*) part "pjdfstest and fsx" posix_tools ;; esac
     part "podman's trees" scripts/images.sh trees "$PWD/target/x86_64-unknown-linux-gnu/debug/examples/list-tree"
@@ -133,7 +133,7 @@ else
     part "packages" packages
     part "users and devices" users
     reachable || exit 1
-    scripts/images.sh busybox configured debian odd debs software golang workloads > "$logs/images" 2>&1 &
+    scripts/images.sh busybox configured debian odd debs software golang nginx workloads > "$logs/images" 2>&1 &
     images=$!
     part "formatting" cargo fmt --all --check
     part "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings

@@ -51,7 +51,7 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     log::start();
-    if let Some(code) = crate::containers::supervisor::successor() {
+    if let Some(code) = crate::containers::supervisor::helper() {
         return ExitCode::from(code);
     }
     let cli = match Cli::try_parse() {

@@ -10,6 +10,7 @@ pub mod image_file;
 pub mod life;
 pub mod log;
 mod names;
+pub mod network;
 pub mod orphans;
 pub mod process;
 pub mod record;
@@ -112,6 +113,9 @@ pub enum Error {
     /// Flags and image make no Spec.
     #[error(transparent)]
     Spec(#[from] spec::SpecError),
+    /// The network that was asked for.
+    #[error(transparent)]
+    Network(#[from] network::NetworkError),
     /// The Spec cannot be carried out here.
     #[error(transparent)]
     Plan(#[from] runtime::PlanError),

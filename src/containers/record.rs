@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::process::Process;
 use super::storage::Storage;
-use super::{Error, log, names};
+use super::{Error, log, names, network};
 use crate::line::chain;
 use crate::store::lock::{Attempt, Lock, Mode};
 use crate::store::write::{Durability, replace, sync_parent};
@@ -100,7 +100,7 @@ pub struct Settings {
     pub labels: std::collections::BTreeMap<String, String>,
     /// The signal that `stop` sends first.
     pub stop_signal: String,
-    /// `none` or `host`.
+    /// `bridge` (the built-in one), `none`, `host` or `container:ID`.
     pub network: String,
     /// `-v` and `--mount` as they were given.
     pub binds: Vec<String>,
@@ -120,6 +120,9 @@ pub struct Settings {
     /// `--log-driver`, `--log-opt`.
     #[serde(default)]
     pub log: log::Settings,
+    /// Ports, addresses, names of hosts.
+    #[serde(default)]
+    pub ports: network::Settings,
 }
 
 impl Settings {
@@ -156,6 +159,9 @@ pub struct Record {
     /// Of its filesystem servers.
     #[serde(default)]
     pub takeovers: Takeovers,
+    /// Of its network, while it runs.
+    #[serde(default)]
+    pub network: network::Live,
     version: u32,
     /// 64 hex digits.
     pub id: String,
@@ -192,6 +198,7 @@ impl Record {
         let (created, life) = (now(), Life::Created);
         Record {
             takeovers: Takeovers::default(),
+            network: network::Live::default(),
             version: VERSION,
             id,
             name,

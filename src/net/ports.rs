@@ -1,9 +1,10 @@
 //! Which ports of the host lead into the container? They are taken before anything starts, so that one in use is told first.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
@@ -18,6 +19,15 @@ pub enum Protocol {
     Tcp,
     /// Datagrams.
     Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        })
+    }
 }
 
 /// A published port.
@@ -97,6 +107,12 @@ fn explain(address: SocketAddr, error: io::Error) -> NetError {
                 .unwrap_or(1024),
         },
         _ => NetError::Listen { address, error },
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -11,10 +12,12 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::Start;
+use super::network::Network;
 use super::protocol::{Notice, Order};
 use super::server::{Finish, Server, ServerError};
 use super::stdio::{self, Attach, Relay};
 use crate::containers::log::Log;
+use crate::containers::network::{Link, Live};
 use crate::containers::process::Process;
 use crate::containers::record::{self, Afterwards, Held, Life};
 use crate::containers::runtime::channel::Channel;
@@ -58,6 +61,7 @@ impl From<io::Error> for Failure {
 /// A container whose command runs.
 struct Running {
     server: Server,
+    network: Option<Network>,
     init: Init,
     relay: Relay,
     started: String,
@@ -78,6 +82,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         attach,
         log,
         run,
+        network,
     } = start;
     if attach == Attach::Detached {
         stdio::forget_streams();
@@ -99,17 +104,17 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let upper = held.directory().join("upper");
     let storage = held.record.settings.storage;
     let open_stdin = held.record.settings.open_stdin;
-    let mut mine = Some((held, tool));
+    let mut mine = Some((held, tool, network));
     let server = taken.and_then(|()| {
         Server::fork(lower, &upper, storage, || {
-            if let Some((held, tool)) = mine.take() {
+            if let Some((held, tool, network)) = mine.take() {
                 held.leave();
-                drop(tool);
+                drop((tool, network));
             }
         })
         .map_err(Failure::from)
     });
-    let Some((mut held, tool)) = mine else { return 125 };
+    let Some((mut held, tool, network)) = mine else { return 125 };
     let container = Container {
         plan,
         host,
@@ -119,8 +124,11 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         run,
         discard: held.record.afterwards == Afterwards::Remove,
         log: Log::new(held.directory(), held.record.settings.log),
+        link: network.link,
+        directory: held.directory().to_owned(),
     };
     let begun = server.and_then(|server| begin(server, container, &tool));
+    drop(network.joined);
     // The last fork is behind us; a lease is believed for far longer than a start takes.
     held.beat();
     let (life, notice) = match begun {
@@ -175,13 +183,18 @@ struct Container {
     /// Whether it is removed when it has ended.
     discard: bool,
     log: Log,
+    /// For a network process.
+    link: Option<Link>,
+    /// Where the container's files lie.
+    directory: PathBuf,
 }
 
 /// Starts the container. The server opens image and writable layer while the child makes its namespaces.
 fn begin(mut server: Server, container: Container, tool: &Channel) -> Result<Running, Failure> {
     match launch(&mut server, container, tool) {
-        Ok((init, relay)) => Ok(Running {
+        Ok((init, relay, network)) => Ok(Running {
             server,
+            network,
             init,
             relay,
             started: record::now(),
@@ -193,7 +206,11 @@ fn begin(mut server: Server, container: Container, tool: &Channel) -> Result<Run
     }
 }
 
-fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(Init, Relay), Failure> {
+fn launch(
+    server: &mut Server,
+    container: Container,
+    tool: &Channel,
+) -> Result<(Init, Relay, Option<Network>), Failure> {
     let Container {
         plan,
         host,
@@ -203,12 +220,17 @@ fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(
         run,
         discard,
         log,
+        link,
+        directory,
     } = container;
     let (inside, outside) = match terminal {
         true => stdio::terminal(attach),
         false => stdio::pipes(attach, open_stdin)?,
     };
     let mut launch = runtime::spawn(plan, host, inside, &run)?;
+    // While the child makes the namespaces, so that no start waits for it.
+    let network = link.map(|link| Network::start(link, &directory));
+    let mut network = network.transpose()?;
     let devices = launch.devices()?;
     let ids = launch
         .id_maps()
@@ -217,30 +239,39 @@ fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(
     server.opened()?;
     server.watch()?;
     let mut init = launch.go()?;
+    if let (Some(network), Some(device)) = (&mut network, init.network.take()) {
+        network.connect(device);
+    }
     for warning in &init.warnings {
         // Nobody to be warned is no reason to stop.
         let _ = tell(tool, &Notice::Warning(warning.clone()));
     }
     server.guard(&init.pidfd)?;
     let relay = outside.start(init.terminal.take(), log)?;
-    Ok((init, relay))
+    Ok((init, relay, network))
 }
 
 /// Stays until the command has ended and all it wrote was passed on.
 fn stay(held: &mut Held, running: Running, tool: &Channel) -> (Life, Notice) {
     let Running {
         server,
+        mut network,
         init,
         relay,
         started,
     } = running;
-    let mut trouble = record_running(held, &server, &init, &started).err();
+    let mut trouble = record_running(held, &server, network.as_ref(), &init, &started).err();
     // A tool that is gone is noticed below.
     let _ = tell(tool, &Notice::Started);
-    carry(&init, &relay, tool, server.succeeded(), || {
-        trouble = record_running(held, &server, &init, &started).err();
+    carry(&init, &relay, tool, server.succeeded(), &mut network, |network| {
+        trouble = record_running(held, &server, network, &init, &started).err();
     });
     let mut code = reap(&init);
+    // Its ports are free for others from here on.
+    held.record.network = Live {
+        restarts: network.map_or(0, |network| network.live().restarts),
+        ..Live::default()
+    };
     held.record.takeovers = server.takeovers();
     let log = relay.drain();
     let mut error = String::new();
@@ -270,7 +301,13 @@ fn stay(held: &mut Held, running: Running, tool: &Channel) -> (Life, Notice) {
     (life, Notice::Ended { code, error: trouble })
 }
 
-fn record_running(held: &mut Held, server: &Server, init: &Init, started: &str) -> Result<(), String> {
+fn record_running(
+    held: &mut Held,
+    server: &Server,
+    network: Option<&Network>,
+    init: &Init,
+    started: &str,
+) -> Result<(), String> {
     let gone = || "the container ended before it could be recorded".to_string();
     let life = Life::Running {
         supervisor: Process::of(std::process::id().cast_signed()).ok_or_else(gone)?,
@@ -280,12 +317,20 @@ fn record_running(held: &mut Held, server: &Server, init: &Init, started: &str) 
         started: started.into(),
     };
     held.record.takeovers = server.takeovers();
+    held.record.network = network.map(Network::live).unwrap_or_default();
     held.set_life(life).map_err(|error| chain(&error))
 }
 
 /// Passes the tool's orders on until init ends. A tool that was killed takes the user's streams with it. `renewed` is
-/// called when another filesystem server has taken over.
-fn carry(init: &Init, relay: &Relay, tool: &Channel, succeeded: &EventFd, mut renewed: impl FnMut()) {
+/// called when another filesystem server or network process has taken over.
+fn carry(
+    init: &Init,
+    relay: &Relay,
+    tool: &Channel,
+    succeeded: &EventFd,
+    network: &mut Option<Network>,
+    mut renewed: impl FnMut(Option<&Network>),
+) {
     let mut listening = true;
     loop {
         let mut fds = vec![
@@ -295,19 +340,27 @@ fn carry(init: &Init, relay: &Relay, tool: &Channel, succeeded: &EventFd, mut re
         if listening {
             fds.push(PollFd::new(tool.as_fd(), PollFlags::POLLIN));
         }
-        match poll(&mut fds, PollTimeout::NONE) {
+        let pidfd = network.as_ref().and_then(Network::pidfd);
+        fds.extend(pidfd.map(|pidfd| PollFd::new(pidfd, PollFlags::POLLIN)));
+        let due = network.as_ref().and_then(Network::due);
+        let timeout = due.map_or(PollTimeout::NONE, until);
+        match poll(&mut fds, timeout) {
             Err(Errno::EINTR) => continue,
             Err(_) => return,
             Ok(_) => {}
         }
         let ready = |at: usize| fds.get(at).and_then(PollFd::any).unwrap_or(false);
+        let told = listening && ready(2);
         if ready(0) {
             return;
         }
         if ready(1) && succeeded.read().is_ok() {
-            renewed();
+            renewed(network.as_ref());
         }
-        if ready(2) {
+        if network.as_mut().is_some_and(Network::renew) {
+            renewed(network.as_ref());
+        }
+        if told {
             match tool.receive() {
                 Ok(Some((order, _))) => obey(order, init, relay),
                 Ok(None) | Err(_) => {
@@ -317,6 +370,11 @@ fn carry(init: &Init, relay: &Relay, tool: &Channel, succeeded: &EventFd, mut re
             }
         }
     }
+}
+
+/// Rounded up, so that what is waited for is due then.
+fn until(due: Duration) -> PollTimeout {
+    PollTimeout::try_from(due + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
 }
 
 fn obey(order: Order, init: &Init, relay: &Relay) {

@@ -2,10 +2,11 @@
 //! of the FUSE connection and of the container's streams.
 //!
 //! [`start`] is the tool's side; `beside` is the supervisor's life; `server` the supervisor's side
-//! of the filesystem server, `serving` the server's own, `confine` what it may do.
+//! of the filesystem server, `serving` the server's own, `confine` what it may do; `network` is about the network process.
 
 mod beside;
 mod confine;
+mod network;
 mod protocol;
 mod server;
 mod serving;
@@ -13,17 +14,18 @@ pub(super) mod stdio;
 pub(super) mod terminal;
 pub(super) mod tool;
 
-pub use serving::successor;
 pub use stdio::Attach;
 pub use terminal::size as terminal_size;
 pub use tool::{Ending, SignalProxy, Supervisor, start};
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use fuse_overlay::union::Lower;
 
+use super::network::Ready;
 use super::record::Held;
+use super::runtime::channel::Channel;
 use super::runtime::Plan;
 use crate::host::Probe;
 
@@ -46,4 +48,22 @@ pub struct Start {
     pub log: Option<OwnedFd>,
     /// `$BRYO_RUN`.
     pub run: PathBuf,
+    /// The host's side of its network.
+    pub network: Ready,
+}
+
+/// What this process was started for, if a supervisor started it: its whole life, and its exit code.
+pub fn helper() -> Option<u8> {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next()?;
+    if arguments.next().is_some() {
+        return None;
+    }
+    let life = match name.to_str()? {
+        serving::NAME => serving::succeed,
+        network::NAME => network::serve,
+        _ => return None,
+    };
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+    Some(stdin.map_or(1, |stdin| life(Channel::from(stdin))))
 }
