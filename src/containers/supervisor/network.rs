@@ -15,6 +15,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use super::protocol::Errand;
 use crate::containers::network::{Link, Live};
 use crate::containers::process::Process;
+use crate::containers::record;
 use crate::containers::runtime::channel::{Channel, MOST_DESCRIPTORS};
 use crate::line::chain;
 use crate::net::{Listener, Network as Stack, Port};
@@ -92,7 +93,7 @@ impl Network {
     pub(super) fn renew(&mut self) -> bool {
         if let Some(mut dead) = self.current.take_if(|current| current.has_ended()) {
             let how = dead.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-            tracing::warn!(how, "the network process died");
+            self.note(&how);
         }
         if self.due() != Some(Duration::ZERO) {
             return false;
@@ -109,6 +110,17 @@ impl Network {
                 tracing::warn!("no network process can be started: {}", chain(&error));
                 false
             }
+        }
+    }
+
+    /// Writes into its log that it died: nobody hears a supervisor in the background.
+    fn note(&self, how: &str) {
+        use std::io::Write as _;
+        if let Ok(mut log) = opened(&self.log)
+            && log.metadata().is_ok_and(|log| log.len() < MOST_LOG)
+        {
+            // As `opened`.
+            let _ = writeln!(log, "{} the network process died ({how}); another follows", record::now());
         }
     }
 
@@ -130,7 +142,7 @@ impl Current {
             .arg0(NAME)
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
-            .stderr(opened(log))
+            .stderr(opened(log).map_or_else(|_| Stdio::null(), Stdio::from))
             .spawn()?;
         let pid = rustix::process::Pid::from_child(&child);
         match pidfd_open(pid, PidfdFlags::empty()) {
@@ -167,20 +179,27 @@ impl Current {
     }
 }
 
-impl Drop for Current {
-    /// With the container, or a start that failed.
+impl Drop for Network {
+    /// With the container, or a start that failed. Whoever closes the device last waits some ten milliseconds for the kernel:
+    /// that is the process, for which nobody waits unless it has ports that must be free for others when this returns.
     fn drop(&mut self) {
-        // Both fail only for one that was reaped.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        drop(self.device.take());
+        let has_ports = !self.link.listeners.is_empty();
+        self.link.listeners.clear();
+        if let Some(mut current) = self.current.take() {
+            // Both fail only for one that was reaped.
+            let _ = current.child.kill();
+            if has_ports {
+                let _ = current.child.wait();
+            }
+        }
     }
 }
 
 /// On a full disk there is no log.
-fn opened(log: &Path) -> Stdio {
+fn opened(log: &Path) -> std::io::Result<File> {
     let mut options = File::options();
-    options.append(true).create(true).mode(0o600);
-    options.open(log).map_or_else(|_| Stdio::null(), Stdio::from)
+    options.append(true).create(true).mode(0o600).open(log)
 }
 
 /// The network process's whole life: its exit code.
