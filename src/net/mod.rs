@@ -4,7 +4,9 @@
 mod addresses;
 mod clients;
 mod connections;
+mod datagrams;
 mod device;
+mod dns;
 mod engine;
 mod error;
 pub mod packet;

@@ -148,7 +148,8 @@ impl<S: Stream> Connection<S> {
             }
         };
         // The earlier one counts, so that it comes though there is always something.
-        self.deadline = self.deadline.or(Some(turn.now + wait));
+        let deadline = turn.now + wait;
+        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
     }
 
     /// The deadline came.

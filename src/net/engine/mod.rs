@@ -1,5 +1,7 @@
 //! The network process's loop: what is ready, in turn, so that nobody keeps the others waiting.
 
+mod datagram;
+
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
@@ -12,6 +14,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::clients;
 use super::connections::{self, Connections};
+use super::datagrams::Flows;
+use super::dns::Servers;
 use super::packet::{self, Body, Ends, Packet, Reason, Segment};
 use super::reach::{self, Place};
 use super::tcp::{Ready, Turn, Wire};
@@ -27,6 +31,8 @@ pub(super) enum Token {
     Listener(u64),
     /// A connection, by its number.
     Connection(u64),
+    /// A flow of datagrams, by its number.
+    Flow(u64),
 }
 
 /// How far up the kind of a token stands in epoll's 64 bits.
@@ -38,6 +44,7 @@ impl From<Token> for u64 {
             Token::Device => 0,
             Token::Listener(place) => 1 << KIND | place,
             Token::Connection(id) => 2 << KIND | id,
+            Token::Flow(id) => 3 << KIND | id,
         }
     }
 }
@@ -49,6 +56,7 @@ impl Token {
             0 => Some(Token::Device),
             1 => Some(Token::Listener(value)),
             2 => Some(Token::Connection(value)),
+            3 => Some(Token::Flow(value)),
             _ => None,
         }
     }
@@ -70,6 +78,10 @@ pub(super) struct Engine {
     addresses: Addresses,
     listeners: Vec<Listener>,
     connections: Connections,
+    flows: Flows,
+    servers: Servers,
+    /// That echo requests do not leave was said.
+    said_no_echo: bool,
     timers: Timers,
     epoll: Rc<Epoll>,
     scratch: Vec<u8>,
@@ -115,6 +127,9 @@ impl Engine {
             addresses: network.addresses,
             listeners: network.listeners,
             connections: Connections::new(&epoll),
+            flows: Flows::default(),
+            servers: Servers::new(network.resolvers),
+            said_no_echo: false,
             timers: Timers::default(),
             epoll,
             scratch: vec![0; SCRATCH],
@@ -138,8 +153,9 @@ impl Engine {
             for event in &events[..count] {
                 match Token::read(event.data()) {
                     Some(Token::Device) => self.read_device(&mut packet)?,
-                    Some(Token::Listener(place)) => self.accept(place),
+                    Some(Token::Listener(place)) => self.listener_ready(place),
                     Some(Token::Connection(id)) => self.ready(id, event.events()),
+                    Some(Token::Flow(id)) => self.flow_ready(id),
                     None => {}
                 }
             }
@@ -186,8 +202,14 @@ impl Engine {
         if !self.addresses.is_container(packet.source) {
             return;
         }
-        if let (Body::Tcp(segment), Some((container, remote))) = (&packet.body, packet.ends()) {
-            self.segment(Ends { container, remote }, segment);
+        let ends = packet
+            .ends()
+            .map(|(container, remote)| Ends { container, remote });
+        match (&packet.body, ends) {
+            (Body::Tcp(segment), Some(ends)) => self.segment(ends, segment),
+            (Body::Udp(datagram), Some(ends)) => self.datagram(ends, datagram),
+            (Body::Echo(echo), _) => self.echo(packet.source, packet.destination, echo),
+            (Body::Other(_) | Body::Tcp(_) | Body::Udp(_), _) => {}
         }
     }
 
@@ -207,7 +229,8 @@ impl Engine {
         let to = match Place::of(ends.remote, &self.addresses) {
             Place::Host(to) => Some(to),
             Place::Gateway => reach::outward(ends.remote),
-            Place::Dns | Place::Forbidden => None,
+            Place::Dns => self.servers.current(),
+            Place::Forbidden => None,
         };
         let Some(to) = to else {
             return connections::refuse(&ends, segment, &mut turn);
@@ -252,10 +275,25 @@ impl Engine {
         };
         let failed = self.connections.ready(id, ready, &mut self.timers, &mut turn);
         if let Some(failed) = failed {
+            let (ends, _) = failed.reason();
+            if let (Place::Dns, Some(server)) =
+                (Place::of(ends.remote, &self.addresses), self.servers.current())
+            {
+                self.servers.failed(server);
+            }
             match failed.reason() {
                 (_, None) => failed.refuse(&mut turn),
                 (ends, Some(reason)) => self.unreachable(&ends, failed.syn().0, reason),
             }
+        }
+    }
+
+    fn listener_ready(&mut self, place: u64) {
+        let listener = self.listeners.get(place as usize);
+        match listener.map(|listener| listener.port().protocol) {
+            Some(Protocol::Tcp) => self.accept(place),
+            Some(Protocol::Udp) => self.published_ready(place),
+            None => {}
         }
     }
 
@@ -265,9 +303,6 @@ impl Engine {
             let Some(listener) = self.listeners.get(place as usize) else {
                 return;
             };
-            if listener.port().protocol != Protocol::Tcp {
-                return;
-            }
             let container = listener.port().container;
             match listener.socket.accept() {
                 Ok((stream, client)) => {
@@ -344,6 +379,7 @@ impl Engine {
             match token {
                 Token::Connection(id) => self.connections.wake(id, when, &mut self.timers, &mut turn),
                 Token::Listener(place) => self.resume(place),
+                Token::Flow(id) => self.flows.wake(id, self.now, &mut self.timers),
                 Token::Device => {}
             }
         }
