@@ -6,10 +6,10 @@ mod common;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 
-use common::{Bryo, Done, Registry, field, has_id_range, until};
+use common::{Bryo, Done, Registry, field, has_id_range, once_free, until};
 
 /// A store whose Docker Hub is a mirror on loopback.
 struct Story {
@@ -44,22 +44,6 @@ impl Story {
         assert!(done.status.success(), "{done}");
         done.stdout.trim_end().to_owned()
     }
-
-    /// The same for a line that wants port 8080, which another test may have at the moment.
-    fn types_once_free(&self, line: &str) -> String {
-        let mut said = None;
-        until("port 8080 is free", || {
-            if TcpListener::bind("0.0.0.0:8080").is_err() {
-                return false;
-            }
-            let done = Done::of(&mut self.command(line));
-            let taken = done.stderr.contains("is taken");
-            assert!(done.status.success() || taken, "{done}");
-            said = done.status.success().then(|| done.stdout.trim_end().to_owned());
-            !taken
-        });
-        said.unwrap()
-    }
 }
 
 /// With one id only, nginx cannot change its workers' user, which Debian's configuration asks for.
@@ -91,7 +75,9 @@ fn the_articles_web_server() {
     let story = Story::new();
     story.types("pull nginx");
     let image = story.types("images -q --no-trunc nginx");
-    let id = story.types_once_free(&line("-p 8080:80"));
+    let started = once_free(8080, || Done::of(&mut story.command(&line("-p 8080:80"))));
+    assert!(started.status.success(), "{started}");
+    let id = started.stdout.trim_end();
     let page = || get(([127, 0, 0, 1], 8080));
     until("the welcome page", || {
         page().is_some_and(|page| page.contains("Welcome to nginx!"))
@@ -104,10 +90,10 @@ fn the_articles_web_server() {
     if let Some(client) = client {
         assert!(get((client, 8080)).unwrap().starts_with("HTTP/1.1 200 OK"));
     }
-    let gateway = field(&story.bryo, &id, "{{.NetworkSettings.Gateway}}");
+    let gateway = field(&story.bryo, id, "{{.NetworkSettings.Gateway}}");
     let known = client.map_or(gateway.clone(), |client| client.to_string());
     until("the log of both", || {
-        let log = story.bryo.run(["logs", &id]).stdout;
+        let log = story.bryo.run(["logs", id]).stdout;
         [&gateway, &known].iter().all(|address| log.lines().any(|line| line.starts_with(&format!("{address} - - "))))
     });
 
@@ -127,7 +113,7 @@ fn the_articles_web_server() {
     assert_eq!(story.types("images -q --no-trunc nginx"), image);
 
     story.types(&format!("stop {id}"));
-    assert_eq!(field(&story.bryo, &id, "{{.State.Status}}"), "exited");
+    assert_eq!(field(&story.bryo, id, "{{.State.Status}}"), "exited");
     assert!(page().is_none_or(|page| !page.contains("mine")), "the port is still open");
     story.types("store check");
 }
