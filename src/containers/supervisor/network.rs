@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{PidfdFlags, pidfd_open};
 
+use super::confine;
 use super::protocol::Errand;
 use crate::containers::network::{Link, Live};
 use crate::containers::process::Process;
@@ -214,6 +215,9 @@ pub(super) fn serve(channel: Channel) -> u8 {
     let size = std::io::stderr().as_fd().try_clone_to_owned().map(File::from).and_then(|log| log.metadata());
     stderr::limit(MOST_LOG.saturating_sub(size.map_or(MOST_LOG, |log| log.len())) as usize);
     let Some(stack) = received(&channel) else { return 1 };
+    if let Err(why) = confine::network() {
+        tracing::warn!(%why, "the network process is not confined");
+    }
     match stack.serve() {
         Ok(never) => match never {},
         Err(error) => {
