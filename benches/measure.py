@@ -20,6 +20,7 @@ import build
 import files
 import growth
 import life
+import network
 from tools import (
     BASE,
     HERE,
@@ -167,7 +168,7 @@ def bench_store(tools):
     row("rmi of 1.3 GB", found["bryo"], found["podman"], "podman rmi", 1 / 5)
 
 
-BENCHES = {"start": bench_start, "build": build.bench_build, "pull": bench_pull, "fs": files.bench_reads, "write": files.bench_writes, "cpu": files.bench_cpu, "memory": bench_memory, "store": bench_store, "growth": growth.bench_growth, "life": life.bench_life}
+BENCHES = {"start": bench_start, "build": build.bench_build, "pull": bench_pull, "fs": files.bench_reads, "write": files.bench_writes, "cpu": files.bench_cpu, "memory": bench_memory, "store": bench_store, "growth": growth.bench_growth, "life": life.bench_life, "network": network.bench_network}
 
 
 def main():
@@ -175,6 +176,7 @@ def main():
     parser.add_argument("what", choices=[*BENCHES, "all"])
     parser.add_argument("--bryo", type=pathlib.Path, required=True)
     parser.add_argument("--growth", type=pathlib.Path, required=True)
+    parser.add_argument("--carry", type=pathlib.Path)
     parser.add_argument("--registry", required=True)
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
@@ -186,7 +188,8 @@ def main():
     shutil.chown(BASE, USER, USER)
     shutil.copy(options.bryo, BASE / "bin/bryo")
     print(f"{'':50} {'bryo':>9} {'peer':>9}")
-    tools = Tools(options)
+    # The network alone needs no images.
+    tools = options if options.what == "network" else Tools(options)
     for name, bench in BENCHES.items():
         if options.what in (name, "all"):
             bench(tools)

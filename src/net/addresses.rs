@@ -31,7 +31,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Chooses them: 10.0.2.0/24, or the first net like it that the host has no route to.
+    /// Chooses them: 10.0.2.0/24 and fd00::/64, or the first nets like them that the host has no route to.
     ///
     /// # Errors
     /// Every such net is the host's.
@@ -43,7 +43,12 @@ impl Addresses {
         let net = nets.find(|&[a, b, c]| !routes.reach(Ipv4Addr::new(a, b, c, 0), 24));
         let [a, b, c] = net.ok_or(NetError::NoAddress)?;
         let v4 = |last| Ipv4Addr::new(a, b, c, last);
-        let v6 = |last| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last);
+        let mut nets =
+            (0..=u16::MAX).map(|fourth| move |last| Ipv6Addr::new(0xfd00, 0, 0, fourth, 0, 0, 0, last));
+        // Without one the container has no IPv6: a host that has routes to all of them is no host of IPv6's world.
+        let v6 = nets
+            .find(|net| !routes.reach_v6(net(0), 64))
+            .filter(|_| routes.default_v6);
         Ok(Addresses {
             v4: Family {
                 address: v4(100),
@@ -51,10 +56,10 @@ impl Addresses {
                 dns: v4(3),
                 prefix: 24,
             },
-            v6: routes.default_v6.then(|| Family {
-                address: v6(0x100),
-                gateway: v6(2),
-                dns: v6(3),
+            v6: v6.map(|net| Family {
+                address: net(0x100),
+                gateway: net(2),
+                dns: net(3),
                 prefix: 64,
             }),
         })
@@ -90,6 +95,7 @@ impl Addresses {
 pub struct Routes {
     /// Networks, as bits, and the lengths of their prefixes; without the default.
     v4: Vec<(u32, u8)>,
+    v6: Vec<(u128, u8)>,
     default_v6: bool,
 }
 
@@ -113,14 +119,7 @@ impl Routes {
             let (destination, mask) = (number(fields.get(1)?)?, number(fields.get(7)?)?);
             Some((destination, mask.leading_ones() as u8))
         };
-        let is_default = |line: &str| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let [destination, prefix, .., flags, device] = fields[..] else {
-                return false;
-            };
-            let up = u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & REJECT == 0 && flags & UP != 0);
-            destination.bytes().all(|digit| digit == b'0') && prefix == "00" && up && device != "lo"
-        };
+        let nets_v6: Vec<_> = v6.lines().filter_map(net_v6).collect();
         Routes {
             v4: v4
                 .lines()
@@ -128,7 +127,8 @@ impl Routes {
                 .filter_map(net)
                 .filter(|net| net.1 > 0)
                 .collect(),
-            default_v6: v6.lines().any(is_default),
+            default_v6: nets_v6.iter().any(|net| net.1 == 0),
+            v6: nets_v6.into_iter().filter(|net| net.1 > 0).collect(),
         }
     }
 
@@ -140,6 +140,13 @@ impl Routes {
         }
     }
 
+    fn reach_v6(&self, net: Ipv6Addr, prefix: u8) -> bool {
+        self.v6.iter().any(|&(other, length)| {
+            let shift = 128 - u32::from(length.min(prefix));
+            (net.to_bits() ^ other).checked_shr(shift).unwrap_or(0) == 0
+        })
+    }
+
     /// Is any address of the net one that there is a route to?
     fn reach(&self, net: Ipv4Addr, prefix: u8) -> bool {
         self.v4.iter().any(|&(other, length)| {
@@ -147,6 +154,19 @@ impl Routes {
             (net.to_bits() ^ other).checked_shr(shift).unwrap_or(0) == 0
         })
     }
+}
+
+/// The net of a route in /proc/net/ipv6_route, if packets can go there.
+fn net_v6(line: &str) -> Option<(u128, u8)> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let [destination, prefix, .., flags, device] = fields[..] else {
+        return None;
+    };
+    let flags = u32::from_str_radix(flags, 16).ok()?;
+    let net = u128::from_str_radix(destination, 16).ok()?;
+    let length = u8::from_str_radix(prefix, 16).ok()?;
+    // Loopback's are the host's own addresses, whose nets are there with their devices.
+    (flags & REJECT == 0 && flags & UP != 0 && device != "lo" && length <= 128).then_some((net, length))
 }
 
 /// RTF_UP, RTF_REJECT.

@@ -17,8 +17,7 @@ use super::common::sandbox::in_own_namespaces;
 /// The host's address towards the world, which ends at its cable.
 pub const HOST: &str = "10.77.0.1";
 pub const HOST_V6: &str = "2001:db8:77::1";
-/// The container's, and what it knows of us.
-pub const CONTAINER: &str = "10.0.2.100";
+/// Ours, as the container knows us.
 pub const GATEWAY: &str = "10.0.2.2";
 pub const DNS: &str = "10.0.2.3";
 

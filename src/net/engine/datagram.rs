@@ -138,7 +138,7 @@ impl Engine {
                 Way::Published { .. } => return,
             };
             match read {
-                Ok(length) => self.from_flow(id, length),
+                Ok(length) => self.deliver(id, length),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => return self.flow_failed(id, &error),
             }
@@ -146,7 +146,7 @@ impl Engine {
     }
 
     /// Gives the container what came into the scratch.
-    fn from_flow(&mut self, id: u64, length: usize) {
+    fn deliver(&mut self, id: u64, length: usize) {
         let bytes = &self.scratch[..length];
         match self.flows.answered(id, self.now) {
             Some(Key::Udp(ends)) => self.device.put(&packet::datagram(&ends, length), bytes),
@@ -185,7 +185,7 @@ impl Engine {
             };
             let port = listener.port().container;
             match receive_from(&listener.socket, &mut self.scratch) {
-                Ok(arrived) => self.from_client(place, port, &arrived),
+                Ok(arrived) => self.deliver_from_client(place, port, &arrived),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // What a client refused that was sent to it; the next may be another's.
                 Err(_) => {}
@@ -193,7 +193,7 @@ impl Engine {
         }
     }
 
-    fn from_client(&mut self, place: u64, port: u16, arrived: &Arrived) {
+    fn deliver_from_client(&mut self, place: u64, port: u16, arrived: &Arrived) {
         let known = self.flows.client(place, arrived.client, self.now);
         let key = known.or_else(|| {
             let ends = clients::ends(arrived.client, port, &self.addresses);

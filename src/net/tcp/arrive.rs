@@ -31,19 +31,16 @@ impl<S: Stream> Connection<S> {
             self.owes_ack = true;
             return Life::On;
         };
-        match ack.since(self.unacknowledged) {
-            Some(numbers) if numbers <= self.next.since(self.unacknowledged).unwrap_or(0) => {
-                if self.acknowledged(segment, numbers, turn) == Life::Over {
-                    return self.broken(turn);
-                }
-            }
-            // Of what we have not sent.
-            Some(_) => {
+        let sent = self.next.since(self.unacknowledged).unwrap_or(0);
+        // An old one acknowledges nothing, but its bytes may be new.
+        if let Some(numbers) = ack.since(self.unacknowledged) {
+            if numbers > sent {
                 self.owes_ack = true;
                 return Life::On;
             }
-            // An old one; its bytes may be new.
-            None => {}
+            if self.acknowledged(segment, numbers, turn) == Life::Over {
+                return self.broken(turn);
+            }
         }
         if segment.length() > 0 && self.take(segment, turn) == Life::Over {
             return self.broken(turn);
