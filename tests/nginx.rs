@@ -33,7 +33,9 @@ impl Story {
 
     /// A line of the article.
     fn command(&self, line: &str) -> Command {
-        let mut command = self.bryo.command(line.split(" ").map(|word| word.replace("\u{a0}", " ")));
+        let mut command = self
+            .bryo
+            .command(line.split(" ").map(|word| word.replace("\u{a0}", " ")));
         command.env("BRYO_REGISTRIES", self.bryo.scratch("registries.toml"));
         command
     }
@@ -50,7 +52,9 @@ impl Story {
 fn line(ports: &str) -> String {
     match has_id_range() {
         true => format!("run -d {ports} nginx"),
-        false => format!("run -d {ports} nginx sh -c sed\u{a0}-i\u{a0}'s/^user.*/user\u{a0}root;/'\u{a0}/etc/nginx/nginx.conf;exec\u{a0}nginx\u{a0}-g\u{a0}'daemon\u{a0}off;'"),
+        false => format!(
+            "run -d {ports} nginx sh -c sed\u{a0}-i\u{a0}'s/^user.*/user\u{a0}root;/'\u{a0}/etc/nginx/nginx.conf;exec\u{a0}nginx\u{a0}-g\u{a0}'daemon\u{a0}off;'"
+        ),
     }
 }
 
@@ -94,11 +98,16 @@ fn the_articles_web_server() {
     let known = client.map_or(gateway.clone(), |client| client.to_string());
     until("the log of both", || {
         let log = story.bryo.run(["logs", id]).stdout;
-        [&gateway, &known].iter().all(|address| log.lines().any(|line| line.starts_with(&format!("{address} - - "))))
+        [&gateway, &known].iter().all(|address| {
+            log.lines()
+                .any(|line| line.starts_with(&format!("{address} - - ")))
+        })
     });
 
     // Its changes are its own.
-    story.types(&format!("exec {id} sh -c echo\u{a0}mine\u{a0}>\u{a0}/var/www/html/index.nginx-debian.html"));
+    story.types(&format!(
+        "exec {id} sh -c echo\u{a0}mine\u{a0}>\u{a0}/var/www/html/index.nginx-debian.html"
+    ));
     assert!(page().unwrap().ends_with("\r\n\r\nmine\n"));
     let second = story.types(&line("-p 80"));
     let port: u16 = story
@@ -114,6 +123,9 @@ fn the_articles_web_server() {
 
     story.types(&format!("stop {id}"));
     assert_eq!(field(&story.bryo, id, "{{.State.Status}}"), "exited");
-    assert!(page().is_none_or(|page| !page.contains("mine")), "the port is still open");
+    assert!(
+        page().is_none_or(|page| !page.contains("mine")),
+        "the port is still open"
+    );
     story.types("store check");
 }

@@ -358,7 +358,18 @@ fn a_network_of_its_own_has_a_way_out_or_none() {
     let (bryo, image) = busybox();
     let script = "ls /sys/class/net; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; sed 's/[0-9].*//' /etc/resolv.conf";
     assert_eq!(
-        bryo.ok(["run", "--rm", "--dns-search", ".", "--dns-opt", "a", &image, "sh", "-c", script]),
+        bryo.ok([
+            "run",
+            "--rm",
+            "--dns-search",
+            ".",
+            "--dns-opt",
+            "a",
+            &image,
+            "sh",
+            "-c",
+            script
+        ]),
         "eth0\nlo\n0\nnameserver \noptions a\n"
     );
     let none = bryo.ok([

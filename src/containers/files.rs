@@ -86,7 +86,10 @@ pub fn write(
     // What cannot be read on the host is taken as empty: a container without names is better than none.
     let host = |file| fs::read_to_string(file).unwrap_or_default();
     let (known, resolv) = match (addresses, network.is_own()) {
-        (Some(addresses), _) => (own_hosts(addresses), own_resolv_conf(addresses, &Resolvers::read())),
+        (Some(addresses), _) => (
+            own_hosts(addresses),
+            own_resolv_conf(addresses, &Resolvers::read()),
+        ),
         (None, true) => (LOCALHOST.into(), String::new()),
         (None, false) => (host("/etc/hosts"), host("/etc/resolv.conf")),
     };
@@ -151,7 +154,8 @@ fn hosts(known: &str, hostname: &str, own: &[IpAddr], gateway: Ipv4Addr, names: 
             .is_some_and(|l| l.split_whitespace().skip(1).any(|n| n == hostname))
     };
     if !text.lines().any(known) {
-        own.iter().for_each(|address| text.push_str(&format!("{address}\t{hostname}\n")));
+        own.iter()
+            .for_each(|address| text.push_str(&format!("{address}\t{hostname}\n")));
     }
     text
 }
@@ -193,10 +197,18 @@ mod tests {
     #[test]
     fn extra_hosts_and_the_own_name() {
         let of = |known: &str, names: &HostNames| {
-            hosts(known, "abc", &[[127, 0, 1, 1].into()], Ipv4Addr::new(10, 0, 2, 2), names)
+            hosts(
+                known,
+                "abc",
+                &[[127, 0, 1, 1].into()],
+                Ipv4Addr::new(10, 0, 2, 2),
+                names,
+            )
         };
         let names = HostNames {
-            hosts: ["db:10.0.0.5", "up:host-gateway"].map(|text| add_host(text).unwrap()).into(),
+            hosts: ["db:10.0.0.5", "up:host-gateway"]
+                .map(|text| add_host(text).unwrap())
+                .into(),
             ..Default::default()
         };
         assert_eq!(
@@ -211,7 +223,10 @@ mod tests {
     #[test]
     fn add_host_spellings() {
         let is = |text: &str, address: &str| {
-            assert_eq!(add_host(text).unwrap().1, HostAddress::Of(address.parse().unwrap()));
+            assert_eq!(
+                add_host(text).unwrap().1,
+                HostAddress::Of(address.parse().unwrap())
+            );
         };
         is("a=::1", "::1");
         is("a:[fe80::1]", "fe80::1");

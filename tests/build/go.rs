@@ -75,13 +75,16 @@ fn the_articles_own_image() {
     assert!(cached(&built.stderr).is_empty(), "{built}");
 
     // The server, asked once.
-    let started = once_free(8080, || Done::of(&mut story.command("run -d -p 8080:8080 my-go-app")));
+    let started = once_free(8080, || {
+        Done::of(&mut story.command("run -d -p 8080:8080 my-go-app"))
+    });
     assert!(started.status.success(), "{started}");
     let mut answer = String::new();
     until("an answer", || {
         answer.clear();
         let mut client = TcpStream::connect("localhost:8080").unwrap();
-        client.write_all(b"GET / HTTP/1.0\r\n\r\n").is_ok() && client.read_to_string(&mut answer).is_ok_and(|read| read > 0)
+        client.write_all(b"GET / HTTP/1.0\r\n\r\n").is_ok()
+            && client.read_to_string(&mut answer).is_ok_and(|read| read > 0)
     });
     assert!(answer.ends_with("\r\n\r\nhello, visitor\n"), "{answer}");
     let id = started.stdout.trim_end();

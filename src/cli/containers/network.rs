@@ -62,7 +62,12 @@ impl NetworkFlags {
             )));
         }
         let failed = |error: network::NetworkError| Failure::of(&error);
-        let mode = self.network.as_deref().map(Mode::parse).transpose().map_err(failed)?;
+        let mode = self
+            .network
+            .as_deref()
+            .map(Mode::parse)
+            .transpose()
+            .map_err(failed)?;
         let mut published = Vec::new();
         for text in &self.publish {
             for one in network::publish(text).map_err(failed)? {

@@ -28,7 +28,9 @@ impl PortOf {
         let ports = network::shown(&record);
         let published = ports.iter().filter_map(|port| Some((port.container, port.host?)));
         let text: String = match &self.port {
-            None => published.map(|(inside, host)| format!("{inside} -> {host}\n")).collect(),
+            None => published
+                .map(|(inside, host)| format!("{inside} -> {host}\n"))
+                .collect(),
             Some(wanted) => {
                 let wanted = one(wanted)?;
                 published

@@ -295,6 +295,7 @@ impl Filter {
 }
 
 fn ports(text: &str, value: &str) -> Result<Vec<Exposed>, Failure> {
-    let ports = network::expose(value).map_err(|_| Failure::new(format!("invalid filter '{text}'")).code(125))?;
+    let ports =
+        network::expose(value).map_err(|_| Failure::new(format!("invalid filter '{text}'")).code(125))?;
     Ok(ports.collect())
 }

@@ -210,7 +210,10 @@ mod tests {
         for name in ["default", "bridge", "private", ""] {
             assert_eq!(Mode::parse(name).unwrap(), Mode::Private);
         }
-        assert_eq!(Mode::parse("container:web").unwrap(), Mode::Container("web".into()));
+        assert_eq!(
+            Mode::parse("container:web").unwrap(),
+            Mode::Container("web".into())
+        );
         for (name, why) in [
             ("pasta:-T,80", "pasta is not supported"),
             ("slirp4netns", "built-in network"),

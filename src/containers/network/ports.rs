@@ -32,17 +32,35 @@ pub fn shown(record: &Record) -> Vec<Shown> {
     if !matches!(record.life, Life::Running { .. }) {
         return Vec::new();
     }
-    let mut ports: Vec<Shown> = record.network.ports.iter().map(|port| Shown {
-        container: Exposed {
-            port: port.container,
-            protocol: port.protocol,
-        },
-        host: Some(port.host),
-    }).collect();
+    let mut ports: Vec<Shown> = record
+        .network
+        .ports
+        .iter()
+        .map(|port| Shown {
+            container: Exposed {
+                port: port.container,
+                protocol: port.protocol,
+            },
+            host: Some(port.host),
+        })
+        .collect();
     let has_network = record.settings.network != "host" && super::name(record).is_some();
     let exposed = record.settings.ports.exposed.iter().filter(|_| has_network);
-    let unpublished = exposed.filter(|port| !record.network.ports.iter().any(|one| one.container == port.port && one.protocol == port.protocol));
-    ports.extend(unpublished.map(|port| Shown { container: *port, host: None }).collect::<Vec<_>>());
+    let unpublished = exposed.filter(|port| {
+        !record
+            .network
+            .ports
+            .iter()
+            .any(|one| one.container == port.port && one.protocol == port.protocol)
+    });
+    ports.extend(
+        unpublished
+            .map(|port| Shown {
+                container: *port,
+                host: None,
+            })
+            .collect::<Vec<_>>(),
+    );
     ports.sort();
     ports
 }
@@ -62,7 +80,9 @@ impl Shown {
                 None => groups.push(vec![*port]),
             }
         }
-        let groups = groups.iter().filter_map(|group| Some(Shown::group(group.first()?, group.last()?)));
+        let groups = groups
+            .iter()
+            .filter_map(|group| Some(Shown::group(group.first()?, group.last()?)));
         groups.chain(singles).collect::<Vec<_>>().join(", ")
     }
 
@@ -74,7 +94,11 @@ impl Shown {
 
     fn group(first: &Shown, last: &Shown) -> String {
         let (from, to) = (first.container.port, last.container.port);
-        let range = if from == to { from.to_string() } else { format!("{from}-{to}") };
+        let range = if from == to {
+            from.to_string()
+        } else {
+            format!("{from}-{to}")
+        };
         let protocol = first.container.protocol;
         match first.host {
             None => format!("{range}/{protocol}"),
@@ -149,6 +173,9 @@ mod tests {
     fn inspect_lists_bindings_by_port() {
         let ports = [port(80, Some("127.0.0.1:8080")), port(443, None)];
         let text = serde_json::to_string(&Shown::bindings(&ports)).unwrap();
-        assert_eq!(text, r#"{"443/tcp":null,"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8080"}]}"#);
+        assert_eq!(
+            text,
+            r#"{"443/tcp":null,"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8080"}]}"#
+        );
     }
 }

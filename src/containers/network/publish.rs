@@ -62,7 +62,10 @@ pub fn publish(text: &str) -> Result<Vec<Published>, NetworkError> {
     let (ip, host, container) = parts(ports);
     let ip = match ip {
         None | Some("") => None,
-        Some(ip) => Some(ip.parse().map_err(|_| refuse(format!("invalid IP address: {ip}")))?),
+        Some(ip) => Some(
+            ip.parse()
+                .map_err(|_| refuse(format!("invalid IP address: {ip}")))?,
+        ),
     };
     let container =
         range(container, 1).ok_or_else(|| refuse(format!("invalid containerPort: {container}")))?;

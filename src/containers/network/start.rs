@@ -91,7 +91,10 @@ fn join(store: &Store, id: &str) -> Result<OwnedFd, Error> {
 
 /// Has the Spec join this network namespace instead of making one.
 fn name_namespace(spec: &mut Spec, path: PathBuf) {
-    let namespaces = spec.linux_mut().as_mut().and_then(|linux| linux.namespaces_mut().as_mut());
+    let namespaces = spec
+        .linux_mut()
+        .as_mut()
+        .and_then(|linux| linux.namespaces_mut().as_mut());
     for namespace in namespaces.into_iter().flatten() {
         if namespace.typ() == LinuxNamespaceType::Network {
             namespace.set_path(Some(path.clone()));

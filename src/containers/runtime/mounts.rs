@@ -84,7 +84,10 @@ fn source(
     }
     let has = |kind| namespaces.new.contains(kind);
     let has_network = has(CloneFlags::CLONE_NEWNET)
-        || namespaces.join.iter().any(|(kind, _)| *kind == CloneFlags::CLONE_NEWNET);
+        || namespaces
+            .join
+            .iter()
+            .any(|(kind, _)| *kind == CloneFlags::CLONE_NEWNET);
     let (kind, parameters) = match kind {
         // The kernel gives a sysfs only to who owns the network namespace, a cgroup tree to who owns the cgroup namespace:
         // without them the host's is shown, unwritable all through.

@@ -114,7 +114,9 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         })
         .map_err(Failure::from)
     });
-    let Some((mut held, tool, network)) = mine else { return 125 };
+    let Some((mut held, tool, network)) = mine else {
+        return 125;
+    };
     let container = Container {
         plan,
         host,

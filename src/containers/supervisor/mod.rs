@@ -25,8 +25,8 @@ use fuse_overlay::union::Lower;
 
 use super::network::Ready;
 use super::record::Held;
-use super::runtime::channel::Channel;
 use super::runtime::Plan;
+use super::runtime::channel::Channel;
 use crate::host::Probe;
 
 /// All that a container needs to start.

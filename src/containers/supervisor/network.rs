@@ -93,7 +93,10 @@ impl Network {
     /// Puts another in the place of a dead one, if it is time. Did something change?
     pub(super) fn renew(&mut self) -> bool {
         if let Some(mut dead) = self.current.take_if(|current| current.has_ended()) {
-            let how = dead.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+            let how = dead
+                .child
+                .wait()
+                .map_or_else(|error| error.to_string(), |status| status.to_string());
             self.note(&how);
         }
         if self.due() != Some(Duration::ZERO) {
@@ -121,13 +124,20 @@ impl Network {
             && log.metadata().is_ok_and(|log| log.len() < MOST_LOG)
         {
             // As `opened`.
-            let _ = writeln!(log, "{} the network process died ({how}); another follows", record::now());
+            let _ = writeln!(
+                log,
+                "{} the network process died ({how}); another follows",
+                record::now()
+            );
         }
     }
 
     /// What is recorded.
     pub(super) fn live(&self) -> Live {
-        let process = self.current.as_ref().and_then(|current| Process::of(current.child.id().cast_signed()));
+        let process = self
+            .current
+            .as_ref()
+            .and_then(|current| Process::of(current.child.id().cast_signed()));
         Live {
             process,
             ports: self.link.listeners.iter().map(|one| one.port()).collect(),
@@ -212,7 +222,11 @@ pub(super) fn serve(channel: Channel) -> u8 {
     if bound.is_err() || channel.is_hung_up() != Ok(false) {
         return 1;
     }
-    let size = std::io::stderr().as_fd().try_clone_to_owned().map(File::from).and_then(|log| log.metadata());
+    let size = std::io::stderr()
+        .as_fd()
+        .try_clone_to_owned()
+        .map(File::from)
+        .and_then(|log| log.metadata());
     stderr::limit(MOST_LOG.saturating_sub(size.map_or(MOST_LOG, |log| log.len())) as usize);
     let Some(stack) = received(&channel) else { return 1 };
     if let Err(why) = confine::network() {

@@ -36,7 +36,8 @@ fn addresses(record: &Record, is_running: bool) -> Map<String, Value> {
     let addresses = record.settings.ports.addresses.filter(|_| is_running);
     let v4 = addresses.map(|addresses| addresses.v4);
     let v6 = addresses.and_then(|addresses| addresses.v6);
-    let text = |address: Option<std::net::IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
+    let text =
+        |address: Option<std::net::IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
     let fields = [
         ("Gateway", text(v4.map(|v4| v4.gateway.into())).into()),
         ("IPAddress", text(v4.map(|v4| v4.address.into())).into()),
@@ -47,7 +48,10 @@ fn addresses(record: &Record, is_running: bool) -> Map<String, Value> {
         // The device carries no Ethernet.
         ("MacAddress", Value::from("")),
     ];
-    fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    fields
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
 }
 
 /// `Config.ExposedPorts`.
