@@ -47,7 +47,7 @@ def bench_start(tools):
     crun, number = crun_bundle(podman, image), itertools.count()
 
     def start(name):
-        return bryo("run", "--rm", name, "true").seconds
+        return bryo("run", "--rm", "--network", "host", name, "true").seconds
 
     def rows(when):
         found = alternate(
@@ -61,7 +61,7 @@ def bench_start(tools):
 
     rows("none running")
     loop = ["sh", "-c", f"echo up; {STAY}"]
-    with running(bryo("run", "--rm", image, *loop)):
+    with running(bryo("run", "--rm", "--network", "host", image, *loop)):
         with running(podman("run", "--rm", "--network", "host", image, *loop)):
             rows("one running")
 
@@ -70,7 +70,7 @@ def bench_start(tools):
     def at_once():
         before = store.run()
         with account() as spent:
-            everyone = [bryo("run", "--rm", image, "true").start() for _ in range(16)]
+            everyone = [bryo("run", "--rm", "--network", "host", image, "true").start() for _ in range(16)]
             if any([process.wait() for process in everyone]):
                 sys.exit("one of 16 starts at once failed")
             used = spent()
@@ -117,7 +117,7 @@ def bench_pull(tools):
 def bench_memory(tools):
     image = tools.image("software")
     with account() as spent, running(
-        tools.bryo("run", "--rm", image, "sh", "-c", f"find / -xdev | wc -l; {STAY}")
+        tools.bryo("run", "--rm", "--network", "host", image, "sh", "-c", f"find / -xdev | wc -l; {STAY}")
     ) as files:
         if int(files) < 40_000:
             sys.exit(f"find saw {files} files only")

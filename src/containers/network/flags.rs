@@ -173,7 +173,7 @@ impl Flags {
             Err(error) if self.publishes() || self.mode.is_some() => Err(error.into()),
             // Its name is its own, as it would be.
             Err(error) => Ok(Choice {
-                warning: Some(format!("the container shares the host's network: {error}")),
+                warning: Some(format!("the container shares the host's network, as --network host does: {error}")),
                 ..Network::Unasked.into()
             }),
         }
