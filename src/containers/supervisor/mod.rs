@@ -61,7 +61,11 @@ pub fn helper() -> Option<u8> {
     }
     let life = match name.to_str()? {
         serving::NAME => serving::succeed,
-        network::NAME => network::serve,
+        network::NAME => {
+            // What the user's shell had open is not for it. A kernel that cannot close them leaves them.
+            let _ = crate::sys::close_all_from(3);
+            network::serve
+        }
         _ => return None,
     };
     let stdin = std::io::stdin().as_fd().try_clone_to_owned();
