@@ -18,6 +18,9 @@ use super::timers::Timers;
 /// More are refused: each is a descriptor and some hundred bytes of ours, and buffers of the kernel's.
 const MOST: usize = 32_768;
 
+/// Room for so many is kept when there are none.
+const KEPT: usize = 256;
+
 /// All connections of a container.
 pub(super) struct Connections {
     by_id: HashMap<u64, Entry>,
@@ -223,6 +226,9 @@ impl Connections {
     fn take(&mut self, id: u64) -> Option<Connection<Socket>> {
         let entry = self.by_id.remove(&id)?;
         self.by_ends.remove(&entry.connection.ends());
+        if self.by_id.is_empty() && self.by_id.capacity() > KEPT {
+            (self.by_id, self.by_ends) = (HashMap::new(), HashMap::new());
+        }
         Some(entry.connection)
     }
 

@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::net::{Ipv6Addr, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::thread::sleep;
+use std::time::Duration;
 
 use super::{Addresses, NetError};
 use crate::sys::net::{Interface, create_tun};
@@ -25,6 +28,7 @@ pub fn set_up(addresses: &Addresses) -> Result<OwnedFd, NetError> {
     let device = create_tun(NAME).map_err(NetError::Tun)?;
     // Before it is up, so that no address of the kernel's own choice appears.
     sysctl("net/ipv6/conf/eth0/accept_ra", "0");
+    sysctl("net/ipv6/conf/eth0/addr_gen_mode", "1");
     sysctl(
         "net/ipv6/conf/eth0/disable_ipv6",
         if addresses.v6.is_some() { "0" } else { "1" },
@@ -41,10 +45,23 @@ pub fn set_up(addresses: &Addresses) -> Result<OwnedFd, NetError> {
             .map_err(step("eth0's IPv6 address"))?;
         eth0.default_v6(v6.gateway)
             .map_err(step("the default route of IPv6"))?;
+        wait_for(v6.address);
     }
     sysctl("net/ipv4/ip_unprivileged_port_start", "0");
     allow_ping();
     Ok(device)
+}
+
+/// Waits until an address can be used: the kernel does the last of it in another thread, and until then programs would
+/// send from no address.
+fn wait_for(address: Ipv6Addr) {
+    // Microseconds as a rule; what takes longer is not worth a start that fails.
+    for _ in 0..1000 {
+        match UdpSocket::bind((address, 0)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => sleep(Duration::from_micros(200)),
+            Ok(_) | Err(_) => return,
+        }
+    }
 }
 
 /// Lets every group that the user namespace has open ping sockets, as far as the kernel takes it.
