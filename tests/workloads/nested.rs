@@ -110,7 +110,10 @@ fn the_outer_containers_network_is_shared() {
     let (said, besides) = nested("shares", &[&DEVICE, &NAMESPACES, &UNMASKED], script);
     let (inner, outer) = said.trim_end().split_once('\n').unwrap();
     assert_eq!(inner, outer);
-    assert!(besides.contains("shares the host's network") && besides.contains("/dev/net/tun"), "{besides}");
+    assert!(
+        besides.contains("shares the host's network") && besides.contains("/dev/net/tun"),
+        "{besides}"
+    );
     // With it, the same user makes a network in a network.
     let flags = [&DEVICE[..], &["--device", "/dev/net/tun"], &NAMESPACES, &UNMASKED];
     let (said, _) = nested("nests", &flags, "bryo run --rm $image ls /sys/class/net");

@@ -173,7 +173,9 @@ impl Flags {
             Err(error) if self.publishes() || self.mode.is_some() => Err(error.into()),
             // Its name is its own, as it would be.
             Err(error) => Ok(Choice {
-                warning: Some(format!("the container shares the host's network, as --network host does: {error}")),
+                warning: Some(format!(
+                    "the container shares the host's network, as --network host does: {error}"
+                )),
                 ..Network::Unasked.into()
             }),
         }
