@@ -18,11 +18,15 @@ use seccompiler::{SeccompAction, TargetArch};
 const PROFILE: &str = "src/containers/runtime/seccomp/default.json";
 /// For filesystem servers.
 const SERVER: &str = "src/containers/supervisor/server.json";
+/// For network processes.
+const NETWORK: &str = "src/containers/supervisor/network.json";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=src/containers/runtime/seccomp");
     println!("cargo::rerun-if-changed={SERVER}");
+    println!("cargo::rerun-if-changed={NETWORK}");
     compile(&read(PROFILE)?, "seccomp")?;
+    compile(&read(NETWORK)?, "network")?;
     let mut server = read(SERVER)?;
     if std::env::var("PROFILE")? == "debug" {
         // Such a server kills itself where a test wants it to (fuse-overlay's `crash`).

@@ -11,7 +11,7 @@ LOG, LINE, MANY = 1_000_000_000, "x" * 99, 1000
 
 def bench_life(tools):
     bryo, podman, image = tools.bryo, tools.podman, tools.image("debian:12")
-    network = {bryo: (), podman: ("--network", "host")}
+    network = {tool: ("--network", "host") for tool in (bryo, podman)}
     for tool in (bryo, podman):
         tool("run", "-d", "--name", "bench", *network[tool], image, "sh", "-c", STAY).run()
     found = alternate(

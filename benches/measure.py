@@ -20,6 +20,7 @@ import build
 import files
 import growth
 import life
+import network
 from tools import (
     BASE,
     HERE,
@@ -46,7 +47,7 @@ def bench_start(tools):
     crun, number = crun_bundle(podman, image), itertools.count()
 
     def start(name):
-        return bryo("run", "--rm", name, "true").seconds
+        return bryo("run", "--rm", "--network", "host", name, "true").seconds
 
     def rows(when):
         found = alternate(
@@ -60,7 +61,7 @@ def bench_start(tools):
 
     rows("none running")
     loop = ["sh", "-c", f"echo up; {STAY}"]
-    with running(bryo("run", "--rm", image, *loop)):
+    with running(bryo("run", "--rm", "--network", "host", image, *loop)):
         with running(podman("run", "--rm", "--network", "host", image, *loop)):
             rows("one running")
 
@@ -69,7 +70,7 @@ def bench_start(tools):
     def at_once():
         before = store.run()
         with account() as spent:
-            everyone = [bryo("run", "--rm", image, "true").start() for _ in range(16)]
+            everyone = [bryo("run", "--rm", "--network", "host", image, "true").start() for _ in range(16)]
             if any([process.wait() for process in everyone]):
                 sys.exit("one of 16 starts at once failed")
             used = spent()
@@ -116,7 +117,7 @@ def bench_pull(tools):
 def bench_memory(tools):
     image = tools.image("software")
     with account() as spent, running(
-        tools.bryo("run", "--rm", image, "sh", "-c", f"find / -xdev | wc -l; {STAY}")
+        tools.bryo("run", "--rm", "--network", "host", image, "sh", "-c", f"find / -xdev | wc -l; {STAY}")
     ) as files:
         if int(files) < 40_000:
             sys.exit(f"find saw {files} files only")
@@ -167,7 +168,7 @@ def bench_store(tools):
     row("rmi of 1.3 GB", found["bryo"], found["podman"], "podman rmi", 1 / 5)
 
 
-BENCHES = {"start": bench_start, "build": build.bench_build, "pull": bench_pull, "fs": files.bench_reads, "write": files.bench_writes, "cpu": files.bench_cpu, "memory": bench_memory, "store": bench_store, "growth": growth.bench_growth, "life": life.bench_life}
+BENCHES = {"start": bench_start, "build": build.bench_build, "pull": bench_pull, "fs": files.bench_reads, "write": files.bench_writes, "cpu": files.bench_cpu, "memory": bench_memory, "store": bench_store, "growth": growth.bench_growth, "life": life.bench_life, "network": network.bench_network}
 
 
 def main():
@@ -175,6 +176,7 @@ def main():
     parser.add_argument("what", choices=[*BENCHES, "all"])
     parser.add_argument("--bryo", type=pathlib.Path, required=True)
     parser.add_argument("--growth", type=pathlib.Path, required=True)
+    parser.add_argument("--carry", type=pathlib.Path)
     parser.add_argument("--registry", required=True)
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
@@ -186,7 +188,8 @@ def main():
     shutil.chown(BASE, USER, USER)
     shutil.copy(options.bryo, BASE / "bin/bryo")
     print(f"{'':50} {'bryo':>9} {'peer':>9}")
-    tools = Tools(options)
+    # The network alone needs no images.
+    tools = options if options.what == "network" else Tools(options)
     for name, bench in BENCHES.items():
         if options.what in (name, "all"):
             bench(tools)

@@ -193,7 +193,7 @@ class Tools:
 
     def __init__(self, options):
         self.binary, self.rounds, self.registry = BASE / "bin/bryo", options.rounds, options.registry
-        self.growth = options.growth
+        self.growth, self.carry = options.growth, options.carry
         self.bryo, self.podman, self.pulled = bryo_with(self.binary, "bryo"), rootless_podman(), set()
 
     def name(self, image):

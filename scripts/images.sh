@@ -155,6 +155,21 @@ make_golang() {
     push golang library/golang:1.18 oci gzip
 }
 
+# What Docker's `nginx` is, of Debian's nginx: a server that logs to its streams and listens on an exposed port 80.
+make_nginx() {
+    local c
+    c=$(buildah from localhost/debian)
+    buildah run --isolation chroot --network host "$c" -- sh -ec "
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get -q update; apt-get -qy install --no-install-recommends nginx-light
+        apt-get clean; rm -rf /var/lib/apt/lists/*
+        ln -sf /dev/stdout /var/log/nginx/access.log; ln -sf /dev/stderr /var/log/nginx/error.log
+        " > "$work/nginx.log" 2>&1 || { tail -20 "$work/nginx.log" >&2; exit 1; }
+    buildah config --cmd '["nginx","-g","daemon off;"]' --port 80/tcp --stop-signal SIGQUIT "$c"
+    buildah commit --quiet --rm "$c" localhost/nginx > /dev/null
+    push nginx library/nginx:latest oci gzip
+}
+
 # Programs and sources that the benches write with: fio, PostgreSQL, 20 packages to install and wheels, all offline.
 make_bench() {
     local c wheels=$work/wheels
@@ -273,7 +288,7 @@ make_files() { # NAME THOUSANDS
 }
 
 needs() { # what an image is made from
-    case $1 in odd | configured | many | few) echo busybox ;; software | golang) echo debian ;; bench | workloads) echo software ;; esac
+    case $1 in odd | configured | many | few) echo busybox ;; software | golang | nginx) echo debian ;; bench | workloads) echo software ;; esac
 }
 
 # Makes one image unless it was made by these very lines, over the same base.

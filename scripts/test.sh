@@ -35,7 +35,7 @@ cargo_as() {
 
 packages() {
     need_packages acl attr build-essential buildah bzip2 ca-certificates curl docker-registry dpkg-dev fuse-overlayfs fuse3 git \
-        iproute2 jq libcap2-bin mmdebstrap openssl podman procps python3 openssh-sftp-server skopeo sshfs strace uidmap umoci util-linux xz-utils zstd busybox-static
+        iproute2 jq libcap2-bin mmdebstrap nftables openssl podman procps python3 openssh-sftp-server skopeo sshfs strace uidmap umoci util-linux xz-utils zstd busybox-static
 }
 users() {
     make_user bryo-range range && make_user bryo-plain plain && open_devices || return
@@ -124,7 +124,7 @@ elif [ $# -gt 0 ]; then
     chosen=()
     for name in "$@"; do chosen+=(--test "$name"); done
     part "users and devices" users
-    part "images" scripts/images.sh busybox configured debian odd debs software golang workloads
+    part "images" scripts/images.sh busybox configured debian odd debs software golang nginx workloads
     part "build" build_tests "${chosen[@]}"
     case " $* " in *" posix "*) part "pjdfstest and fsx" posix_tools ;; esac
     part "podman's trees" scripts/images.sh trees "$PWD/target/x86_64-unknown-linux-gnu/debug/examples/list-tree"
@@ -133,7 +133,7 @@ else
     part "packages" packages
     part "users and devices" users
     reachable || exit 1
-    scripts/images.sh busybox configured debian odd debs software golang workloads > "$logs/images" 2>&1 &
+    scripts/images.sh busybox configured debian odd debs software golang nginx workloads > "$logs/images" 2>&1 &
     images=$!
     part "formatting" cargo fmt --all --check
     part "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings

@@ -7,6 +7,7 @@ pub mod host;
 pub mod images;
 mod line;
 mod moment;
+pub mod net;
 mod stderr;
 pub mod store;
 mod sys;

@@ -1,6 +1,8 @@
 //! The tool's only unsafe code: each function a safe face over one thing that Rust cannot check.
 #![allow(unsafe_code)]
 
+pub(crate) mod net;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;

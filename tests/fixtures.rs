@@ -25,6 +25,7 @@ fn the_shared_registry_serves_what_images_sh_made() {
         "configured",
         "debian",
         "library/golang",
+        "library/nginx",
         "odd",
         "platforms",
         "software",

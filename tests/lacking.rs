@@ -18,7 +18,7 @@ fn fails_within(wrapper: &[&str], words: &[&str]) {
     let (bryo, image) = busybox();
     let done = Done::of(&mut within(
         wrapper,
-        &bryo.command(["run", "--rm", &image, "true"]),
+        &bryo.command(["run", "--rm", "--network", "none", &image, "true"]),
     ));
     assert_eq!(done.status.code(), Some(125), "{done}");
     assert_eq!(done.stderr.lines().count(), 1, "{done}");

@@ -12,7 +12,7 @@ const TOOL: &[&[&str]] = &[
     &["cli"],
     &["build"],
     &["containers"],
-    &["images"],
+    &["images", "net"],
     &["store"],
     &["host"],
     &["line", "moment", "stderr", "sys"],

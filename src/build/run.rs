@@ -20,6 +20,7 @@ use crate::containers::files::HostNames;
 use crate::containers::image_file;
 use crate::containers::life::{self, Below, Given, Wanted};
 use crate::containers::log;
+use crate::containers::network;
 use crate::containers::record::{self, Afterwards, Life};
 use crate::containers::spec::{Network, Request, mounts};
 use crate::containers::storage::Storage;
@@ -127,6 +128,7 @@ impl Order {
             name: None,
             request,
             host_names: self.host_names.clone(),
+            network: network::Asked::default(),
             afterwards: Afterwards::Commit,
             open_stdin: false,
             stop_signal: None,

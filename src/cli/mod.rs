@@ -60,7 +60,7 @@ enum Command {
 pub fn main() -> ExitCode {
     log::start();
     let roles = [
-        supervisor::successor,
+        supervisor::helper,
         supervisor::resumed,
         health::beside,
         health::once,

@@ -1,18 +1,22 @@
 //! What do /etc/hosts, /etc/hostname and /etc/resolv.conf say inside? Made for each container, bound over the image's.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::spec::Network;
+use crate::net::{Addresses, Resolvers};
 use crate::store::failpoint;
 
 /// The flags about names of hosts.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HostNames {
     /// `--add-host`: a name and its address.
-    pub hosts: Vec<(String, IpAddr)>,
+    pub hosts: Vec<(String, HostAddress)>,
     /// `--dns`.
     pub servers: Vec<IpAddr>,
     /// `--dns-search`.
@@ -21,28 +25,54 @@ pub struct HostNames {
     pub options: Vec<String>,
 }
 
-/// `--add-host NAME:ADDRESS` or `NAME=ADDRESS`; an IPv6 address may stand in brackets. `host-gateway` is the loopback
-/// address while containers share the host's network.
+/// The address of `--add-host`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostAddress {
+    /// This one.
+    Of(IpAddr),
+    /// The host's, as the container's network has it: `host-gateway`.
+    Gateway,
+}
+
+impl HostNames {
+    /// Was `--dns` or one of its kin given?
+    pub(super) fn is_about_servers(&self) -> bool {
+        !(self.servers.is_empty() && self.search.is_empty() && self.options.is_empty())
+    }
+}
+
+/// `--add-host NAME:ADDRESS` or `NAME=ADDRESS`; an IPv6 address may stand in brackets.
 ///
 /// # Errors
 /// The text as it came, if it is neither.
-pub fn add_host(text: &str) -> Result<(String, IpAddr), String> {
+pub fn add_host(text: &str) -> Result<(String, HostAddress), String> {
     let (name, address) = text.split_once(['=', ':']).ok_or_else(|| text.to_string())?;
-    let address = match address {
-        "host-gateway" => "127.0.0.1",
-        address => address
-            .strip_prefix('[')
-            .and_then(|a| a.strip_suffix(']'))
-            .unwrap_or(address),
+    let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']'));
+    let address = match bare.unwrap_or(address) {
+        "host-gateway" => Some(HostAddress::Gateway),
+        address => address.parse().ok().map(HostAddress::Of),
     };
     let fits = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#');
-    match address.parse() {
-        Ok(address) if fits => Ok((name.into(), address)),
+    match address {
+        Some(address) if fits => Ok((name.into(), address)),
         _ => Err(text.into()),
     }
 }
 
-/// Writes the files below `directory`; gives each with the place where it is bound.
+/// Where the files are bound.
+const PLACES: [(&str, &str); 3] = [
+    ("hosts", "/etc/hosts"),
+    ("hostname", "/etc/hostname"),
+    ("resolv.conf", "/etc/resolv.conf"),
+];
+
+/// The files of the container in `directory`, for one that joins its network.
+pub(super) fn shared(directory: &Path) -> Vec<(PathBuf, &'static str)> {
+    PLACES.map(|(name, place)| (directory.join(name), place)).into()
+}
+
+/// Writes the files below `directory`; gives each with the place where it is bound. `addresses` are those of a network of
+/// its own that has a way out.
 ///
 /// # Errors
 /// A file cannot be written.
@@ -50,25 +80,31 @@ pub fn write(
     directory: &Path,
     hostname: &str,
     network: Network,
+    addresses: Option<&Addresses>,
     names: &HostNames,
 ) -> Result<Vec<(PathBuf, &'static str)>, Error> {
     // What cannot be read on the host is taken as empty: a container without names is better than none.
     let host = |file| fs::read_to_string(file).unwrap_or_default();
-    let (host_hosts, host_resolv) = match network {
-        Network::None => (String::new(), String::new()),
-        Network::Host | Network::Unasked => (host("/etc/hosts"), host("/etc/resolv.conf")),
-    };
-    let files = [
-        ("hosts", "/etc/hosts", hosts(&host_hosts, hostname, names)),
-        ("hostname", "/etc/hostname", format!("{hostname}\n")),
-        (
-            "resolv.conf",
-            "/etc/resolv.conf",
-            resolv_conf(&host_resolv, names),
+    let (known, resolv) = match (addresses, network.is_own()) {
+        (Some(addresses), _) => (
+            own_hosts(addresses),
+            own_resolv_conf(addresses, &Resolvers::read()),
         ),
+        (None, true) => (LOCALHOST.into(), String::new()),
+        (None, false) => (host("/etc/hosts"), host("/etc/resolv.conf")),
+    };
+    let own = addresses.map_or(vec![IpAddr::from([127, 0, 1, 1])], |addresses| {
+        let v6 = addresses.v6.map(|v6| v6.address.into());
+        [addresses.v4.address.into()].into_iter().chain(v6).collect()
+    });
+    let gateway = addresses.map_or(Ipv4Addr::LOCALHOST, |addresses| addresses.v4.gateway);
+    let texts = [
+        hosts(&known, hostname, &own, gateway, names),
+        format!("{hostname}\n"),
+        resolv_conf(&resolv, names),
     ];
-    let mut written = Vec::with_capacity(files.len());
-    for (name, place, text) in files {
+    let mut written = Vec::with_capacity(texts.len());
+    for ((name, place), text) in PLACES.into_iter().zip(texts) {
         let path = directory.join(name);
         failpoint::step();
         fs::write(&path, text).map_err(|source| Error::Io {
@@ -81,16 +117,35 @@ pub fn write(
     Ok(written)
 }
 
-fn hosts(host: &str, hostname: &str, names: &HostNames) -> String {
-    let mut text = if host.is_empty() {
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_string()
-    } else {
-        host.to_string()
-    };
+const LOCALHOST: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+
+/// The host goes by the names that Docker Desktop and podman give it.
+fn own_hosts(addresses: &Addresses) -> String {
+    let gateway = addresses.v4.gateway;
+    format!("{LOCALHOST}{gateway}\thost.docker.internal host.containers.internal\n")
+}
+
+/// Names are asked for where the container's packets go; the host's servers may be out of its reach.
+fn own_resolv_conf(addresses: &Addresses, host: &Resolvers) -> String {
+    let mut text = format!("nameserver {}\n", addresses.v4.dns);
+    for (keyword, words) in [("search", &host.search), ("options", &host.options)] {
+        if !words.is_empty() {
+            text.push_str(&format!("{keyword} {}\n", words.join(" ")));
+        }
+    }
+    text
+}
+
+fn hosts(known: &str, hostname: &str, own: &[IpAddr], gateway: Ipv4Addr, names: &HostNames) -> String {
+    let mut text = if known.is_empty() { LOCALHOST } else { known }.to_string();
     if !text.ends_with('\n') {
         text.push('\n');
     }
     for (name, address) in &names.hosts {
+        let address = match address {
+            HostAddress::Of(address) => *address,
+            HostAddress::Gateway => gateway.into(),
+        };
         text.push_str(&format!("{address}\t{name}\n"));
     }
     let known = |line: &str| {
@@ -99,7 +154,8 @@ fn hosts(host: &str, hostname: &str, names: &HostNames) -> String {
             .is_some_and(|l| l.split_whitespace().skip(1).any(|n| n == hostname))
     };
     if !text.lines().any(known) {
-        text.push_str(&format!("127.0.1.1\t{hostname}\n"));
+        own.iter()
+            .for_each(|address| text.push_str(&format!("{address}\t{hostname}\n")));
     }
     text
 }
@@ -140,27 +196,42 @@ mod tests {
 
     #[test]
     fn extra_hosts_and_the_own_name() {
+        let of = |known: &str, names: &HostNames| {
+            hosts(
+                known,
+                "abc",
+                &[[127, 0, 1, 1].into()],
+                Ipv4Addr::new(10, 0, 2, 2),
+                names,
+            )
+        };
         let names = HostNames {
-            hosts: add_host("db:10.0.0.5").into_iter().collect(),
+            hosts: ["db:10.0.0.5", "up:host-gateway"]
+                .map(|text| add_host(text).unwrap())
+                .into(),
             ..Default::default()
         };
-        let text = hosts("127.0.0.1 localhost", "abc", &names);
-        assert_eq!(text, "127.0.0.1 localhost\n10.0.0.5\tdb\n127.0.1.1\tabc\n");
-        assert!(!hosts("127.0.0.1 abc # me\n", "abc", &names).contains("127.0.1.1"));
-        assert!(hosts("", "abc", &names).starts_with("127.0.0.1\tlocalhost\n"));
+        assert_eq!(
+            of("127.0.0.1 localhost", &names),
+            "127.0.0.1 localhost\n10.0.0.5\tdb\n10.0.2.2\tup\n127.0.1.1\tabc\n"
+        );
+        let none = HostNames::default();
+        assert!(!of("127.0.0.1 abc # me\n", &none).contains("127.0.1.1"));
+        assert!(of("", &none).starts_with("127.0.0.1\tlocalhost\n"));
     }
 
     #[test]
     fn add_host_spellings() {
-        assert_eq!(add_host("a=::1").map(|(_, ip)| ip.to_string()), Ok("::1".into()));
-        assert_eq!(
-            add_host("a:[fe80::1]").map(|(_, ip)| ip.to_string()),
-            Ok("fe80::1".into())
-        );
-        assert_eq!(
-            add_host("a:host-gateway").map(|(_, ip)| ip.to_string()),
-            Ok("127.0.0.1".into())
-        );
+        let is = |text: &str, address: &str| {
+            assert_eq!(
+                add_host(text).unwrap().1,
+                HostAddress::Of(address.parse().unwrap())
+            );
+        };
+        is("a=::1", "::1");
+        is("a:[fe80::1]", "fe80::1");
+        is("a:10.0.0.1", "10.0.0.1");
+        assert_eq!(add_host("a:host-gateway").unwrap().1, HostAddress::Gateway);
         for bad in ["", "a", "a:", ":1.2.3.4", "a b:1.2.3.4", "a:1.2.3", "a\n:1.2.3.4"] {
             assert!(add_host(bad).is_err(), "{bad}");
         }

@@ -19,7 +19,7 @@ use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
 use super::storage::Storage;
 use super::supervisor::{self, Attach, Start, Supervisor};
 use super::upkeep::Upkeep;
-use super::{Error, events, image_file, log, names, rootfs};
+use super::{Error, events, image_file, log, names, network, rootfs};
 use crate::host::Probe;
 use crate::host::probe::thermal_throttles;
 use crate::host::usable_devices;
@@ -70,6 +70,8 @@ pub struct Wanted {
     pub request: Request,
     /// The flags about names of hosts.
     pub host_names: HostNames,
+    /// Those about networks and ports.
+    pub network: network::Asked,
     /// `--rm`.
     pub afterwards: Afterwards,
     /// `-i`.
@@ -142,6 +144,7 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
     for attempt in 0.. {
         let record = record_of(&wanted, attempt)?;
         let (hostname, durability) = (record.settings.hostname.clone(), record.durability());
+        let addresses = record.settings.ports.addresses;
         let mut made = None;
         let held = Held::create(store, record, |directory| {
             let network = wanted.request.network;
@@ -154,7 +157,11 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
             };
             let passwd = text_file(&lower, "/etc/passwd")?;
             let group = text_file(&lower, "/etc/group")?;
-            let own_files = files::write(directory, &hostname, network, &wanted.host_names)?;
+            let names = &wanted.host_names;
+            let own_files = match &wanted.network.joined {
+                Some(joined) => files::shared(&store.container(&joined.id)),
+                None => files::write(directory, &hostname, network, addresses.as_ref(), names)?,
+            };
             let context = Context {
                 image: &config,
                 passwd: &passwd,
@@ -306,11 +313,12 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
     let image = below.config();
     let config = image.config().as_ref();
     let request = &wanted.request;
-    let hostname = match (&request.hostname, request.network) {
-        (Some(hostname), _) => hostname.clone(),
-        // Docker: who shares the host's network has the host's name.
-        (None, Network::Host) => host_name(),
-        (None, _) => id.chars().take(12).collect(),
+    let hostname = match (&request.hostname, request.network, &wanted.network.joined) {
+        (Some(hostname), ..) => hostname.clone(),
+        // Docker: who shares a network has the name that is known in it.
+        (None, _, Some(joined)) => joined.hostname.clone(),
+        (None, Network::Host, None) => host_name(),
+        (None, _, None) => id.chars().take(12).collect(),
     };
     let mut labels = config.and_then(|c| c.labels().clone()).unwrap_or_default();
     labels.extend(wanted.labels.iter().cloned());
@@ -337,12 +345,13 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
             .clone()
             .or_else(|| config.and_then(|c| c.stop_signal().clone()))
             .unwrap_or_else(|| "SIGTERM".into()),
-        network: if request.network == Network::None {
-            "none"
-        } else {
-            "host"
-        }
-        .into(),
+        network: wanted.network.name(request.network),
+        ports: network::Settings::new(
+            &wanted.network.flags,
+            network::of_image(&image),
+            &wanted.host_names,
+            request.network,
+        )?,
         binds: wanted.given.binds.clone(),
         mount_points: request
             .mounts
@@ -472,12 +481,14 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
     if terminal {
         set_size(&mut spec);
     }
-    let root = RootSource::Fuse {
-        devices: server_threads(),
-    };
-    match runtime::plan(&spec, root, &host) {
-        Err(error) => Err(Box::new((held, error.into()))),
-        Ok(plan) => Ok(Start {
+    let planned = network::ready(store, &mut held.record, &mut spec).and_then(|network| {
+        let devices = server_threads();
+        let plan = runtime::plan(&spec, RootSource::Fuse { devices }, &host)?;
+        Ok((network, plan))
+    });
+    match planned {
+        Err(error) => Err(Box::new((held, error))),
+        Ok((network, plan)) => Ok(Start {
             held,
             lower,
             plan,
@@ -487,6 +498,7 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
             log: None,
             store: store.clone(),
             pause: Duration::ZERO,
+            network,
         }),
     }
 }

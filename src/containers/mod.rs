@@ -16,6 +16,7 @@ pub mod life;
 pub mod log;
 pub mod named;
 mod names;
+pub mod network;
 pub mod orphans;
 pub mod process;
 pub mod prune;
@@ -133,6 +134,9 @@ pub enum Error {
     /// Flags and image make no Spec.
     #[error(transparent)]
     Spec(#[from] spec::SpecError),
+    /// The network that was asked for.
+    #[error(transparent)]
+    Network(#[from] network::NetworkError),
     /// The Spec cannot be carried out here.
     #[error(transparent)]
     Plan(#[from] runtime::PlanError),

@@ -19,7 +19,7 @@ use super::amended::Amended;
 use super::process::Process;
 use super::storage::Storage;
 use super::upkeep::Upkeep;
-use super::{Error, events, log, names};
+use super::{Error, events, log, names, network};
 use crate::line::chain;
 use crate::store::lock::{Attempt, Lock, Mode};
 use crate::store::write::Durability;
@@ -124,7 +124,7 @@ pub struct Settings {
     pub labels: std::collections::BTreeMap<String, String>,
     /// The signal that `stop` sends first.
     pub stop_signal: String,
-    /// `none` or `host`.
+    /// `bridge` (the built-in one), `none`, `host` or `container:ID`.
     pub network: String,
     /// `-v` and `--mount` as they were given.
     pub binds: Vec<String>,
@@ -147,6 +147,9 @@ pub struct Settings {
     /// What is done for it while it lives.
     #[serde(default)]
     pub upkeep: Upkeep,
+    /// Ports, addresses, names of hosts.
+    #[serde(default)]
+    pub ports: network::Settings,
 }
 
 impl Settings {
@@ -183,6 +186,9 @@ pub struct Record {
     /// Of its filesystem servers.
     #[serde(default)]
     pub takeovers: Takeovers,
+    /// Of its network, while it runs.
+    #[serde(default)]
+    pub network: network::Live,
     version: u32,
     /// 64 hex digits.
     pub id: String,
@@ -225,6 +231,7 @@ impl Record {
         let (created, life) = (now(), Life::Created);
         Record {
             takeovers: Takeovers::default(),
+            network: network::Live::default(),
             version: VERSION,
             id,
             name,

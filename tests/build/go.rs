@@ -2,12 +2,12 @@
 //! `golang:1.18` comes from a mirror.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::common::{Bryo, Done, Registry};
+use crate::common::{Bryo, Done, Registry, once_free, until};
 
 /// The article's project, and the mirror.
 struct Story {
@@ -75,22 +75,21 @@ fn the_articles_own_image() {
     assert!(cached(&built.stderr).is_empty(), "{built}");
 
     // The server, asked once.
-    let mut server = story.command("run --rm --network host my-go-app");
-    let mut server = server.stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(server.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let address = line
-        .trim_end()
-        .strip_prefix("listening on ")
-        .expect("its address");
-    let mut client = TcpStream::connect(address).unwrap();
-    client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let started = once_free(8080, || {
+        Done::of(&mut story.command("run -d -p 8080:8080 my-go-app"))
+    });
+    assert!(started.status.success(), "{started}");
     let mut answer = String::new();
-    client.read_to_string(&mut answer).unwrap();
+    until("an answer", || {
+        answer.clear();
+        let mut client = TcpStream::connect("localhost:8080").unwrap();
+        client.write_all(b"GET / HTTP/1.0\r\n\r\n").is_ok()
+            && client.read_to_string(&mut answer).is_ok_and(|read| read > 0)
+    });
     assert!(answer.ends_with("\r\n\r\nhello, visitor\n"), "{answer}");
-    assert!(server.wait().unwrap().success());
+    let id = started.stdout.trim_end();
+    assert_eq!(story.types(&format!("wait {id}")).stdout, "0\n");
+    story.types(&format!("rm {id}"));
 
     // Only the code changes.
     let code = story.bryo.scratch("go/main.go");

@@ -1,10 +1,11 @@
 //! Containers that run: what is asked of them, and waiting for what becomes of them.
 
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-use super::Bryo;
+use super::{Bryo, Done};
 
 /// Waits for what is about to happen; fails after half a minute.
 pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
@@ -13,6 +14,22 @@ pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "{what} does not happen");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Runs what wants this port of the host, which another test may have at the moment.
+#[track_caller]
+pub fn once_free(port: u16, mut run: impl FnMut() -> Done) -> Done {
+    let mut done = None;
+    until(&format!("port {port} is free"), || {
+        if TcpListener::bind(("0.0.0.0", port)).is_err() {
+            return false;
+        }
+        let ran = run();
+        let taken = ran.stderr.contains("is taken");
+        done = (!taken).then_some(ran);
+        !taken
+    });
+    done.expect("what ran")
 }
 
 /// What `inspect` says of a container.

@@ -15,7 +15,7 @@ pub mod repositories;
 pub mod sandbox;
 mod skopeo;
 
-pub use alive::{field, kills, parent, process, until};
+pub use alive::{field, kills, once_free, parent, process, until};
 pub use bryo::{Bryo, Done, has_id_range, on_terminal};
 pub use project::{Built, Project, fed, mode};
 pub use registry::{Mode, Registry};

@@ -42,11 +42,11 @@ fn nested(name: &str, flags: &[&[&str]], script: &str) -> (String, String) {
 
 /// What a user does first: run, look, keep, stop, remove; by another's image store too.
 const SESSION: &str = r#"
-    run() { bryo run --rm "$@"; }
+    run() { bryo run --rm --network host "$@"; }
     run $image sh -c 'echo inner > /file; cat /file; awk "\$2 == \"/\" { print \$1 }" /proc/mounts'
     mkdir /volume; run -v /volume:/v --read-only --tmpfs /t $image sh -c 'echo kept > /v/file; touch /t/file'; cat /volume/file
     run $image sh -c 'exit 7' || echo $?
-    bryo run -d --name one $image sh -c 'trap "exit 5" TERM; n=0; while :; do n=$((n + 1)); echo $n > /n; done' > /dev/null
+    bryo run -d --network host --name one $image sh -c 'trap "exit 5" TERM; n=0; while :; do n=$((n + 1)); echo $n > /n; done' > /dev/null
     bryo ps --format '{{.Names}}'; until bryo diff one | grep -q /n; do sleep 0.05; done
     dead=$(bryo inspect -f '{{.State.FilesystemPid}}' one); kill -KILL $dead
     while [ $dead = "$(bryo inspect -f '{{.State.FilesystemPid}}' one)" ]; do sleep 0.05; done
@@ -88,7 +88,7 @@ fn what_the_outer_container_lacks_is_said() {
         let (_, said) = nested(
             name,
             &[flags],
-            "code=0; bryo run --rm $image true || code=$?; [ $code = 125 ]",
+            "code=0; bryo run --rm --network host $image true || code=$?; [ $code = 125 ]",
         );
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(words.iter().all(|word| said.contains(word)), "{said}");
@@ -101,6 +101,23 @@ fn the_store_is_filled_over_the_hosts_network() {
     let script = format!("bryo run -q --rm {} echo pulled", registry.image("debian:12"));
     let (said, _) = nested("pulls", &[&DEVICE, &NAMESPACES, &["--network", "host"]], &script);
     assert_eq!(said, "pulled\n");
+}
+
+/// Without the device for one of its own, a container shares the outer one's network.
+#[test]
+fn the_outer_containers_network_is_shared() {
+    let script = "bryo run --rm $image readlink /proc/self/ns/net; readlink /proc/self/ns/net";
+    let (said, besides) = nested("shares", &[&DEVICE, &NAMESPACES, &UNMASKED], script);
+    let (inner, outer) = said.trim_end().split_once('\n').unwrap();
+    assert_eq!(inner, outer);
+    assert!(
+        besides.contains("shares the host's network") && besides.contains("/dev/net/tun"),
+        "{besides}"
+    );
+    // With it, the same user makes a network in a network.
+    let flags = [&DEVICE[..], &["--device", "/dev/net/tun"], &NAMESPACES, &UNMASKED];
+    let (said, _) = nested("nests", &flags, "bryo run --rm $image ls /sys/class/net");
+    assert_eq!(said, "eth0\nlo\n");
 }
 
 /// Where the kernel refuses a fresh /sys.
@@ -130,7 +147,7 @@ fn a_container_three_deep_needs_a_proc_of_its_own() {
 #[test]
 fn ids_are_those_that_the_outer_container_has() {
     let alone = "echo root:100000:65536 > /etc/subuid; echo root:100000:65536 > /etc/subgid
-        bryo run --rm $image sh -c 'wc -l < /proc/self/uid_map'; bryo info | tail -1";
+        bryo run --rm --network host $image sh -c 'wc -l < /proc/self/uid_map'; bryo info | tail -1";
     let (said, _) = nested("beyond", &[&DEVICE, &NAMESPACES, &UNMASKED], alone);
     let remedy = if has_id_range() {
         "root has no id range in /etc/subuid and /etc/subgid; an administrator can give one: \
@@ -152,8 +169,8 @@ fn ids_are_those_that_the_outer_container_has() {
         chmod u-s /usr/bin/newuidmap /usr/bin/newgidmap
         setcap cap_setuid+ep /usr/bin/newuidmap; setcap cap_setgid+ep /usr/bin/newgidmap
         own='touch /f; chown 1000:2000 /f; stat -c %u:%g /f; awk \"{ n += \\$3 } END { print n }\" /proc/self/uid_map'
-        bryo run --rm $image sh -c \"$own\"
-        echo \"bryo run --rm \\$(bryo pull -q oci-archive:/busybox.tar) sh -c '$own'\" > /run.sh
+        bryo run --rm --network host $image sh -c \"$own\"
+        echo \"bryo run --rm --network host \\$(bryo pull -q oci-archive:/busybox.tar) sh -c '$own'\" > /run.sh
         su - user -c 'bash /run.sh'";
     let (said, besides) = nested(
         "ranges",
@@ -173,8 +190,8 @@ fn nobody_notices_the_death_of_servers() {
         mv $n/file $n/moved; cat $n/linked; done > out; tar -cf - [0-9]* | tar -C /tmp -xf -; cat /tmp/*/moved | md5sum
         md5sum < out; rm -r [0-9]*; ls";
     let script = format!(
-        "bryo run --rm $image sh -ec '{WORK}' > /undisturbed
-        bryo run -d --name work -v /:/outer $image sh -ec '{{ {WORK}; }} > /outer/disturbed' > /dev/null
+        "bryo run --rm --network host $image sh -ec '{WORK}' > /undisturbed
+        bryo run -d --network host --name work -v /:/outer $image sh -ec '{{ {WORK}; }} > /outer/disturbed' > /dev/null
         died=0
         while [ \"$(bryo inspect -f '{{{{.State.Status}}}}' work)\" = running ]; do
             server=$(bryo inspect -f '{{{{.State.FilesystemPid}}}}' work)

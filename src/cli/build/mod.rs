@@ -9,7 +9,7 @@ use super::output::put;
 use super::report::Failure;
 use crate::build::dockerfile::Place;
 use crate::build::{self, Built, Error, Order, Output, Progress};
-use crate::containers::files::add_host;
+use crate::containers::files::{HostAddress, add_host};
 use crate::images::manifest::Platform;
 use crate::store::{Store, given};
 
@@ -149,7 +149,7 @@ pub(crate) struct Build {
     network: Option<NetworkFlag>,
     /// One more line of /etc/hosts for RUN
     #[arg(long, value_name = "NAME:ADDRESS", value_parser = add_host)]
-    add_host: Vec<(String, std::net::IpAddr)>,
+    add_host: Vec<(String, HostAddress)>,
     /// Size of /dev/shm for RUN
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<String>,

@@ -13,6 +13,8 @@ use crate::containers::upkeep::STOP_TIMEOUT;
 use crate::containers::{Error, health};
 use crate::store::Store;
 
+mod network;
+
 /// Docker's way to write that it never happened.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
@@ -58,7 +60,7 @@ fn object(store: &Store, name: &str) -> Result<Value, Error> {
         "GraphDriver": {"Name": "fuse-overlay", "Data": {"UpperDir": file("upper")}},
         "Mounts": mounts(&record, &spec),
         "Config": config(&record, &spec),
-        "NetworkSettings": {"Ports": {}, "Networks": {record.settings.network.clone(): {}}},
+        "NetworkSettings": network::settings(&record),
     }))
 }
 
@@ -111,6 +113,8 @@ fn life(store: &Store, record: &Record) -> Value {
             "InHand": record.takeovers.in_hand,
             "Happened": record.takeovers.happened,
         },
+        "NetworkPid": record.network.process.map_or(0, |process| process.pid),
+        "NetworkRestarts": record.network.restarts,
         "ExitCode": code,
         "Error": error,
         "StartedAt": started_at,
@@ -143,6 +147,7 @@ fn config(record: &Record, spec: &Spec) -> Value {
         "Tty": terminal,
         "OpenStdin": settings.open_stdin,
         "StdinOnce": settings.open_stdin,
+        "ExposedPorts": network::exposed(record),
         "Env": process.and_then(|p| p.env().clone()).unwrap_or_default(),
         "Cmd": settings.command,
         "Image": record.image_name,
@@ -170,6 +175,12 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
     json!({
         "Binds": settings.binds,
         "NetworkMode": settings.network,
+        "PortBindings": network::bindings(record),
+        "PublishAllPorts": settings.ports.publish_all,
+        "Dns": settings.ports.names.servers,
+        "DnsOptions": settings.ports.names.options,
+        "DnsSearch": settings.ports.names.search,
+        "ExtraHosts": network::extra_hosts(record),
         "AutoRemove": record.afterwards != record::Afterwards::Keep,
         "RestartPolicy": {
             "Name": settings.upkeep.restart.name(),

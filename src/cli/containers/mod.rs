@@ -14,6 +14,8 @@ mod environment;
 mod exec;
 mod inspect;
 mod logs;
+mod network;
+mod port;
 mod prune;
 mod ps;
 mod rename;
@@ -75,6 +77,8 @@ pub(crate) enum Common {
     Exec(exec::Exec),
     /// Show what a container wrote
     Logs(logs::Logs),
+    /// Show where the host has a container's ports
+    Port(port::PortOf),
     /// Make an image of a container
     Commit(commit::Commit),
     /// Remove containers
@@ -132,6 +136,7 @@ impl Common {
             Common::Diff(diff) => diff.run(&store),
             Common::Exec(exec) => exec.run(&store),
             Common::Logs(logs) => logs.run(&store),
+            Common::Port(port) => port.run(&store),
             Common::Commit(commit) => commit.run(&store),
             Common::Rm(rm) => rm.run(&store),
             Common::Kill(kill) => kill.run(&store),

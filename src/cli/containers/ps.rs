@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::super::output::{Listing, Row, human_duration, local_time, put, short_id};
 use super::super::report::Failure;
 use crate::containers::health::{self, Status};
+use crate::containers::network::{self, Exposed};
 use crate::containers::record::{self, Afterwards, Life, Record};
 use crate::store::Store;
 
@@ -18,7 +19,7 @@ pub(crate) struct Ps {
     /// Show those that do not run, too
     #[arg(short, long)]
     all: bool,
-    /// Show those that match: id, name, label, status, health, ancestor, exited, before, since
+    /// Show those that match: id, name, label, status, health, ancestor, exited, before, since, network, publish, expose
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// A Go template, "table TEMPLATE", "json"
@@ -126,14 +127,14 @@ impl Ps {
             ("Command", format!("\"{command}\"")),
             ("CreatedAt", local_time(created)),
             ("RunningFor", format!("{} ago", human_duration(age(created)))),
-            ("Ports", String::new()),
+            ("Ports", network::Shown::line(&network::shown(record))),
             ("State", state(record).into()),
             ("Status", status(store, record)),
             ("Size", "0B".into()),
             ("Names", record.name.clone()),
             ("Labels", pairs.join(",")),
             ("Mounts", settings.mount_points.join(",")),
-            ("Networks", settings.network.clone()),
+            ("Networks", network::name(record).unwrap_or_default().into()),
             ("LocalVolumes", "0".into()),
         ];
         let fields = fields
@@ -207,6 +208,11 @@ enum Filter {
     Ancestor(String),
     Before(String),
     Since(String),
+    Network(String),
+    /// `publish`: the host's ports.
+    Published(Vec<Exposed>),
+    /// `expose`: the container's.
+    Exposed(Vec<Exposed>),
 }
 
 impl Filter {
@@ -250,6 +256,9 @@ impl Filter {
             "ancestor" => Filter::Ancestor(value.into()),
             "before" => Filter::Before(created()?),
             "since" => Filter::Since(created()?),
+            "network" => Filter::Network(value.into()),
+            "publish" => Filter::Published(ports(text, value)?),
+            "expose" => Filter::Exposed(ports(text, value)?),
             _ => return Err(bad(format!("invalid filter '{text}'"))),
         })
     }
@@ -297,6 +306,23 @@ impl Filter {
             }
             Filter::Before(created) => record.created < *created,
             Filter::Since(created) => record.created > *created,
+            Filter::Network(wanted) => network::name(record) == Some(wanted),
+            Filter::Published(wanted) => network::shown(record).iter().any(|port| {
+                let host = port.host.map(|host| Exposed {
+                    port: host.port(),
+                    ..port.container
+                });
+                host.is_some_and(|host| wanted.contains(&host))
+            }),
+            Filter::Exposed(wanted) => network::shown(record)
+                .iter()
+                .any(|port| wanted.contains(&port.container)),
         }
     }
+}
+
+fn ports(text: &str, value: &str) -> Result<Vec<Exposed>, Failure> {
+    let ports =
+        network::expose(value).map_err(|_| Failure::new(format!("invalid filter '{text}'")).code(125))?;
+    Ok(ports.collect())
 }

@@ -1,7 +1,6 @@
 //! `run` and `create`: flags → one request → a container.
 
 use std::io::{IsTerminal, stderr};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,14 +9,15 @@ use super::super::pull::{Order, Shown};
 use super::super::report::Failure;
 use super::cidfile::CidFile;
 use super::environment::Environment;
+use super::network::NetworkFlags;
 use super::start::{attached, detached, require_terminal, warn};
 use crate::containers::end;
-use crate::containers::files::{self, HostNames};
 use crate::containers::life::{self, Below, Given, Wanted};
 use crate::containers::log;
+use crate::containers::network;
 use crate::containers::record::Afterwards;
 use crate::containers::rootfs;
-use crate::containers::spec::{self, Confine, Network, Request, TerminalSize, mounts};
+use crate::containers::spec::{self, Confine, Request, TerminalSize, mounts};
 use crate::containers::storage::Storage;
 use crate::containers::supervisor::{Attach, terminal_size};
 use crate::host::Probe;
@@ -93,9 +93,6 @@ struct Container {
     /// Print help (`-h` is the hostname, as Docker has it)
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
-    /// Name of the host inside the container
-    #[arg(short = 'h', long)]
-    hostname: Option<String>,
     /// Show a directory or file of the host in the container
     #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]")]
     volume: Vec<String>,
@@ -111,27 +108,8 @@ struct Container {
     /// Make the container's root unwritable
     #[arg(long)]
     read_only: bool,
-    /// Network: host, none
-    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
-    network: Option<NetworkFlag>,
-    /// Publish a port (not supported yet)
-    #[arg(short, long, value_name = "PORTS")]
-    publish: Vec<String>,
-    /// Publish all ports (not supported yet)
-    #[arg(short = 'P', long)]
-    publish_all: bool,
-    /// Add a line to /etc/hosts
-    #[arg(long, value_name = "NAME:IP", value_parser = files::add_host)]
-    add_host: Vec<(String, IpAddr)>,
-    /// Set a name server
-    #[arg(long, value_name = "IP")]
-    dns: Vec<IpAddr>,
-    /// Set a DNS search domain
-    #[arg(long, value_name = "DOMAIN")]
-    dns_search: Vec<String>,
-    /// Set a DNS option
-    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
-    dns_option: Vec<String>,
+    #[command(flatten)]
+    network: NetworkFlags,
     /// Add a capability
     #[arg(long, value_name = "CAP")]
     cap_add: Vec<String>,
@@ -186,12 +164,6 @@ enum Pull {
     Always,
     Missing,
     Never,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum NetworkFlag {
-    Host,
-    None,
 }
 
 impl Run {
@@ -251,13 +223,6 @@ fn own_code(failure: Failure) -> Failure {
 
 impl Container {
     fn make(self, store: &Store, afterwards: Afterwards) -> Result<life::Made, Failure> {
-        if !self.publish.is_empty() || self.publish_all {
-            return Err(
-                Failure::new("ports cannot be published yet: containers share the host's network").hint(
-                    Some("leave -p out: a port that the command opens is open on the host"),
-                ),
-            );
-        }
         let cidfile = self.cidfile.as_deref().map(CidFile::new).transpose()?;
         let below = match self.rootfs {
             true => Below::Rootfs(rootfs::directory(&self.image).map_err(crate::containers::Error::from)?),
@@ -272,17 +237,23 @@ impl Container {
         let log = log::Settings::parse(self.log_driver.as_deref(), &self.log_opt)
             .map_err(|error| Failure::of(&error))?;
         let rm = afterwards != Afterwards::Keep;
-        let request = self.request(&cwd).map_err(|error| Failure::of(&error))?;
+        let mut request = self.request(&cwd).map_err(|error| Failure::of(&error))?;
         let upkeep = self.upkeep.read(&cwd, rm, &below)?;
+        let (flags, host_names) = self.network.read()?;
+        let choice = flags.choose(store, &host_names)?;
+        if let Some(warning) = &choice.warning {
+            warn(warning);
+        }
+        request.network = choice.network;
+        request.hostname.clone_from(&flags.hostname);
         let wanted = Wanted {
             below: (below, self.image.clone()),
             name: self.name,
             request,
-            host_names: HostNames {
-                hosts: self.add_host,
-                servers: self.dns,
-                search: self.dns_search,
-                options: self.dns_option,
+            host_names,
+            network: network::Asked {
+                flags,
+                joined: choice.joined,
             },
             afterwards,
             open_stdin: self.interactive,
@@ -376,16 +347,10 @@ impl Container {
             workdir: self.workdir.clone(),
             user: self.user.clone(),
             group_add: self.group_add.clone(),
-            hostname: self.hostname.clone(),
             terminal: self.tty.then(terminal),
             mounts: asked,
             read_only: self.read_only,
             confine,
-            network: match self.network {
-                None => Network::Unasked,
-                Some(NetworkFlag::Host) => Network::Host,
-                Some(NetworkFlag::None) => Network::None,
-            },
             ulimits: self
                 .ulimit
                 .iter()
@@ -393,6 +358,8 @@ impl Container {
                 .collect::<Result<_, _>>()?,
             shm_size: self.shm_size.as_ref().map(size).transpose()?,
             init: self.init,
+            // The flags of the network say more.
+            ..Request::default()
         })
     }
 }

@@ -20,6 +20,8 @@ use super::options::{Attributes, Parameter};
 use super::rootfs::{Missing, Root, copy_of, host_tree, move_to};
 use super::step::{Links, Source, Step};
 use super::{confine, devices, owners};
+use crate::line::chain;
+use crate::net::{self, Addresses};
 use crate::sys::{self, Depth, MountAttributes};
 
 /// What the steps work on.
@@ -58,6 +60,7 @@ impl<'a> Container<'a> {
             Step::Loopback => {
                 sys::loopback_up().map_err(|error| Failure::new("bring the device lo up", error))
             }
+            Step::Network(addresses) => self.network(addresses),
             Step::Make { source, attributes } => self.make(source, *attributes),
             Step::Attach { target, links } => self.attach(target, *links),
             Step::Sysctl(parameters) => self.set_parameters(parameters),
@@ -94,6 +97,14 @@ impl<'a> Container<'a> {
             },
             Step::Seccomp(programs) => confine::filter(programs),
         }
+    }
+
+    fn network(&self, addresses: &Addresses) -> Result<(), Failure> {
+        let device = net::set_up(addresses)
+            .map_err(|error| Failure::new("make the container's network", chain(&error)))?;
+        self.channel
+            .send(&Report::Network, &[device])
+            .map_err(|error| named("hand out the network", error))
     }
 
     fn make(&mut self, source: &Source, attributes: Attributes) -> Result<(), Failure> {

@@ -22,6 +22,8 @@ pub(super) enum Report {
     Forked(i32),
     /// The pty's master comes along.
     Terminal,
+    /// The device of the container's network comes along.
+    Network,
     /// Something was not done as asked; the container goes on.
     Warning(String),
     /// It went wrong; nothing follows.

@@ -83,10 +83,15 @@ fn source(
         return bind(mount, target, sorted);
     }
     let has = |kind| namespaces.new.contains(kind);
+    let has_network = has(CloneFlags::CLONE_NEWNET)
+        || namespaces
+            .join
+            .iter()
+            .any(|(kind, _)| *kind == CloneFlags::CLONE_NEWNET);
     let (kind, parameters) = match kind {
         // The kernel gives a sysfs only to who owns the network namespace, a cgroup tree to who owns the cgroup namespace:
         // without them the host's is shown, unwritable all through.
-        "sysfs" if !has(CloneFlags::CLONE_NEWNET) => return Ok(host_copy("/sys", sorted.attributes)),
+        "sysfs" if !has_network => return Ok(host_copy("/sys", sorted.attributes)),
         "cgroup" | "cgroup2" if !has(CloneFlags::CLONE_NEWCGROUP) || !ids.host.cgroup2 => {
             return Ok(host_copy("/sys/fs/cgroup", sorted.attributes));
         }

@@ -23,6 +23,10 @@ pub const INIT: &str = "bryo.init";
 /// they cannot be had.
 pub const GROUPS_ASKED: &str = "bryo.groups-asked";
 
+/// The Spec's annotation that gives a network namespace of the container's own a device and a way out: its addresses, as
+/// JSON.
+pub const NETWORK: &str = "bryo.network";
+
 /// Where the container's root comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootSource {
@@ -107,7 +111,7 @@ pub fn plan(spec: &Spec, rootfs: RootSource, host: &Probe) -> Result<Plan, PlanE
 
     let mut steps = Vec::new();
     if namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
-        steps.push(Step::Loopback);
+        steps.push(network(spec)?);
     }
     let mounts = mounts::steps(spec, &namespaces, &ids)?;
     let propagation = mounts.propagation;
@@ -162,6 +166,15 @@ pub fn plan(spec: &Spec, rootfs: RootSource, host: &Probe) -> Result<Plan, PlanE
         command: command(spec, process)?,
         warnings,
     })
+}
+
+fn network(spec: &Spec) -> Result<Step, PlanError> {
+    match spec.annotations().as_ref().and_then(|notes| notes.get(NETWORK)) {
+        None => Ok(Step::Loopback),
+        Some(text) => serde_json::from_str(text)
+            .map(Step::Network)
+            .map_err(|error| invalid(&format!("{NETWORK}: {error}"))),
+    }
 }
 
 fn groups_missed(spec: &Spec, maps: &IdMaps) -> Option<String> {

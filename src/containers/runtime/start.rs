@@ -56,6 +56,7 @@ pub struct Launch {
     holder: Option<Holder>,
     search: Search,
     terminal: Option<OwnedFd>,
+    network: Option<OwnedFd>,
     warnings: Vec<String>,
 }
 
@@ -68,6 +69,8 @@ pub struct Init {
     pub pidfd: OwnedFd,
     /// The pty's master, for [`Stdio::Terminal`].
     pub terminal: Option<OwnedFd>,
+    /// The device of a network of its own that has a way out.
+    pub network: Option<OwnedFd>,
     /// What could not be done as asked, one line each, for the user.
     pub warnings: Vec<String>,
     _holder: Option<Holder>,
@@ -94,6 +97,7 @@ impl Init {
             pid,
             pidfd,
             terminal,
+            network: None,
             warnings,
             _holder: None,
         }
@@ -149,6 +153,7 @@ pub fn spawn(plan: Plan, host: Probe, stdio: Stdio, run: &Path) -> Result<Launch
         holder: None,
         search: Search::Needless,
         terminal: None,
+        network: None,
     };
     launch.fork_child()?;
     Ok(launch)
@@ -207,6 +212,7 @@ impl Launch {
             pid,
             pidfd,
             terminal: self.terminal.take(),
+            network: self.network.take(),
             warnings: std::mem::take(&mut self.warnings),
             _holder: self.holder.take(),
         })
@@ -299,6 +305,7 @@ impl Launch {
         match report {
             Report::Forked(pid) => self.init = Some(Pid::from_raw(pid)),
             Report::Terminal => self.terminal = descriptors.into_iter().next(),
+            Report::Network => self.network = descriptors.into_iter().next(),
             Report::Warning(text) => self.warnings.push(text),
             Report::Failed(failure) => return Err(failure.into()),
             Report::UserNamespace | Report::Mounted => {}

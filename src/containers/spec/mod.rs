@@ -29,13 +29,24 @@ const SHM_SIZE: u64 = 64 << 20;
 /// Which network the container sees.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Network {
-    /// The host's, because no other was asked for: networks of their own come with a later version.
+    /// The host's, because no other was asked for: a step of a build.
     #[default]
     Unasked,
     /// The host's, asked for by `--network host`.
     Host,
     /// Its own, with nothing but a loopback interface.
     None,
+    /// Its own, with a way out.
+    Private,
+    /// Another container's; which, the start says.
+    Container,
+}
+
+impl Network {
+    /// Is it another than the host's?
+    pub(super) fn is_own(self) -> bool {
+        !matches!(self, Network::Unasked | Network::Host)
+    }
 }
 
 /// A terminal's size in characters.
@@ -218,7 +229,7 @@ pub enum SpecError {
 /// # Errors
 /// See [`SpecError`]: nothing asked for is left out silently.
 pub fn build(request: &Request, context: &Context<'_>) -> Result<Spec, SpecError> {
-    let own_network = request.network == Network::None;
+    let own_network = request.network.is_own();
     let sys = if request.confine.privileged { "rw" } else { "ro" };
     let mut mounts = mounts::defaults(request.shm_size.unwrap_or(SHM_SIZE), own_network, sys)?;
     for (file, place) in context.own_files {

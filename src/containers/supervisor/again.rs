@@ -8,6 +8,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+
 use super::told::Told;
 use super::{Attach, Start, beside, stdio};
 use crate::containers::held;
@@ -115,6 +117,7 @@ fn resume(id: &str, pause: Duration) -> Result<u8, crate::containers::Error> {
     let store = Store::open()?;
     let mut held = held::adopt(&store, id, lock)?;
     told.wait(pause);
+    reap();
     if told.is_left() {
         held.set_life(given_up(held.record.life.clone(), None))?;
         return Ok(0);
@@ -132,6 +135,13 @@ fn resume(id: &str, pause: Duration) -> Result<u8, crate::containers::Error> {
             Ok(125)
         }
     }
+}
+
+/// What the run before has killed and not waited for: its network process, which takes some milliseconds.
+fn reap() {
+    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG))
+        && status != WaitStatus::StillAlive
+    {}
 }
 
 /// The end of a container that is not started again after all.

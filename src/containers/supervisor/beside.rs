@@ -13,12 +13,14 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::announce::{self, PidfileError};
 use super::checker::Checker;
+use super::network::Network;
 use super::protocol::{Notice, Order};
 use super::server::{Finish, Server, ServerError};
 use super::stdio::{self, Attach, Relay};
 use super::told::Told;
 use super::{Start, again};
 use crate::containers::log::Log;
+use crate::containers::network::{Link, Live};
 use crate::containers::process::Process;
 use crate::containers::record::{self, Afterwards, Held, Life};
 use crate::containers::runtime::channel::Channel;
@@ -74,6 +76,7 @@ impl From<io::Error> for Failure {
 /// A container whose command runs.
 struct Running {
     server: Server,
+    network: Option<Network>,
     init: Init,
     relay: Relay,
     started: String,
@@ -91,6 +94,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         log,
         store,
         pause,
+        network,
     } = start;
     if !settle_in(&held, attach, log) {
         return 125;
@@ -103,18 +107,20 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let upper = held.directory().join("upper");
     let storage = held.record.settings.storage;
     let open_stdin = held.record.settings.open_stdin;
-    let mut mine = Some((held, tool));
+    let mut mine = Some((held, tool, network));
     let begun = told.and_then(|told| {
         Server::fork(lower, &upper, storage, || {
-            if let Some((held, tool)) = mine.take() {
+            if let Some((held, tool, network)) = mine.take() {
                 held.leave();
-                drop(tool);
+                drop((tool, network));
             }
         })
         .map(|server| (server, told))
         .map_err(Failure::from)
     });
-    let Some((mut held, tool)) = mine else { return 125 };
+    let Some((mut held, tool, network)) = mine else {
+        return 125;
+    };
     let container = Container {
         plan,
         host,
@@ -125,8 +131,11 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         run: store.run().to_owned(),
         discard: held.record.afterwards == Afterwards::Remove,
         log: Log::new(held.directory(), held.record.settings.log),
+        link: network.link,
+        directory: held.directory().to_owned(),
     };
     let begun = begun.and_then(|(server, told)| Ok((begin(server, container, &tool)?, told)));
+    drop(network.joined);
     // The last fork is behind us; a lease is believed for far longer than a start takes.
     held.beat();
     let (life, notice) = match begun {
@@ -249,13 +258,18 @@ struct Container {
     /// Whether it is removed when it has ended.
     discard: bool,
     log: Log,
+    /// For a network process.
+    link: Option<Link>,
+    /// Where the container's files lie.
+    directory: PathBuf,
 }
 
 /// Starts the container. The server opens image and writable layer while the child makes its namespaces.
 fn begin(mut server: Server, container: Container, tool: &Channel) -> Result<Running, Failure> {
     match launch(&mut server, container, tool) {
-        Ok((init, relay)) => Ok(Running {
+        Ok((init, relay, network)) => Ok(Running {
             server,
+            network,
             init,
             relay,
             started: record::now(),
@@ -267,7 +281,11 @@ fn begin(mut server: Server, container: Container, tool: &Channel) -> Result<Run
     }
 }
 
-fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(Init, Relay), Failure> {
+fn launch(
+    server: &mut Server,
+    container: Container,
+    tool: &Channel,
+) -> Result<(Init, Relay, Option<Network>), Failure> {
     let Container {
         plan,
         host,
@@ -278,12 +296,17 @@ fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(
         run,
         discard,
         log,
+        link,
+        directory,
     } = container;
     let (inside, outside) = match terminal {
         true => stdio::terminal(attach),
         false => stdio::pipes(attach, open_stdin)?,
     };
     let mut launch = runtime::spawn(plan, host, inside, &run)?;
+    // While the child makes the namespaces, so that no start waits for it.
+    let network = link.map(|link| Network::start(link, &directory));
+    let mut network = network.transpose()?;
     let devices = launch.devices()?;
     let ids = launch
         .id_maps()
@@ -294,13 +317,16 @@ fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(
     announce::supervisor(&upkeep)?;
     let mut init = launch.go()?;
     announce::init(&upkeep, init.pid.as_raw())?;
+    if let (Some(network), Some(device)) = (&mut network, init.network.take()) {
+        network.connect(device);
+    }
     for warning in &init.warnings {
         // Nobody to be warned is no reason to stop.
         let _ = tell(tool, &Notice::Warning(warning.clone()));
     }
     server.guard(&init.pidfd)?;
     let relay = outside.start(init.terminal.take(), log)?;
-    Ok((init, relay))
+    Ok((init, relay, network))
 }
 
 /// Stays until the command has ended and all it wrote was passed on.
@@ -312,11 +338,12 @@ fn stay(
 ) -> (Life, Notice) {
     let Running {
         server,
+        mut network,
         init,
         relay,
         started,
     } = running;
-    let mut trouble = record_running(held, &server, &init, &started).err();
+    let mut trouble = record_running(held, &server, network.as_ref(), &init, &started).err();
     events::happened(store.state(), &held.record, "start", &[]);
     // A tool that is gone is noticed below.
     let _ = tell(tool, &Notice::Started);
@@ -330,12 +357,18 @@ fn stay(
         tool,
         told,
         checker: Checker::start(held, store),
+        network: &mut network,
     };
-    beside.carry(held, server.succeeded(), |held| {
-        trouble = record_running(held, &server, &init, &started).err();
+    beside.carry(held, server.succeeded(), |held, network| {
+        trouble = record_running(held, &server, network, &init, &started).err();
     });
     drop(beside);
     let mut code = reap(&init);
+    // Its ports are free for others from here on.
+    held.record.network = Live {
+        restarts: network.map_or(0, |network| network.live().restarts),
+        ..Live::default()
+    };
     held.record.takeovers = server.takeovers();
     let log = relay.drain();
     let mut error = String::new();
@@ -373,7 +406,13 @@ fn stay(
     (life, notice)
 }
 
-fn record_running(held: &mut Held, server: &Server, init: &Init, started: &str) -> Result<(), String> {
+fn record_running(
+    held: &mut Held,
+    server: &Server,
+    network: Option<&Network>,
+    init: &Init,
+    started: &str,
+) -> Result<(), String> {
     let gone = || "the container ended before it could be recorded".to_string();
     let life = Life::Running {
         supervisor: Process::of(std::process::id().cast_signed()).ok_or_else(gone)?,
@@ -383,6 +422,7 @@ fn record_running(held: &mut Held, server: &Server, init: &Init, started: &str) 
         started: started.into(),
     };
     held.record.takeovers = server.takeovers();
+    held.record.network = network.map(Network::live).unwrap_or_default();
     held.set_life(life).map_err(|error| chain(&error))
 }
 
@@ -393,12 +433,18 @@ struct Beside<'a> {
     tool: &'a Channel,
     told: &'a mut Told,
     checker: Checker<'a>,
+    network: &'a mut Option<Network>,
 }
 
 impl Beside<'_> {
     /// Passes on what is said until init ends. A tool that was killed takes the user's streams with it. `renewed` is
-    /// called when another filesystem server has taken over.
-    fn carry(&mut self, held: &mut Held, succeeded: &EventFd, mut renewed: impl FnMut(&mut Held)) {
+    /// called when another filesystem server or network process has taken over.
+    fn carry(
+        &mut self,
+        held: &mut Held,
+        succeeded: &EventFd,
+        mut renewed: impl FnMut(&mut Held, Option<&Network>),
+    ) {
         let mut listening = true;
         loop {
             let mut fds = vec![
@@ -407,14 +453,11 @@ impl Beside<'_> {
                 PollFd::new(self.told.as_fd(), PollFlags::POLLIN),
             ];
             let tool = listening.then(|| self.tool.as_fd());
+            let carrier = self.network.as_ref().and_then(Network::pidfd);
             // In place of the one that is not there, one that is looked at anyway.
-            let others = [tool, self.checker.fd()].map(|fd| fd.unwrap_or(self.init.pidfd.as_fd()));
+            let others = [tool, self.checker.fd(), carrier].map(|fd| fd.unwrap_or(self.init.pidfd.as_fd()));
             fds.extend(others.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-            let rest = self.checker.rest().map(PollTimeout::try_from);
-            match poll(
-                &mut fds,
-                rest.map_or(PollTimeout::NONE, |rest| rest.unwrap_or(PollTimeout::MAX)),
-            ) {
+            match poll(&mut fds, self.patience()) {
                 Err(Errno::EINTR) => continue,
                 Err(_) => return,
                 Ok(_) => {}
@@ -425,7 +468,10 @@ impl Beside<'_> {
                 return;
             }
             if ready(1) && succeeded.read().is_ok() {
-                renewed(held);
+                renewed(held, self.network.as_ref());
+            }
+            if self.network.as_mut().is_some_and(Network::renew) {
+                renewed(held, self.network.as_ref());
             }
             if ready(2) && self.told.hear() {
                 self.signal(end::stop_signal(&held.record).unwrap_or(libc::SIGTERM));
@@ -441,6 +487,15 @@ impl Beside<'_> {
                 }
             }
         }
+    }
+
+    /// How long nobody is due.
+    fn patience(&self) -> PollTimeout {
+        let due = [self.checker.rest(), self.network.as_ref().and_then(Network::due)];
+        // Rounded up, so that what is waited for is due then.
+        due.into_iter().flatten().min().map_or(PollTimeout::NONE, |rest| {
+            PollTimeout::try_from(rest + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        })
     }
 
     fn obey(&mut self, order: Order, held: &Held) {

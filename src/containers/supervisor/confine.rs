@@ -4,6 +4,8 @@
 //! what is open (AT_EMPTY_PATH); seccomp only takes more away; the one ioctl is FUSE_DEV_IOC_CLONE, the one prctl PR_SET_NAME; clone makes threads.
 //! Landlock says again, by object, that no file is opened and no port used; only beneath the directories of `--rootfs` may files
 //! be read. What is not listed is EPERM.
+//!
+//! A network process (`network.json`) may use what it has open, and sockets of IP.
 
 use std::os::fd::OwnedFd;
 
@@ -18,6 +20,9 @@ use crate::sys;
 const FILTERS: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/server.rs"));
 /// The same for a server that opens files beneath directories: with openat2, whose flags no filter can see.
 const OPENING: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/opening-server.rs"));
+
+/// The programs of `network.json`.
+const NETWORK: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/network.rs"));
 
 /// Why a server is not confined.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +45,23 @@ pub(super) enum Error {
 pub(super) fn server(directories: &[OwnedFd]) -> Result<(), Error> {
     nix::sys::prctl::set_no_new_privs().map_err(Error::Privileges)?;
     only_beneath(directories)?;
-    let filters = if directories.is_empty() { FILTERS } else { OPENING };
+    install(if directories.is_empty() { FILTERS } else { OPENING })
+}
+
+/// Confines a network process, as [`server`] does: no file is opened, and there are no sockets but IP's.
+///
+/// # Errors
+/// As for [`server`].
+pub(super) fn network() -> Result<(), Error> {
+    nix::sys::prctl::set_no_new_privs().map_err(Error::Privileges)?;
+    let files = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(ABI::V5))?;
+    files.create()?.restrict_self()?;
+    install(NETWORK)
+}
+
+fn install(filters: &[&[u8]]) -> Result<(), Error> {
     filters
         .iter()
         .try_for_each(|program| sys::install_seccomp(program))
@@ -105,6 +126,27 @@ mod tests {
             },
         );
         assert_eq!(std::fs::read_to_string(dir.path().join("file")).unwrap(), "text");
+    }
+
+    #[test]
+    fn a_network_process_has_sockets_of_ip_and_no_files() {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+        let dir = tempfile::tempdir().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        confined(
+            || network().unwrap(),
+            || {
+                assert!(refused(File::open("/etc/passwd")), "open");
+                assert!(refused(File::create(dir.path().join("new"))), "create");
+                assert!(refused(std::process::Command::new("/bin/true").spawn()), "exec");
+                let of = |family| socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+                assert_eq!(of(AddressFamily::Unix).err(), Some(nix::errno::Errno::EPERM));
+                assert!(of(AddressFamily::Inet).is_ok() && of(AddressFamily::Inet6).is_ok());
+                std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                listener.accept().unwrap();
+            },
+        );
     }
 
     #[test]

@@ -2,14 +2,15 @@
 //! of the FUSE connection and of the container's streams.
 //!
 //! [`start`] is the tool's side; `beside` is the supervisor's life; `server` the supervisor's side
-//! of the filesystem server, `serving` the server's own, `confine` what it may do; `told` what others say to it, `again` its
-//! next life when the container is restarted.
+//! of the filesystem server, `serving` the server's own, `confine` what it may do; `network` is about the network process;
+//! `told` what others say to it, `again` its next life when the container is restarted.
 
 mod again;
 mod announce;
 mod beside;
 mod checker;
 mod confine;
+mod network;
 mod protocol;
 mod server;
 mod serving;
@@ -19,18 +20,19 @@ mod told;
 pub(super) mod tool;
 
 pub use again::resumed;
-pub use serving::successor;
 pub use stdio::Attach;
 pub use terminal::size as terminal_size;
 pub use tool::{Ending, SignalProxy, Supervisor, start};
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use fuse_overlay::union::Lower;
 
+use super::network::Ready;
 use super::record::Held;
 use super::runtime::Plan;
+use super::runtime::channel::Channel;
 use crate::host::Probe;
 use crate::store::Store;
 
@@ -55,4 +57,26 @@ pub struct Start {
     pub store: Store,
     /// How long it waited for this start, if it is one by the restart policy.
     pub pause: Duration,
+    /// The host's side of its network.
+    pub network: Ready,
+}
+
+/// What this process was started for, if a supervisor started it: its whole life, and its exit code.
+pub fn helper() -> Option<u8> {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next()?;
+    if arguments.next().is_some() {
+        return None;
+    }
+    let life = match name.to_str()? {
+        serving::NAME => serving::succeed,
+        network::NAME => {
+            // What the user's shell had open is not for it. A kernel that cannot close them leaves them.
+            let _ = crate::sys::close_all_from(3);
+            network::serve
+        }
+        _ => return None,
+    };
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+    Some(stdin.map_or(1, |stdin| life(Channel::from(stdin))))
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::containers::storage::Storage;
+use crate::net::{Addresses, Port, Resolvers};
 
 /// From the supervisor to the tool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,4 +101,20 @@ pub(super) enum Task {
     },
     /// The container's init, as the pidfd that comes along: to be killed when the supervisor is gone.
     Guard,
+}
+
+/// From the supervisor to the network process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Errand {
+    /// Carry the packets of the device that comes along.
+    Begin {
+        /// The container's addresses, and those of the way out.
+        addresses: Addresses,
+        /// Who answers for names.
+        resolvers: Resolvers,
+        /// How many listeners follow.
+        listeners: usize,
+    },
+    /// Listeners come along, of these ports.
+    Listeners(Vec<Port>),
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -120,18 +120,13 @@ fn opened(upper: &Path) -> Result<upper::Storage, OpenError> {
     }
 }
 
-/// What this process was started for, if it was started to follow a dead server: its whole life, and its exit code.
-pub fn successor() -> Option<u8> {
-    let mut arguments = std::env::args_os();
-    if arguments.next().is_none_or(|name| name != NAME) || arguments.next().is_some() {
-        return None;
-    }
-    let stdin = std::io::stdin().as_fd().try_clone_to_owned();
-    Some(stdin.map_or(1, |stdin| succeed(Channel::from(stdin)).unwrap_or(1)))
+/// The life of one that was started to follow a dead server.
+pub(super) fn succeed(channel: Channel) -> u8 {
+    inherit(channel).unwrap_or(1)
 }
 
 /// Takes the image from the supervisor, and serves on.
-fn succeed(channel: Channel) -> Option<u8> {
+fn inherit(channel: Channel) -> Option<u8> {
     let (
         Task::Inherit {
             upper,

@@ -1,0 +1,98 @@
+//! Runs a command in a network namespace of its own, with the built-in network as its way out, and nothing else of a
+//! container: `carry [-p HOST:CONTAINER]… COMMAND…`. `scripts/bench.sh network` sets it beside pasta and slirp4netns.
+#![allow(missing_docs)]
+
+use std::error::Error;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+
+use bryo::net::{Addresses, Network, Port, Protocol, Resolvers, Routes, listen, set_up};
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let run = match words.first().map(String::as_str) {
+        Some("--inside") => inside(&words[1..]),
+        _ => outside(&words),
+    };
+    run.unwrap_or_else(|error| {
+        eprintln!("carry: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn outside(mut words: &[String]) -> Result<ExitCode, Box<dyn Error>> {
+    let mut listeners = Vec::new();
+    while let [flag, ports, rest @ ..] = words
+        && flag == "-p"
+    {
+        let (host, container) = ports.split_once(':').ok_or("-p HOST:CONTAINER")?;
+        listeners.push(listen(&Port {
+            protocol: Protocol::Tcp,
+            host: ([0, 0, 0, 0], host.parse()?).into(),
+            container: container.parse()?,
+        })?);
+        words = rest;
+    }
+    let addresses = Addresses::choose(&Routes::read()?)?;
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut child = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net"])
+        .arg(std::env::current_exe()?)
+        .args(["--inside", &serde_json::to_string(&addresses)?])
+        .args(words)
+        // The way back; the command gets another.
+        .stdin(OwnedFd::from(theirs))
+        .spawn()?;
+    let network = Network {
+        tun: receive(&ours)?,
+        addresses,
+        listeners,
+        resolvers: Resolvers::read(),
+    };
+    std::thread::spawn(move || {
+        let Err(error) = network.serve();
+        eprintln!("carry: {error}");
+    });
+    drop(ours);
+    let code = child.wait()?.code().unwrap_or(1);
+    Ok(ExitCode::from(code as u8))
+}
+
+fn inside(words: &[String]) -> Result<ExitCode, Box<dyn Error>> {
+    let [addresses, program, arguments @ ..] = words else {
+        return Err("no command".into());
+    };
+    let tun = set_up(&serde_json::from_str(addresses)?)?;
+    let descriptors = [tun.as_raw_fd()];
+    let control = [ControlMessage::ScmRights(&descriptors)];
+    sendmsg::<()>(0, &[IoSlice::new(b"x")], &control, MsgFlags::empty(), None)?;
+    drop(tun);
+    let nothing = std::fs::File::open("/dev/null")?;
+    Err(Command::new(program).args(arguments).stdin(nothing).exec().into())
+}
+
+#[allow(unsafe_code)]
+fn receive(from: &UnixStream) -> Result<OwnedFd, Box<dyn Error>> {
+    let (mut byte, mut control) = ([0], cmsg_space!([i32; 1]));
+    let mut buffers = [IoSliceMut::new(&mut byte)];
+    let message = recvmsg::<()>(
+        from.as_raw_fd(),
+        &mut buffers,
+        Some(&mut control),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )?;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(descriptors) = control
+            && let [descriptor] = descriptors[..]
+        {
+            // SAFETY: the kernel has just made it for this process, and nobody else knows its number.
+            return Ok(unsafe { OwnedFd::from_raw_fd(descriptor) });
+        }
+    }
+    Err("the network could not be set up".into())
+}

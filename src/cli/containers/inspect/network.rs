@@ -1,0 +1,78 @@
+//! The parts of `inspect` about networks and ports.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::containers::files::HostAddress;
+use crate::containers::network::{self, Shown};
+use crate::containers::record::{Life, Record};
+
+/// `NetworkSettings`. Addresses are of a container that runs.
+pub(super) fn settings(record: &Record) -> Value {
+    let pid = match &record.life {
+        Life::Running { init, .. } => Some(init.pid),
+        Life::Created | Life::Restarting { .. } | Life::Exited { .. } => None,
+    };
+    let has_own = record.settings.network != "host";
+    let sandbox = pid.filter(|_| has_own).map(|pid| format!("/proc/{pid}/ns/net"));
+    let addresses = addresses(record, pid.is_some());
+    let mut all = json!({
+        "SandboxKey": sandbox.unwrap_or_default(),
+        "Ports": Shown::bindings(&network::shown(record)),
+    });
+    let mut networks = Map::new();
+    if let Some(name) = network::name(record) {
+        networks.insert(name.into(), Value::Object(addresses.clone()));
+    }
+    if let Some(all) = all.as_object_mut() {
+        all.extend(addresses);
+        all.insert("Networks".into(), networks.into());
+    }
+    all
+}
+
+fn addresses(record: &Record, is_running: bool) -> Map<String, Value> {
+    let addresses = record.settings.ports.addresses.filter(|_| is_running);
+    let v4 = addresses.map(|addresses| addresses.v4);
+    let v6 = addresses.and_then(|addresses| addresses.v6);
+    let text =
+        |address: Option<std::net::IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
+    let fields = [
+        ("Gateway", text(v4.map(|v4| v4.gateway.into())).into()),
+        ("IPAddress", text(v4.map(|v4| v4.address.into())).into()),
+        ("IPPrefixLen", v4.map_or(0, |v4| v4.prefix).into()),
+        ("IPv6Gateway", text(v6.map(|v6| v6.gateway.into())).into()),
+        ("GlobalIPv6Address", text(v6.map(|v6| v6.address.into())).into()),
+        ("GlobalIPv6PrefixLen", v6.map_or(0, |v6| v6.prefix).into()),
+        // The device carries no Ethernet.
+        ("MacAddress", Value::from("")),
+    ];
+    fields
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
+}
+
+/// `Config.ExposedPorts`.
+pub(super) fn exposed(record: &Record) -> Option<BTreeMap<String, Value>> {
+    let ports = &record.settings.ports.exposed;
+    let listed = ports.iter().map(|port| (port.to_string(), json!({})));
+    (!ports.is_empty()).then(|| listed.collect())
+}
+
+/// `HostConfig.PortBindings`.
+pub(super) fn bindings(record: &Record) -> Value {
+    json!(network::asked(record))
+}
+
+/// `HostConfig.ExtraHosts`.
+pub(super) fn extra_hosts(record: &Record) -> Vec<String> {
+    let hosts = record.settings.ports.names.hosts.iter();
+    hosts
+        .map(|(name, address)| match address {
+            HostAddress::Of(address) => format!("{name}:{address}"),
+            HostAddress::Gateway => format!("{name}:host-gateway"),
+        })
+        .collect()
+}

@@ -1,0 +1,253 @@
+//! Which network do the flags mean on this machine?
+
+use std::collections::BTreeSet;
+use std::fs::File;
+
+use super::{Exposed, NetworkError, Published};
+use crate::containers::Error;
+use crate::containers::files::HostNames;
+use crate::containers::record;
+use crate::containers::spec::Network;
+use crate::net::NetError;
+use crate::store::Store;
+
+/// `--network`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// One of the container's own, with a way out.
+    #[default]
+    Private,
+    /// One of its own, with nothing but a loopback device.
+    None,
+    /// The host's.
+    Host,
+    /// That of the container of this name or id.
+    Container(String),
+}
+
+impl Mode {
+    /// As Docker has it: `default` and `bridge` are the built-in one, podman calls it `private`.
+    ///
+    /// # Errors
+    /// There is no such network.
+    pub fn parse(text: &str) -> Result<Mode, NetworkError> {
+        let kind = text.split_once(':').map_or(text, |(kind, _)| kind);
+        match (text, kind) {
+            ("" | "default" | "bridge" | "private", _) => Ok(Mode::Private),
+            ("none", _) => Ok(Mode::None),
+            ("host", _) => Ok(Mode::Host),
+            (_, "container") => match text.split_once(':') {
+                Some((_, name)) if !name.is_empty() => Ok(Mode::Container(name.into())),
+                _ => Err(NetworkError::NoContainer),
+            },
+            (_, "pasta" | "slirp4netns") => Err(NetworkError::Helper(kind.into())),
+            _ => Err(NetworkError::Unknown(text.into())),
+        }
+    }
+}
+
+/// The flags about networks and ports.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--network`, none if it was not given.
+    pub mode: Option<Mode>,
+    /// `-p`.
+    pub published: Vec<Published>,
+    /// `-P`.
+    pub publish_all: bool,
+    /// `--expose`.
+    pub exposed: BTreeSet<Exposed>,
+    /// `--hostname`.
+    pub hostname: Option<String>,
+}
+
+/// What was chosen.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// Of which kind.
+    pub network: Network,
+    /// Whose it is, if it is another container's.
+    pub joined: Option<Joined>,
+    /// What is to be told to the user.
+    pub warning: Option<String>,
+}
+
+/// A container whose network another one joins.
+#[derive(Debug, Clone)]
+pub struct Joined {
+    /// Its id.
+    pub id: String,
+    /// Its hostname, which is the other's, too.
+    pub hostname: String,
+}
+
+/// What was asked of network and ports for a container to be made.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// The flags.
+    pub flags: Flags,
+    /// Whose network it joins.
+    pub joined: Option<Joined>,
+}
+
+impl Asked {
+    /// The name of the network in the container's record.
+    pub fn name(&self, network: Network) -> String {
+        match (network, &self.joined) {
+            (Network::Container, Some(joined)) => format!("container:{}", joined.id),
+            (Network::None, _) => "none".into(),
+            (Network::Private, _) => "bridge".into(),
+            _ => "host".into(),
+        }
+    }
+}
+
+impl From<Network> for Choice {
+    fn from(network: Network) -> Choice {
+        Choice {
+            network,
+            ..Choice::default()
+        }
+    }
+}
+
+impl Flags {
+    fn publishes(&self) -> bool {
+        self.publish_all || !self.published.is_empty()
+    }
+
+    /// Chooses the network.
+    ///
+    /// # Errors
+    /// Flags that contradict each other, in Docker's words; no such container; ports on a machine that lacks the device for a
+    /// network.
+    pub fn choose(&self, store: &Store, names: &HostNames) -> Result<Choice, Error> {
+        match &self.mode {
+            None | Some(Mode::Private) => Ok(self.built_in()?),
+            Some(Mode::Host) => {
+                let warning = "published ports are discarded when using host network mode";
+                Ok(Choice {
+                    warning: self.publishes().then(|| warning.into()),
+                    ..Network::Host.into()
+                })
+            }
+            Some(Mode::None) if self.publishes() => {
+                Err(NetworkError::Conflict("port publishing and the network mode none").into())
+            }
+            Some(Mode::None) => Ok(Network::None.into()),
+            Some(Mode::Container(name)) => {
+                self.fits_another(names)?;
+                join(store, name)
+            }
+        }
+    }
+
+    /// What belongs to the other container cannot be asked for.
+    fn fits_another(&self, names: &HostNames) -> Result<(), NetworkError> {
+        let asked = [
+            (
+                self.publishes(),
+                "port publishing and the container type network mode",
+            ),
+            (
+                !self.exposed.is_empty(),
+                "port exposing and the container type network mode",
+            ),
+            (self.hostname.is_some(), "hostname and the network mode"),
+            (
+                !names.hosts.is_empty(),
+                "custom host-to-IP mapping and the network mode",
+            ),
+            (names.is_about_servers(), "dns and the network mode"),
+        ];
+        match asked.into_iter().find(|(asked, _)| *asked) {
+            Some((_, what)) => Err(NetworkError::Conflict(what)),
+            None => Ok(()),
+        }
+    }
+
+    /// The built-in network, where the machine has what it needs.
+    fn built_in(&self) -> Result<Choice, NetworkError> {
+        match open_device() {
+            Ok(()) => Ok(Network::Private.into()),
+            Err(error) if self.publishes() || self.mode.is_some() => Err(error.into()),
+            // Its name is its own, as it would be.
+            Err(error) => Ok(Choice {
+                warning: Some(format!(
+                    "the container shares the host's network, as --network host does: {error}"
+                )),
+                ..Network::Unasked.into()
+            }),
+        }
+    }
+}
+
+fn join(store: &Store, name: &str) -> Result<Choice, Error> {
+    let id = record::find(store, name)?;
+    let other = record::read(store, &id)?.ok_or_else(|| Error::NoSuchContainer(name.into()))?;
+    if other.settings.network == "host" {
+        return Ok(Network::Host.into());
+    }
+    Ok(Choice {
+        joined: Some(Joined {
+            id,
+            hostname: other.settings.hostname,
+        }),
+        ..Network::Container.into()
+    })
+}
+
+/// Can the user make network devices at all?
+fn open_device() -> Result<(), NetError> {
+    let opened = File::options().read(true).write(true).open("/dev/net/tun");
+    opened.map(drop).map_err(NetError::Tun)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_by_name() {
+        for name in ["default", "bridge", "private", ""] {
+            assert_eq!(Mode::parse(name).unwrap(), Mode::Private);
+        }
+        assert_eq!(
+            Mode::parse("container:web").unwrap(),
+            Mode::Container("web".into())
+        );
+        for (name, why) in [
+            ("pasta:-T,80", "pasta is not supported"),
+            ("slirp4netns", "built-in network"),
+            ("far", "network far not found"),
+            ("ns:/proc/1/ns/net", "not found"),
+            ("container:", "invalid container format"),
+            ("container", "invalid container format"),
+        ] {
+            let error = Mode::parse(name).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_another_containers_cannot_be_asked_for() {
+        let refused = |flags: Flags, names: HostNames| flags.fits_another(&names).unwrap_err().to_string();
+        let all = Flags {
+            publish_all: true,
+            ..Flags::default()
+        };
+        let names = HostNames {
+            search: vec!["corp".into()],
+            ..HostNames::default()
+        };
+        assert_eq!(
+            refused(all, HostNames::default()),
+            "conflicting options: port publishing and the container type network mode"
+        );
+        assert_eq!(
+            refused(Flags::default(), names),
+            "conflicting options: dns and the network mode"
+        );
+        assert!(Flags::default().fits_another(&HostNames::default()).is_ok());
+    }
+}

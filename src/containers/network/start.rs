@@ -1,0 +1,103 @@
+//! What does a start need of the network? Its ports, bound before anything else happens, or the network that it joins.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
+
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+
+use super::{NetworkError, listen};
+use crate::containers::Error;
+use crate::containers::record::{self, Life, Record};
+use crate::containers::runtime::plan::NETWORK;
+use crate::net::{Addresses, Listener, Resolvers};
+use crate::store::Store;
+
+/// What the network process works with, besides the device that init makes.
+#[derive(Debug)]
+pub struct Link {
+    /// The container's addresses, and those of the way out.
+    pub addresses: Addresses,
+    /// The host's side of published ports.
+    pub listeners: Vec<Listener>,
+    /// Who answers for names.
+    pub resolvers: Resolvers,
+}
+
+/// What is to be held until the container is made.
+#[derive(Debug, Default)]
+pub struct Ready {
+    /// For a network of its own that has a way out.
+    pub link: Option<Link>,
+    /// The network namespace that it joins: the Spec names this descriptor.
+    pub joined: Option<OwnedFd>,
+}
+
+/// Binds the ports of a container that is about to start, or opens the network that it joins; both are noted in its record
+/// and Spec.
+///
+/// # Errors
+/// A port is taken, or the other container does not run.
+pub fn ready(store: &Store, record: &mut Record, spec: &mut Spec) -> Result<Ready, Error> {
+    record.network = super::Live::default();
+    if let Some(id) = record.settings.network.strip_prefix("container:") {
+        let namespace = join(store, id)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", namespace.as_raw_fd()));
+        name_namespace(spec, path);
+        return Ok(Ready {
+            joined: Some(namespace),
+            link: None,
+        });
+    }
+    let settings = &record.settings.ports;
+    let Some(addresses) = settings.addresses else {
+        return Ok(Ready::default());
+    };
+    let listeners = listen::all(&settings.published)?;
+    record.network.ports = listeners.iter().map(|one| one.port()).collect();
+    let text = serde_json::to_string(&addresses).map_err(|source| Error::Json {
+        path: "the container's addresses".into(),
+        source,
+    })?;
+    let notes = spec.annotations().clone().unwrap_or_default();
+    let notes = notes.into_iter().chain([(NETWORK.to_owned(), text)]);
+    spec.set_annotations(Some(notes.collect()));
+    Ok(Ready {
+        link: Some(Link {
+            addresses,
+            listeners,
+            resolvers: Resolvers::read(),
+        }),
+        joined: None,
+    })
+}
+
+/// The network namespace of a container that runs.
+fn join(store: &Store, id: &str) -> Result<OwnedFd, Error> {
+    let other = record::read(store, id)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
+    let Life::Running { init, .. } = other.life else {
+        return Err(NetworkError::NotRunning(other.name).into());
+    };
+    let opened = File::open(format!("/proc/{}/ns/net", init.pid));
+    // Only now is it sure that the number was the container's.
+    if !init.lives() {
+        return Err(NetworkError::NotRunning(other.name).into());
+    }
+    let name = other.name;
+    Ok(opened
+        .map_err(|source| NetworkError::Join { name, source })?
+        .into())
+}
+
+/// Has the Spec join this network namespace instead of making one.
+fn name_namespace(spec: &mut Spec, path: PathBuf) {
+    let namespaces = spec
+        .linux_mut()
+        .as_mut()
+        .and_then(|linux| linux.namespaces_mut().as_mut());
+    for namespace in namespaces.into_iter().flatten() {
+        if namespace.typ() == LinuxNamespaceType::Network {
+            namespace.set_path(Some(path.clone()));
+        }
+    }
+}

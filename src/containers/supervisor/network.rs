@@ -1,0 +1,270 @@
+//! Who carries a container's packets? A child of the supervisor outside of the container's namespaces, as the plain user. It
+//! is this program, executed anew, so that it has nothing of the supervisor's: what it works with comes over a channel. It
+//! may die at any moment: device and listeners are the supervisor's, which starts another; connections are lost, no more.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{PidfdFlags, pidfd_open};
+
+use super::confine;
+use super::protocol::Errand;
+use crate::containers::network::{Link, Live};
+use crate::containers::process::Process;
+use crate::containers::record;
+use crate::containers::runtime::channel::{Channel, MOST_DESCRIPTORS};
+use crate::line::chain;
+use crate::net::{Listener, Network as Stack, Port};
+use crate::stderr;
+
+/// The name under which it is started.
+pub(super) const NAME: &str = "bryo-network";
+/// What it warns of, beside the container's record.
+const LOG: &str = "network.log";
+/// Most bytes of that.
+const MOST_LOG: u64 = 1 << 20;
+/// Between the starts of two: one that dies of what the container sends must not take a whole core for it.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The network of a container that runs, as the supervisor sees it.
+pub(super) struct Network {
+    link: Link,
+    /// Once init has made it.
+    device: Option<OwnedFd>,
+    log: PathBuf,
+    current: Option<Current>,
+    /// When the last one was started.
+    started: Instant,
+    restarts: u32,
+}
+
+/// One process.
+struct Current {
+    child: Child,
+    pidfd: OwnedFd,
+    channel: Channel,
+}
+
+impl Network {
+    /// Starts the process, which then waits for the device.
+    pub(super) fn start(link: Link, directory: &Path) -> std::io::Result<Network> {
+        let log = directory.join(LOG);
+        Ok(Network {
+            current: Some(Current::start(&log)?),
+            link,
+            device: None,
+            log,
+            started: Instant::now(),
+            restarts: 0,
+        })
+    }
+
+    /// The container's device is there: packets can go.
+    pub(super) fn connect(&mut self, device: OwnedFd) {
+        self.device = Some(device);
+        self.hand_over();
+    }
+
+    /// One that is killed meanwhile is noticed by its pidfd, and followed.
+    fn hand_over(&self) {
+        if let (Some(current), Some(device)) = (&self.current, &self.device)
+            && let Err(error) = current.hand_over(&self.link, device)
+        {
+            tracing::warn!("network: {error}");
+        }
+    }
+
+    /// Readable when the process has ended.
+    pub(super) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.current.as_ref().map(|current| current.pidfd.as_fd())
+    }
+
+    /// How long until another is to be started; none while there is one.
+    pub(super) fn due(&self) -> Option<Duration> {
+        let waited = self.started.elapsed();
+        self.current.is_none().then(|| PAUSE.saturating_sub(waited))
+    }
+
+    /// Puts another in the place of a dead one, if it is time. Did something change?
+    pub(super) fn renew(&mut self) -> bool {
+        if let Some(mut dead) = self.current.take_if(|current| current.has_ended()) {
+            let how = dead
+                .child
+                .wait()
+                .map_or_else(|error| error.to_string(), |status| status.to_string());
+            self.note(&how);
+        }
+        if self.due() != Some(Duration::ZERO) {
+            return false;
+        }
+        self.started = Instant::now();
+        match Current::start(&self.log) {
+            Ok(current) => {
+                self.current = Some(current);
+                self.restarts = self.restarts.saturating_add(1);
+                self.hand_over();
+                true
+            }
+            Err(error) => {
+                tracing::warn!("no network process can be started: {}", chain(&error));
+                false
+            }
+        }
+    }
+
+    /// Writes into its log that it died: nobody hears a supervisor in the background.
+    fn note(&self, how: &str) {
+        use std::io::Write as _;
+        if let Ok(mut log) = opened(&self.log)
+            && log.metadata().is_ok_and(|log| log.len() < MOST_LOG)
+        {
+            // As `opened`.
+            let _ = writeln!(
+                log,
+                "{} the network process died ({how}); another follows",
+                record::now()
+            );
+        }
+    }
+
+    /// What is recorded.
+    pub(super) fn live(&self) -> Live {
+        let process = self
+            .current
+            .as_ref()
+            .and_then(|current| Process::of(current.child.id().cast_signed()));
+        Live {
+            process,
+            ports: self.link.listeners.iter().map(|one| one.port()).collect(),
+            restarts: self.restarts,
+        }
+    }
+}
+
+impl Current {
+    fn start(log: &Path) -> std::io::Result<Current> {
+        let (ours, theirs) = Channel::pair()?;
+        let child = Command::new("/proc/self/exe")
+            .arg0(NAME)
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(opened(log).map_or_else(|_| Stdio::null(), Stdio::from))
+            .spawn()?;
+        let pid = rustix::process::Pid::from_child(&child);
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Current {
+                child,
+                pidfd,
+                channel: ours,
+            }),
+            Err(error) => {
+                // Without its end of the channel it ends by itself.
+                drop(ours);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn hand_over(&self, link: &Link, device: &OwnedFd) -> nix::Result<()> {
+        let errand = Errand::Begin {
+            addresses: link.addresses,
+            resolvers: link.resolvers.clone(),
+            listeners: link.listeners.len(),
+        };
+        self.channel.send(&errand, &[device.as_fd()])?;
+        for some in link.listeners.chunks(MOST_DESCRIPTORS) {
+            let ports = some.iter().map(|one| one.port()).collect();
+            let sockets: Vec<BorrowedFd<'_>> = some.iter().map(AsFd::as_fd).collect();
+            self.channel.send(&Errand::Listeners(ports), &sockets)?;
+        }
+        Ok(())
+    }
+
+    fn has_ended(&self) -> bool {
+        super::stdio::becomes_readable(self.pidfd.as_fd(), Some(Duration::ZERO))
+    }
+}
+
+impl Drop for Network {
+    /// With the container, or a start that failed. Whoever closes the device last waits some ten milliseconds for the kernel:
+    /// that is the process, for which nobody waits unless it has ports that must be free for others when this returns.
+    fn drop(&mut self) {
+        drop(self.device.take());
+        let has_ports = !self.link.listeners.is_empty();
+        self.link.listeners.clear();
+        if let Some(mut current) = self.current.take() {
+            // Both fail only for one that was reaped.
+            let _ = current.child.kill();
+            if has_ports {
+                let _ = current.child.wait();
+            }
+        }
+    }
+}
+
+/// On a full disk there is no log.
+fn opened(log: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.append(true).create(true).mode(0o600).open(log)
+}
+
+/// The network process's whole life: its exit code.
+pub(super) fn serve(channel: Channel) -> u8 {
+    // A name is a help to people only.
+    let _ = nix::sys::prctl::set_name(c"bryo-network");
+    // A supervisor that died before this has closed the channel.
+    let bound = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    if bound.is_err() || channel.is_hung_up() != Ok(false) {
+        return 1;
+    }
+    let size = std::io::stderr()
+        .as_fd()
+        .try_clone_to_owned()
+        .map(File::from)
+        .and_then(|log| log.metadata());
+    stderr::limit(MOST_LOG.saturating_sub(size.map_or(MOST_LOG, |log| log.len())) as usize);
+    let Some(stack) = received(&channel) else { return 1 };
+    if let Err(why) = confine::network() {
+        tracing::warn!(%why, "the network process is not confined");
+    }
+    match stack.serve() {
+        Ok(never) => match never {},
+        Err(error) => {
+            tracing::error!("network: {}", chain(&error));
+            1
+        }
+    }
+}
+
+fn received(channel: &Channel) -> Option<Stack> {
+    let (
+        Errand::Begin {
+            addresses,
+            resolvers,
+            listeners: count,
+        },
+        device,
+    ) = channel.receive().ok()??
+    else {
+        return None;
+    };
+    let mut listeners = Vec::with_capacity(count);
+    while listeners.len() < count {
+        let (Errand::Listeners(ports), sockets) = channel.receive().ok()?? else {
+            return None;
+        };
+        let pair = |(port, socket): (Port, OwnedFd)| Listener::from_descriptor(socket, port);
+        listeners.extend(ports.into_iter().zip(sockets).map(pair));
+    }
+    Some(Stack {
+        tun: device.into_iter().next()?,
+        addresses,
+        listeners,
+        resolvers,
+    })
+}

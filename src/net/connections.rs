@@ -1,0 +1,277 @@
+//! Which connections are there, and which of them has something to do?
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::time::Instant;
+
+use nix::sys::epoll::Epoll;
+use socket2::{Domain, SockAddr, Type};
+
+use super::engine::Token;
+use super::packet::{Ends, Reason, Segment, Seq};
+use super::tcp::{self, Connection, Life, Ready, Socket, Turn};
+use super::timers::Timers;
+
+/// More are refused: each is a descriptor and some hundred bytes of ours, and buffers of the kernel's.
+const MOST: usize = 32_768;
+
+/// Room for so many is kept when there are none.
+const KEPT: usize = 256;
+
+/// All connections of a container.
+pub(super) struct Connections {
+    by_id: HashMap<u64, Entry>,
+    by_ends: HashMap<Ends, u64>,
+    last: u64,
+    epoll: Rc<Epoll>,
+    /// Those to be flushed when all packets that are here have been looked at.
+    touched: Vec<u64>,
+    secret: RandomState,
+    began: Instant,
+}
+
+struct Entry {
+    connection: Connection<Socket>,
+    /// The earliest time that its timer comes anyway.
+    queued: Option<Instant>,
+    touched: bool,
+}
+
+impl Connections {
+    pub(super) fn new(epoll: &Rc<Epoll>) -> Connections {
+        Connections {
+            by_id: HashMap::new(),
+            by_ends: HashMap::new(),
+            last: 0,
+            epoll: Rc::clone(epoll),
+            touched: Vec::new(),
+            secret: RandomState::new(),
+            began: Instant::now(),
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.by_id.len() >= MOST
+    }
+
+    /// Is there something between these ends already?
+    pub(super) fn contains(&self, ends: &Ends) -> bool {
+        self.by_ends.contains_key(ends)
+    }
+
+    /// Gives a segment to its connection; `false` if it has none.
+    pub(super) fn receive(&mut self, ends: &Ends, segment: &Segment<'_>, turn: &mut Turn<'_>) -> bool {
+        let Some(&id) = self.by_ends.get(ends) else {
+            return false;
+        };
+        let Some(entry) = self.by_id.get_mut(&id) else {
+            return false;
+        };
+        match entry.connection.receive(segment, turn) {
+            Life::Over => self.remove(id),
+            Life::On | Life::Busy => {
+                if !std::mem::replace(&mut entry.touched, true) {
+                    self.touched.push(id);
+                }
+            }
+        }
+        true
+    }
+
+    /// The container wants a connection to `to`, which it calls `ends.remote`.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) fn connect(&mut self, ends: Ends, to: SocketAddr, syn: &Segment<'_>) -> io::Result<()> {
+        let socket = socket2::Socket::new(
+            Domain::for_address(to),
+            Type::STREAM.nonblocking().cloexec(),
+            None,
+        )?;
+        match socket.connect(&SockAddr::from(to)) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let id = self.next_id();
+        let stream = Socket::new(socket.into(), &self.epoll, Token::Connection(id).into())?;
+        let connection = Connection::asked(ends, stream, self.first(&ends), syn);
+        self.insert(id, connection);
+        Ok(())
+    }
+
+    /// A client came, which the container is to see as `ends.remote`.
+    pub(super) fn offer(
+        &mut self,
+        ends: Ends,
+        stream: TcpStream,
+        timers: &mut Timers,
+        turn: &mut Turn<'_>,
+    ) -> io::Result<()> {
+        let id = self.next_id();
+        let stream = Socket::new(stream, &self.epoll, Token::Connection(id).into())?;
+        let connection = Connection::offered(ends, stream, self.first(&ends), turn);
+        self.insert(id, connection);
+        self.watch(id, timers);
+        Ok(())
+    }
+
+    /// A socket has changed. Answers if it did not connect: the connection is gone, and the container knows nothing yet.
+    pub(super) fn ready(
+        &mut self,
+        id: u64,
+        ready: Ready,
+        timers: &mut Timers,
+        turn: &mut Turn<'_>,
+    ) -> Option<Unconnected> {
+        // It may have ended since epoll said so.
+        let entry = self.by_id.get_mut(&id)?;
+        match entry.connection.ready(ready, turn) {
+            Ok(life) => {
+                self.settle(id, life, timers);
+                None
+            }
+            Err(error) => {
+                let connection = self.take(id)?;
+                Some(Unconnected { connection, error })
+            }
+        }
+    }
+
+    /// Sends what the packets called for that were looked at.
+    pub(super) fn flush(&mut self, timers: &mut Timers, turn: &mut Turn<'_>) {
+        for id in std::mem::take(&mut self.touched) {
+            let Some(entry) = self.by_id.get_mut(&id) else {
+                continue;
+            };
+            entry.touched = false;
+            let life = entry.connection.flush(turn);
+            self.settle(id, life, timers);
+        }
+    }
+
+    /// Is somebody waiting for [`Connections::flush`]?
+    pub(super) fn is_busy(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// A time came that was set for it.
+    pub(super) fn wake(&mut self, id: u64, when: Instant, timers: &mut Timers, turn: &mut Turn<'_>) {
+        let Some(entry) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        if entry.queued != Some(when) {
+            // An earlier one came in between.
+            return;
+        }
+        entry.queued = None;
+        let due = entry
+            .connection
+            .deadline()
+            .is_some_and(|deadline| deadline <= turn.now);
+        let life = if due {
+            entry.connection.wake(turn)
+        } else {
+            Life::On
+        };
+        self.settle(id, life, timers);
+    }
+
+    fn settle(&mut self, id: u64, life: Life, timers: &mut Timers) {
+        match life {
+            Life::Over => self.remove(id),
+            Life::On => self.watch(id, timers),
+            Life::Busy => {
+                self.watch(id, timers);
+                if let Some(entry) = self.by_id.get_mut(&id)
+                    && !std::mem::replace(&mut entry.touched, true)
+                {
+                    self.touched.push(id);
+                }
+            }
+        }
+    }
+
+    fn watch(&mut self, id: u64, timers: &mut Timers) {
+        if let Some(entry) = self.by_id.get_mut(&id) {
+            timers.set(
+                Token::Connection(id),
+                entry.connection.deadline(),
+                &mut entry.queued,
+            );
+        }
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn insert(&mut self, id: u64, connection: Connection<Socket>) {
+        self.by_ends.insert(connection.ends(), id);
+        let entry = Entry {
+            connection,
+            queued: None,
+            touched: false,
+        };
+        self.by_id.insert(id, entry);
+    }
+
+    fn remove(&mut self, id: u64) {
+        drop(self.take(id));
+    }
+
+    fn take(&mut self, id: u64) -> Option<Connection<Socket>> {
+        let entry = self.by_id.remove(&id)?;
+        self.by_ends.remove(&entry.connection.ends());
+        if self.by_id.is_empty() && self.by_id.capacity() > KEPT {
+            (self.by_id, self.by_ends) = (HashMap::new(), HashMap::new());
+        }
+        Some(entry.connection)
+    }
+
+    /// The number of our first byte: not to be guessed, and later for the same ends at a later time (RFC 6528).
+    fn first(&self, ends: &Ends) -> Seq {
+        let clock = self.began.elapsed().as_micros() as u32 / 4;
+        Seq((self.secret.hash_one(ends) as u32).wrapping_add(clock))
+    }
+}
+
+/// A connection that the host could not make.
+pub(super) struct Unconnected {
+    connection: Connection<Socket>,
+    error: io::Error,
+}
+
+impl Unconnected {
+    /// Its ends, and how the container is to hear of it: `None` is a refusal.
+    pub(super) fn reason(&self) -> (Ends, Option<Reason>) {
+        (self.connection.ends(), reason(&self.error))
+    }
+
+    /// The number of the container's SYN.
+    pub(super) fn syn(&self) -> Seq {
+        self.connection.syn()
+    }
+
+    pub(super) fn refuse(self, turn: &mut Turn<'_>) {
+        self.connection.refused(turn);
+    }
+}
+
+/// How a container hears of an error: by ICMP, or, `None`, by a reset.
+pub(super) fn reason(error: &io::Error) -> Option<Reason> {
+    match error.raw_os_error() {
+        Some(libc::ENETUNREACH) => Some(Reason::Network),
+        Some(libc::EHOSTUNREACH | libc::ETIMEDOUT | libc::EHOSTDOWN) => Some(Reason::Host),
+        Some(libc::EACCES | libc::EPERM) => Some(Reason::Forbidden),
+        _ => None,
+    }
+}
+
+/// The answer to a segment that belongs to nothing.
+pub(super) fn refuse(ends: &Ends, segment: &Segment<'_>, turn: &mut Turn<'_>) {
+    tcp::refuse(ends, segment, turn.wire);
+}

@@ -1,0 +1,49 @@
+//! How do packets travel without root? Between the container's device and ordinary sockets of the host, which a process of
+//! its own keeps in step: each connection of the container is one of the user's.
+
+mod addresses;
+mod clients;
+mod connections;
+mod datagrams;
+mod device;
+mod dns;
+mod engine;
+mod error;
+pub mod packet;
+mod ports;
+mod reach;
+mod resolvers;
+pub mod tcp;
+mod timers;
+
+use std::convert::Infallible;
+use std::os::fd::OwnedFd;
+
+pub use addresses::{Addresses, Family, Routes};
+pub use device::set_up;
+pub use error::NetError;
+pub use ports::{Listener, Port, Protocol, listen};
+pub use resolvers::Resolvers;
+
+/// All that the network of one container needs.
+#[derive(Debug)]
+pub struct Network {
+    /// What [`set_up`] gave.
+    pub tun: OwnedFd,
+    /// What it was given.
+    pub addresses: Addresses,
+    /// The published ports.
+    pub listeners: Vec<Listener>,
+    /// Whom the container's questions for names go to.
+    pub resolvers: Resolvers,
+}
+
+impl Network {
+    /// Carries packets until the process ends, in the namespaces whose network the container is to use.
+    ///
+    /// # Errors
+    /// The device is gone, or memory.
+    pub fn serve(self) -> Result<Infallible, NetError> {
+        engine::Engine::new(self)?.run()
+    }
+}

@@ -1,0 +1,165 @@
+//! The host's side of a connection: a socket of the kernel's, which keeps all bytes until whoever they are for has them.
+
+use std::cell::RefCell;
+use std::io::{self, IoSliceMut, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::sys::socket::{MsgFlags, recv, recvmsg};
+use socket2::SockRef;
+
+use crate::sys::net::{send_buffer, set_peek_offset};
+
+/// What a connection needs of the host's side; nothing of it waits.
+pub trait Stream {
+    /// Copies bytes that have arrived, without the first `skip`, and leaves them where they are. 0: no more will come.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there are none now; others if the connection is broken.
+    fn peek(&mut self, skip: usize, into: &mut [u8]) -> io::Result<usize>;
+    /// The most that a peek can leave out.
+    fn most_skipped(&self) -> usize;
+    /// Drops the first `bytes` of what has arrived.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    fn discard(&mut self, bytes: usize) -> io::Result<()>;
+    /// Sends bytes, as many as it takes.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it takes none now; others if the connection is broken.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// How many bytes [`Stream::send`] would take now. 0 is followed by a call that it can take some.
+    fn room(&mut self) -> usize;
+    /// Says that no more will be sent.
+    fn end(&mut self);
+    /// Makes its end a reset, when it is dropped.
+    fn abort(&mut self);
+    /// Why it could not connect, or broke.
+    fn failure(&mut self) -> Option<io::Error>;
+}
+
+/// A socket of the host.
+#[derive(Debug)]
+pub(in crate::net) struct Socket {
+    stream: TcpStream,
+    token: u64,
+    epoll: Rc<Epoll>,
+    /// Does the kernel peek from an offset?
+    offsets: bool,
+}
+
+/// What a peek passes over at most where the kernel cannot, and copies it.
+const COPIED: usize = 256 << 10;
+/// Dropped at once; nothing is written into it.
+const DROPPED: usize = 1 << 20;
+
+impl Socket {
+    /// Takes a socket that is connected or connects, and will be called by `token`.
+    pub(in crate::net) fn new(stream: TcpStream, epoll: &Rc<Epoll>, token: u64) -> io::Result<Socket> {
+        stream.set_nodelay(true)?;
+        // Who is gone without a word is found out some time, though the container's side is always there.
+        SockRef::from(&stream).set_keepalive(true)?;
+        epoll.add(&stream, EpollEvent::new(events(), token))?;
+        let offsets = set_peek_offset(stream.as_fd(), 0).is_ok();
+        Ok(Socket {
+            stream,
+            token,
+            epoll: Rc::clone(epoll),
+            offsets,
+        })
+    }
+
+    /// Passes over bytes by copying them too.
+    fn peek_past(&self, skip: usize, into: &mut [u8]) -> io::Result<usize> {
+        let mut passed = vec![0; skip];
+        let mut buffers = [IoSliceMut::new(&mut passed), IoSliceMut::new(into)];
+        let message = recvmsg::<()>(self.stream.as_raw_fd(), &mut buffers, None, MsgFlags::MSG_PEEK)?;
+        match message.bytes.checked_sub(skip) {
+            // Whether this is the end is told by the event alone.
+            None | Some(0) if skip > 0 => Err(io::ErrorKind::WouldBlock.into()),
+            read => Ok(read.unwrap_or(0)),
+        }
+    }
+}
+
+/// Each is told once: what was not done then must be remembered.
+fn events() -> EpollFlags {
+    EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET
+}
+
+impl Stream for Socket {
+    fn peek(&mut self, skip: usize, into: &mut [u8]) -> io::Result<usize> {
+        if !self.offsets && skip > 0 {
+            return self.peek_past(skip, into);
+        }
+        if self.offsets {
+            let offset = i32::try_from(skip).map_err(|_| io::ErrorKind::InvalidInput)?;
+            set_peek_offset(self.stream.as_fd(), offset)?;
+        }
+        self.stream.peek(into)
+    }
+
+    fn most_skipped(&self) -> usize {
+        if self.offsets { i32::MAX as usize } else { COPIED }
+    }
+
+    fn discard(&mut self, mut bytes: usize) -> io::Result<()> {
+        thread_local! {
+            static NOWHERE: RefCell<Vec<u8>> = RefCell::new(vec![0; DROPPED]);
+        }
+        while bytes > 0 {
+            // MSG_TRUNC: dropped, and nothing is copied.
+            let dropped = NOWHERE.with_borrow_mut(|nowhere| {
+                let part = &mut nowhere[..bytes.min(DROPPED)];
+                recv(self.stream.as_raw_fd(), part, MsgFlags::MSG_TRUNC)
+            });
+            match dropped? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                dropped => bytes -= dropped,
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn room(&mut self) -> usize {
+        let Ok(buffer) = send_buffer(self.stream.as_fd()) else {
+            return 0;
+        };
+        let room = buffer.limit.saturating_sub(buffer.held);
+        // As the kernel judges whether a socket is writable: a third is free.
+        if room >= buffer.held / 2 && room > 0 {
+            // The rest is for what the kernel needs beside each packet's bytes.
+            return room - room / 8;
+        }
+        // Asked for again, it is told even if it can be written by now.
+        if let Err(error) = self
+            .epoll
+            .modify(&self.stream, &mut EpollEvent::new(events(), self.token))
+        {
+            tracing::warn!(%error, "network: a connection may stop");
+        }
+        0
+    }
+
+    fn end(&mut self) {
+        // A connection that broke meanwhile says so elsewhere.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    fn abort(&mut self) {
+        // Without it the other side sees an end like any other.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    fn failure(&mut self) -> Option<io::Error> {
+        self.stream.take_error().unwrap_or_else(Some)
+    }
+}
