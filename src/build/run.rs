@@ -23,6 +23,7 @@ use crate::containers::record::{self, Afterwards, Life};
 use crate::containers::spec::{Network, Request, mounts};
 use crate::containers::storage::Storage;
 use crate::containers::supervisor::{Ending, SignalProxy};
+use crate::containers::volume;
 use crate::images::{Claim, Image, layers};
 use crate::store::Store;
 
@@ -123,6 +124,7 @@ impl Order {
             },
             name: None,
             request,
+            volumes: volume::Wanted::default(),
             host_names: self.host_names.clone(),
             afterwards: Afterwards::Commit,
             open_stdin: false,

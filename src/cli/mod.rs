@@ -15,6 +15,7 @@ mod question;
 mod report;
 mod system;
 mod template;
+mod volumes;
 
 use report::Failure;
 
@@ -40,7 +41,10 @@ enum Command {
     /// Work on what builds keep
     #[command(subcommand)]
     Builder(build::Builder),
-    /// Show all that is known of containers or images
+    /// Work on volumes
+    #[command(subcommand)]
+    Volume(volumes::Command),
+    /// Show all that is known of containers, images or volumes
     Inspect(inspect::Inspect),
     /// Show which program this is
     Version(system::Format),
@@ -52,6 +56,9 @@ enum Command {
 pub fn main() -> ExitCode {
     log::start();
     if let Some(code) = crate::containers::supervisor::successor() {
+        return ExitCode::from(code);
+    }
+    if let Some(code) = crate::containers::volume::sweeper() {
         return ExitCode::from(code);
     }
     let cli = match Cli::try_parse() {
@@ -67,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Containers(command) => command.run(),
         Command::Build(build) => build.run(),
         Command::Builder(builder) => builder.run(),
+        Command::Volume(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Version(format) => system::version(&format),
         Command::Info(format) => system::info(&format),

@@ -14,13 +14,13 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::files::{self, HostNames};
 use super::process::{self, Process};
-use super::record::{self, Afterwards, Base, Held, Life, Record, Settings};
+use super::record::{self, Afterwards, Base, Held, Life, Record, Settings, Volumes};
 use super::runtime::{self, RootSource};
 use super::spec::mounts::{Asked, Missing};
 use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
 use super::storage::Storage;
 use super::supervisor::{self, Attach, Start, Supervisor};
-use super::{Error, image_file, log, names, rootfs};
+use super::{Error, image_file, log, names, rootfs, volume};
 use crate::host::Probe;
 use crate::host::probe::thermal_throttles;
 use crate::host::usable_devices;
@@ -72,6 +72,8 @@ pub struct Wanted {
     pub name: Option<String>,
     /// The flags that shape the Spec.
     pub request: Request,
+    /// `-v`, `--mount`, `--volumes-from`.
+    pub volumes: volume::Wanted,
     /// The flags about names of hosts.
     pub host_names: HostNames,
     /// `--rm`.
@@ -86,15 +88,13 @@ pub struct Wanted {
     pub log: log::Settings,
     /// `-l`, over the image's.
     pub labels: Vec<(String, String)>,
-    /// `-v`, `--mount`, `--security-opt` as they were given.
+    /// `--security-opt` as they were given.
     pub given: Given,
 }
 
 /// Flags as they were given, for `inspect`.
 #[derive(Debug, Clone, Default)]
 pub struct Given {
-    /// `-v` and `--mount`.
-    pub binds: Vec<String>,
     /// `--security-opt`.
     pub security_opts: Vec<String>,
 }
@@ -110,6 +110,8 @@ pub struct Made {
     pub lower: Lower,
     /// The machine that it is to run on.
     pub host: Probe,
+    /// What could not be done as asked, one line each, for the user.
+    pub warnings: Vec<String>,
 }
 
 impl Made {
@@ -134,7 +136,6 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
     let config = wanted.below.0.config();
     let host = Probe::now();
     let ids = host.id_maps();
-    prepare_sources(&wanted.request)?;
     let seccomp = seccomp(&wanted.request)?;
     let devices = if wanted.request.confine.privileged {
         usable_devices()
@@ -142,9 +143,12 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
         Vec::new()
     };
     for attempt in 0.. {
-        let record = record_of(&wanted, attempt)?;
+        let mut record = record_of(&wanted, attempt)?;
+        let attached = attach(store, &wanted, &config, &mut record)?;
         let (hostname, durability) = (record.settings.hostname.clone(), record.durability());
-        let mut made = None;
+        let record_user = record.settings.user.clone();
+        let mounted = record.settings.mounts.clone();
+        let (mut made, mut ready) = (None, volume::Ready::default());
         let held = Held::create(store, record, |directory| {
             let network = wanted.request.network;
             let lower = match &wanted.below.0 {
@@ -156,6 +160,14 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
             };
             let passwd = text_file(&lower, "/etc/passwd")?;
             let group = text_file(&lower, "/etc/group")?;
+            let of = volume::For {
+                store,
+                host: &host,
+                lower: &lower,
+                user: spec::identity(&record_user, &passwd, &group)?,
+                durability,
+            };
+            ready = attached.make(&of)?;
             let own_files = files::write(directory, &hostname, network, &wanted.host_names)?;
             let context = Context {
                 image: &config,
@@ -170,10 +182,19 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
                 masked: &thermal_throttles(),
                 seccomp: seccomp.clone(),
             };
-            let spec = spec::build(&wanted.request, &context)?;
+            let mut request = wanted.request.clone();
+            request.mounts.extend_from_slice(&attached.asked);
+            request.mounts.append(&mut ready.asked);
+            let spec = spec::build(&request, &context)?;
             made = Some((spec.clone(), lower));
             Ok(spec)
         });
+        let warnings = std::mem::take(&mut ready.warnings);
+        // From here on the record says who uses them.
+        drop(ready);
+        if held.is_err() {
+            volume::release(store.state(), &mounted);
+        }
         match (held, made) {
             // A name that was drawn may be drawn again.
             (Err(Error::NameTaken { .. }), _) if wanted.name.is_none() && attempt < 16 => {}
@@ -193,11 +214,35 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
                     spec,
                     lower,
                     host,
+                    warnings,
                 });
             }
         }
     }
     Err(Error::Name(wanted.name.unwrap_or_default()))
+}
+
+/// Plans what is mounted, writes it into the record, and looks after the host's directories.
+fn attach(
+    store: &Store,
+    wanted: &Wanted,
+    config: &ImageConfiguration,
+    record: &mut Record,
+) -> Result<volume::Attached, Error> {
+    let config = config.config().as_ref();
+    let of_image = match wanted.afterwards {
+        // A step of a build has none: what it writes there is the image's.
+        Afterwards::Commit => Vec::new(),
+        _ => config
+            .and_then(|config| config.volumes().clone())
+            .unwrap_or_default(),
+    };
+    let mounts = &wanted.request.mounts;
+    let attached = volume::Attached::new(store, &wanted.volumes, &of_image, mounts, &record.id)?;
+    prepare_sources(mounts)?;
+    prepare_sources(&attached.asked)?;
+    record.settings.mounts = attached.mounted.clone();
+    Ok(attached)
 }
 
 /// A removal of images beside this either sees the record that is written by now, or came first: then the image is off
@@ -248,8 +293,8 @@ fn require_device(source: &Path) -> Result<(), Error> {
 }
 
 /// `-v` makes a missing directory, as Docker does; `--mount` refuses; `--device` is for devices.
-fn prepare_sources(request: &Request) -> Result<(), Error> {
-    for asked in &request.mounts {
+fn prepare_sources(mounts: &[Asked]) -> Result<(), Error> {
+    for asked in mounts {
         let bind = match asked {
             Asked::Bind(bind) => bind,
             Asked::Device { source, .. } => {
@@ -344,12 +389,14 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
             "host"
         }
         .into(),
-        binds: wanted.given.binds.clone(),
-        mount_points: request
-            .mounts
+        binds: wanted
+            .volumes
+            .wishes
             .iter()
-            .map(|asked| asked.target().to_string())
+            .filter_map(|wish| wish.bind.clone())
             .collect(),
+        mounts: Vec::new(),
+        volumes_from: wanted.volumes.from.clone(),
         capabilities: (request.confine.cap_add.clone(), request.confine.cap_drop.clone()),
         privileged: request.confine.privileged,
         security_opts: wanted.given.security_opts.clone(),
@@ -403,11 +450,14 @@ pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
     let Some(held) = record::hold(store, id)? else {
         return Ok(None);
     };
+    let host = Probe::now();
+    volume::finish(store, &host, &held.record)?;
     Ok(Some(Made {
         spec: held.spec()?,
         lower: lower(store, &held.record)?,
         held,
-        host: Probe::now(),
+        host,
+        warnings: Vec::new(),
     }))
 }
 
@@ -434,6 +484,7 @@ fn start_with(store: &Store, made: Made, attach: Attach, log: Option<OwnedFd>) -
         mut spec,
         lower,
         host,
+        warnings: _,
     } = made;
     if held.record.afterwards == Afterwards::RemoveOnceRun {
         held.record.afterwards = Afterwards::Remove;
@@ -535,6 +586,14 @@ pub enum Force {
 /// # Errors
 /// [`Error::Running`] without [`Force::Yes`].
 pub fn remove(store: &Store, id: &str, force: Force) -> Result<(), Error> {
+    remove_with(store, id, force, Volumes::Keep)
+}
+
+/// The same, and what becomes of the volumes of its own.
+///
+/// # Errors
+/// As [`remove`].
+pub fn remove_with(store: &Store, id: &str, force: Force, volumes: Volumes) -> Result<(), Error> {
     // Each round ends a run; somebody may start it again in between.
     for _ in 0..8 {
         let record = match record::read(store, id) {
@@ -550,6 +609,7 @@ pub fn remove(store: &Store, id: &str, force: Force) -> Result<(), Error> {
             end(&record)?;
         }
         match record::hold(store, id) {
+            Ok(Some(held)) if volumes == Volumes::Remove => return held.remove_with(volumes),
             Ok(Some(held)) => return held.remove(),
             // It is being made, started or ended at this moment.
             Ok(None) => std::thread::sleep(Duration::from_millis(20)),

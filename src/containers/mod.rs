@@ -19,6 +19,7 @@ pub mod spec;
 pub mod storage;
 pub mod supervisor;
 pub mod upgrade;
+pub mod volume;
 
 /// Why work on a container failed. One line each: what failed, on what, why, what would help.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +122,9 @@ pub enum Error {
     /// The store.
     #[error(transparent)]
     Store(#[from] crate::store::Error),
+    /// A volume.
+    #[error(transparent)]
+    Volume(#[from] volume::VolumeError),
     /// The directory of `--rootfs`.
     #[error(transparent)]
     Rootfs(#[from] rootfs::RootfsError),

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::process::Process;
 use super::storage::Storage;
-use super::{Error, log, names};
+use super::{Error, log, names, volume};
 use crate::line::chain;
 use crate::store::lock::{Attempt, Lock, Mode};
 use crate::store::write::{Durability, replace, sync_parent};
@@ -102,10 +102,14 @@ pub struct Settings {
     pub stop_signal: String,
     /// `none` or `host`.
     pub network: String,
-    /// `-v` and `--mount` as they were given.
+    /// `-v`, but of volumes without a name.
     pub binds: Vec<String>,
-    /// Where the mounts asked for are.
-    pub mount_points: Vec<String>,
+    /// What was mounted because it was asked for, or the image's.
+    #[serde(default)]
+    pub mounts: Vec<volume::Mounted>,
+    /// `--volumes-from`.
+    #[serde(default)]
+    pub volumes_from: Vec<String>,
     /// `--cap-add`, `--cap-drop`.
     pub capabilities: (Vec<String>, Vec<String>),
     /// `--privileged`.
@@ -226,6 +230,15 @@ pub fn shown(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
 }
 
+/// What becomes of a removed container's own volumes, those that nobody named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Volumes {
+    /// They stay.
+    Keep,
+    /// They go, unless another container uses them.
+    Remove,
+}
+
 /// A container whose lock is held: only its holder may change it.
 #[derive(Debug)]
 pub struct Held {
@@ -266,7 +279,7 @@ impl Held {
     /// Gives up a container that is not made yet. What cannot be removed is an orphan without a record.
     pub(super) fn discard(self) {
         // The reason for giving up is the failure to report.
-        let _ = self.remove();
+        let _ = self.remove_with(Volumes::Remove);
     }
 
     fn fill(&self, spec: impl FnOnce(&Path) -> Result<Spec, Error>) -> Result<(), Error> {
@@ -326,11 +339,23 @@ impl Held {
         read_spec(&self.directory)
     }
 
-    /// Removes the container with all it holds. The record goes first: a container killed half-way is no container.
+    /// Removes the container with all it holds, and the volumes of its own if it was to go by itself (`--rm`).
     ///
     /// # Errors
     /// Something cannot be removed.
     pub fn remove(self) -> Result<(), Error> {
+        let volumes = match self.record.afterwards {
+            Afterwards::Remove => Volumes::Remove,
+            Afterwards::Keep | Afterwards::RemoveOnceRun | Afterwards::Commit => Volumes::Keep,
+        };
+        self.remove_with(volumes)
+    }
+
+    /// The record goes first: a container killed half-way is no container.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn remove_with(mut self, volumes: Volumes) -> Result<(), Error> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io {
@@ -345,7 +370,13 @@ impl Held {
             .or_else(ignore_missing)
             .map_err(io(&record))?;
         release(&self.names, &self.record.name, &self.record.id)?;
-        remove_directory(&self.directory, self.lock).map_err(io(&self.directory))
+        remove_directory(&self.directory, self.lock).map_err(io(&self.directory))?;
+        let mounts = &mut self.record.settings.mounts;
+        mounts.retain(|mount| volumes == Volumes::Remove || mount.kind == volume::Kind::Image);
+        if let Some(state) = self.names.parent().filter(|_| !mounts.is_empty()) {
+            volume::release(state, mounts);
+        }
+        Ok(())
     }
 
     /// For the supervisor after its last fork.

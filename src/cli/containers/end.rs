@@ -7,7 +7,7 @@ use super::super::report::Failure;
 use super::start::start;
 use crate::containers::Error;
 use crate::containers::life::{self, Force};
-use crate::containers::record::{self, Afterwards, Life, Record};
+use crate::containers::record::{self, Afterwards, Life, Record, Volumes};
 use crate::store::Store;
 
 /// Flags of `rm`.
@@ -16,7 +16,7 @@ pub(crate) struct Rm {
     /// End running containers; one that is not there is no error
     #[arg(short, long)]
     force: bool,
-    /// Remove anonymous volumes too (there are none yet)
+    /// Remove the volumes that nobody named, too
     #[arg(short, long)]
     volumes: bool,
     /// Names or ids
@@ -89,12 +89,17 @@ pub(super) fn load(store: &Store, name: &str) -> Result<Record, Error> {
 impl Rm {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
         let force = if self.force { Force::Yes } else { Force::No };
+        let volumes = if self.volumes {
+            Volumes::Remove
+        } else {
+            Volumes::Keep
+        };
         super::each(&self.containers, |name| {
             let id = match record::find(store, name) {
                 Err(Error::NoSuchContainer(_)) if self.force => return Ok(None),
                 found => found?,
             };
-            life::remove(store, &id, force)?;
+            life::remove_with(store, &id, force, volumes)?;
             Ok(Some(name.to_string()))
         })
     }

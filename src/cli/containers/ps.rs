@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::super::output::{Listing, Row, human_duration, local_time, put, short_id};
 use super::super::report::Failure;
 use crate::containers::record::{self, Afterwards, Life, Record};
+use crate::containers::volume::{Kind, Mounted};
 use crate::store::Store;
 
 /// Flags of `ps`.
@@ -16,7 +17,7 @@ pub(crate) struct Ps {
     /// Show those that do not run, too
     #[arg(short, long)]
     all: bool,
-    /// Show those that match: id, name, label, status, ancestor, exited, before, since
+    /// Show those that match: id, name, label, status, ancestor, exited, before, since, volume
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// A Go template, "table TEMPLATE", "json"
@@ -100,6 +101,20 @@ impl Ps {
         }
     }
 
+    fn mounts(&self, record: &Record) -> String {
+        let shown = record
+            .settings
+            .mounts
+            .iter()
+            .map(Mounted::shown)
+            .filter(|name| !name.is_empty());
+        let cut = |name: String| match name.char_indices().nth(15) {
+            Some(_) if !self.no_trunc => name.chars().take(14).chain(['…']).collect(),
+            _ => name,
+        };
+        shown.map(cut).collect::<Vec<String>>().join(",")
+    }
+
     fn row(&self, record: &Record) -> Row {
         let settings = &record.settings;
         let words = settings.entrypoint.iter().flatten().chain(&settings.command);
@@ -112,6 +127,8 @@ impl Ps {
             .iter()
             .map(|(key, value)| (key.clone(), value.as_str().into()))
             .collect();
+        let is_volume = |mount: &&Mounted| mount.kind == Kind::Volume;
+        let volumes = settings.mounts.iter().filter(is_volume).count();
         let created = seconds(&record.created);
         let pairs: Vec<String> = settings
             .labels
@@ -130,9 +147,9 @@ impl Ps {
             ("Size", "0B".into()),
             ("Names", record.name.clone()),
             ("Labels", pairs.join(",")),
-            ("Mounts", settings.mount_points.join(",")),
+            ("Mounts", self.mounts(record)),
             ("Networks", settings.network.clone()),
-            ("LocalVolumes", "0".into()),
+            ("LocalVolumes", volumes.to_string()),
         ];
         let fields = fields
             .into_iter()
@@ -188,6 +205,7 @@ enum Filter {
     Ancestor(String),
     Before(String),
     Since(String),
+    Volume(String),
 }
 
 impl Filter {
@@ -224,6 +242,7 @@ impl Filter {
             "ancestor" => Filter::Ancestor(value.into()),
             "before" => Filter::Before(created()?),
             "since" => Filter::Since(created()?),
+            "volume" => Filter::Volume(value.into()),
             _ => return Err(bad(format!("invalid filter '{text}'"))),
         })
     }
@@ -270,6 +289,12 @@ impl Filter {
             }
             Filter::Before(created) => record.created < *created,
             Filter::Since(created) => record.created > *created,
+            // A volume's name, what is shown, or where.
+            Filter::Volume(wanted) => record
+                .settings
+                .mounts
+                .iter()
+                .any(|mount| mount.shown() == *wanted || mount.target == *wanted),
         }
     }
 }

@@ -128,6 +128,7 @@ fn bind(mount: &Mount, target: &Path, sorted: options::Options) -> Result<(Sourc
     Ok((
         Source::Bind {
             path: absolute(path)?,
+            below: sorted.below,
         },
         sorted.attributes,
     ))
@@ -138,6 +139,7 @@ fn host_copy(path: &str, attributes: Attributes) -> (Source, Attributes) {
     (
         Source::Bind {
             path: PathBuf::from(path),
+            below: None,
         },
         Attributes {
             set,
