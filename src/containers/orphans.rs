@@ -10,6 +10,7 @@ use super::Error;
 use super::life::{self, Force};
 use super::process::{self, Process};
 use super::record::{self, Afterwards, ids, remove_directory};
+use super::volume;
 use crate::store::lock::{Lock, Mode};
 use crate::store::{self, Store};
 
@@ -19,6 +20,7 @@ use crate::store::{self, Store};
 /// # Errors
 /// Something cannot be looked at or removed.
 pub fn remove(store: &Store) -> Result<u64, Error> {
+    volume::sweep(store.state())?;
     let mut freed = 0;
     for id in ids(store)? {
         let directory = store.container(&id);

@@ -180,9 +180,7 @@ impl Copy<'_> {
         let mut perm = attr.perm;
         if !(has_user && has_group) {
             self.lost.owners += 1;
-            if attr.kind == Kind::Regular {
-                perm &= 0o1777;
-            }
+            perm &= 0o1777;
         }
         let uid = if has_user { attr.uid } else { 0 };
         let gid = if has_group { attr.gid } else { 0 };

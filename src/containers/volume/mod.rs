@@ -17,8 +17,8 @@ pub use attach::{Attached, Wanted, finish};
 pub(super) use attach::{For, Ready};
 pub use mounted::{Kind, Mounted};
 pub use record::{ANONYMOUS, New, Record, all, create, find, new_name};
-pub(super) use remove::release;
 pub use remove::{User, Users, bytes, prune, remove, sweeper};
+pub(super) use remove::{release, sweep};
 
 /// Why work on a volume failed.
 #[derive(Debug, thiserror::Error)]

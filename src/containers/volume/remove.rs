@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,7 +17,7 @@ use super::{Kind, Mounted, Record, VolumeError};
 use crate::containers::{Error, names, runtime};
 use crate::host::Probe;
 use crate::line::chain;
-use crate::store::{Store, failpoint, root};
+use crate::store::{self, Lock, Mode, Store, failpoint, root};
 
 /// The name of the process that empties what was removed.
 const SWEEPER: &str = "bryo-sweeper";
@@ -54,7 +55,7 @@ impl Users {
             let path = entry.path().join("record.json");
             let text = match fs::read(&path) {
                 // One that is made or removed just now; or lost at a power cut, as those of --rm may be.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 text => text.map_err(io("read", &path))?,
             };
             if text.is_empty() {
@@ -105,7 +106,7 @@ pub fn remove(store: &Store, name: &str) -> Result<(), Error> {
 /// One cannot be removed, or the users are not known.
 pub fn prune(store: &Store, chosen: &dyn Fn(&Record) -> bool) -> Result<(Vec<String>, u64), Error> {
     let (mut gone, mut freed) = (Vec::new(), 0);
-    sweep_elsewhere(store.state())?;
+    sweep(store.state())?;
     for volume in record::all(store)?.iter().filter(|volume| chosen(volume)) {
         // One that is held is about to be used.
         let Some(held) = attempt(store.state(), &volume.name)? else {
@@ -145,15 +146,20 @@ fn release_one(state: &Path, name: &str) -> Result<(), Error> {
 }
 
 fn discard(held: Held) -> Result<(), Error> {
-    let Held { directory, .. } = &held;
-    let state = directory.parent().and_then(Path::parent).unwrap_or(directory);
-    let gone = place(state).join(format!("{GONE}{}", record::new_name()?));
-    failpoint::step();
-    fs::rename(directory, &gone).map_err(io("remove", directory))?;
+    let gone = set_aside(&held.directory)?;
     if remove_all(&gone).is_err() {
-        sweep_elsewhere(state)?;
+        let volumes = held.directory.parent();
+        sweep_elsewhere(volumes.and_then(Path::parent).unwrap_or(&held.directory))?;
     }
     Ok(())
+}
+
+/// Takes a volume's directory out of all ways. Its lock is held.
+fn set_aside(directory: &Path) -> Result<PathBuf, Error> {
+    let gone = directory.with_file_name(format!("{GONE}{}", record::new_name()?));
+    failpoint::step();
+    fs::rename(directory, &gone).map_err(io("remove", directory))?;
+    Ok(gone)
 }
 
 /// What of `volumes/` is to go: of removed volumes, and copies for containers that are gone.
@@ -168,6 +174,33 @@ fn leftovers(state: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = root::list(&place(state))?.into_iter();
     let left = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_left));
     Ok(left.map(|entry| entry.path()).collect())
+}
+
+/// Removes what killed commands left: volumes that never came to be, or were not yet emptied; copies for containers that
+/// are gone.
+///
+/// # Errors
+/// Something cannot be looked at or removed.
+pub(in crate::containers) fn sweep(state: &Path) -> Result<(), Error> {
+    for entry in root::list(&place(state))? {
+        let directory = entry.path();
+        let is_volume = entry.file_name().to_str().is_some_and(names::is_name);
+        if !is_volume || directory.join("volume.json").exists() {
+            continue;
+        }
+        let lock = match Lock::try_acquire(&directory.join("lock"), Mode::Exclusive) {
+            Ok(Some(lock)) => lock,
+            // It is being made; or somebody was faster.
+            Ok(None) => continue,
+            Err(store::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if record::load(&directory)?.is_none() {
+            set_aside(&directory)?;
+        }
+        drop(lock);
+    }
+    sweep_elsewhere(state)
 }
 
 /// Starts the process that empties what was removed, if anything is left, and waits for it.
@@ -200,7 +233,7 @@ pub fn sweeper() -> Option<u8> {
     if arguments.next().is_none_or(|name| name != SWEEPER) || arguments.next().is_some() {
         return None;
     }
-    match sweep() {
+    match empty_all() {
         Ok(()) => Some(0),
         Err(why) => {
             eprintln!("{why}");
@@ -209,7 +242,7 @@ pub fn sweeper() -> Option<u8> {
     }
 }
 
-fn sweep() -> Result<(), String> {
+fn empty_all() -> Result<(), String> {
     let store = Store::open().map_err(|error| chain(&error))?;
     let left = leftovers(store.state()).map_err(|error| chain(&error))?;
     runtime::as_root(&Probe::now(), store.run(), |_| {

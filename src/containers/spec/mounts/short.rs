@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(bind("/a:/b:z,rslave"), is("/a", "/b", "rbind,rslave,rw"));
         let shown = |text| parsed(text).unwrap().bind;
         assert_eq!(shown("./x:/b:ro").as_deref(), Some("/home/me/x:/b:ro"));
-        assert_eq!(shown("v:/b").as_deref(), Some("v:/b"));
+        assert_eq!(shown("vol:/b").as_deref(), Some("vol:/b"));
     }
 
     #[test]
