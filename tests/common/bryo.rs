@@ -184,6 +184,17 @@ fn binary() -> PathBuf {
     std::env::var_os("BRYO_BIN").map_or(env!("CARGO_BIN_EXE_bryo").into(), PathBuf::from)
 }
 
+/// Where `list-tree` is, built by cargo as an example beside the tests.
+pub fn lister_directory() -> String {
+    let test = std::env::current_exe().unwrap();
+    let examples = test.parent().unwrap().parent().unwrap().join("examples");
+    assert!(
+        examples.join("list-tree").exists(),
+        "cargo builds examples with all tests; with one test, add --examples"
+    );
+    examples.to_str().unwrap().to_owned()
+}
+
 /// Whether this user has a range of ids in /etc/subuid, so that owners other than root exist in containers.
 pub fn has_id_range() -> bool {
     let uid = nix::unistd::getuid();

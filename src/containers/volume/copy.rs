@@ -27,8 +27,8 @@ use crate::store::failpoint;
 /// Directories within directories: each costs a descriptor and some stack.
 const DEEPEST: usize = 400;
 
-/// Bytes copied at once.
-const CHUNK: usize = 1 << 20;
+/// Bytes copied at once; as many zeros become a hole.
+const CHUNK: usize = 1 << 16;
 
 /// What a copy could not keep.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,8 +162,10 @@ impl Copy<'_> {
                     .bytes
                     .read(extent.tar_offset + done, part)
                     .map_err(damaged(path))?;
-                to.write_all_at(part, extent.file_offset + done)
-                    .map_err(at(path))?;
+                if part.iter().any(|byte| *byte != 0) {
+                    to.write_all_at(part, extent.file_offset + done)
+                        .map_err(at(path))?;
+                }
                 done += part.len() as u64;
             }
         }

@@ -104,6 +104,7 @@ impl Task<'_> {
             return Ok(());
         }
         let (source, target) = (open(&from)?, open(&to)?);
+        let stat = fstat(&source).map_err(at(&from))?;
         for entry in Dir::read_from(&source).map_err(at(&from))? {
             let entry = entry.map_err(at(&from))?;
             let name = entry.file_name().to_bytes();
@@ -113,7 +114,6 @@ impl Task<'_> {
             failpoint::step();
             bring(&source, &target, OsStr::from_bytes(name)).map_err(at(&from))?;
         }
-        let stat = fstat(&source).map_err(at(&from))?;
         fchown(
             &target,
             Some(Uid::from_raw(stat.st_uid)),
