@@ -853,3 +853,25 @@ fn a_volume_of_a_damaged_container_is_not_pruned() {
     bryo.ok(["rm", &id]);
     bryo.ok(["volume", "rm", "vol"]);
 }
+
+#[test]
+fn what_is_mounted_below_a_bind_is_read_only_or_not_as_asked() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    // /dev has /dev/shm mounted in it, where everybody may write.
+    let file = format!("bryo-test-{}", std::process::id());
+    let touch = |keys: &str| {
+        let script = format!(
+            "touch /h/shm/{file} 2>/dev/null && rm /h/shm/{file} && echo written; touch /h/{file} 2>&1"
+        );
+        let mount = format!("type=bind,src=/dev,dst=/h{keys}");
+        bryo.run(["run", "--rm", "--mount", &mount, &image, "sh", "-c", &script])
+            .stdout
+    };
+    assert!(touch(",ro").starts_with("touch: "), "all of it");
+    assert!(touch(",ro,bind-recursive=readonly").starts_with("touch: "));
+    let top = touch(",ro,bind-recursive=writable");
+    assert!(
+        top.starts_with("written\n") && top.contains("Read-only file system"),
+        "{top}"
+    );
+}

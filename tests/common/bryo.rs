@@ -115,6 +115,10 @@ impl Drop for Bryo {
             // Best effort: the test has its verdict already.
             drop(self.run(["rm", "-f", id]));
         }
+        // What is in volumes may belong to other ids, and could not be removed with the directory.
+        if self.state().join("volumes").exists() {
+            drop(self.run(["volume", "prune", "-af"]));
+        }
     }
 }
 
