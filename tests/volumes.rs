@@ -875,3 +875,47 @@ fn what_is_mounted_below_a_bind_is_read_only_or_not_as_asked() {
         "{top}"
     );
 }
+
+#[test]
+fn an_image_cannot_lead_a_volume_out_of_itself() {
+    let project = service();
+    let bryo = &project.bryo;
+    let text = "FROM base\nRUN rm -rf /home && ln -s ../../../../../etc /home; ln -s /proc/self/root/etc /magic; \
+                mkdir -p /real/sub && echo in > /real/sub/f && ln -s real /alias; ln -s loop /loop; echo own > /etc/own\n\
+                VOLUME /home\n";
+    project.build(text, &[]);
+    // A link out of the root leads to the image's own directory.
+    let etc = sh(bryo, &[], "ls /etc");
+    assert!(etc.contains("own\n") && etc.contains("passwd\n"), "{etc}");
+    assert_eq!(
+        sh(
+            bryo,
+            &["-v", "vol:/home"],
+            "cat /home/own; ls /home | grep shadow || echo none"
+        ),
+        "own\nnone\n"
+    );
+    // What lies below a link is where the link leads.
+    assert_eq!(
+        sh(
+            bryo,
+            &["-v", "below:/alias/sub"],
+            "cat /real/sub/f; echo x >> /real/sub/f"
+        ),
+        "in\n"
+    );
+    assert_eq!(sh(bryo, &["-v", "below:/b"], "cat /b/f"), "in\nx\n");
+    assert_eq!(
+        sh(bryo, &["-v", "dots:/real/../real/./sub"], "cat /real/sub/f"),
+        "in\n"
+    );
+    for path in ["/magic", "/loop"] {
+        let said = bryo.fails(125, ["run", "--rm", "-v", &format!("bad:{path}"), "made", "true"]);
+        assert!(said.contains("too many links, or one of /proc"), "{path}: {said}");
+    }
+    assert_eq!(
+        bryo.ok(["run", "--rm", "-v", "bad:/x", "made", "ls", "-A", "/x"]),
+        "",
+        "nothing came in"
+    );
+}

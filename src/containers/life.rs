@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,11 +15,10 @@ use super::files::{self, HostNames};
 use super::process::{self, Process};
 use super::record::{self, Afterwards, Base, Held, Life, Record, Settings, Volumes};
 use super::runtime::{self, RootSource};
-use super::spec::mounts::{Asked, Missing};
 use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
 use super::storage::Storage;
 use super::supervisor::{self, Attach, Start, Supervisor};
-use super::{Error, image_file, log, names, rootfs, volume};
+use super::{Error, image_file, log, names, rootfs, sources, volume};
 use crate::host::Probe;
 use crate::host::probe::thermal_throttles;
 use crate::host::usable_devices;
@@ -239,8 +237,8 @@ fn attach(
     };
     let mounts = &wanted.request.mounts;
     let attached = volume::Attached::new(store, &wanted.volumes, &of_image, mounts, &record.id)?;
-    prepare_sources(mounts)?;
-    prepare_sources(&attached.asked)?;
+    sources::prepare(mounts)?;
+    sources::prepare(&attached.asked)?;
     record.settings.mounts = attached.mounted.clone();
     Ok(attached)
 }
@@ -278,48 +276,6 @@ fn text_file(lower: &Lower, path: &'static str) -> Result<String, Error> {
     Ok(bytes
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default())
-}
-
-fn require_device(source: &Path) -> Result<(), Error> {
-    let not_device = |why| Error::Device {
-        path: source.into(),
-        why,
-    };
-    let kind = fs::metadata(source).map_err(not_device)?.file_type();
-    match kind.is_char_device() || kind.is_block_device() {
-        true => Ok(()),
-        false => Err(not_device(io::Error::other("not a device node"))),
-    }
-}
-
-/// `-v` makes a missing directory, as Docker does; `--mount` refuses; `--device` is for devices.
-fn prepare_sources(mounts: &[Asked]) -> Result<(), Error> {
-    for asked in mounts {
-        let bind = match asked {
-            Asked::Bind(bind) => bind,
-            Asked::Device { source, .. } => {
-                require_device(source)?;
-                continue;
-            }
-            Asked::Tmpfs { .. } => continue,
-        };
-        let io = |source| Error::Io {
-            action: "look at",
-            path: bind.source.clone(),
-            source,
-        };
-        match fs::metadata(&bind.source) {
-            Ok(_) => {}
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-            Err(_) if bind.missing == Missing::Refuse => return Err(Error::BindSource(bind.source.clone())),
-            Err(_) => fs::create_dir_all(&bind.source).map_err(|source| Error::Io {
-                action: "create",
-                path: bind.source.clone(),
-                source,
-            })?,
-        }
-    }
-    Ok(())
 }
 
 fn seccomp(request: &Request) -> Result<Option<LinuxSeccomp>, Error> {

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 pub mod changes;
+mod directory;
 pub mod exec;
 pub mod files;
 pub mod image_file;
@@ -15,6 +16,7 @@ pub mod process;
 pub mod record;
 pub mod rootfs;
 pub mod runtime;
+mod sources;
 pub mod spec;
 pub mod storage;
 pub mod supervisor;

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Error;
+use super::directory;
 use super::life::{self, Force};
 use super::process::{self, Process};
-use super::record::{self, Afterwards, ids, remove_directory};
+use super::record::{self, Afterwards, ids};
 use super::volume;
 use crate::store::lock::{Lock, Mode};
 use crate::store::{self, Store};
@@ -44,7 +45,7 @@ pub fn remove(store: &Store) -> Result<u64, Error> {
             source,
         };
         freed += bytes(&directory);
-        remove_directory(&directory, lock).map_err(io)?;
+        directory::remove(&directory, lock).map_err(io)?;
     }
     Ok(freed)
 }

@@ -6,7 +6,6 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use super::process::Process;
 use super::storage::Storage;
-use super::{Error, log, names, volume};
+use super::{Error, directory, log, names, volume};
 use crate::line::chain;
+use crate::store::failpoint;
 use crate::store::lock::{Attempt, Lock, Mode};
 use crate::store::write::{Durability, replace, sync_parent};
-use crate::store::{self, failpoint};
 use crate::store::{Digest, Store};
 
 /// The version of `record.json` that this program writes.
@@ -260,7 +259,7 @@ impl Held {
         spec: impl FnOnce(&Path) -> Result<Spec, Error>,
     ) -> Result<Held, Error> {
         let directory = store.container(&record.id);
-        let lock = make_directory(&directory)?;
+        let lock = directory::make(&directory)?;
         let held = Held {
             record,
             names: names_dir(store),
@@ -367,10 +366,10 @@ impl Held {
         let record = self.directory.join("record.json");
         failpoint::step();
         fs::remove_file(&record)
-            .or_else(ignore_missing)
+            .or_else(directory::ignore_missing)
             .map_err(io(&record))?;
         release(&self.names, &self.record.name, &self.record.id)?;
-        remove_directory(&self.directory, self.lock).map_err(io(&self.directory))?;
+        directory::remove(&self.directory, self.lock).map_err(io(&self.directory))?;
         let mounts = &mut self.record.settings.mounts;
         mounts.retain(|mount| volumes == Volumes::Remove || mount.kind == volume::Kind::Image);
         if let Some(state) = self.names.parent().filter(|_| !mounts.is_empty()) {
@@ -395,63 +394,6 @@ impl Held {
     /// A lease (where `flock` does not work) cannot be taken over.
     pub fn take_over(&mut self) -> Result<(), Error> {
         Ok(self.lock.take_over()?)
-    }
-}
-
-/// Makes a container's directory and takes its lock. A sweep may have taken the directory for an orphan before it was
-/// locked, and removed it.
-fn make_directory(directory: &Path) -> Result<Lock, Error> {
-    let io = |source| Error::Io {
-        action: "create",
-        path: directory.to_owned(),
-        source,
-    };
-    for _ in 0..8 {
-        failpoint::step();
-        let mut builder = fs::DirBuilder::new();
-        builder.mode(0o700).recursive(true);
-        builder.create(directory.join("upper")).map_err(io)?;
-        match Lock::acquire(&directory.join("lock"), Mode::Exclusive) {
-            Err(store::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
-            lock => return Ok(lock?),
-        }
-    }
-    Err(io(ErrorKind::NotFound.into()))
-}
-
-/// Removes a container's directory, the large files first: killed half-way, what is left is small, and the next sweep's.
-pub(super) fn remove_directory(directory: &Path, lock: Lock) -> std::io::Result<()> {
-    for file in ["upper/data", "upper/journal", "upper"] {
-        failpoint::step();
-        let path = directory.join(file);
-        let removed = match file {
-            "upper" => fs::remove_dir_all(&path),
-            _ => fs::remove_file(&path),
-        };
-        removed.or_else(ignore_missing)?;
-    }
-    failpoint::step();
-    let mut lock = Some(lock);
-    let mut tries = 1..100;
-    loop {
-        match fs::remove_dir_all(directory) {
-            // NFS and many FUSE filesystems keep a removed file that is open, the lock, under another name, until a moment
-            // after it is closed. Nobody takes the lock any more: there is nothing left but the directory.
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && tries.next().is_some() => {
-                if lock.take().is_none() {
-                    std::thread::sleep(std::time::Duration::from_millis(5));
-                }
-            }
-            removed => return removed.or_else(ignore_missing),
-        }
-    }
-}
-
-fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
-    if error.kind() == ErrorKind::NotFound {
-        Ok(())
-    } else {
-        Err(error)
     }
 }
 
@@ -520,7 +462,7 @@ fn release(names: &Path, name: &str, id: &str) -> Result<(), Error> {
     }
     failpoint::step();
     fs::remove_file(&path)
-        .or_else(ignore_missing)
+        .or_else(directory::ignore_missing)
         .map_err(|source| Error::Io {
             action: "remove",
             path,
@@ -709,9 +651,9 @@ pub fn remove_damaged(store: &Store, id: &str) -> Result<(), Error> {
         source,
     };
     fs::remove_file(directory.join("record.json"))
-        .or_else(ignore_missing)
+        .or_else(directory::ignore_missing)
         .map_err(io)?;
-    remove_directory(&directory, lock).map_err(io)
+    directory::remove(&directory, lock).map_err(io)
 }
 
 /// Takes a container that nobody moves, to start or remove it. `None`: someone holds it, so it runs or is about to.

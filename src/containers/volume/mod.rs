@@ -1,6 +1,6 @@
 //! What is a volume? A directory of the user's data that outlives containers, and what of the host or of images is seen in
-//! them. `record`: what is on disk; `options`: what the driver is told; `attach`: flags and image → volumes, made and
-//! filled; `fill`, `copy`: from the image's index, without a mount; `mounted`: what a container has of all this;
+//! them. `record`: what is on disk; `options`: what the driver is told; `attach`: flags and image → a list; `prepare`:
+//! made and filled; `fill`, `copy`: from the image's index, without a mount; `mounted`: what a container has of all this;
 //! `remove`: who uses one, and the end.
 
 use std::path::PathBuf;
@@ -10,12 +10,14 @@ mod copy;
 mod fill;
 mod mounted;
 mod options;
+mod prepare;
 mod record;
 mod remove;
 
-pub use attach::{Attached, Wanted, finish};
-pub(super) use attach::{For, Ready};
+pub use attach::{Attached, Wanted};
 pub use mounted::{Kind, Mounted};
+pub use prepare::finish;
+pub(super) use prepare::{For, Ready};
 pub use record::{ANONYMOUS, New, Record, all, create, find, new_name};
 pub use remove::{User, Users, bytes, prune, remove, sweeper};
 pub(super) use remove::{release, sweep};

@@ -273,7 +273,8 @@ impl Keys {
             _ => "rbind",
         };
         Ok(What::Bind(Bind {
-            source: cwd.join(self.source),
+            // Without `.`; `..` stays for the kernel, which knows the symlinks.
+            source: cwd.join(self.source).components().collect(),
             target,
             options: vec![recursion.into(), propagation, access.into()],
             missing: match self.bind.create_source {
