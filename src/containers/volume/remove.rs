@@ -146,10 +146,13 @@ fn release_one(state: &Path, name: &str) -> Result<(), Error> {
 }
 
 fn discard(held: Held) -> Result<(), Error> {
-    let gone = set_aside(&held.directory)?;
+    let directory = held.directory.clone();
+    let gone = set_aside(&directory)?;
+    // NFS keeps a file that is open, the lock, under another name.
+    drop(held);
     if remove_all(&gone).is_err() {
-        let volumes = held.directory.parent();
-        sweep_elsewhere(volumes.and_then(Path::parent).unwrap_or(&held.directory))?;
+        let volumes = directory.parent();
+        sweep_elsewhere(volumes.and_then(Path::parent).unwrap_or(&directory))?;
     }
     Ok(())
 }

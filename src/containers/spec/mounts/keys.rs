@@ -144,22 +144,66 @@ fn truth(field: &str) -> Result<bool, &'static str> {
     }
 }
 
+/// Keys that mean yes without a value.
+const ALONE: [&str; 7] = [
+    "readonly",
+    "ro",
+    "rw",
+    "readwrite",
+    "volume-nocopy",
+    "bind-nonrecursive",
+    "bind-create-src",
+];
+
+const UNKNOWN: &str = "unknown key";
+
+impl BindKeys {
+    fn set(&mut self, key: &str, value: &str, field: &str) -> Result<(), &'static str> {
+        match key {
+            "propagation" => {
+                self.propagation = match value {
+                    "private" | "rprivate" | "slave" | "rslave" => Some(value.into()),
+                    "shared" | "rshared" => return Err("shared propagation is not for ordinary users"),
+                    _ => return Err("unknown bind-propagation"),
+                }
+            }
+            "nonrecursive" => self.recursive = truth(field)?.then_some(Recursive::Disabled),
+            "recursive" => {
+                self.recursive = Some(match value {
+                    "enabled" | "true" | "1" => Recursive::Enabled,
+                    "disabled" | "false" | "0" => Recursive::Disabled,
+                    "writable" => Recursive::Writable,
+                    "readonly" => Recursive::ReadOnly,
+                    _ => return Err("bind-recursive is enabled, disabled, writable or readonly"),
+                });
+            }
+            "create-src" => self.create_source = truth(field)?,
+            _ => return Err(UNKNOWN),
+        }
+        Ok(())
+    }
+}
+
+impl VolumeKeys {
+    fn set(&mut self, key: &str, value: &str, field: &str) -> Result<(), &'static str> {
+        match key {
+            "subpath" => self.subpath = subpath(value)?,
+            "nocopy" => self.no_copy = truth(field)?,
+            "label" => self.labels.extend([pair(value)]),
+            "opt" => self.options.extend([pair(value)]),
+            "driver" => self.driver = Some(value.into()),
+            _ => return Err(UNKNOWN),
+        }
+        Ok(())
+    }
+}
+
 impl Keys {
     fn set(&mut self, field: &str, failed: &dyn Fn(&'static str) -> SpecError) -> Result<(), SpecError> {
         let (key, value) = field.split_once('=').unwrap_or((field, ""));
         let yes = || truth(field).map_err(failed);
         let key = key.to_ascii_lowercase();
-        let may_stand_alone = matches!(
-            key.as_str(),
-            "readonly"
-                | "ro"
-                | "rw"
-                | "readwrite"
-                | "volume-nocopy"
-                | "bind-nonrecursive"
-                | "bind-create-src"
-        );
-        if !may_stand_alone && !field.contains('=') {
+        if !ALONE.contains(&key.as_str()) && !field.contains('=') {
             return Err(failed("expected KEY=VALUE"));
         }
         match key.as_str() {
@@ -170,40 +214,11 @@ impl Keys {
             "rw" | "readwrite" => self.read_only = Some(!yes()?),
             // Of Docker Desktop.
             "consistency" => {}
-            "bind-propagation" => {
-                self.bind.propagation = match value {
-                    "private" | "rprivate" | "slave" | "rslave" => Some(value.into()),
-                    "shared" | "rshared" => {
-                        return Err(failed("shared propagation is not for ordinary users"));
-                    }
-                    _ => return Err(failed("unknown bind-propagation")),
-                }
-            }
-            "bind-nonrecursive" => self.bind.recursive = yes()?.then_some(Recursive::Disabled),
-            "bind-recursive" => {
-                self.bind.recursive = Some(match value {
-                    "enabled" | "true" | "1" => Recursive::Enabled,
-                    "disabled" | "false" | "0" => Recursive::Disabled,
-                    "writable" => Recursive::Writable,
-                    "readonly" => Recursive::ReadOnly,
-                    _ => {
-                        return Err(failed(
-                            "bind-recursive is enabled, disabled, writable or readonly",
-                        ));
-                    }
-                });
-            }
-            "bind-create-src" => self.bind.create_source = yes()?,
-            "volume-subpath" => self.volume.subpath = subpath(value).map_err(failed)?,
-            "volume-nocopy" => self.volume.no_copy = yes()?,
-            "volume-label" => self.volume.labels.extend([pair(value)]),
-            "volume-opt" => self.volume.options.extend([pair(value)]),
-            "volume-driver" => self.volume.driver = Some(value.into()),
-            "image-subpath" => self.image_subpath = subpath(value).map_err(failed)?,
             // Podman's, of both.
             "subpath" if self.kind.as_deref() == Some("image") => {
                 self.image_subpath = subpath(value).map_err(failed)?;
             }
+            "image-subpath" => self.image_subpath = subpath(value).map_err(failed)?,
             "subpath" => self.volume.subpath = subpath(value).map_err(failed)?,
             "tmpfs-size" => {
                 let size = bytes(value).ok_or_else(|| SpecError::Size(value.into()))?;
@@ -213,7 +228,11 @@ impl Keys {
                 Ok(bits) if bits <= 0o7777 => self.tmpfs.mode = Some(bits),
                 _ => return Err(failed("tmpfs-mode is not an octal mode")),
             },
-            _ => return Err(failed("unknown key")),
+            key => match (key.strip_prefix("bind-"), key.strip_prefix("volume-")) {
+                (Some(key), _) => self.bind.set(key, value, field).map_err(failed)?,
+                (_, Some(key)) => self.volume.set(key, value, field).map_err(failed)?,
+                _ => return Err(failed(UNKNOWN)),
+            },
         }
         Ok(())
     }
