@@ -236,3 +236,29 @@ fn an_archive_replaces_nothing_until_it_is_whole() {
         assert!(fs::metadata(&place).unwrap().len() > 1 << 20);
     });
 }
+
+#[test]
+fn a_volume_that_does_not_fit_is_not_half_filled() {
+    in_own_namespaces("a_volume_that_does_not_fit_is_not_half_filled", || {
+        let bryo = on_a_small_disk();
+        let list = ["run", "--rm", "-v", "vol:/bin", "busybox:oci", "ls", "/bin"];
+        let whole = bryo.ok(["run", "--rm", "busybox:oci", "ls", "/bin"]);
+        // Room for a container, not for its program.
+        let filler = fill(&bryo);
+        let length = fs::metadata(&filler).unwrap().len();
+        File::options()
+            .write(true)
+            .open(&filler)
+            .unwrap()
+            .set_len(length - (700 << 10))
+            .unwrap();
+        let said = bryo.fails(125, list);
+        assert!(
+            said.contains("volume vol: ") && said.contains("No space left on device"),
+            "{said}"
+        );
+        assert_eq!(bryo.ok(["ps", "-aq"]), "");
+        fs::remove_file(filler).unwrap();
+        assert_eq!(bryo.ok(list), whole);
+    });
+}

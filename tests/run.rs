@@ -316,10 +316,6 @@ fn volumes_and_tmpfs() {
         "df -k /t | tail -1",
     ]);
     assert!(out.contains(" 1024 "), "{out}");
-    assert!(
-        bryo.fails(125, ["run", "--rm", "-v", "named:/x", &image, "true"])
-            .contains("named volumes")
-    );
 }
 
 #[test]

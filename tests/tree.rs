@@ -9,7 +9,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Bryo, has_id_range};
+use common::{Bryo, has_id_range, lister_directory};
 
 /// What a runtime lays over the image, so that only one side shows what is there; and `/`, whose own mode and mtime
 /// podman invents when no layer names it.
@@ -47,17 +47,6 @@ fn with_one_id(line: &str) -> String {
         fields[1] = format!("{:04o}", mode & !0o6000);
     }
     fields.join(" ")
-}
-
-/// The lister, built by cargo as an example beside the tests.
-fn lister_directory() -> String {
-    let test = std::env::current_exe().unwrap();
-    let examples = test.parent().unwrap().parent().unwrap().join("examples");
-    assert!(
-        examples.join("list-tree").exists(),
-        "cargo builds examples with all tests; with one test, add --examples"
-    );
-    examples.to_str().unwrap().to_owned()
 }
 
 fn compare(image: &str, podman: &str) {

@@ -26,6 +26,7 @@ use crate::containers::spec::{Network, Request, mounts};
 use crate::containers::storage::Storage;
 use crate::containers::supervisor::{Ending, SignalProxy};
 use crate::containers::upkeep::Upkeep;
+use crate::containers::volume;
 use crate::images::{Claim, Image, layers};
 use crate::store::Store;
 
@@ -127,6 +128,7 @@ impl Order {
             },
             name: None,
             request,
+            volumes: volume::Wanted::default(),
             host_names: self.host_names.clone(),
             network: network::Asked::default(),
             afterwards: Afterwards::Commit,

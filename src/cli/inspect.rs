@@ -8,6 +8,7 @@ use super::containers::inspect_container;
 use super::images::inspect_image;
 use super::output::{inspected, put};
 use super::report::Failure;
+use super::volumes::inspect_volume;
 use crate::store::Store;
 
 /// Flags of `inspect`.
@@ -28,12 +29,19 @@ pub(crate) struct Inspect {
 enum Kind {
     Container,
     Image,
+    Volume,
 }
 
 impl Inspect {
     /// The same for `container inspect`.
     pub(super) fn of_containers(self) -> Inspect {
         let kind = Some(Kind::Container);
+        Inspect { kind, ..self }
+    }
+
+    /// The same for `volume inspect`.
+    pub(super) fn of_volumes(self) -> Inspect {
+        let kind = Some(Kind::Volume);
         Inspect { kind, ..self }
     }
 
@@ -56,6 +64,7 @@ impl Inspect {
         let kind = match self.kind {
             Some(Kind::Container) => "container",
             Some(Kind::Image) => "image",
+            Some(Kind::Volume) => "volume",
             None => "object",
         };
         for name in &missing {
@@ -73,16 +82,21 @@ impl Inspect {
         Ok(code)
     }
 
-    /// A container wins over an image of the same name.
+    /// A container wins over an image of the same name, that over a volume.
     fn find(&self, store: &Store, name: &str) -> Result<Option<Value>, Failure> {
-        if self.kind != Some(Kind::Image)
+        if matches!(self.kind, None | Some(Kind::Container))
             && let Some(object) = inspect_container(store, name)?
         {
             return Ok(Some(object));
         }
+        if matches!(self.kind, None | Some(Kind::Image))
+            && let Some(object) = inspect_image(store, name, self.format.as_deref())?
+        {
+            return Ok(Some(object));
+        }
         match self.kind {
-            Some(Kind::Container) => Ok(None),
-            _ => Ok(inspect_image(store, name, self.format.as_deref())?),
+            None | Some(Kind::Volume) => inspect_volume(store, name),
+            Some(Kind::Container | Kind::Image) => Ok(None),
         }
     }
 }

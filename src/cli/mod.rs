@@ -17,6 +17,7 @@ mod question;
 mod report;
 mod system;
 mod template;
+mod volumes;
 
 use crate::containers::{health, supervisor};
 use report::Failure;
@@ -43,7 +44,10 @@ enum Command {
     /// Work on what builds keep
     #[command(subcommand)]
     Builder(build::Builder),
-    /// Show all that is known of containers or images
+    /// Work on volumes
+    #[command(subcommand)]
+    Volume(volumes::Command),
+    /// Show all that is known of containers, images or volumes
     Inspect(inspect::Inspect),
     /// Show what happens to containers and images
     Events(events::Events),
@@ -68,6 +72,9 @@ pub fn main() -> ExitCode {
     if let Some(code) = roles.iter().find_map(|role| role()) {
         return ExitCode::from(code);
     }
+    if let Some(code) = crate::containers::volume::sweeper() {
+        return ExitCode::from(code);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if is_answer(&error) => {
@@ -81,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Containers(command) => command.run(),
         Command::Build(build) => build.run(),
         Command::Builder(builder) => builder.run(),
+        Command::Volume(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Events(events) => events.run(),
         Command::Version(format) => info::version(&format),

@@ -10,7 +10,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::held;
 use super::process::{self, Process};
-use super::record::{self, Life, Record};
+use super::record::{self, Life, Record, Volumes};
 use super::spec::SpecError;
 use super::{Error, events};
 use crate::store::Store;
@@ -109,6 +109,14 @@ pub enum Force {
 /// # Errors
 /// [`Error::Running`] without [`Force::Yes`].
 pub fn remove(store: &Store, id: &str, force: Force) -> Result<(), Error> {
+    remove_with(store, id, force, Volumes::Keep)
+}
+
+/// The same, and what becomes of the volumes of its own.
+///
+/// # Errors
+/// As [`remove`].
+pub fn remove_with(store: &Store, id: &str, force: Force, volumes: Volumes) -> Result<(), Error> {
     // Each round ends a run; somebody may start it again in between.
     for _ in 0..8 {
         let record = match record::read(store, id) {
@@ -124,6 +132,7 @@ pub fn remove(store: &Store, id: &str, force: Force) -> Result<(), Error> {
             (Life::Created | Life::Exited { .. }, _) => {}
         }
         match record::hold(store, id) {
+            Ok(Some(held)) if volumes == Volumes::Remove => return held.remove_with(volumes),
             Ok(Some(held)) => return held.remove(),
             // It is being made, started or ended at this moment.
             Ok(None) => std::thread::sleep(Duration::from_millis(20)),

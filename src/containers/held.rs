@@ -1,18 +1,25 @@
 //! A container that nobody else may move: its lock is held, from its making to its removal, by one after the other.
 
 use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
 use super::amended::Amended;
-use super::record::{Life, Record, load_at, read_spec};
-use super::{Error, events, named};
+use super::record::{Afterwards, Life, Record, load_at, read_spec};
+use super::{Error, directory, events, named, volume};
 use crate::store::lock::{Attempt, Lock, Mode};
 use crate::store::write::{Durability, replace, sync_parent};
-use crate::store::{self, Store, failpoint};
+use crate::store::{Store, failpoint};
+
+/// What becomes of a removed container's own volumes, those that nobody named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Volumes {
+    /// They stay.
+    Keep,
+    /// They go, unless another container uses them.
+    Remove,
+}
 
 /// A container whose lock is held: only its holder may change it.
 #[derive(Debug)]
@@ -45,7 +52,7 @@ impl Held {
         spec: impl FnOnce(&Path) -> Result<Spec, Error>,
     ) -> Result<Held, Error> {
         let directory = store.container(&record.id);
-        let lock = make_directory(&directory)?;
+        let lock = directory::make(&directory)?;
         let held = Held::of(store, record, lock);
         match held.fill(spec) {
             Ok(()) => Ok(held),
@@ -59,7 +66,7 @@ impl Held {
     /// Gives up a container that is not made yet. What cannot be removed is an orphan without a record.
     pub(super) fn discard(self) {
         // The reason for giving up is the failure to report.
-        let _ = self.erase();
+        let _ = self.erase(Volumes::Remove);
     }
 
     fn fill(&self, spec: impl FnOnce(&Path) -> Result<Spec, Error>) -> Result<(), Error> {
@@ -124,14 +131,26 @@ impl Held {
         read_spec(&self.directory)
     }
 
-    /// Removes the container with all it holds. The record goes first: a container killed half-way is no container.
+    /// Removes the container with all it holds, and the volumes of its own if it was to go by itself (`--rm`).
     ///
     /// # Errors
     /// Something cannot be removed.
-    pub fn remove(mut self) -> Result<(), Error> {
+    pub fn remove(self) -> Result<(), Error> {
+        let volumes = match self.record.afterwards {
+            Afterwards::Remove => Volumes::Remove,
+            Afterwards::Keep | Afterwards::RemoveOnceRun | Afterwards::Commit => Volumes::Keep,
+        };
+        self.remove_with(volumes)
+    }
+
+    /// The record goes first: a container killed half-way is no container.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn remove_with(mut self, volumes: Volumes) -> Result<(), Error> {
         self.amend();
         let (state, record) = (self.state().to_owned(), self.record.clone());
-        self.erase()?;
+        self.erase(volumes)?;
         events::happened(&state, &record, "destroy", &[]);
         Ok(())
     }
@@ -141,7 +160,7 @@ impl Held {
         self.names.parent().unwrap_or(&self.names)
     }
 
-    fn erase(self) -> Result<(), Error> {
+    fn erase(mut self, volumes: Volumes) -> Result<(), Error> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io {
@@ -153,10 +172,16 @@ impl Held {
         let record = self.directory.join("record.json");
         failpoint::step();
         fs::remove_file(&record)
-            .or_else(ignore_missing)
+            .or_else(directory::ignore_missing)
             .map_err(io(&record))?;
         named::release(&self.names, &self.record.name, &self.record.id)?;
-        remove_directory(&self.directory, self.lock).map_err(io(&self.directory))
+        directory::remove(&self.directory, self.lock).map_err(io(&self.directory))?;
+        let mounts = &mut self.record.settings.mounts;
+        mounts.retain(|mount| volumes == Volumes::Remove || mount.kind == volume::Kind::Image);
+        if let Some(state) = self.names.parent().filter(|_| !mounts.is_empty()) {
+            volume::release(state, mounts);
+        }
+        Ok(())
     }
 
     /// For the supervisor before it executes itself: the locked file, for [`adopt`]. The lock is held until then.
@@ -183,63 +208,6 @@ impl Held {
     }
 }
 
-/// Makes a container's directory and takes its lock. A sweep may have taken the directory for an orphan before it was
-/// locked, and removed it.
-fn make_directory(directory: &Path) -> Result<Lock, Error> {
-    let io = |source| Error::Io {
-        action: "create",
-        path: directory.to_owned(),
-        source,
-    };
-    for _ in 0..8 {
-        failpoint::step();
-        let mut builder = fs::DirBuilder::new();
-        builder.mode(0o700).recursive(true);
-        builder.create(directory.join("upper")).map_err(io)?;
-        match Lock::acquire(&directory.join("lock"), Mode::Exclusive) {
-            Err(store::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
-            lock => return Ok(lock?),
-        }
-    }
-    Err(io(ErrorKind::NotFound.into()))
-}
-
-/// Removes a container's directory, the large files first: killed half-way, what is left is small, and the next sweep's.
-pub(super) fn remove_directory(directory: &Path, lock: Lock) -> std::io::Result<()> {
-    for file in ["upper/data", "upper/journal", "upper"] {
-        failpoint::step();
-        let path = directory.join(file);
-        let removed = match file {
-            "upper" => fs::remove_dir_all(&path),
-            _ => fs::remove_file(&path),
-        };
-        removed.or_else(ignore_missing)?;
-    }
-    failpoint::step();
-    let mut lock = Some(lock);
-    let mut tries = 1..100;
-    loop {
-        match fs::remove_dir_all(directory) {
-            // NFS and many FUSE filesystems keep a removed file that is open, the lock, under another name, until a moment
-            // after it is closed. Nobody takes the lock any more: there is nothing left but the directory.
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && tries.next().is_some() => {
-                if lock.take().is_none() {
-                    std::thread::sleep(std::time::Duration::from_millis(5));
-                }
-            }
-            removed => return removed.or_else(ignore_missing),
-        }
-    }
-}
-
-fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
-    if error.kind() == ErrorKind::NotFound {
-        Ok(())
-    } else {
-        Err(error)
-    }
-}
-
 /// Removes a container whose record cannot be read, with all it holds.
 ///
 /// # Errors
@@ -256,9 +224,9 @@ pub(super) fn remove_damaged(store: &Store, id: &str) -> Result<(), Error> {
         source,
     };
     fs::remove_file(directory.join("record.json"))
-        .or_else(ignore_missing)
+        .or_else(directory::ignore_missing)
         .map_err(io)?;
-    remove_directory(&directory, lock).map_err(io)
+    directory::remove(&directory, lock).map_err(io)
 }
 
 /// Takes a container whose lock this process held before it executed this program: `lock` is the locked file.

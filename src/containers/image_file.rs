@@ -34,7 +34,8 @@ pub fn is_there(lower: &Lower, path: &[u8]) -> Result<bool> {
     find(lower, path).map(|found| found.is_some())
 }
 
-fn find(lower: &Lower, path: &[u8]) -> Result<Option<NodeId>> {
+/// What `path` leads to, symlinks followed within the image.
+pub(super) fn find(lower: &Lower, path: &[u8]) -> Result<Option<NodeId>> {
     let view = &lower.view;
     let split = |path: &[u8]| {
         path.split(|b| *b == b'/')

@@ -1,9 +1,7 @@
 //! How is a container made and started?
 
 use std::fs;
-use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,12 +12,11 @@ use oci_spec::runtime::{LinuxSeccomp, Spec};
 use super::files::{self, HostNames};
 use super::record::{self, Afterwards, Base, Held, Record, Settings};
 use super::runtime::{self, RootSource};
-use super::spec::mounts::{Asked, Missing};
 use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
 use super::storage::Storage;
 use super::supervisor::{self, Attach, Start, Supervisor};
 use super::upkeep::Upkeep;
-use super::{Error, events, image_file, log, names, network, rootfs};
+use super::{Error, events, image_file, log, names, network, rootfs, sources, volume};
 use crate::host::Probe;
 use crate::host::probe::thermal_throttles;
 use crate::host::usable_devices;
@@ -68,6 +65,8 @@ pub struct Wanted {
     pub name: Option<String>,
     /// The flags that shape the Spec.
     pub request: Request,
+    /// `-v`, `--mount`, `--volumes-from`.
+    pub volumes: volume::Wanted,
     /// The flags about names of hosts.
     pub host_names: HostNames,
     /// Those about networks and ports.
@@ -86,15 +85,13 @@ pub struct Wanted {
     pub upkeep: Upkeep,
     /// `-l`, over the image's.
     pub labels: Vec<(String, String)>,
-    /// `-v`, `--mount`, `--security-opt` as they were given.
+    /// `--security-opt` as they were given.
     pub given: Given,
 }
 
 /// Flags as they were given, for `inspect`.
 #[derive(Debug, Clone, Default)]
 pub struct Given {
-    /// `-v` and `--mount`.
-    pub binds: Vec<String>,
     /// `--security-opt`.
     pub security_opts: Vec<String>,
 }
@@ -110,6 +107,8 @@ pub struct Made {
     pub lower: Lower,
     /// The machine that it is to run on.
     pub host: Probe,
+    /// What could not be done as asked, one line each, for the user.
+    pub warnings: Vec<String>,
 }
 
 impl Made {
@@ -134,7 +133,6 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
     let config = wanted.below.0.config();
     let host = Probe::now();
     let ids = host.id_maps();
-    prepare_sources(&wanted.request)?;
     let seccomp = seccomp(&wanted.request)?;
     let devices = if wanted.request.confine.privileged {
         usable_devices()
@@ -142,10 +140,13 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
         Vec::new()
     };
     for attempt in 0.. {
-        let record = record_of(&wanted, attempt)?;
+        let mut record = record_of(&wanted, attempt)?;
+        let attached = attach(store, &wanted, &config, &mut record)?;
         let (hostname, durability) = (record.settings.hostname.clone(), record.durability());
         let addresses = record.settings.ports.addresses;
-        let mut made = None;
+        let record_user = record.settings.user.clone();
+        let mounted = record.settings.mounts.clone();
+        let (mut made, mut ready) = (None, volume::Ready::default());
         let held = Held::create(store, record, |directory| {
             let network = wanted.request.network;
             let lower = match &wanted.below.0 {
@@ -157,6 +158,14 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
             };
             let passwd = text_file(&lower, "/etc/passwd")?;
             let group = text_file(&lower, "/etc/group")?;
+            let of = volume::For {
+                store,
+                host: &host,
+                lower: &lower,
+                user: spec::identity(&record_user, &passwd, &group)?,
+                durability,
+            };
+            ready = attached.make(&of)?;
             let names = &wanted.host_names;
             let own_files = match &wanted.network.joined {
                 Some(joined) => files::shared(&store.container(&joined.id)),
@@ -175,10 +184,19 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
                 masked: &thermal_throttles(),
                 seccomp: seccomp.clone(),
             };
-            let spec = spec::build(&wanted.request, &context)?;
+            let mut request = wanted.request.clone();
+            request.mounts.extend_from_slice(&attached.asked);
+            request.mounts.append(&mut ready.asked);
+            let spec = spec::build(&request, &context)?;
             made = Some((spec.clone(), lower));
             Ok(spec)
         });
+        let warnings = std::mem::take(&mut ready.warnings);
+        // From here on the record says who uses them.
+        drop(ready);
+        if held.is_err() {
+            volume::release(store.state(), &mounted);
+        }
         match (held, made) {
             // A name that was drawn may be drawn again.
             (Err(Error::NameTaken { .. }), _) if wanted.name.is_none() && attempt < 16 => {}
@@ -199,11 +217,35 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
                     spec,
                     lower,
                     host,
+                    warnings,
                 });
             }
         }
     }
     Err(Error::Name(wanted.name.unwrap_or_default()))
+}
+
+/// Plans what is mounted, writes it into the record, and looks after the host's directories.
+fn attach(
+    store: &Store,
+    wanted: &Wanted,
+    config: &ImageConfiguration,
+    record: &mut Record,
+) -> Result<volume::Attached, Error> {
+    let config = config.config().as_ref();
+    let of_image = match wanted.afterwards {
+        // A step of a build has none: what it writes there is the image's.
+        Afterwards::Commit => Vec::new(),
+        _ => config
+            .and_then(|config| config.volumes().clone())
+            .unwrap_or_default(),
+    };
+    let mounts = &wanted.request.mounts;
+    let attached = volume::Attached::new(store, &wanted.volumes, &of_image, mounts, &record.id)?;
+    sources::prepare(mounts)?;
+    sources::prepare(&attached.asked)?;
+    record.settings.mounts = attached.mounted.clone();
+    Ok(attached)
 }
 
 /// A removal of images beside this either sees the record that is written by now, or came first: then the image is off
@@ -239,48 +281,6 @@ fn text_file(lower: &Lower, path: &'static str) -> Result<String, Error> {
     Ok(bytes
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default())
-}
-
-fn require_device(source: &Path) -> Result<(), Error> {
-    let not_device = |why| Error::Device {
-        path: source.into(),
-        why,
-    };
-    let kind = fs::metadata(source).map_err(not_device)?.file_type();
-    match kind.is_char_device() || kind.is_block_device() {
-        true => Ok(()),
-        false => Err(not_device(io::Error::other("not a device node"))),
-    }
-}
-
-/// `-v` makes a missing directory, as Docker does; `--mount` refuses; `--device` is for devices.
-fn prepare_sources(request: &Request) -> Result<(), Error> {
-    for asked in &request.mounts {
-        let bind = match asked {
-            Asked::Bind(bind) => bind,
-            Asked::Device { source, .. } => {
-                require_device(source)?;
-                continue;
-            }
-            Asked::Tmpfs { .. } => continue,
-        };
-        let io = |source| Error::Io {
-            action: "look at",
-            path: bind.source.clone(),
-            source,
-        };
-        match fs::metadata(&bind.source) {
-            Ok(_) => {}
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-            Err(_) if bind.missing == Missing::Refuse => return Err(Error::BindSource(bind.source.clone())),
-            Err(_) => fs::create_dir_all(&bind.source).map_err(|source| Error::Io {
-                action: "create",
-                path: bind.source.clone(),
-                source,
-            })?,
-        }
-    }
-    Ok(())
 }
 
 fn seccomp(request: &Request) -> Result<Option<LinuxSeccomp>, Error> {
@@ -352,12 +352,14 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
             &wanted.host_names,
             request.network,
         )?,
-        binds: wanted.given.binds.clone(),
-        mount_points: request
-            .mounts
+        binds: wanted
+            .volumes
+            .wishes
             .iter()
-            .map(|asked| asked.target().to_string())
+            .filter_map(|wish| wish.bind.clone())
             .collect(),
+        mounts: Vec::new(),
+        volumes_from: wanted.volumes.from.clone(),
         capabilities: (request.confine.cap_add.clone(), request.confine.cap_drop.clone()),
         privileged: request.confine.privileged,
         security_opts: wanted.given.security_opts.clone(),
@@ -417,14 +419,19 @@ pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
 
 /// Opens all that a container needs that is to be started again. If something is gone, it is given back with the reason.
 pub(super) fn opened(store: &Store, held: Held) -> Result<Made, Box<(Held, Error)>> {
-    let parts = || Ok((held.spec()?, lower(store, &held.record)?));
+    let host = Probe::now();
+    let parts = || {
+        volume::finish(store, &host, &held.record)?;
+        Ok((held.spec()?, lower(store, &held.record)?))
+    };
     match parts() {
         Err(error) => Err(Box::new((held, error))),
         Ok((spec, lower)) => Ok(Made {
             held,
             spec,
             lower,
-            host: Probe::now(),
+            host,
+            warnings: Vec::new(),
         }),
     }
 }
@@ -474,6 +481,7 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
         mut spec,
         lower,
         host,
+        warnings: _,
     } = made;
     if held.record.afterwards == Afterwards::RemoveOnceRun {
         held.record.afterwards = Afterwards::Remove;

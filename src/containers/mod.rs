@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 pub mod amended;
 pub mod changes;
+mod directory;
 pub mod end;
 mod events;
 pub mod exec;
@@ -24,11 +25,13 @@ pub mod record;
 pub mod restart;
 pub mod rootfs;
 pub mod runtime;
+mod sources;
 pub mod spec;
 pub mod storage;
 pub mod supervisor;
 pub mod upgrade;
 pub mod upkeep;
+pub mod volume;
 pub mod wait;
 
 /// Why work on a container failed. One line each: what failed, on what, why, what would help.
@@ -146,6 +149,9 @@ pub enum Error {
     /// The store.
     #[error(transparent)]
     Store(#[from] crate::store::Error),
+    /// A volume.
+    #[error(transparent)]
+    Volume(#[from] volume::VolumeError),
     /// The directory of `--rootfs`.
     #[error(transparent)]
     Rootfs(#[from] rootfs::RootfsError),

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Error;
+use super::directory;
 use super::end::{self, Force};
-use super::held::remove_directory;
 use super::process::{self, Process};
 use super::record::{self, Afterwards, ids};
+use super::volume;
 use crate::store::lock::{Lock, Mode};
 use crate::store::{self, Store};
 
@@ -20,6 +21,7 @@ use crate::store::{self, Store};
 /// # Errors
 /// Something cannot be looked at or removed.
 pub fn remove(store: &Store) -> Result<u64, Error> {
+    volume::sweep(store.state())?;
     let mut freed = 0;
     for id in ids(store)? {
         let directory = store.container(&id);
@@ -43,7 +45,7 @@ pub fn remove(store: &Store) -> Result<u64, Error> {
             source,
         };
         freed += bytes(&directory);
-        remove_directory(&directory, lock).map_err(io)?;
+        directory::remove(&directory, lock).map_err(io)?;
     }
     Ok(freed)
 }

@@ -12,14 +12,14 @@ use std::time::Duration;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
-pub use super::held::{Held, hold};
+pub use super::held::{Held, Volumes, hold};
 pub use super::named::find;
 
 use super::amended::Amended;
 use super::process::Process;
 use super::storage::Storage;
 use super::upkeep::Upkeep;
-use super::{Error, events, log, names, network};
+use super::{Error, events, log, names, network, volume};
 use crate::line::chain;
 use crate::store::lock::{Attempt, Lock, Mode};
 use crate::store::write::Durability;
@@ -126,10 +126,14 @@ pub struct Settings {
     pub stop_signal: String,
     /// `bridge` (the built-in one), `none`, `host` or `container:ID`.
     pub network: String,
-    /// `-v` and `--mount` as they were given.
+    /// `-v`, but of volumes without a name.
     pub binds: Vec<String>,
-    /// Where the mounts asked for are.
-    pub mount_points: Vec<String>,
+    /// What was mounted because it was asked for, or the image's.
+    #[serde(default)]
+    pub mounts: Vec<volume::Mounted>,
+    /// `--volumes-from`.
+    #[serde(default)]
+    pub volumes_from: Vec<String>,
     /// `--cap-add`, `--cap-drop`.
     pub capabilities: (Vec<String>, Vec<String>),
     /// `--privileged`.

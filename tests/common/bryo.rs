@@ -115,6 +115,10 @@ impl Drop for Bryo {
             // Best effort: the test has its verdict already.
             drop(self.run(["rm", "-f", id]));
         }
+        // What is in volumes may belong to other ids, and could not be removed with the directory.
+        if self.state().join("volumes").exists() {
+            drop(self.run(["volume", "prune", "-af"]));
+        }
     }
 }
 
@@ -182,6 +186,17 @@ impl Drop for Watchdog {
 /// The binary under test: `$BRYO_BIN`, else the one cargo built with this test.
 fn binary() -> PathBuf {
     std::env::var_os("BRYO_BIN").map_or(env!("CARGO_BIN_EXE_bryo").into(), PathBuf::from)
+}
+
+/// Where `list-tree` is, built by cargo as an example beside the tests.
+pub fn lister_directory() -> String {
+    let test = std::env::current_exe().unwrap();
+    let examples = test.parent().unwrap().parent().unwrap().join("examples");
+    assert!(
+        examples.join("list-tree").exists(),
+        "cargo builds examples with all tests; with one test, add --examples"
+    );
+    examples.to_str().unwrap().to_owned()
 }
 
 /// Whether this user has a range of ids in /etc/subuid, so that owners other than root exist in containers.

@@ -16,7 +16,7 @@ pub mod sandbox;
 mod skopeo;
 
 pub use alive::{field, kills, once_free, parent, process, until};
-pub use bryo::{Bryo, Done, has_id_range, on_terminal};
+pub use bryo::{Bryo, Done, has_id_range, lister_directory, on_terminal};
 pub use project::{Built, Project, fed, mode};
 pub use registry::{Mode, Registry};
 pub use skopeo::skopeo;

@@ -177,7 +177,8 @@ impl Build {
         let cwd = env::current_dir()
             .map_err(|error| Failure::new(format!("cannot find the working directory: {error}")))?;
         all(&self.volume, |text| {
-            mounts::volume(text, &cwd).map_err(|error| Failure::of(&error).code(125))
+            let wish = mounts::volume(text, &cwd).and_then(mounts::Wish::of_host);
+            wish.map_err(|error| Failure::of(&error).code(125))
         })
     }
 }

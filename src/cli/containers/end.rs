@@ -7,7 +7,7 @@ use super::super::report::Failure;
 use super::start::start;
 use crate::containers::Error;
 use crate::containers::end::{self, Force};
-use crate::containers::record::{self, Afterwards, Record};
+use crate::containers::record::{self, Afterwards, Record, Volumes};
 use crate::containers::upkeep::STOP_TIMEOUT;
 use crate::store::Store;
 
@@ -17,7 +17,7 @@ pub(crate) struct Rm {
     /// End running containers; one that is not there is no error
     #[arg(short, long)]
     force: bool,
-    /// Remove anonymous volumes too (there are none yet)
+    /// Remove the volumes that nobody named, too
     #[arg(short, long)]
     volumes: bool,
     /// Names or ids
@@ -81,12 +81,17 @@ pub(super) fn load(store: &Store, name: &str) -> Result<Record, Error> {
 impl Rm {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
         let force = if self.force { Force::Yes } else { Force::No };
+        let volumes = if self.volumes {
+            Volumes::Remove
+        } else {
+            Volumes::Keep
+        };
         super::each(&self.containers, |name| {
             let id = match record::find(store, name) {
                 Err(Error::NoSuchContainer(_)) if self.force => return Ok(None),
                 found => found?,
             };
-            end::remove(store, &id, force)?;
+            end::remove_with(store, &id, force, volumes)?;
             Ok(Some(name.to_string()))
         })
     }

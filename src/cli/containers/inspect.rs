@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use oci_spec::runtime::{Mount, Spec};
-use serde_json::{Value, json};
+use oci_spec::runtime::Spec;
+use serde_json::{Map, Value, json};
 
 use super::ps::state;
 use crate::containers::log::{self, Driver};
 use crate::containers::record::{self, Base, Life, Record};
 use crate::containers::storage::Storage;
 use crate::containers::upkeep::STOP_TIMEOUT;
+use crate::containers::volume::{Kind, Mounted};
 use crate::containers::{Error, health};
 use crate::store::Store;
 
@@ -58,7 +59,7 @@ fn object(store: &Store, name: &str) -> Result<Value, Error> {
         "Platform": "linux",
         "HostConfig": host_config(&record, &spec),
         "GraphDriver": {"Name": "fuse-overlay", "Data": {"UpperDir": file("upper")}},
-        "Mounts": mounts(&record, &spec),
+        "Mounts": mounts(&record),
         "Config": config(&record, &spec),
         "NetworkSettings": network::settings(&record),
     }))
@@ -151,6 +152,7 @@ fn config(record: &Record, spec: &Spec) -> Value {
         "Env": process.and_then(|p| p.env().clone()).unwrap_or_default(),
         "Cmd": settings.command,
         "Image": record.image_name,
+        "Volumes": volumes(record),
         "WorkingDir": process.map(|p| p.cwd().display().to_string()),
         "Entrypoint": settings.entrypoint,
         "Labels": settings.labels,
@@ -163,6 +165,18 @@ fn config(record: &Record, spec: &Spec) -> Value {
     config
 }
 
+/// The places of volumes that nobody named.
+fn volumes(record: &Record) -> Value {
+    let own = |mount: &&Mounted| mount.kind == Kind::Volume && mount.anonymous && mount.spec.is_none();
+    let places = record.settings.mounts.iter().filter(own);
+    let places: Map<_, _> = places.map(|mount| (mount.target.clone(), json!({}))).collect();
+    if places.is_empty() {
+        Value::Null
+    } else {
+        places.into()
+    }
+}
+
 fn host_config(record: &Record, spec: &Spec) -> Value {
     let settings = &record.settings;
     let (added, dropped) = &settings.capabilities;
@@ -173,7 +187,9 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         .unwrap_or(false);
     let linux = spec.linux().as_ref();
     json!({
-        "Binds": settings.binds,
+        "Binds": list(settings.binds.iter().map(String::as_str)),
+        "VolumesFrom": list(settings.volumes_from.iter().map(String::as_str)),
+        "Mounts": list(settings.mounts.iter().filter_map(|mount| mount.spec.clone())),
         "NetworkMode": settings.network,
         "PortBindings": network::bindings(record),
         "PublishAllPorts": settings.ports.publish_all,
@@ -215,26 +231,32 @@ fn storage_opt(storage: Storage) -> Option<BTreeMap<&'static str, String>> {
     (!set.is_empty()).then_some(set)
 }
 
-fn mounts(record: &Record, spec: &Spec) -> Vec<Value> {
-    let asked = |mount: &&Mount| {
-        let place = mount.destination().to_str();
-        record
-            .settings
-            .mount_points
-            .iter()
-            .any(|point| Some(point.as_str()) == place)
+fn mounts(record: &Record) -> Vec<Value> {
+    let shown = |mount: &Mounted| {
+        let mut shown = Map::new();
+        shown.insert("Type".into(), mount.type_name().into());
+        if mount.kind == Kind::Volume {
+            shown.insert("Name".into(), mount.name.as_str().into());
+        }
+        shown.insert("Source".into(), mount.source.to_string_lossy().into());
+        shown.insert("Destination".into(), mount.target.as_str().into());
+        if mount.kind == Kind::Volume {
+            shown.insert("Driver".into(), "local".into());
+        }
+        shown.insert("Mode".into(), mount.mode.as_str().into());
+        shown.insert("RW".into(), mount.is_writable().into());
+        shown.insert("Propagation".into(), mount.propagation().into());
+        shown.into()
     };
-    let shown = |mount: &Mount| {
-        let options = mount.options().clone().unwrap_or_default();
-        let kind = mount.typ().as_deref().unwrap_or("bind");
-        json!({
-            "Type": kind,
-            "Source": if kind == "bind" { mount.source().clone() } else { None },
-            "Destination": mount.destination(),
-            "Mode": options.join(","),
-            "RW": !options.iter().any(|option| option == "ro"),
-            "Propagation": options.iter().find(|o| o.ends_with("private") || o.ends_with("slave")),
-        })
-    };
-    spec.mounts().iter().flatten().filter(asked).map(shown).collect()
+    record.settings.mounts.iter().map(shown).collect()
+}
+
+/// Docker's way with lists: null if there is nothing.
+fn list<T: Into<Value>>(items: impl Iterator<Item = T>) -> Value {
+    let items: Vec<Value> = items.map(Into::into).collect();
+    if items.is_empty() {
+        Value::Null
+    } else {
+        items.into()
+    }
 }

@@ -11,6 +11,7 @@ use super::super::report::Failure;
 use crate::containers::health::{self, Status};
 use crate::containers::network::{self, Exposed};
 use crate::containers::record::{self, Afterwards, Life, Record};
+use crate::containers::volume::{Kind, Mounted};
 use crate::store::Store;
 
 /// Flags of `ps`.
@@ -19,7 +20,8 @@ pub(crate) struct Ps {
     /// Show those that do not run, too
     #[arg(short, long)]
     all: bool,
-    /// Show those that match: id, name, label, status, health, ancestor, exited, before, since, network, publish, expose
+    /// Show those that match: id, name, label, status, health, ancestor, exited, before, since, volume, network, publish,
+    /// expose
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// A Go template, "table TEMPLATE", "json"
@@ -103,6 +105,20 @@ impl Ps {
         }
     }
 
+    fn mounts(&self, record: &Record) -> String {
+        let shown = record
+            .settings
+            .mounts
+            .iter()
+            .map(Mounted::shown)
+            .filter(|name| !name.is_empty());
+        let cut = |name: String| match name.char_indices().nth(15) {
+            Some(_) if !self.no_trunc => name.chars().take(14).chain(['…']).collect(),
+            _ => name,
+        };
+        shown.map(cut).collect::<Vec<String>>().join(",")
+    }
+
     fn row(&self, store: &Store, record: &Record) -> Row {
         let settings = &record.settings;
         let words = settings.entrypoint.iter().flatten().chain(&settings.command);
@@ -115,6 +131,8 @@ impl Ps {
             .iter()
             .map(|(key, value)| (key.clone(), value.as_str().into()))
             .collect();
+        let is_volume = |mount: &&Mounted| mount.kind == Kind::Volume;
+        let volumes = settings.mounts.iter().filter(is_volume).count();
         let created = seconds(&record.created);
         let pairs: Vec<String> = settings
             .labels
@@ -133,9 +151,9 @@ impl Ps {
             ("Size", "0B".into()),
             ("Names", record.name.clone()),
             ("Labels", pairs.join(",")),
-            ("Mounts", settings.mount_points.join(",")),
+            ("Mounts", self.mounts(record)),
             ("Networks", network::name(record).unwrap_or_default().into()),
-            ("LocalVolumes", "0".into()),
+            ("LocalVolumes", volumes.to_string()),
         ];
         let fields = fields
             .into_iter()
@@ -213,6 +231,7 @@ enum Filter {
     Published(Vec<Exposed>),
     /// `expose`: the container's.
     Exposed(Vec<Exposed>),
+    Volume(String),
 }
 
 impl Filter {
@@ -259,6 +278,7 @@ impl Filter {
             "network" => Filter::Network(value.into()),
             "publish" => Filter::Published(ports(text, value)?),
             "expose" => Filter::Exposed(ports(text, value)?),
+            "volume" => Filter::Volume(value.into()),
             _ => return Err(bad(format!("invalid filter '{text}'"))),
         })
     }
@@ -317,6 +337,12 @@ impl Filter {
             Filter::Exposed(wanted) => network::shown(record)
                 .iter()
                 .any(|port| wanted.contains(&port.container)),
+            // A volume's name, what is shown, or where.
+            Filter::Volume(wanted) => record
+                .settings
+                .mounts
+                .iter()
+                .any(|mount| mount.shown() == *wanted || mount.target == *wanted),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::containers::rootfs;
 use crate::containers::spec::{self, Confine, Request, TerminalSize, mounts};
 use crate::containers::storage::Storage;
 use crate::containers::supervisor::{Attach, terminal_size};
+use crate::containers::volume;
 use crate::host::Probe;
 use crate::images::manifest::Platform;
 use crate::images::reference::Reference;
@@ -93,12 +94,18 @@ struct Container {
     /// Print help (`-h` is the hostname, as Docker has it)
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
-    /// Show a directory or file of the host in the container
-    #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]")]
+    /// Show a volume, or a directory or file of the host, in the container
+    #[arg(short, long, value_name = "[SOURCE:]CONTAINER[:OPTIONS]")]
     volume: Vec<String>,
-    /// The same, by keys: type=bind|tmpfs,source=…,target=…,readonly
+    /// The same, by keys: type=volume|bind|tmpfs|image,source=…,target=…,readonly
     #[arg(long, value_name = "KEYS")]
     mount: Vec<String>,
+    /// Show the volumes and directories that another container has
+    #[arg(long, value_name = "CONTAINER[:ro|rw]")]
+    volumes_from: Vec<String>,
+    /// Driver of the volumes that are made: local
+    #[arg(long, value_name = "DRIVER")]
+    volume_driver: Option<String>,
     /// Mount an empty filesystem in memory
     #[arg(long, value_name = "DIR[:OPTIONS]")]
     tmpfs: Vec<String>,
@@ -223,6 +230,9 @@ fn own_code(failure: Failure) -> Failure {
 
 impl Container {
     fn make(self, store: &Store, afterwards: Afterwards) -> Result<life::Made, Failure> {
+        if let Some(driver) = self.volume_driver.as_ref().filter(|driver| *driver != "local") {
+            return Err(Failure::of(&volume::VolumeError::Driver(driver.clone())));
+        }
         let cidfile = self.cidfile.as_deref().map(CidFile::new).transpose()?;
         let below = match self.rootfs {
             true => Below::Rootfs(rootfs::directory(&self.image).map_err(crate::containers::Error::from)?),
@@ -237,7 +247,8 @@ impl Container {
         let log = log::Settings::parse(self.log_driver.as_deref(), &self.log_opt)
             .map_err(|error| Failure::of(&error))?;
         let rm = afterwards != Afterwards::Keep;
-        let mut request = self.request(&cwd).map_err(|error| Failure::of(&error))?;
+        let mut request = self.request().map_err(|error| Failure::of(&error))?;
+        let volumes = self.volumes(&cwd).map_err(|error| Failure::of(&error))?;
         let upkeep = self.upkeep.read(&cwd, rm, &below)?;
         let (flags, host_names) = self.network.read()?;
         let choice = flags.choose(store, &host_names)?;
@@ -250,6 +261,7 @@ impl Container {
             below: (below, self.image.clone()),
             name: self.name,
             request,
+            volumes,
             host_names,
             network: network::Asked {
                 flags,
@@ -263,11 +275,11 @@ impl Container {
             log,
             labels: self.label.iter().map(|text| label(text)).collect(),
             given: Given {
-                binds: self.volume.into_iter().chain(self.mount).collect(),
                 security_opts: self.security_opt,
             },
         };
         let made = life::create(store, wanted)?;
+        made.warnings.iter().for_each(|text| warn(text));
         if let Some(cidfile) = cidfile {
             cidfile.keep(&made.held.record.id)?;
         }
@@ -306,15 +318,18 @@ impl Container {
         image.platform().is_some_and(|found| wanted.accepts(&found))
     }
 
-    fn request(&self, cwd: &Path) -> Result<Request, crate::containers::Error> {
+    fn volumes(&self, cwd: &Path) -> Result<volume::Wanted, spec::SpecError> {
+        let short = self.volume.iter().map(|text| mounts::volume(text, cwd));
+        let keys = self.mount.iter().map(|text| mounts::mount(text, cwd));
+        Ok(volume::Wanted {
+            wishes: short.chain(keys).collect::<Result<_, _>>()?,
+            from: self.volumes_from.clone(),
+        })
+    }
+
+    fn request(&self) -> Result<Request, crate::containers::Error> {
         let environment = self.environment.read()?;
         let mut asked = Vec::new();
-        for text in &self.volume {
-            asked.push(mounts::volume(text, cwd)?);
-        }
-        for text in &self.mount {
-            asked.push(mounts::mount(text, cwd)?);
-        }
         for text in &self.tmpfs {
             asked.push(mounts::tmpfs(text)?);
         }

@@ -17,7 +17,7 @@ use rustix::mount::{
 
 use super::channel::{Channel, Failure, Order, Report};
 use super::options::{Attributes, Parameter};
-use super::rootfs::{Missing, Root, copy_of, host_tree, move_to};
+use super::rootfs::{Missing, Root, copy_of, host_tree, move_to, tree_below};
 use super::step::{Links, Source, Step};
 use super::{confine, devices, owners};
 use crate::line::chain;
@@ -109,8 +109,10 @@ impl<'a> Container<'a> {
 
     fn make(&mut self, source: &Source, attributes: Attributes) -> Result<(), Failure> {
         let mount = match source {
-            Source::Bind { path } => bind(path, attributes)
-                .map_err(|error| Failure::new(format!("bind {}", path.display()), error))?,
+            Source::Bind { path, below } => bind(path, below.as_deref(), attributes).map_err(|error| {
+                let below = below.as_deref().unwrap_or(Path::new(""));
+                Failure::new(format!("bind {}", path.join(below).display()), error)
+            })?,
             Source::Filesystem { kind, parameters } => match filesystem(kind, parameters, attributes) {
                 Err(Errno::EPERM) if kind == "proc" => self.outer("/proc", "processes", attributes)?,
                 // Whose network devices the outer one shows, it is not the container's to write.
@@ -132,7 +134,7 @@ impl<'a> Container<'a> {
              the outer {seen} (an outer container with --security-opt systempaths=unconfined masks nothing)"
         )))?;
         let depth = Depth::Tree;
-        bind(Path::new(path), Attributes { depth, ..attributes })
+        bind(Path::new(path), None, Attributes { depth, ..attributes })
             .map_err(|error| Failure::new(format!("bind {path}"), error))
     }
 
@@ -276,15 +278,19 @@ fn filesystem(kind: &str, parameters: &[Parameter], attributes: Attributes) -> R
     Ok(mount)
 }
 
-fn bind(path: &Path, attributes: Attributes) -> std::io::Result<OwnedFd> {
+fn bind(path: &Path, below: Option<&Path>, attributes: Attributes) -> std::io::Result<OwnedFd> {
     let depth = match attributes.depth {
         Depth::One => OpenTreeFlags::empty(),
         Depth::Tree => OpenTreeFlags::AT_RECURSIVE,
     };
-    let tree = host_tree(path, depth)?;
+    let tree = match below {
+        None => host_tree(path, depth)?,
+        Some(below) => tree_below(path, below, depth)?,
+    };
     let Attributes {
         set,
         clear,
+        top,
         propagation,
         depth,
     } = attributes;
@@ -297,6 +303,13 @@ fn bind(path: &Path, attributes: Attributes) -> std::io::Result<OwnedFd> {
             propagation,
         },
     )?;
+    if top != 0 {
+        let change = MountAttributes {
+            set: top,
+            ..MountAttributes::default()
+        };
+        sys::mount_setattr(&tree, Depth::One, change)?;
+    }
     Ok(tree)
 }
 
@@ -306,6 +319,7 @@ fn empty_directory() -> Result<OwnedFd, Failure> {
     let attributes = Attributes {
         set,
         clear: 0,
+        top: 0,
         propagation: libc::MS_PRIVATE,
         depth: Depth::One,
     };

@@ -6,6 +6,7 @@ mod apply;
 pub(super) mod channel;
 mod confine;
 mod devices;
+mod errand;
 mod exec;
 mod holder;
 mod idmap;
@@ -22,6 +23,8 @@ pub mod start;
 mod step;
 mod within;
 
+pub use errand::as_root;
+pub use options::{SUBDIRECTORY, TOP_READ_ONLY};
 pub use plan::{Plan, PlanError, RootSource, plan};
 pub use sealed::ensure_sealed;
 pub use start::{Init, Launch, StartError, Stdio, spawn};

@@ -133,6 +133,7 @@ fn bind(mount: &Mount, target: &Path, sorted: options::Options) -> Result<(Sourc
     Ok((
         Source::Bind {
             path: absolute(path)?,
+            below: sorted.below,
         },
         sorted.attributes,
     ))
@@ -143,6 +144,7 @@ fn host_copy(path: &str, attributes: Attributes) -> (Source, Attributes) {
     (
         Source::Bind {
             path: PathBuf::from(path),
+            below: None,
         },
         Attributes {
             set,

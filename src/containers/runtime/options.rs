@@ -1,6 +1,14 @@
 //! What do a mount's options mean? The runtime spec's list (config.md, "Linux mount options"), pure.
 
+use std::path::PathBuf;
+
 use crate::sys::Depth;
+
+/// `X-mount.subdir=PATH`, as mount(8) has it: what of a bind mount's source is shown.
+pub const SUBDIRECTORY: &str = "X-mount.subdir";
+
+/// Read-only, but not what is mounted below.
+pub const TOP_READ_ONLY: &str = "X-bryo.top-ro";
 
 /// A filesystem's own parameter: `key` or `key=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +24,8 @@ pub(super) struct Attributes {
     pub(super) set: u64,
     /// `MOUNT_ATTR_*` to clear: those of the access time are one field, cleared when another value is set.
     pub(super) clear: u64,
+    /// `MOUNT_ATTR_*` to set at the top alone, of a bind mount that brings what is mounted below.
+    pub(super) top: u64,
     /// `MS_PRIVATE` and the like.
     pub(super) propagation: u64,
     /// Whether a bind mount brings what is mounted below, and whether all that is read-only too.
@@ -28,6 +38,8 @@ pub(super) struct Options {
     pub(super) attributes: Attributes,
     /// `bind` or `rbind` was among them.
     pub(super) bind: bool,
+    /// What of a bind mount's source is shown, by a path that leads nowhere out of it (mount(8) has the option's name).
+    pub(super) below: Option<PathBuf>,
     pub(super) parameters: Vec<Parameter>,
 }
 
@@ -39,12 +51,14 @@ pub(super) fn parse(options: &[String]) -> Result<Options, String> {
     let mut attributes = Attributes {
         set: 0,
         clear: 0,
+        top: 0,
         propagation: libc::MS_PRIVATE,
         depth: Depth::One,
     };
     let mut sorted = Options {
         attributes,
         bind: false,
+        below: None,
         parameters: Vec::new(),
     };
     for option in options {
@@ -73,7 +87,13 @@ pub(super) fn parse(options: &[String]) -> Result<Options, String> {
             "remount" | "idmap" | "ridmap" | "tmpcopyup" | "copy-symlink" | "sync" | "dirsync" | "mand" => {
                 return Err(format!("mount option \"{option}\""));
             }
+            // Docker's `bind-recursive=writable`: what is mounted below the source stays as it is.
+            TOP_READ_ONLY => attributes.top |= libc::MOUNT_ATTR_RDONLY,
             other => sorted.parameters.push(match other.split_once('=') {
+                Some((SUBDIRECTORY, path)) => {
+                    sorted.below = Some(path.into());
+                    continue;
+                }
                 Some((key, value)) => Parameter {
                     key: key.to_owned(),
                     value: Some(value.to_owned()),

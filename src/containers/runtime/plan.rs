@@ -708,7 +708,7 @@ mod tests {
         let plan = planned(spec, &host(true)).unwrap();
         let bound = plan.steps.iter().find_map(|step| match step {
             Step::Make {
-                source: super::super::step::Source::Bind { path },
+                source: super::super::step::Source::Bind { path, .. },
                 attributes,
             } => Some((path.clone(), *attributes)),
             _ => None,

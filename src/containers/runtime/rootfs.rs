@@ -197,6 +197,15 @@ pub(super) fn host_tree(path: &Path, depth: OpenTreeFlags) -> rustix::io::Result
     open_tree(CWD, path, flags)
 }
 
+/// A detached copy of what lies at `below` in the directory `top` of the host. Containers may write there, so no link leads
+/// out of it, however often it is swapped.
+pub(super) fn tree_below(top: &Path, below: &Path, depth: OpenTreeFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let place = Root(openat(CWD, top, flags, Mode::empty())?).open(below)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(place, c"", flags | OpenTreeFlags::AT_EMPTY_PATH | depth)
+}
+
 /// A detached copy of what `place` shows.
 pub(super) fn copy_of(place: impl AsFd) -> rustix::io::Result<OwnedFd> {
     let flags =

@@ -37,8 +37,8 @@ pub(super) enum Source {
         kind: String,
         parameters: Vec<Parameter>,
     },
-    /// A file or directory of the host.
-    Bind { path: PathBuf },
+    /// A file or directory of the host; or what lies `below` it, by a path that leads nowhere out of it.
+    Bind { path: PathBuf, below: Option<PathBuf> },
 }
 
 /// What happens in the container's first process, in order.

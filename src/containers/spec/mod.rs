@@ -211,14 +211,6 @@ pub enum SpecError {
          If you intended to pass a host directory, use absolute path"
     )]
     VolumeName(String),
-    /// A volume by name.
-    #[error("named volumes are not supported yet ({0:?}); give a directory of the host: ./{0}:/PATH")]
-    NamedVolume(String),
-    /// A volume without a name.
-    #[error(
-        "volumes without a host path are not supported yet ({0:?}); use --tmpfs or a directory of the host"
-    )]
-    AnonymousVolume(String),
     /// The Spec's own rules.
     #[error("container configuration: {0}")]
     Oci(#[from] oci_spec::OciSpecError),

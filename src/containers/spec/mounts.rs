@@ -6,6 +6,14 @@ use oci_spec::runtime::{Mount, MountBuilder};
 
 use super::SpecError;
 
+mod keys;
+mod short;
+mod wish;
+
+pub use keys::mount;
+pub use short::volume;
+pub use wish::{Image, Volume, What, Wish};
+
 /// A mount that the user asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
@@ -60,7 +68,7 @@ impl Asked {
 }
 
 /// An absolute path without `.`, `..` and doubled slashes; `/` itself cannot be mounted over.
-fn target(text: &str) -> Result<String, SpecError> {
+pub(in crate::containers) fn target(text: &str) -> Result<String, SpecError> {
     let refuse = |why| {
         Err(SpecError::Mount {
             text: text.into(),
@@ -82,145 +90,6 @@ fn target(text: &str) -> Result<String, SpecError> {
         Some("/") => refuse("the container's root cannot be mounted over"),
         Some(clean) => Ok(clean.into()),
         None => refuse("not UTF-8"),
-    }
-}
-
-/// The host's side of `-v`: an absolute path, or `.`/`./x`/`../x` below `cwd`; everything else names a volume.
-fn host_path(text: &str, cwd: &Path) -> Result<PathBuf, SpecError> {
-    let relative = text == "." || text == ".." || text.starts_with("./") || text.starts_with("../");
-    if text.starts_with('/') {
-        return Ok(text.into());
-    }
-    if relative {
-        // `./x` becomes `cwd/x`; `..` stays for the kernel, which knows the symlinks.
-        return Ok(cwd.join(text).components().collect());
-    }
-    let mut bytes = text.bytes();
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-    if bytes.next().is_some_and(|b| b.is_ascii_alphanumeric()) && text.len() > 1 && bytes.all(plain) {
-        return Err(SpecError::NamedVolume(text.into()));
-    }
-    Err(SpecError::VolumeName(text.into()))
-}
-
-/// `-v SOURCE:TARGET[:OPTIONS]`.
-///
-/// # Errors
-/// Refuses volumes without a host path (they come with a later version), bad paths and unknown options.
-pub fn volume(text: &str, cwd: &Path) -> Result<Asked, SpecError> {
-    let refuse = |why| {
-        Err(SpecError::Mount {
-            text: text.into(),
-            why,
-        })
-    };
-    let mut parts = text.split(':');
-    let (source, place, flags) = match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(only), None, ..) => {
-            target(only)?;
-            return Err(SpecError::AnonymousVolume(only.into()));
-        }
-        (Some(source), Some(place), flags, None) => (source, place, flags.unwrap_or("")),
-        _ => return refuse("expected SOURCE:TARGET[:OPTIONS]"),
-    };
-    if source.is_empty() {
-        return refuse("empty host path");
-    }
-    let (mut access, mut recursion, mut propagation) = ("rw", "rbind", "rprivate");
-    for flag in flags.split(',').filter(|flag| !flag.is_empty()) {
-        match flag {
-            "ro" | "rw" => access = flag,
-            "bind" | "rbind" => recursion = flag,
-            "private" | "rprivate" | "slave" | "rslave" => propagation = flag,
-            // SELinux labels are not set on hosts of ordinary users' files; the others only matter to Docker Desktop
-            // and to named volumes.
-            "z" | "Z" | "cached" | "delegated" | "consistent" | "nocopy" => {}
-            "U" => return refuse("option U (change of owner) is not supported"),
-            "O" => return refuse("option O (overlay) is not supported"),
-            "shared" | "rshared" => {
-                return refuse(
-                    "shared propagation needs rights on the host's mounts that an ordinary user lacks",
-                );
-            }
-            _ => return refuse("unknown option"),
-        }
-    }
-    Ok(Asked::Bind(Bind {
-        source: host_path(source, cwd)?,
-        target: target(place)?,
-        options: [recursion, propagation, access].map(String::from).into(),
-        missing: Missing::Create,
-    }))
-}
-
-/// `--mount type=bind|tmpfs,KEY=VALUE,…`.
-///
-/// # Errors
-/// Refuses other types, unknown keys and missing paths.
-pub fn mount(text: &str, cwd: &Path) -> Result<Asked, SpecError> {
-    let refuse = |why| {
-        Err(SpecError::Mount {
-            text: text.into(),
-            why,
-        })
-    };
-    let (mut kind, mut source, mut place) = ("volume", None, None);
-    let (mut access, mut recursion, mut propagation) = ("rw", "rbind", "rprivate");
-    let (mut size, mut mode) = (None, None);
-    for field in text.split(',') {
-        let (key, value) = field.split_once('=').unwrap_or((field, ""));
-        let yes = matches!(value, "" | "true" | "1");
-        match key {
-            "type" => kind = value,
-            "source" | "src" => source = Some(value),
-            "target" | "destination" | "dst" => place = Some(target(value)?),
-            "readonly" | "ro" => access = if yes { "ro" } else { "rw" },
-            "bind-propagation" => match value {
-                "private" | "rprivate" | "slave" | "rslave" => propagation = value,
-                "shared" | "rshared" => return refuse("shared propagation is not for ordinary users"),
-                _ => return refuse("unknown bind-propagation"),
-            },
-            "bind-nonrecursive" => recursion = if yes { "bind" } else { "rbind" },
-            "consistency" => {}
-            "tmpfs-size" => size = Some(bytes(value).ok_or_else(|| SpecError::Size(value.into()))?),
-            "tmpfs-mode" => match u32::from_str_radix(value, 8) {
-                Ok(bits) if bits <= 0o7777 => mode = Some(bits),
-                _ => return refuse("tmpfs-mode is not an octal mode"),
-            },
-            _ => return refuse("unknown key"),
-        }
-    }
-    let Some(place) = place else {
-        return refuse("target is required");
-    };
-    match kind {
-        "bind" => {
-            if size.is_some() || mode.is_some() {
-                return refuse("tmpfs options on a bind mount");
-            }
-            let Some(source) = source.filter(|s| !s.is_empty()) else {
-                return refuse("source is required");
-            };
-            Ok(Asked::Bind(Bind {
-                source: cwd.join(source),
-                target: place,
-                options: [recursion, propagation, access].map(String::from).into(),
-                missing: Missing::Refuse,
-            }))
-        }
-        "tmpfs" if source.is_some() => refuse("a tmpfs has no source"),
-        "tmpfs" => {
-            let mut options = default_tmpfs();
-            options.push(access.into());
-            options.extend(size.map(|size| format!("size={size}")));
-            options.push(format!("mode={:o}", mode.unwrap_or(0o1777)));
-            Ok(Asked::Tmpfs {
-                target: place,
-                options,
-            })
-        }
-        "volume" => Err(SpecError::NamedVolume(source.unwrap_or("").into())),
-        _ => refuse("unknown type"),
     }
 }
 
@@ -266,7 +135,7 @@ pub(super) fn device_node(source: impl Into<PathBuf>, target: &str) -> Result<Mo
     entry("bind", source, target, &DEVICE)
 }
 
-fn default_tmpfs() -> Vec<String> {
+pub(super) fn default_tmpfs() -> Vec<String> {
     ["noexec", "nosuid", "nodev"].map(String::from).into()
 }
 
@@ -427,96 +296,23 @@ pub(super) fn add(mounts: &mut Vec<Mount>, asked: &[Asked]) -> Result<(), SpecEr
 mod tests {
     use super::*;
 
-    fn cwd() -> &'static Path {
-        Path::new("/home/me")
-    }
-    fn bind(asked: Result<Asked, SpecError>) -> Option<(String, String, String)> {
-        match asked.ok()? {
-            Asked::Bind(b) => Some((b.source.display().to_string(), b.target, b.options.join(","))),
-            Asked::Tmpfs { .. } | Asked::Device { .. } => None,
-        }
-    }
-    fn is(source: &str, target: &str, options: &str) -> Option<(String, String, String)> {
-        Some((source.into(), target.into(), options.into()))
+    fn bind(target: &str) -> Asked {
+        Asked::Bind(Bind {
+            source: "/x".into(),
+            target: target.into(),
+            options: Vec::new(),
+            missing: Missing::Create,
+        })
     }
 
     #[test]
-    fn volumes_with_host_paths() {
-        assert_eq!(bind(volume("/a:/b", cwd())), is("/a", "/b", "rbind,rprivate,rw"));
-        assert_eq!(
-            bind(volume("/a:/b:ro", cwd())),
-            is("/a", "/b", "rbind,rprivate,ro")
-        );
-        assert_eq!(
-            bind(volume("/a:/b:ro,Z", cwd())),
-            is("/a", "/b", "rbind,rprivate,ro")
-        );
-        assert_eq!(
-            bind(volume("./x:/b//c/./d/", cwd())),
-            is("/home/me/x", "/b/c/d", "rbind,rprivate,rw")
-        );
-        assert_eq!(
-            bind(volume(".:/b", cwd())),
-            is("/home/me", "/b", "rbind,rprivate,rw")
-        );
-        assert_eq!(
-            bind(volume("/a:/b/../../c:z,rslave", cwd())),
-            is("/a", "/c", "rbind,rslave,rw")
-        );
-    }
-
-    #[test]
-    fn volumes_without_are_refused_by_kind() {
-        assert!(matches!(volume("data:/b", cwd()), Err(SpecError::NamedVolume(_))));
-        assert!(matches!(volume("/b", cwd()), Err(SpecError::AnonymousVolume(_))));
-        assert!(matches!(volume("a/b:/c", cwd()), Err(SpecError::VolumeName(_))));
-        for bad in [
-            "",
-            ":/b",
-            "/a:b",
-            "/a:/",
-            "/a:/b/..",
-            "/a:/b:ro:rw",
-            "/a:/b:bogus",
-            "/a:/b:U",
-            "/a:/b:shared",
-        ] {
-            assert!(
-                matches!(volume(bad, cwd()), Err(SpecError::Mount { .. })),
-                "{bad}"
-            );
+    fn targets_are_clean() {
+        for (text, clean) in [("/b//c/./d/", "/b/c/d"), ("/b/../../c", "/c")] {
+            assert_eq!(target(text).ok().as_deref(), Some(clean));
         }
-    }
-
-    #[test]
-    fn mounts() {
-        let made = mount("type=bind,src=sub,dst=/b,readonly", cwd());
-        assert_eq!(bind(made), is("/home/me/sub", "/b", "rbind,rprivate,ro"));
-        let made = mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700", cwd()).ok();
-        let options = ["noexec", "nosuid", "nodev", "rw", "size=1048576", "mode=700"]
-            .map(String::from)
-            .into();
-        assert_eq!(
-            made,
-            Some(Asked::Tmpfs {
-                target: "/t".into(),
-                options
-            })
-        );
-        for bad in [
-            "type=bind,dst=/b",
-            "type=bind,src=/a",
-            "type=npipe,src=/a,dst=/b",
-            "type=bind,src=/a,dst=/b,bogus=1",
-            "type=tmpfs,src=/a,dst=/b",
-            "type=bind,src=/a,dst=/b,tmpfs-size=1",
-        ] {
-            assert!(matches!(mount(bad, cwd()), Err(SpecError::Mount { .. })), "{bad}");
+        for bad in ["", "b", "/", "/b/.."] {
+            assert!(target(bad).is_err(), "{bad}");
         }
-        assert!(matches!(
-            mount("src=v,dst=/b", cwd()),
-            Err(SpecError::NamedVolume(_))
-        ));
     }
 
     #[test]
@@ -581,8 +377,7 @@ mod tests {
     #[test]
     fn a_target_replaces_the_default_and_parents_come_first() {
         let mut mounts = defaults(1, true, "ro").unwrap_or_default();
-        let asked = ["/a/b", "/a", "/dev/shm"].map(|t| volume(&format!("/x:{t}"), cwd()));
-        let asked: Vec<Asked> = asked.into_iter().flatten().collect();
+        let asked = ["/a/b", "/a", "/dev/shm"].map(bind);
         assert!(add(&mut mounts, &asked).is_ok());
         let order: Vec<String> = mounts
             .iter()
@@ -595,12 +390,11 @@ mod tests {
 
     #[test]
     fn twice_the_same_and_proc_are_refused() {
-        let asked = |list: &[&str]| -> Vec<Asked> { list.iter().flat_map(|t| volume(t, cwd())).collect() };
         assert!(matches!(
-            add(&mut vec![], &asked(&["/x:/a", "/y:/a/"])),
+            add(&mut vec![], &[bind("/a"), bind("/a")]),
             Err(SpecError::DuplicateMount(_))
         ));
-        assert!(add(&mut vec![], &asked(&["/x:/proc"])).is_err());
-        assert!(add(&mut vec![], &asked(&["/x:/proc/self"])).is_err());
+        assert!(add(&mut vec![], &[bind("/proc")]).is_err());
+        assert!(add(&mut vec![], &[bind("/proc/self")]).is_err());
     }
 }

@@ -1,0 +1,129 @@
+//! How is something done to files that belong to a container's users, without a container? By a process of its own that
+//! enters the user namespace of these ids, the holder's where there is one, and is root there.
+
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::sys::stat::{Mode, umask};
+use nix::sys::wait::waitpid;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::channel::{Channel, Failure, Order, Report};
+use super::holder::Search;
+use super::idmap;
+use super::namespaces::{Entry, enter_user_namespace};
+use super::start::{StartError, die_with_parent, hide, report};
+use crate::host::{IdMaps, Probe};
+use crate::store::lease;
+use crate::sys;
+
+/// Bytes of an answer at most: what a pipe holds, since it is read when the process has ended.
+const LONGEST: usize = 32 << 10;
+
+/// Does `work` as root of the widest id maps that the user has; they are told to it, since newuidmap may fail where one id
+/// works. To be called by a process with one thread.
+///
+/// # Errors
+/// There is no such process; what the work itself says is in its answer, which is to be short.
+pub fn as_root<T: Serialize + DeserializeOwned>(
+    host: &Probe,
+    run: &Path,
+    mut work: impl FnMut(&IdMaps) -> T,
+) -> Result<T, StartError> {
+    let _stilled = lease::still_all();
+    let maps = host.id_maps();
+    match attempt(host, run, &maps, &mut work)? {
+        Some(answer) => Ok(answer),
+        None => attempt(host, run, &IdMaps::single(host.uid, host.gid), &mut work)?
+            .ok_or_else(|| Failure::new("map ids", "the kernel refuses even one").into()),
+    }
+}
+
+/// `None`: newuidmap does not work.
+fn attempt<T: Serialize + DeserializeOwned>(
+    host: &Probe,
+    run: &Path,
+    maps: &IdMaps,
+    work: &mut impl FnMut(&IdMaps) -> T,
+) -> Result<Option<T>, StartError> {
+    let failed = |error: std::io::Error| Failure::new("work on a container's files", error);
+    let holder = Search::begin(run, maps)?;
+    let entry = match &holder {
+        Search::Found(holder) => Entry::Join(holder.descriptor()?),
+        // One for this alone: it is not worth to be found by others.
+        _ => Entry::Make(maps.clone()),
+    };
+    let (ours, theirs) = Channel::pair().map_err(|error| Failure::new("make a channel", error.desc()))?;
+    let (mut answer, to) = std::io::pipe().map_err(failed)?;
+    let mut parts = Some((ours, to));
+    let child = sys::fork(|| {
+        let Some((ours, to)) = parts.take() else {
+            return 125;
+        };
+        drop(ours);
+        report(&theirs, run_child(&entry, maps, to, &theirs, work))
+    })
+    .map_err(failed)?;
+    drop(theirs);
+    let Some((ours, to)) = parts else {
+        return Err(Failure::new("fork", "it happened twice").into());
+    };
+    drop(to);
+    let heard = accompany(&ours, child, maps, host);
+    drop(ours);
+    // Only its end matters.
+    let _ = waitpid(child, None);
+    if !heard? {
+        return Ok(None);
+    }
+    let mut text = Vec::new();
+    answer.read_to_end(&mut text).map_err(failed)?;
+    match serde_json::from_slice(&text) {
+        Ok(answer) => Ok(Some(answer)),
+        Err(_) => Err(Failure::new("work on a container's files", "the process was killed").into()),
+    }
+}
+
+/// Maps the child's ids if it asks, and waits for its end. `false`: they cannot be mapped.
+fn accompany(
+    channel: &Channel,
+    child: nix::unistd::Pid,
+    maps: &IdMaps,
+    host: &Probe,
+) -> Result<bool, Failure> {
+    loop {
+        match channel.receive() {
+            Ok(None) => return Ok(true),
+            Ok(Some((Report::UserNamespace, _))) => {
+                if !maps.is_single() && idmap::map_child(child, maps, host).is_err() {
+                    return Ok(false);
+                }
+                // It may have been killed: then the answer is missing.
+                let _ = channel.send(&Order::Mapped, &[] as &[OwnedFd]);
+            }
+            Ok(Some((Report::Failed(failure), _))) => return Err(failure),
+            Ok(Some(_)) => {}
+            Err(error) => return Err(Failure::new("hear from a process", error.desc())),
+        }
+    }
+}
+
+fn run_child<T: Serialize>(
+    entry: &Entry,
+    maps: &IdMaps,
+    mut to: std::io::PipeWriter,
+    channel: &Channel,
+    work: &mut impl FnMut(&IdMaps) -> T,
+) -> Result<(), Failure> {
+    die_with_parent(channel)?;
+    umask(Mode::empty());
+    enter_user_namespace(entry, channel)?;
+    hide()?;
+    die_with_parent(channel)?; // the kernel forgot it with the change of namespace
+    let failed = |error: std::io::Error| Failure::new("answer", error);
+    let mut answer = serde_json::to_vec(&work(maps)).map_err(|error| failed(error.into()))?;
+    answer.truncate(LONGEST);
+    to.write_all(&answer).map_err(failed)
+}

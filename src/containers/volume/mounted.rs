@@ -1,0 +1,79 @@
+//! What is mounted in a container because it was asked for? Kept in the container's record: `inspect`, `ps`,
+//! `--volumes-from` and the removal of volumes go by it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What a mount shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A file or directory of the host.
+    Bind,
+    /// A volume.
+    Volume,
+    /// Memory.
+    Tmpfs,
+    /// An image's files.
+    Image,
+}
+
+/// A mount of a container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mounted {
+    /// What it shows.
+    pub kind: Kind,
+    /// The volume's name; of an image that of its copy; else empty.
+    pub name: String,
+    /// The host's directory or file; the image as it was called; empty for memory.
+    pub source: PathBuf,
+    /// Where, in the container.
+    pub target: String,
+    /// Mount options.
+    pub options: Vec<String>,
+    /// The options of `-v`, as they were given.
+    pub mode: String,
+    /// A volume that nobody named: it goes with its container.
+    pub anonymous: bool,
+    /// `--mount`, in the shape of Docker's API.
+    pub spec: Option<Value>,
+}
+
+impl Mounted {
+    /// Docker's word for what it shows.
+    pub fn type_name(&self) -> &'static str {
+        match self.kind {
+            Kind::Bind => "bind",
+            Kind::Volume => "volume",
+            Kind::Tmpfs => "tmpfs",
+            Kind::Image => "image",
+        }
+    }
+
+    /// It can be written to.
+    pub fn is_writable(&self) -> bool {
+        let read_only =
+            |option: &String| option == "ro" || option == crate::containers::runtime::TOP_READ_ONLY;
+        !self.options.iter().any(read_only)
+    }
+
+    /// A bind mount's propagation; of others empty.
+    pub fn propagation(&self) -> &str {
+        let word = |option: &&String| option.ends_with("private") || option.ends_with("slave");
+        match self.kind {
+            Kind::Bind => self.options.iter().find(word).map_or("", String::as_str),
+            _ => "",
+        }
+    }
+
+    /// What `ps` shows: the volume's name, or where it comes from.
+    pub fn shown(&self) -> String {
+        match self.kind {
+            Kind::Volume => self.name.clone(),
+            Kind::Bind | Kind::Image => self.source.display().to_string(),
+            Kind::Tmpfs => String::new(),
+        }
+    }
+}
