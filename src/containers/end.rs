@@ -52,10 +52,10 @@ pub fn kill(store: &Store, record: &Record, signal: i32) -> Result<(), Error> {
             if is_ending(record, signal) {
                 leave(record, supervisor);
             }
-            send(init, number).map(|()| told()).map_err(|_| not_running())
+            send_told(init, number, told).map_err(|_| not_running())
         }
         Life::Restarting { supervisor, .. } if is_ending(record, signal) => {
-            send(supervisor, END).map(|()| told()).map_err(|_| not_running())
+            send_told(supervisor, END, told).map_err(|_| not_running())
         }
         Life::Restarting { .. } | Life::Created | Life::Exited { .. } => Err(not_running()),
     }
@@ -70,8 +70,14 @@ fn leave(record: &Record, supervisor: Process) {
 }
 
 fn send(process: Process, signal: Signal) -> io::Result<()> {
+    send_told(process, signal, || {})
+}
+
+/// The same; `tell` is called before, so that what follows from the signal is told after it.
+fn send_told(process: Process, signal: Signal, tell: impl FnOnce()) -> io::Result<()> {
     let gone = || io::Error::from_raw_os_error(libc::ESRCH);
     let pidfd = process.open()?.ok_or_else(gone)?;
+    tell();
     Ok(pidfd_send_signal(&pidfd, signal)?)
 }
 
