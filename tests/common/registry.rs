@@ -76,7 +76,7 @@ impl Registry {
     }
 
     /// The full name of one of its images: `busybox`, `busybox:oci`, `busybox:zstd`, `debian:12`, `software`,
-    /// `workloads`, `odd`, `odd:oci`, `odd:zstd`, `configured`, `platforms`, `library/golang:1.18`.
+    /// `workloads`, `odd`, `odd:oci`, `odd:zstd`, `configured`, `platforms`, `library/golang:1.18`, `library/nginx`.
     pub fn image(&self, name: &str) -> String {
         format!("{}/{name}", self.address)
     }
