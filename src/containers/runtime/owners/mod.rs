@@ -61,21 +61,17 @@ pub(super) fn is_planned(steps: &[Step]) -> bool {
     steps.iter().any(|step| matches!(step, Step::HandOver(_)))
 }
 
-/// In init, or the process of `exec`: installs the filter, and tells the helper where to listen. Gives a warning for the
-/// user, if there can be no helper.
-pub(super) fn hand_over(program: &[u8], helper: Option<&Channel>) -> Result<Option<String>, Failure> {
+/// In init, or the process of `exec`: installs the filter, and tells the helper where to listen.
+pub(super) fn hand_over(program: &[u8], helper: Option<&Channel>) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new("hand over chown(2) and mknod(2)", error);
     let helper = helper.ok_or_else(|| failed(io::Error::other("nobody is there")))?;
     match sys::install_listening_seccomp(program) {
         Ok(listener) => helper
             .send(&(), &[listener])
-            .map(|()| None)
             .map_err(|error| failed(error.into())),
-        // A process can have one such filter: whoever runs us has another.
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(Some(
-            "files cannot be given to other users here: another program answers system calls of ours"
-                .to_owned(),
-        )),
+        // A process can have one such filter, and whoever runs us is under another: a container of ours, most likely. Then
+        // the kernel refuses as it always did; each start would warn of what few need.
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(()),
         Err(error) => Err(failed(error)),
     }
 }
