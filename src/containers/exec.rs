@@ -60,11 +60,7 @@ pub fn prepare(store: &Store, record: &Record, asked: &Within) -> Result<Prepare
         return Err(stopped());
     };
     let spec = record::read_spec(&store.container(&record.id))?;
-    let way = match record.settings.init {
-        true => child(process).ok_or_else(stopped)?,
-        false => process,
-    };
-    let way = way.open().map_err(trouble(&record.name))?.ok_or_else(stopped)?;
+    let way = way_in(process, record)?.ok_or_else(stopped)?;
     let asked_process = process_of(&way, &spec, record, asked)?;
     let within = runtime::plan_within(&spec, &asked_process, &ids_of(process.pid), &Probe::now())?;
     Ok(Prepared {
@@ -73,6 +69,18 @@ pub fn prepare(store: &Store, record: &Record, asked: &Within) -> Result<Prepare
         terminal: asked.terminal.is_some(),
         name: record.name.clone(),
     })
+}
+
+/// A process by which one comes into a container; `None` if it has ended.
+///
+/// # Errors
+/// The kernel gives no descriptor of it.
+pub(super) fn way_in(init: Process, record: &Record) -> Result<Option<OwnedFd>, Error> {
+    let way = match record.settings.init {
+        true => child(init),
+        false => Some(init),
+    };
+    way.map_or(Ok(None), |way| way.open().map_err(trouble(&record.name)))
 }
 
 /// With `--init`, pid 1 is of this program, and closed to everybody; its child, the command, is in the same namespaces.

@@ -4,8 +4,10 @@
 use std::path::PathBuf;
 
 pub mod changes;
+pub mod copy;
 pub mod exec;
 pub mod files;
+pub mod growing;
 pub mod image_file;
 pub mod life;
 pub mod log;
@@ -115,6 +117,16 @@ pub enum Error {
     /// The Spec cannot be carried out here.
     #[error(transparent)]
     Plan(#[from] runtime::PlanError),
+    /// One side of a copy.
+    #[error("cannot {action} {place}: {why}")]
+    Copy {
+        /// `copy from` or `copy to`.
+        action: &'static str,
+        /// As the user gave it.
+        place: String,
+        /// Why not.
+        why: String,
+    },
     /// A command did not come into a running container.
     #[error(transparent)]
     Enter(#[from] runtime::StartError),

@@ -59,6 +59,16 @@ fn own_code(error: Error) -> Failure {
     }
 }
 
+/// As it must be for who goes into a container that runs.
+pub(super) fn go_on_sealed() -> Result<(), Failure> {
+    ensure_sealed().map_err(|error| {
+        Failure::new(format!(
+            "cannot go on from a copy of this program in memory: {error}"
+        ))
+        .hint(Some("vm.memfd_noexec must not be 2"))
+    })
+}
+
 impl Exec {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
         let attach = match (self.detach, self.interactive) {
@@ -67,12 +77,7 @@ impl Exec {
             (false, false) => Attach::Output,
         };
         require_terminal(attach, self.tty)?;
-        ensure_sealed().map_err(|error| {
-            Failure::new(format!(
-                "cannot go on from a copy of this program in memory: {error}"
-            ))
-            .hint(Some("vm.memfd_noexec must not be 2"))
-        })?;
+        go_on_sealed()?;
         let record = load(store, &self.container)?;
         let prepared = exec::prepare(store, &record, &self.asked()?)?;
         if attach == Attach::Detached {

@@ -8,6 +8,7 @@ use crate::store::Store;
 
 mod cidfile;
 mod commit;
+mod copy;
 mod diff;
 mod end;
 mod environment;
@@ -65,6 +66,10 @@ pub(crate) enum Common {
     Start(start::Start),
     /// Show what a container changed in its tree: A (added), C (changed), D (deleted)
     Diff(diff::Diff),
+    /// Copy files and directories between a container and the host, or between containers
+    Cp(copy::Cp),
+    /// Write a container's whole tree as a tar
+    Export(copy::Export),
     /// Run a command in a running container
     Exec(exec::Exec),
     /// Show what a container wrote
@@ -120,6 +125,8 @@ impl Common {
             Common::Create(create) => create.run(&store),
             Common::Start(start) => start.run(&store),
             Common::Diff(diff) => diff.run(&store),
+            Common::Cp(cp) => cp.run(&store),
+            Common::Export(export) => export.run(&store),
             Common::Exec(exec) => exec.run(&store),
             Common::Logs(logs) => logs.run(&store),
             Common::Commit(commit) => commit.run(&store),

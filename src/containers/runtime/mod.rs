@@ -9,6 +9,7 @@ mod devices;
 mod exec;
 mod holder;
 mod idmap;
+mod inside;
 mod limits;
 mod mounts;
 mod namespaces;
@@ -21,6 +22,7 @@ pub mod start;
 mod step;
 mod within;
 
+pub use inside::{Helper, help};
 pub use plan::{Plan, PlanError, RootSource, plan};
 pub use sealed::ensure_sealed;
 pub use start::{Init, Launch, StartError, Stdio, spawn};

@@ -146,7 +146,7 @@ fn run_child(init: &OwnedFd, within: &Within, stdio: &Stdio, channel: &Channel) 
         .map_err(|error| Failure::new("speak with the tool", error.desc()))
 }
 
-fn join(init: &OwnedFd, namespaces: CloneFlags) -> Result<(), Failure> {
+pub(super) fn join(init: &OwnedFd, namespaces: CloneFlags) -> Result<(), Failure> {
     setns(init, namespaces).map_err(|error| Failure::new("enter the container", error.desc()))
 }
 
