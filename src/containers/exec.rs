@@ -21,7 +21,7 @@ use super::runtime::plan::GROUPS_ASKED;
 use super::runtime::{self, Init, StartError, Stdio};
 use super::spec::{Accounts, Confine, Within};
 use super::supervisor::Attach;
-use super::supervisor::stdio::{self, Outside, Relay};
+use super::supervisor::stdio::{self, Beside, Outside, Relay};
 use super::supervisor::terminal::{self, Raw};
 use super::supervisor::tool::passed_signals;
 use crate::host::{IdMaps, Probe, ids};
@@ -104,6 +104,11 @@ impl Prepared {
     /// # Errors
     /// [`Error::Enter`].
     pub fn start(self, attach: Attach) -> Result<Session, Error> {
+        self.start_watched(attach, Beside::default())
+    }
+
+    /// The same; `beside` has the keys that leave its terminal.
+    pub(super) fn start_watched(self, attach: Attach, beside: Beside) -> Result<Session, Error> {
         let trouble = trouble(&self.name);
         let (inside, outside) = streams(attach, self.terminal).map_err(&trouble)?;
         let mut command = runtime::enter(&self.init, &self.within, inside)?;
@@ -112,7 +117,7 @@ impl Prepared {
             passed.thread_block()?;
             let signals = SignalFd::with_flags(&passed, SfdFlags::SFD_CLOEXEC)?;
             let master = command.terminal.take();
-            let relay = outside.map(|outside| outside.start(master, Log::nothing()));
+            let relay = outside.map(|outside| outside.start(master, Log::nothing(), beside));
             Ok((signals, relay.transpose()?))
         };
         match begun() {
@@ -239,22 +244,35 @@ impl Session {
     ///
     /// # Errors
     /// The kernel refuses to wait.
-    pub fn ended(mut self) -> io::Result<i32> {
-        let raw = self.terminal.then(Raw::enter).flatten();
+    pub fn ended(self) -> io::Result<i32> {
+        self.ended_or_left(|| ())
+    }
+
+    /// The same; `left` is called when the user has typed the keys that leave its terminal, which is the user's again.
+    pub(super) fn ended_or_left(mut self, left: impl FnOnce()) -> io::Result<i32> {
+        let mut left = Some(left);
+        let mut raw = self.terminal.then(Raw::enter).flatten();
         self.resize();
         loop {
-            let mut fds = [
+            let mut fds = vec![
                 PollFd::new(self.command.pidfd.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
+            let leaves = self.relay.as_ref().filter(|_| left.is_some());
+            fds.extend(leaves.map(|relay| PollFd::new(relay.left().as_fd(), PollFlags::POLLIN)));
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
                 Ok(_) => {}
             }
-            let [ended, signalled] = fds.map(|fd| fd.any().unwrap_or(false));
+            let ready = |at: usize| fds.get(at).and_then(PollFd::any).unwrap_or(false);
+            let (ended, signalled, leaves) = (ready(0), ready(1), ready(2));
             if ended {
                 break;
+            }
+            if leaves && let Some(left) = left.take() {
+                drop(raw.take());
+                left();
             }
             if signalled && let Some(signal) = self.signals.read_signal()? {
                 self.pass(signal.ssi_signo.cast_signed());

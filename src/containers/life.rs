@@ -12,6 +12,7 @@ use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 use rustix::process::{Signal, pidfd_send_signal};
 
+use super::attach::Keys;
 use super::files::{self, HostNames};
 use super::process::{self, Process};
 use super::record::{self, Afterwards, Base, Held, Life, Record, Settings};
@@ -110,6 +111,8 @@ pub struct Made {
     pub lower: Lower,
     /// The machine that it is to run on.
     pub host: Probe,
+    /// `--detach-keys`.
+    pub keys: Keys,
 }
 
 impl Made {
@@ -193,6 +196,7 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
                     spec,
                     lower,
                     host,
+                    keys: Keys::default(),
                 });
             }
         }
@@ -408,6 +412,7 @@ pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
         lower: lower(store, &held.record)?,
         held,
         host: Probe::now(),
+        keys: Keys::default(),
     }))
 }
 
@@ -434,6 +439,7 @@ fn start_with(store: &Store, made: Made, attach: Attach, log: Option<OwnedFd>) -
         mut spec,
         lower,
         host,
+        keys,
     } = made;
     if held.record.afterwards == Afterwards::RemoveOnceRun {
         held.record.afterwards = Afterwards::Remove;
@@ -464,6 +470,7 @@ fn start_with(store: &Store, made: Made, attach: Attach, log: Option<OwnedFd>) -
         terminal,
         attach,
         log,
+        keys,
         run: store.run().to_owned(),
     };
     supervisor::start(start).map_err(|source| Error::Io {

@@ -3,12 +3,14 @@
 
 use std::path::PathBuf;
 
+pub mod attach;
 pub mod changes;
 pub mod copy;
 pub mod exec;
 pub mod files;
 pub mod growing;
 pub mod image_file;
+pub mod leave;
 pub mod life;
 pub mod log;
 mod names;
@@ -79,6 +81,17 @@ pub enum Error {
     /// `kill` or `stop` of a container that does not run.
     #[error("cannot kill container: {0}: container is not running")]
     NotRunning(String),
+    /// `attach` to a container that does not run; Docker's words.
+    #[error("You cannot attach to a stopped container, start it first: {0}")]
+    NotAttachable(String),
+    /// A container whose supervisor cannot be reached.
+    #[error("cannot attach to container {name}: its supervisor cannot be reached by its socket in $BRYO_RUN")]
+    Unreached {
+        /// The container.
+        name: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// `exec` in a container that does not run.
     #[error("container {0} is not running")]
     Stopped(String),

@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Error;
 use super::life::{self, Force};
 use super::process::{self, Process};
 use super::record::{self, Afterwards, ids, remove_directory};
+use super::{Error, attach};
 use crate::store::lock::{Lock, Mode};
 use crate::store::{self, Store};
 
@@ -43,6 +43,11 @@ pub fn remove(store: &Store) -> Result<u64, Error> {
         };
         freed += bytes(&directory);
         remove_directory(&directory, lock).map_err(io)?;
+    }
+    let has = |id: &str| store.container(id).exists();
+    // A directory that cannot be read keeps nothing from being removed.
+    if let Err(error) = attach::sweep(store.run(), has) {
+        tracing::warn!("the sockets of containers that are gone cannot be removed: {error}");
     }
     Ok(freed)
 }

@@ -6,6 +6,7 @@ use super::report::Failure;
 use crate::containers::Error;
 use crate::store::Store;
 
+mod attach;
 mod cidfile;
 mod commit;
 mod copy;
@@ -66,6 +67,8 @@ pub(crate) enum Common {
     Start(start::Start),
     /// Show what a container changed in its tree: A (added), C (changed), D (deleted)
     Diff(diff::Diff),
+    /// Hear, and speak to, a running container
+    Attach(attach::Attach),
     /// Copy files and directories between a container and the host, or between containers
     Cp(copy::Cp),
     /// Write a container's whole tree as a tar
@@ -125,6 +128,7 @@ impl Common {
             Common::Create(create) => create.run(&store),
             Common::Start(start) => start.run(&store),
             Common::Diff(diff) => diff.run(&store),
+            Common::Attach(attach) => attach.run(&store),
             Common::Cp(cp) => cp.run(&store),
             Common::Export(export) => export.run(&store),
             Common::Exec(exec) => exec.run(&store),

@@ -1,8 +1,10 @@
 //! The supervisor's life: start the server and the container side by side, carry bytes and signals, clean up.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,7 +15,9 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::Start;
 use super::protocol::{Notice, Order};
 use super::server::{Finish, Server, ServerError};
-use super::stdio::{self, Attach, Relay};
+use super::stdio::{self, Attach, Beside, Relay};
+use crate::containers::attach::audience::Audience;
+use crate::containers::attach::{self, Keys};
 use crate::containers::log::Log;
 use crate::containers::process::Process;
 use crate::containers::record::{self, Afterwards, Held, Life};
@@ -60,7 +64,14 @@ struct Running {
     server: Server,
     init: Init,
     relay: Relay,
+    guests: Guests,
     started: String,
+}
+
+/// Those who attach, and where they come in; no door if none could be made.
+struct Guests {
+    audience: Arc<Audience>,
+    door: Option<UnixListener>,
 }
 
 /// The supervisor, from fork to exit.
@@ -77,6 +88,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         terminal,
         attach,
         log,
+        keys,
         run,
     } = start;
     if attach == Attach::Detached {
@@ -99,6 +111,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let upper = held.directory().join("upper");
     let storage = held.record.settings.storage;
     let open_stdin = held.record.settings.open_stdin;
+    let (run_directory, audience) = (run.clone(), Arc::<Audience>::default());
     let mut mine = Some((held, tool));
     let server = taken.and_then(|()| {
         Server::fork(lower, &upper, storage, || {
@@ -115,10 +128,14 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         host,
         terminal,
         attach,
+        keys,
         open_stdin,
+        // A step of a build is its builder's alone.
+        id: held.record.builder.is_none().then(|| held.record.id.clone()),
         run,
         discard: held.record.afterwards == Afterwards::Remove,
         log: Log::new(held.directory(), held.record.settings.log),
+        audience: Arc::clone(&audience),
     };
     let begun = server.and_then(|server| begin(server, container, &tool));
     // The last fork is behind us; a lease is believed for far longer than a start takes.
@@ -136,6 +153,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
             (life, Notice::Failed { code, message })
         }
     };
+    let id = held.record.id.clone();
     let notice = match (settle(held, life), notice) {
         (Err(error), Notice::Ended { code, .. }) => Notice::Ended {
             code,
@@ -149,6 +167,10 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     };
     // The tool may be gone; then nobody waits for this.
     let _ = tell(&tool, &notice);
+    attach::unlisten(&run_directory, &id);
+    if let Notice::Ended { code, error } = &notice {
+        audience.end(*code, error.as_deref());
+    }
     0
 }
 
@@ -170,20 +192,26 @@ struct Container {
     host: Probe,
     terminal: bool,
     attach: Attach,
+    keys: Keys,
     open_stdin: bool,
+    /// By which others may attach.
+    id: Option<String>,
     run: PathBuf,
     /// Whether it is removed when it has ended.
     discard: bool,
     log: Log,
+    /// Those who attach.
+    audience: Arc<Audience>,
 }
 
 /// Starts the container. The server opens image and writable layer while the child makes its namespaces.
 fn begin(mut server: Server, container: Container, tool: &Channel) -> Result<Running, Failure> {
     match launch(&mut server, container, tool) {
-        Ok((init, relay)) => Ok(Running {
+        Ok((init, relay, guests)) => Ok(Running {
             server,
             init,
             relay,
+            guests,
             started: record::now(),
         }),
         Err(failure) => {
@@ -193,16 +221,23 @@ fn begin(mut server: Server, container: Container, tool: &Channel) -> Result<Run
     }
 }
 
-fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(Init, Relay), Failure> {
+fn launch(
+    server: &mut Server,
+    container: Container,
+    tool: &Channel,
+) -> Result<(Init, Relay, Guests), Failure> {
     let Container {
         plan,
         host,
         terminal,
         attach,
+        keys,
         open_stdin,
+        id,
         run,
         discard,
         log,
+        audience,
     } = container;
     let (inside, outside) = match terminal {
         true => stdio::terminal(attach),
@@ -222,8 +257,20 @@ fn launch(server: &mut Server, container: Container, tool: &Channel) -> Result<(
         let _ = tell(tool, &Notice::Warning(warning.clone()));
     }
     server.guard(&init.pidfd)?;
-    let relay = outside.start(init.terminal.take(), log)?;
-    Ok((init, relay))
+    let door = match id.map(|id| attach::listen(&run, &id)).transpose() {
+        Ok(door) => door,
+        Err(why) => {
+            let warning = format!("nobody will be able to attach to the container: {why}");
+            let _ = tell(tool, &Notice::Warning(warning));
+            None
+        }
+    };
+    let beside = Beside {
+        audience: Arc::clone(&audience),
+        keys,
+    };
+    let relay = outside.start(init.terminal.take(), log, beside)?;
+    Ok((init, relay, Guests { audience, door }))
 }
 
 /// Stays until the command has ended and all it wrote was passed on.
@@ -232,12 +279,13 @@ fn stay(held: &mut Held, running: Running, tool: &Channel) -> (Life, Notice) {
         server,
         init,
         relay,
+        guests,
         started,
     } = running;
     let mut trouble = record_running(held, &server, &init, &started).err();
     // A tool that is gone is noticed below.
     let _ = tell(tool, &Notice::Started);
-    carry(&init, &relay, tool, server.succeeded(), || {
+    carry(&init, (&relay, &guests), tool, server.succeeded(), || {
         trouble = record_running(held, &server, &init, &started).err();
     });
     let mut code = reap(&init);
@@ -283,18 +331,24 @@ fn record_running(held: &mut Held, server: &Server, init: &Init, started: &str) 
     held.set_life(life).map_err(|error| chain(&error))
 }
 
-/// Passes the tool's orders on until init ends. A tool that was killed takes the user's streams with it. `renewed` is
-/// called when another filesystem server has taken over.
-fn carry(init: &Init, relay: &Relay, tool: &Channel, succeeded: &EventFd, mut renewed: impl FnMut()) {
+/// Passes the tool's orders on until init ends, and takes in who attaches. A tool that was killed takes the user's streams
+/// with it. `renewed` is called when another filesystem server has taken over.
+fn carry(
+    init: &Init,
+    (relay, guests): (&Relay, &Guests),
+    tool: &Channel,
+    succeeded: &EventFd,
+    mut renewed: impl FnMut(),
+) {
     let mut listening = true;
     loop {
         let mut fds = vec![
             PollFd::new(init.pidfd.as_fd(), PollFlags::POLLIN),
             PollFd::new(succeeded.as_fd(), PollFlags::POLLIN),
+            PollFd::new(relay.left().as_fd(), PollFlags::POLLIN),
         ];
-        if listening {
-            fds.push(PollFd::new(tool.as_fd(), PollFlags::POLLIN));
-        }
+        let tools = listening.then(|| next(&mut fds, tool.as_fd()));
+        let door = guests.door.as_ref().map(|door| next(&mut fds, door.as_fd()));
         match poll(&mut fds, PollTimeout::NONE) {
             Err(Errno::EINTR) => continue,
             Err(_) => return,
@@ -307,8 +361,15 @@ fn carry(init: &Init, relay: &Relay, tool: &Channel, succeeded: &EventFd, mut re
         if ready(1) && succeeded.read().is_ok() {
             renewed();
         }
-        if ready(2) {
+        if ready(2) && relay.left().read().is_ok() {
+            // First: the user's terminal is somebody else's then.
+            stdio::forget_streams();
+            let _ = tell(tool, &Notice::Left);
+        }
+        if tools.is_some_and(ready) {
             match tool.receive() {
+                // The terminal's size is that of who attached last.
+                Ok(Some((Order::Resize { .. }, _))) if !guests.audience.is_empty() => {}
                 Ok(Some((order, _))) => obey(order, init, relay),
                 Ok(None) | Err(_) => {
                     listening = false;
@@ -316,7 +377,18 @@ fn carry(init: &Init, relay: &Relay, tool: &Channel, succeeded: &EventFd, mut re
                 }
             }
         }
+        if door.is_some_and(ready)
+            && let Some(door) = &guests.door
+        {
+            guests.audience.welcome(door, relay.inlet());
+        }
     }
+}
+
+/// Waits for one more; gives its place.
+fn next<'a>(fds: &mut Vec<PollFd<'a>>, fd: BorrowedFd<'a>) -> usize {
+    fds.push(PollFd::new(fd, PollFlags::POLLIN));
+    fds.len() - 1
 }
 
 fn obey(order: Order, init: &Init, relay: &Relay) {

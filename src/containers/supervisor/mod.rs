@@ -6,6 +6,7 @@
 
 mod beside;
 mod confine;
+mod inlet;
 mod protocol;
 mod server;
 mod serving;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 
 use fuse_overlay::union::Lower;
 
+use super::attach::Keys;
 use super::record::Held;
 use super::runtime::Plan;
 use crate::host::Probe;
@@ -44,6 +46,8 @@ pub struct Start {
     pub attach: Attach,
     /// Where output that is shown goes, instead of to the user's streams.
     pub log: Option<OwnedFd>,
+    /// What leaves the terminal: `--detach-keys`.
+    pub keys: Keys,
     /// `$BRYO_RUN`.
     pub run: PathBuf,
 }
