@@ -176,7 +176,7 @@ impl Prepared {
 }
 
 /// The ids in force: not those of the Spec, if newuidmap failed when the container started.
-fn ids_of(init: i32) -> IdMaps {
+pub(super) fn ids_of(init: i32) -> IdMaps {
     // Gone, it has none, and what follows fails.
     let read = |file: &str| fs::read_to_string(format!("/proc/{init}/{file}")).unwrap_or_default();
     IdMaps {

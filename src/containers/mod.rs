@@ -16,6 +16,7 @@ pub mod log;
 mod names;
 pub mod orphans;
 pub mod process;
+pub mod processes;
 pub mod record;
 pub mod rootfs;
 pub mod runtime;

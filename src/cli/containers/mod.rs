@@ -20,6 +20,8 @@ mod prune;
 mod ps;
 mod run;
 mod start;
+mod stats;
+mod top;
 mod upgrade;
 
 pub(super) use inspect::found as inspect_container;
@@ -77,6 +79,10 @@ pub(crate) enum Common {
     Exec(exec::Exec),
     /// Show what a container wrote
     Logs(logs::Logs),
+    /// Show the processes of a running container
+    Top(top::Top),
+    /// Show what containers use, again and again
+    Stats(stats::Stats),
     /// Make an image of a container
     Commit(commit::Commit),
     /// Remove containers
@@ -133,6 +139,8 @@ impl Common {
             Common::Export(export) => export.run(&store),
             Common::Exec(exec) => exec.run(&store),
             Common::Logs(logs) => logs.run(&store),
+            Common::Top(top) => top.run(&store),
+            Common::Stats(stats) => stats.run(&store),
             Common::Commit(commit) => commit.run(&store),
             Common::Rm(rm) => rm.run(&store),
             Common::Kill(kill) => kill.run(&store),
