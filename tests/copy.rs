@@ -349,7 +349,7 @@ fn swapped_symlinks_lead_nowhere_else() {
     let put = bryo.scratch("file");
     fs::write(&put, "put").unwrap();
     let (mut read, out) = (0, bryo.scratch("out"));
-    for _ in 0..40 {
+    for _ in 0..15 {
         let _ = fs::remove_file(&out);
         bryo.run(["cp", "swaps:/w/at/file", &out.display().to_string()]);
         if let Ok(text) = fs::read_to_string(&out) {
@@ -526,6 +526,45 @@ fn copies_at_once_all_arrive() {
         bryo.ok(["exec", "stands", "sh", "-c", "cat /0 /5 | wc -c"]),
         "2097152\n"
     );
+}
+
+/// While something is copied into it, a container is not started, nor is it said to be.
+#[test]
+fn a_start_waits_for_a_copy() {
+    let bryo = two();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(3);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "late", &b"in\n"[..]).unwrap();
+    let tar = tar.into_inner().unwrap();
+    let mut copy = bryo
+        .command(["cp", "-", "stands:/"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = copy.stdin.take().unwrap();
+    input.write_all(&tar[..600]).unwrap();
+    let lock = fs::canonicalize(bryo.state()).unwrap().join("containers");
+    let id = bryo.ok(["inspect", "-f", "{{.Id}}", "stands"]);
+    let held = || {
+        let lock = fs::File::open(lock.join(id.trim()).join("lock")).unwrap();
+        let taken = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        taken.is_err()
+    };
+    common::until("it holds the container", held);
+    let mut start = bryo
+        .command(["start", "stands"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(start.try_wait().unwrap(), None, "it waits");
+    input.write_all(&tar[600..]).unwrap();
+    drop(input);
+    assert!(copy.wait().unwrap().success());
+    assert!(start.wait().unwrap().success());
+    assert_eq!(bryo.ok(["exec", "stands", "cat", "/late"]), "in\n");
 }
 
 #[test]

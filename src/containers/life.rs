@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fuse_overlay::union::Lower;
 use oci_spec::image::ImageConfiguration;
@@ -397,23 +397,30 @@ pub(super) fn lower(store: &Store, record: &Record) -> Result<Lower, Error> {
 /// Takes a container that does not run, to start it again. `None`: it runs already.
 ///
 /// # Errors
-/// It is gone, or what it stands on is.
+/// It is gone, or what it stands on is; [`Error::Busy`].
 pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
-    // Settles what a killed supervisor left.
-    let record = record::read(store, id)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
-    if matches!(record.life, Life::Running { .. }) {
-        return Ok(None);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        // Settles what a killed supervisor left.
+        let record = record::read(store, id)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
+        if matches!(record.life, Life::Running { .. }) {
+            return Ok(None);
+        }
+        if let Some(held) = record::hold(store, id)? {
+            return Ok(Some(Made {
+                spec: held.spec()?,
+                lower: lower(store, &held.record)?,
+                held,
+                host: Probe::now(),
+                keys: Keys::default(),
+            }));
+        }
+        // Another command is about to start it, or copies into it.
+        if Instant::now() > end {
+            return Err(Error::Busy(record.name));
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
-    let Some(held) = record::hold(store, id)? else {
-        return Ok(None);
-    };
-    Ok(Some(Made {
-        spec: held.spec()?,
-        lower: lower(store, &held.record)?,
-        held,
-        host: Probe::now(),
-        keys: Keys::default(),
-    }))
 }
 
 /// Starts a container: forks its supervisor. To be called while the process has one thread.

@@ -131,6 +131,9 @@ pub enum Error {
     /// The Spec cannot be carried out here.
     #[error(transparent)]
     Plan(#[from] runtime::PlanError),
+    /// A container that does not run, and that another command has been at for too long.
+    #[error("another command works on container {0}: wait for it, or end it")]
+    Busy(String),
     /// One side of a copy.
     #[error("cannot {action} {place}: {why}")]
     Copy {

@@ -131,7 +131,7 @@ fn into_container(
             return Ok(done.and_then(|done| synced.map(|()| done)));
         }
         if Instant::now() > end {
-            return Ok(Err("another command holds the container".into()));
+            return Err(Error::Busy(record.name));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
