@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fuse_overlay::union::Lower;
 use oci_spec::image::ImageConfiguration;
@@ -16,6 +16,7 @@ use super::attach::Keys;
 use super::files::{self, HostNames};
 use super::process::{self, Process};
 use super::record::{self, Afterwards, Base, Held, Life, Record, Settings};
+pub use super::reopen::reopen;
 use super::runtime::{self, RootSource};
 use super::spec::mounts::{Asked, Missing};
 use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
@@ -391,35 +392,6 @@ pub(super) fn lower(store: &Store, record: &Record) -> Result<Lower, Error> {
             name: record.name.clone(),
             image,
         }),
-    }
-}
-
-/// Takes a container that does not run, to start it again. `None`: it runs already.
-///
-/// # Errors
-/// It is gone, or what it stands on is; [`Error::Busy`].
-pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        // Settles what a killed supervisor left.
-        let record = record::read(store, id)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
-        if matches!(record.life, Life::Running { .. }) {
-            return Ok(None);
-        }
-        if let Some(held) = record::hold(store, id)? {
-            return Ok(Some(Made {
-                spec: held.spec()?,
-                lower: lower(store, &held.record)?,
-                held,
-                host: Probe::now(),
-                keys: Keys::default(),
-            }));
-        }
-        // Another command is about to start it, or copies into it.
-        if Instant::now() > end {
-            return Err(Error::Busy(record.name));
-        }
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

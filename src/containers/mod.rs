@@ -18,6 +18,7 @@ pub mod orphans;
 pub mod process;
 pub mod processes;
 pub mod record;
+mod reopen;
 pub mod rootfs;
 pub mod runtime;
 pub mod spec;

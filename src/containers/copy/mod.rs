@@ -24,7 +24,7 @@ use self::give::NotGiven;
 pub use self::unpack::Owners;
 use super::growing::ROOT;
 use super::record::{self, Life, Record};
-use super::runtime::Helper;
+use super::runtime::{Helper, is_sealed};
 use super::{Error, changes, exec};
 use crate::store::Store;
 
@@ -156,6 +156,8 @@ fn way(store: &Store, name: &str) -> Result<Way, Error> {
         return Ok(Way::Stands(Box::new(record)));
     };
     match exec::way_in(init, &record)? {
+        // It was started since we looked, and this program's own file does not go in there.
+        Some(_) if !is_sealed() => Err(Error::Busy(record.name)),
         Some(init) => Ok(Way::Runs(init)),
         // It has ended just now.
         None => Ok(Way::Stands(Box::new(record))),

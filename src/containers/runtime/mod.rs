@@ -25,5 +25,6 @@ mod within;
 pub use inside::{Helper, help};
 pub use plan::{Plan, PlanError, RootSource, plan};
 pub use sealed::ensure_sealed;
+pub(super) use sealed::is_sealed;
 pub use start::{Init, Launch, StartError, Stdio, spawn};
 pub use within::{Within, enter, plan_within, read_texts};

@@ -13,16 +13,22 @@ use nix::unistd::execveat;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use rustix::io::Errno;
 
+/// Is this process of the sealed copy?
+pub(in crate::containers) fn is_sealed() -> bool {
+    let own = File::open("/proc/self/exe");
+    own.is_ok_and(|own| fcntl_get_seals(&own).is_ok_and(|seals| seals.contains(SealFlags::WRITE)))
+}
+
 /// Makes this process one of the sealed copy, from its start, unless it is that already. To be called before anything else
 /// is done. Returns in the copy.
 ///
 /// # Errors
 /// The copy cannot be made or executed (`vm.memfd_noexec`, no memory).
 pub fn ensure_sealed() -> io::Result<()> {
-    let own = File::open("/proc/self/exe")?;
-    if fcntl_get_seals(&own).is_ok_and(|seals| seals.contains(SealFlags::WRITE)) {
+    if is_sealed() {
         return Ok(());
     }
+    let own = File::open("/proc/self/exe")?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Kernels before 6.3 do not know EXEC, and need it not.
     let copy = match memfd_create("bryo", flags | MemfdFlags::EXEC) {
