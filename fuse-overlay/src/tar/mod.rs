@@ -4,7 +4,7 @@
 //! [`number`], [`pax`] and [`sparse`]. Header layouts are the `tar` crate's; its reader is not used, because it gives no
 //! places of sparse data and splits PAX records at newlines, which binary xattrs contain.
 //!
-//! [`members`] takes a tar as it comes, each member while its bytes pass; [`write`] writes one.
+//! [`members`] takes a tar as it comes, each member while its bytes pass; [`mod@write`] writes one.
 //!
 //! Where readers of tar differ, the rule is that of Go's `archive/tar`, which podman, containerd and Docker use, so that
 //! an image means the same here; what even they would misread is refused.
