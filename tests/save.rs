@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{Bryo, Done, images, on_terminal, skopeo};
+use common::{Bryo, Done, Podman, images, on_terminal, skopeo};
 
 /// A store with busybox as `base:1` and `other:2`, and an image of one layer above it as `made`.
 fn store() -> Bryo {
@@ -42,43 +42,6 @@ fn of_tar(archive: &Path, name: &str) -> serde_json::Value {
     let read = Done::of(Command::new("tar").args(["-xOf"]).arg(archive).arg(name));
     assert!(read.status.success(), "{read}");
     serde_json::from_str(&read.stdout).unwrap()
-}
-
-/// podman with storage of its own.
-struct Podman<'a>(&'a Bryo);
-
-impl Podman<'_> {
-    fn at(&self, name: &str) -> PathBuf {
-        let path = self.0.scratch(name);
-        fs::create_dir_all(&path).unwrap();
-        path
-    }
-
-    fn command(&self) -> Command {
-        let mut podman = Command::new("podman");
-        podman
-            .args(["--storage-driver", "vfs", "--root"])
-            .arg(self.at("podman"))
-            .arg("--runroot")
-            .arg(self.at("podman-run"))
-            .env("XDG_RUNTIME_DIR", self.at("podman-xdg"))
-            .stdin(Stdio::null());
-        podman
-    }
-}
-
-/// It leaves a process that holds its user namespace.
-impl Drop for Podman<'_> {
-    fn drop(&mut self) {
-        let pause = self.at("podman-xdg").join("libpod/tmp/pause.pid");
-        if let Some(pid) = fs::read_to_string(pause)
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-        {
-            let _ =
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-        }
-    }
 }
 
 #[test]

@@ -40,4 +40,4 @@ pub mod upper;
 
 pub mod fuse;
 mod sys;
-mod tar;
+pub mod tar;

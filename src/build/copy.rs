@@ -18,13 +18,11 @@ use super::patterns::glob;
 use super::patterns::ignore::Ignore;
 use super::source::{Entry, Links, Source};
 use super::tree::Owner;
+use crate::containers::growing::DEEPEST;
 use crate::store::Digest;
 
 /// Bytes of a file read at once.
 const MOST_AT_ONCE: usize = 1 << 18;
-
-/// Directories deeper than this are refused: no path could name what is in them.
-pub(super) const DEEPEST: usize = 2048;
 
 /// What `*`, `?` and `[` in a path are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

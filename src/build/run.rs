@@ -98,7 +98,7 @@ impl Order {
                 return Err(Error::Command { command: shown, code });
             }
             Ending::Interrupted(signal) => return Err(Error::Interrupted(signal)),
-            Ending::Lost | Ending::Started => {
+            Ending::Lost | Ending::Started | Ending::Left => {
                 return Err(Error::Trouble("the step's supervisor was killed".into()));
             }
         }

@@ -20,6 +20,9 @@ pub(crate) struct Inspect {
     /// Look only for things of this kind
     #[arg(long = "type")]
     kind: Option<Kind>,
+    /// Measure containers: SizeRw and SizeRootFs
+    #[arg(short, long)]
+    size: bool,
     /// Names, ids or beginnings of ids
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
@@ -85,7 +88,7 @@ impl Inspect {
     /// A container wins over an image of the same name, that over a volume.
     fn find(&self, store: &Store, name: &str) -> Result<Option<Value>, Failure> {
         if matches!(self.kind, None | Some(Kind::Container))
-            && let Some(object) = inspect_container(store, name)?
+            && let Some(object) = inspect_container(store, name, self.size)?
         {
             return Ok(Some(object));
         }

@@ -21,7 +21,7 @@ use super::runtime::plan::GROUPS_ASKED;
 use super::runtime::{self, Init, StartError, Stdio};
 use super::spec::{Accounts, Confine, Within};
 use super::supervisor::Attach;
-use super::supervisor::stdio::{self, Outside, Relay};
+use super::supervisor::stdio::{self, Beside, Outside, Relay};
 use super::supervisor::terminal::{self, Raw};
 use super::supervisor::tool::passed_signals;
 use super::{Error, events, names};
@@ -87,11 +87,7 @@ pub fn prepare(store: &Store, record: &Record, asked: &Within) -> Result<Prepare
         return Err(stopped());
     };
     let spec = record::read_spec(&store.container(&record.id))?;
-    let way = match record.settings.init {
-        true => child(process).ok_or_else(stopped)?,
-        false => process,
-    };
-    let way = way.open().map_err(trouble(&record.name))?.ok_or_else(stopped)?;
+    let way = way_in(process, record)?.ok_or_else(stopped)?;
     let asked_process = process_of(&way, &spec, record, asked)?;
     let within = runtime::plan_within(&spec, &asked_process, &ids_of(process.pid), &Probe::now())?;
     Ok(Prepared {
@@ -106,6 +102,18 @@ pub fn prepare(store: &Store, record: &Record, asked: &Within) -> Result<Prepare
             id: names::new_id().map_err(trouble(&record.name))?,
         },
     })
+}
+
+/// A process by which one comes into a container; `None` if it has ended.
+///
+/// # Errors
+/// The kernel gives no descriptor of it.
+pub(super) fn way_in(init: Process, record: &Record) -> Result<Option<OwnedFd>, Error> {
+    let way = match record.settings.init {
+        true => child(init),
+        false => Some(init),
+    };
+    way.map_or(Ok(None), |way| way.open().map_err(trouble(&record.name)))
 }
 
 /// With `--init`, pid 1 is of this program, and closed to everybody; its child, the command, is in the same namespaces.
@@ -129,6 +137,11 @@ impl Prepared {
     /// # Errors
     /// [`Error::Enter`].
     pub fn start(self, attach: Attach) -> Result<Session, Error> {
+        self.start_watched(attach, Beside::default())
+    }
+
+    /// The same; `beside` has the keys that leave its terminal.
+    pub(super) fn start_watched(self, attach: Attach, beside: Beside) -> Result<Session, Error> {
         let trouble = trouble(&self.name);
         let (inside, outside) = streams(attach, self.terminal).map_err(&trouble)?;
         let mut command = runtime::enter(&self.init, &self.within, inside)?;
@@ -137,7 +150,7 @@ impl Prepared {
             passed.thread_block()?;
             let signals = SignalFd::with_flags(&passed, SfdFlags::SFD_CLOEXEC)?;
             let master = command.terminal.take();
-            let relay = outside.map(|outside| outside.start(master, Log::nothing()));
+            let relay = outside.map(|outside| outside.start(master, Log::nothing(), beside));
             Ok((signals, relay.transpose()?))
         };
         match begun() {
@@ -218,7 +231,7 @@ impl Prepared {
 }
 
 /// The ids in force: not those of the Spec, if newuidmap failed when the container started.
-fn ids_of(init: i32) -> IdMaps {
+pub(super) fn ids_of(init: i32) -> IdMaps {
     // Gone, it has none, and what follows fails.
     let read = |file: &str| fs::read_to_string(format!("/proc/{init}/{file}")).unwrap_or_default();
     IdMaps {
@@ -286,22 +299,35 @@ impl Session {
     ///
     /// # Errors
     /// The kernel refuses to wait.
-    pub fn ended(mut self) -> io::Result<i32> {
-        let raw = self.terminal.then(Raw::enter).flatten();
+    pub fn ended(self) -> io::Result<i32> {
+        self.ended_or_left(|| ())
+    }
+
+    /// The same; `left` is called when the user has typed the keys that leave its terminal, which is the user's again.
+    pub(super) fn ended_or_left(mut self, left: impl FnOnce()) -> io::Result<i32> {
+        let mut left = Some(left);
+        let mut raw = self.terminal.then(Raw::enter).flatten();
         self.resize();
         loop {
-            let mut fds = [
+            let mut fds = vec![
                 PollFd::new(self.command.pidfd.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
+            let leaves = self.relay.as_ref().filter(|_| left.is_some());
+            fds.extend(leaves.map(|relay| PollFd::new(relay.left().as_fd(), PollFlags::POLLIN)));
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
                 Ok(_) => {}
             }
-            let [ended, signalled] = fds.map(|fd| fd.any().unwrap_or(false));
+            let ready = |at: usize| fds.get(at).and_then(PollFd::any).unwrap_or(false);
+            let (ended, signalled, leaves) = (ready(0), ready(1), ready(2));
             if ended {
                 break;
+            }
+            if leaves && let Some(left) = left.take() {
+                drop(raw.take());
+                left();
             }
             if signalled && let Some(signal) = self.signals.read_signal()? {
                 self.pass(signal.ssi_signo.cast_signed());

@@ -9,8 +9,10 @@ use fuse_overlay::union::Lower;
 use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 
+use super::attach::Keys;
 use super::files::{self, HostNames};
-use super::record::{self, Afterwards, Base, Held, Record, Settings};
+use super::record::{Afterwards, Base, Held, Record, Settings};
+pub use super::reopen::reopen;
 use super::runtime::{self, RootSource};
 use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
 use super::storage::Storage;
@@ -109,6 +111,8 @@ pub struct Made {
     pub host: Probe,
     /// What could not be done as asked, one line each, for the user.
     pub warnings: Vec<String>,
+    /// `--detach-keys`.
+    pub keys: Keys,
 }
 
 impl Made {
@@ -218,6 +222,7 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
                     lower,
                     host,
                     warnings,
+                    keys: Keys::default(),
                 });
             }
         }
@@ -401,22 +406,6 @@ pub(super) fn lower(store: &Store, record: &Record) -> Result<Lower, Error> {
     }
 }
 
-/// Takes a container that does not run, to start it again. `None`: it runs already.
-///
-/// # Errors
-/// It is gone, or what it stands on is.
-pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
-    // Settles what a killed supervisor left.
-    let record = record::read(store, id)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
-    if record.life.supervisor().is_some() {
-        return Ok(None);
-    }
-    match record::hold(store, id)? {
-        None => Ok(None),
-        Some(held) => opened(store, held).map(Some).map_err(|failed| failed.1),
-    }
-}
-
 /// Opens all that a container needs that is to be started again. If something is gone, it is given back with the reason.
 pub(super) fn opened(store: &Store, held: Held) -> Result<Made, Box<(Held, Error)>> {
     let host = Probe::now();
@@ -432,6 +421,7 @@ pub(super) fn opened(store: &Store, held: Held) -> Result<Made, Box<(Held, Error
             lower,
             host,
             warnings: Vec::new(),
+            keys: Keys::default(),
         }),
     }
 }
@@ -482,6 +472,7 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
         lower,
         host,
         warnings: _,
+        keys,
     } = made;
     if held.record.afterwards == Afterwards::RemoveOnceRun {
         held.record.afterwards = Afterwards::Remove;
@@ -504,6 +495,7 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
             terminal,
             attach,
             log: None,
+            keys,
             store: store.clone(),
             pause: Duration::ZERO,
             network,

@@ -4,15 +4,19 @@
 use std::path::PathBuf;
 
 pub mod amended;
+pub mod attach;
 pub mod changes;
+pub mod copy;
 mod directory;
 pub mod end;
 mod events;
 pub mod exec;
 pub mod files;
+pub mod growing;
 pub mod health;
 mod held;
 pub mod image_file;
+pub mod leave;
 pub mod life;
 pub mod log;
 pub mod named;
@@ -20,8 +24,10 @@ mod names;
 pub mod network;
 pub mod orphans;
 pub mod process;
+pub mod processes;
 pub mod prune;
 pub mod record;
+mod reopen;
 pub mod restart;
 pub mod rootfs;
 pub mod runtime;
@@ -96,6 +102,17 @@ pub enum Error {
     /// `kill` or `stop` of a container that does not run.
     #[error("cannot kill container: {0}: container is not running")]
     NotRunning(String),
+    /// `attach` to a container that does not run; Docker's words.
+    #[error("You cannot attach to a stopped container, start it first: {0}")]
+    NotAttachable(String),
+    /// A container whose supervisor cannot be reached.
+    #[error("cannot attach to container {name}: its supervisor cannot be reached by its socket in $BRYO_RUN")]
+    Unreached {
+        /// The container.
+        name: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// `exec` in a container that does not run.
     #[error("container {0} is not running")]
     Stopped(String),
@@ -143,6 +160,19 @@ pub enum Error {
     /// The Spec cannot be carried out here.
     #[error(transparent)]
     Plan(#[from] runtime::PlanError),
+    /// A container that does not run, and that another command has been at for too long.
+    #[error("another command works on container {0}: wait for it, or end it")]
+    Busy(String),
+    /// One side of a copy.
+    #[error("cannot {action} {place}: {why}")]
+    Copy {
+        /// `copy from` or `copy to`.
+        action: &'static str,
+        /// As the user gave it.
+        place: String,
+        /// Why not.
+        why: String,
+    },
     /// A command did not come into a running container.
     #[error(transparent)]
     Enter(#[from] runtime::StartError),

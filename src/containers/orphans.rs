@@ -6,12 +6,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Error;
 use super::directory;
 use super::end::{self, Force};
 use super::process::{self, Process};
 use super::record::{self, Afterwards, ids};
-use super::volume;
+use super::{Error, attach, volume};
 use crate::store::lock::{Lock, Mode};
 use crate::store::{self, Store};
 
@@ -46,6 +45,11 @@ pub fn remove(store: &Store) -> Result<u64, Error> {
         };
         freed += bytes(&directory);
         directory::remove(&directory, lock).map_err(io)?;
+    }
+    let has = |id: &str| store.container(id).exists();
+    // A directory that cannot be read keeps nothing from being removed.
+    if let Err(error) = attach::sweep(store.run(), has) {
+        tracing::warn!("the sockets of containers that are gone cannot be removed: {error}");
     }
     Ok(freed)
 }

@@ -9,6 +9,7 @@ mod alive;
 mod bryo;
 pub mod hostile;
 pub mod network;
+mod podman;
 mod project;
 mod registry;
 pub mod repositories;
@@ -17,6 +18,7 @@ mod skopeo;
 
 pub use alive::{field, kills, once_free, parent, process, until};
 pub use bryo::{Bryo, Done, has_id_range, lister_directory, on_terminal};
+pub use podman::Podman;
 pub use project::{Built, Project, fed, mode};
 pub use registry::{Mode, Registry};
 pub use skopeo::skopeo;

@@ -4,6 +4,8 @@
 //! [`number`], [`pax`] and [`sparse`]. Header layouts are the `tar` crate's; its reader is not used, because it gives no
 //! places of sparse data and splits PAX records at newlines, which binary xattrs contain.
 //!
+//! [`members`] takes a tar as it comes, each member while its bytes pass; [`mod@write`] writes one.
+//!
 //! Where readers of tar differ, the rule is that of Go's `archive/tar`, which podman, containerd and Docker use, so that
 //! an image means the same here; what even they would misread is refused.
 
@@ -12,11 +14,16 @@ mod pax;
 mod read;
 mod source;
 mod sparse;
+mod stream;
+pub mod write;
 
-pub(crate) use pax::Xattr;
-pub(crate) use read::{Body, Fault, Member, ReadError, Reader, printable};
+pub use pax::Xattr;
+pub use read::{Body, Fault, Member, printable};
+pub use sparse::Run;
+pub use stream::{Content, MembersError, members};
+
+pub(crate) use read::{ReadError, Reader};
 pub(crate) use source::{Source, StreamError};
-pub(crate) use sparse::Run;
 
 /// A tar block, the unit of headers and padding.
 pub(crate) const BLOCK: usize = 512;

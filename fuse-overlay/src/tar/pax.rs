@@ -26,7 +26,7 @@ pub(crate) struct Pax {
 }
 
 /// An extended attribute: name and value.
-pub(crate) type Xattr = (Box<[u8]>, Box<[u8]>);
+pub type Xattr = (Box<[u8]>, Box<[u8]>);
 
 /// The records `GNU.sparse.*`, uninterpreted.
 #[derive(Debug, Default)]

@@ -10,29 +10,40 @@ use super::{BLOCK, MAX_PATH, MAX_SPECIAL, number};
 use crate::attr::{Kind, MAX_FILE, Time};
 
 /// The rule that an entry breaks.
-pub(crate) type Fault = &'static str;
+pub type Fault = &'static str;
 
 /// An entry of a tar, its metadata from all its headers together.
 #[derive(Debug)]
-pub(crate) struct Member {
-    /// As spelled, at most [`MAX_PATH`] bytes.
-    pub(crate) path: Vec<u8>,
-    pub(crate) perm: u16,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) mtime: Time,
-    pub(crate) xattrs: Vec<Xattr>,
-    pub(crate) body: Body,
+pub struct Member {
+    /// As spelled, at most 4095 bytes.
+    pub path: Vec<u8>,
+    /// Permission, set-id and sticky bits.
+    pub perm: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Last change of its content.
+    pub mtime: Time,
+    /// Extended attributes.
+    pub xattrs: Vec<Xattr>,
+    /// What it is.
+    pub body: Body,
 }
 
 /// What an entry is and holds.
 #[derive(Debug)]
-pub(crate) enum Body {
+pub enum Body {
+    /// A directory.
     Directory,
+    /// A regular file.
     Regular {
+        /// In bytes, holes included.
         size: u64,
+        /// Where its bytes are in the tar; all else is holes.
         runs: Vec<Run>,
     },
+    /// A symlink, and where it leads.
     Symlink(Vec<u8>),
     /// The path of the file that gets one more name.
     HardLink(Vec<u8>),
@@ -54,6 +65,8 @@ pub(crate) enum ReadError {
 /// The members of a tar, in order.
 pub(crate) struct Reader<'a> {
     source: Source<'a>,
+    /// Bytes of the last member that are still to be passed over.
+    left: u64,
 }
 
 /// What special entries say of the one that follows them.
@@ -86,11 +99,20 @@ mod flag {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(source: Source<'a>) -> Reader<'a> {
-        Reader { source }
+        Reader { source, left: 0 }
     }
 
     /// The next member; `None` at the end of the archive, after which the rest of the stream was passed over.
     pub(crate) fn next(&mut self) -> Result<Option<Member>, ReadError> {
+        let member = self.next_open()?;
+        if let Some(member) = &member {
+            self.pass(&member.path)?;
+        }
+        Ok(member)
+    }
+
+    /// The same; its bytes are the stream's next, for [`Reader::bytes`], until [`Reader::pass`] is called.
+    pub(crate) fn next_open(&mut self) -> Result<Option<Member>, ReadError> {
         let mut ahead = Ahead::default();
         loop {
             let offset = self.source.offset();
@@ -128,6 +150,26 @@ impl<'a> Reader<'a> {
                 flag::GNU_LINK => ahead.gnu_link = Some(until_nul(bytes)),
                 _ => ahead.pax = pax::parse(&bytes).map_err(fault)?,
             }
+        }
+    }
+
+    /// Passes over what is left of the member of this path.
+    pub(crate) fn pass(&mut self, path: &[u8]) -> Result<(), ReadError> {
+        let left = std::mem::take(&mut self.left);
+        self.source.skip(left).map_err(|error| match error {
+            StreamError::Truncated => truncated(printable(path)),
+            other => ReadError::Stream(other),
+        })
+    }
+
+    /// The next bytes of a member, at most `limit`.
+    pub(crate) fn bytes(&mut self, limit: u64) -> Result<&[u8], StreamError> {
+        let limit = usize::try_from(limit.min(self.left)).unwrap_or(usize::MAX);
+        let bytes = self.source.some(limit)?;
+        self.left -= bytes.len() as u64;
+        match bytes.is_empty() && limit > 0 {
+            true => Err(StreamError::Truncated),
+            false => Ok(bytes),
         }
     }
 
@@ -187,7 +229,7 @@ impl<'a> Reader<'a> {
         let body = match type_flag {
             flag::REGULAR | flag::OLD_REGULAR | flag::CONTIGUOUS | flag::GNU_SPARSE => {
                 let layout = self.layout(header, &pax).map_err(stream)?.map_err(fault)?;
-                self.source.skip(layout.left).map_err(stream)?;
+                self.left = layout.left;
                 Body::Regular {
                     size: layout.size,
                     runs: layout.runs,
@@ -280,7 +322,7 @@ fn truncated(place: String) -> ReadError {
 }
 
 /// A path for messages: printable, of bounded length.
-pub(crate) fn printable(path: &[u8]) -> String {
+pub fn printable(path: &[u8]) -> String {
     const MOST: usize = 200;
     let shown = path.get(..MOST).unwrap_or(path).escape_ascii().to_string();
     if path.len() > MOST { shown + "…" } else { shown }

@@ -100,7 +100,7 @@ impl<'a> Source<'a> {
     }
 
     /// The next bytes, at most `limit`; none only at the stream's end.
-    fn some(&mut self, limit: usize) -> Result<&[u8], StreamError> {
+    pub(crate) fn some(&mut self, limit: usize) -> Result<&[u8], StreamError> {
         if self.start == self.end {
             self.fill()?;
         }

@@ -10,10 +10,13 @@ use super::{BLOCK, MAX_SPECIAL};
 
 /// A run of a file's bytes: offset in the file, length above 0, offset in the tar.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Run {
-    pub(crate) file_offset: u64,
-    pub(crate) length: u64,
-    pub(crate) tar_offset: u64,
+pub struct Run {
+    /// Where in the file.
+    pub file_offset: u64,
+    /// Bytes, at least one.
+    pub length: u64,
+    /// Where in the tar.
+    pub tar_offset: u64,
 }
 
 /// The runs of a file whose bytes all are in the tar, at `tar_offset`.

@@ -7,15 +7,15 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
-use ::tar::{Builder, EntryType, Header};
 use nix::errno::Errno;
 
 use super::below::ino;
 use super::{Difference, Differing, Tree};
-use crate::attr::{Attr, Ino, Kind, Time};
+use crate::attr::{Ino, Kind};
 use crate::error::{Error, Result};
 use crate::index::NodeId;
 use crate::name::Name;
+use crate::tar::write::{Entry, Writer, Xattr};
 
 /// What a whiteout's name begins with.
 const WHITEOUT: &[u8] = b".wh.";
@@ -41,7 +41,8 @@ impl Tree {
         let mut layer = Layer {
             tree: self,
             elsewhere,
-            tar: Builder::new(out),
+            tar: Writer::new(out),
+            scope: Scope::Changes,
             written: HashMap::new(),
         };
         // The walk knows errnos alone; what the writer said is kept beside.
@@ -53,10 +54,65 @@ impl Tree {
             })
         });
         match (walked, failed) {
-            (Ok(()), _) => layer.tar.into_inner(),
+            (Ok(()), _) => layer.tar.end(),
             (Err(_), Some(error)) => Err(error),
             (Err(error), None) => Err(error.0.into()),
         }
+    }
+
+    /// Writes all that is at and below `top` as an uncompressed tar, its paths below `path`, and gives `out` back. Sockets
+    /// are left out.
+    ///
+    /// # Errors
+    /// Reading fails, or `out` does.
+    pub fn write_tree<W: Write>(&self, top: Ino, path: &[u8], out: W) -> io::Result<W> {
+        let failed = |error: Error| io::Error::from(error.0);
+        let mut layer = Layer {
+            tree: self,
+            elsewhere: &|_ino| None,
+            tar: Writer::new(out),
+            scope: Scope::All,
+            written: HashMap::new(),
+        };
+        // A stack of our own: how deep directories are is the container's to say.
+        let mut ahead = vec![(path.to_vec(), top, self.getattr(top).map_err(failed)?.kind)];
+        while let Some((path, ino, kind)) = ahead.pop() {
+            if kind != Kind::Socket {
+                layer.add_inode(&path, ino)?;
+            }
+            if kind != Kind::Directory {
+                continue;
+            }
+            let from = ahead.len();
+            for (name, kind) in self.sorted(ino).map_err(failed)? {
+                let child = self.lookup(ino, &name).map_err(failed)?;
+                let above = if path.is_empty() { &b""[..] } else { b"/" };
+                ahead.push(([&path[..], above, name.as_bytes()].concat(), child.ino, kind));
+            }
+            ahead.get_mut(from..).unwrap_or_default().reverse();
+        }
+        layer.tar.end()
+    }
+
+    /// The names in a directory in their order, with the kinds of what they name.
+    fn sorted(&self, directory: Ino) -> Result<Vec<(Box<Name>, Kind)>> {
+        let mut names = Vec::new();
+        self.readdir(directory, 0, &mut |listed| {
+            // `.` and `..` are no names.
+            if let Ok(name) = Name::new(listed.name) {
+                names.push((name.to_boxed(), listed.kind));
+            }
+            std::ops::ControlFlow::Continue(())
+        })?;
+        names.sort_by(|(a, _), (b, _)| a.as_bytes().cmp(b.as_bytes()));
+        Ok(names)
+    }
+
+    fn xattrs(&self, ino: Ino) -> Result<Vec<Xattr>> {
+        let names = self.listxattr(ino)?.into_iter();
+        names
+            .map(|name| self.getxattr(ino, &name).map(|value| (name, value)))
+            .collect()
     }
 
     /// A path at which the image has a file and the tree still shows it, unchanged.
@@ -142,11 +198,21 @@ impl Tree {
     }
 }
 
+/// What is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// What differs from the image.
+    Changes,
+    /// All there is.
+    All,
+}
+
 /// A layer under way.
 struct Layer<'a, W: Write> {
     tree: &'a Tree,
     elsewhere: &'a Elsewhere<'a>,
-    tar: Builder<W>,
+    tar: Writer<W>,
+    scope: Scope,
     /// Files with several names, and the first path of each.
     written: HashMap<Ino, Vec<u8>>,
 }
@@ -162,21 +228,7 @@ impl<W: Write> Layer<'_, W> {
         match differing.now {
             None => {
                 debug_assert_eq!(differing.how, Difference::Deleted);
-                // All fields are said: an empty one is no number for some readers.
-                let mut header = Header::new_ustar();
-                header.set_entry_type(EntryType::Regular);
-                header.set_mode(0);
-                header.set_uid(0);
-                header.set_gid(0);
-                header.set_size(0);
-                header.set_mtime(0);
-                self.append(
-                    header,
-                    &[above, WHITEOUT, name].concat(),
-                    &[],
-                    Vec::new(),
-                    io::empty(),
-                )
+                self.tar.mark(&[above, WHITEOUT, name].concat())
             }
             Some(_) if name.starts_with(WHITEOUT) => {
                 let what = format!(
@@ -193,24 +245,22 @@ impl<W: Write> Layer<'_, W> {
     fn add_inode(&mut self, path: &[u8], ino: Ino) -> io::Result<()> {
         let failed = |error: Error| io::Error::from(error.0);
         let attr = self.tree.getattr(ino).map_err(failed)?;
-        let mut records = records(&attr);
-        for name in self.tree.listxattr(ino).map_err(failed)? {
-            let value = self.tree.getxattr(ino, &name).map_err(failed)?;
-            records.push(([&b"SCHILY.xattr."[..], &name].concat(), value));
-        }
-        let several = attr.kind != Kind::Directory && attr.nlink > 1;
-        if several {
-            let first = match self.written.get(&ino) {
-                Some(first) => Some(first.clone()),
-                None => self.tree.path_below(ino).map_err(failed)?,
+        let mut entry = Entry {
+            path,
+            target: &[],
+            attr: &attr,
+            xattrs: self.tree.xattrs(ino).map_err(failed)?,
+        };
+        if attr.kind != Kind::Directory && attr.nlink > 1 {
+            let first = match (self.written.get(&ino), self.scope) {
+                (Some(first), _) => Some(first.clone()),
+                (None, Scope::Changes) => self.tree.path_below(ino).map_err(failed)?,
+                (None, Scope::All) => None,
             };
             match first {
                 Some(first) => {
-                    let mut header = header(&attr);
-                    header.set_entry_type(EntryType::Link);
-                    header.set_size(0);
-                    // With all metadata, for who reads it takes it from the last entry of a file.
-                    return self.append(header, path, &first, records, io::empty());
+                    entry.target = &first;
+                    return self.tar.link(entry);
                 }
                 None => drop(self.written.insert(ino, path.to_vec())),
             }
@@ -219,16 +269,11 @@ impl<W: Write> Layer<'_, W> {
             Kind::Symlink => self.tree.readlink(ino).map_err(failed)?,
             _ => Vec::new(),
         };
-        // As tar programs write directories, the root included, which has no name.
-        let path = match attr.kind {
-            Kind::Directory if path.is_empty() => b"./".to_vec(),
-            Kind::Directory => [path, b"/"].concat(),
-            _ => path.to_vec(),
-        };
+        entry.target = &target;
         if attr.kind == Kind::Regular
             && let Some(content) = (self.elsewhere)(ino)
         {
-            return self.append(header(&attr), &path, &target, records, content);
+            return self.tar.add(entry, content);
         }
         let content = Content {
             tree: self.tree,
@@ -236,94 +281,8 @@ impl<W: Write> Layer<'_, W> {
             offset: 0,
             size: if attr.kind == Kind::Regular { attr.size } else { 0 },
         };
-        self.append(header(&attr), &path, &target, records, content)
+        self.tar.add(entry, content)
     }
-
-    /// Writes one entry, after a PAX header if `path`, `target` or `records` need one.
-    fn append(
-        &mut self,
-        mut header: Header,
-        path: &[u8],
-        target: &[u8],
-        mut records: Vec<(Vec<u8>, Vec<u8>)>,
-        content: impl Read,
-    ) -> io::Result<()> {
-        let plain = |bytes: &[u8], room: usize| bytes.len() <= room && bytes.is_ascii();
-        let old = header.as_old_mut();
-        for (bytes, key, room) in [
-            (path, "path", &mut old.name),
-            (target, "linkpath", &mut old.linkname),
-        ] {
-            if !plain(bytes, room.len()) {
-                records.push((key.as_bytes().to_vec(), bytes.to_vec()));
-            }
-            let length = bytes.len().min(room.len());
-            if let (Some(room), Some(bytes)) = (room.get_mut(..length), bytes.get(..length)) {
-                room.copy_from_slice(bytes);
-            }
-        }
-        if !records.is_empty() {
-            let body: Vec<u8> = records
-                .iter()
-                .flat_map(|(key, value)| record(key, value))
-                .collect();
-            let mut pax = Header::new_ustar();
-            pax.set_entry_type(EntryType::XHeader);
-            pax.set_size(body.len() as u64);
-            pax.set_cksum();
-            self.tar.append(&pax, &*body)?;
-        }
-        header.set_cksum();
-        self.tar.append(&header, content)
-    }
-}
-
-/// The header without name and target.
-fn header(attr: &Attr) -> Header {
-    let mut header = Header::new_ustar();
-    header.set_mode(attr.perm.into());
-    header.set_uid(attr.uid.into());
-    header.set_gid(attr.gid.into());
-    header.set_size(if attr.kind == Kind::Regular { attr.size } else { 0 });
-    header.set_mtime(u64::try_from(attr.mtime.sec).unwrap_or(0));
-    header.set_entry_type(match attr.kind {
-        Kind::Regular | Kind::Socket => EntryType::Regular,
-        Kind::Directory => EntryType::Directory,
-        Kind::Symlink => EntryType::Symlink,
-        Kind::Fifo => EntryType::Fifo,
-        Kind::CharDevice => EntryType::Char,
-        Kind::BlockDevice => EntryType::Block,
-    });
-    if let Some(ustar) = header.as_ustar_mut() {
-        ustar.set_device_major(libc::major(attr.rdev.into()));
-        ustar.set_device_minor(libc::minor(attr.rdev.into()));
-    }
-    header
-}
-
-/// What a plain header cannot say of an inode.
-fn records(attr: &Attr) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let Time { sec, nsec } = attr.mtime;
-    if nsec == 0 && sec >= 0 {
-        return Vec::new();
-    }
-    // A fraction counts away from zero in a decimal number, and up in ours.
-    let text = match (sec < 0, nsec) {
-        (true, 1..) => format!("-{}.{:09}", -(sec + 1), 1_000_000_000 - nsec),
-        _ => format!("{sec}.{nsec:09}"),
-    };
-    vec![(b"mtime".to_vec(), text.into_bytes())]
-}
-
-/// One PAX record: its own length in decimal, the key, the value.
-fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
-    // A space, an equals sign and a line's end.
-    let rest = key.len() + value.len() + 3;
-    let mut length = rest + 1;
-    while rest + length.to_string().len() != length {
-        length = rest + length.to_string().len();
-    }
-    [length.to_string().as_bytes(), b" ", key, b"=", value, b"\n"].concat()
 }
 
 /// A file's bytes.
@@ -352,23 +311,5 @@ impl Read for Content<'_> {
         }
         self.offset += read as u64;
         Ok(read)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_counts_its_own_length() {
-        for size in [
-            1, 5, 85, 86, 87, 88, 89, 90, 980, 990, 991, 992, 993, 994, 995, 9990,
-        ] {
-            let record = record(b"key", &vec![b'x'; size]);
-            let text = String::from_utf8(record).unwrap();
-            let (length, rest) = text.split_once(' ').unwrap();
-            assert_eq!(length.parse::<usize>().unwrap(), text.len());
-            assert!(rest.starts_with("key=x") && rest.ends_with("x\n"));
-        }
     }
 }

@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 
 use super::super::report::Failure;
+use super::attach::{DetachKeys, told_of_leaving};
 use super::end::load;
 use super::environment::Environment;
-use super::start::{require_terminal, warn};
+use super::start::{exit_code, require_terminal, warn};
 use crate::containers::runtime::ensure_sealed;
 use crate::containers::spec::{TerminalSize, Within};
 use crate::containers::supervisor::{Attach, terminal_size};
-use crate::containers::{Error, exec};
+use crate::containers::{Error, exec, leave};
 use crate::store::Store;
 
 /// Flags of `exec`.
@@ -18,6 +19,8 @@ pub(crate) struct Exec {
     /// Leave it alone: its output is shown nowhere
     #[arg(short, long)]
     detach: bool,
+    #[command(flatten)]
+    leaving: DetachKeys,
     #[command(flatten)]
     environment: Environment,
     /// Pass standard input to it
@@ -59,6 +62,16 @@ fn own_code(error: Error) -> Failure {
     }
 }
 
+/// As it must be for who goes into a container that runs.
+pub(super) fn go_on_sealed() -> Result<(), Failure> {
+    ensure_sealed().map_err(|error| {
+        Failure::new(format!(
+            "cannot go on from a place where nobody can write to this program: {error}"
+        ))
+        .hint(Some("vm.memfd_noexec must not be 2"))
+    })
+}
+
 impl Exec {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
         let attach = match (self.detach, self.interactive) {
@@ -67,17 +80,23 @@ impl Exec {
             (false, false) => Attach::Output,
         };
         require_terminal(attach, self.tty)?;
-        ensure_sealed().map_err(|error| {
-            Failure::new(format!(
-                "cannot go on from a place where nobody can write to this program: {error}"
-            ))
-            .hint(Some("vm.memfd_noexec must not be 2"))
-        })?;
+        let keys = self.leaving.read()?;
+        go_on_sealed()?;
         let record = load(store, &self.container)?;
         let prepared = exec::prepare(store, &record, &self.asked()?)?;
         if attach == Attach::Detached {
             prepared.start_alone().map_err(own_code)?;
             return Ok(ExitCode::SUCCESS);
+        }
+        if attach == Attach::InputAndOutput && self.tty {
+            let end = leave::run(prepared, keys, &mut |warning| warn(warning)).map_err(own_code)?;
+            return Ok(match end {
+                leave::End::Ended(code) => ExitCode::from(exit_code(code)),
+                leave::End::Left => {
+                    told_of_leaving();
+                    ExitCode::SUCCESS
+                }
+            });
         }
         let session = prepared.start(attach).map_err(own_code)?;
         session.warnings().iter().for_each(|warning| warn(warning));
@@ -86,7 +105,7 @@ impl Exec {
             path: self.container.into(),
             source,
         })?;
-        Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+        Ok(ExitCode::from(exit_code(code)))
     }
 
     fn asked(&self) -> Result<Within, Error> {

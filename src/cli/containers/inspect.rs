@@ -6,6 +6,7 @@ use oci_spec::runtime::Spec;
 use serde_json::{Map, Value, json};
 
 use super::ps::state;
+use crate::containers::changes;
 use crate::containers::log::{self, Driver};
 use crate::containers::record::{self, Base, Life, Record};
 use crate::containers::storage::Storage;
@@ -20,11 +21,20 @@ mod network;
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// The container's JSON; `None` if there is no such container.
-pub(in crate::cli) fn found(store: &Store, name: &str) -> Result<Option<Value>, Error> {
-    match object(store, name) {
-        Err(Error::NoSuchContainer(_)) => Ok(None),
-        other => other.map(Some),
+pub(in crate::cli) fn found(store: &Store, name: &str, sized: bool) -> Result<Option<Value>, Error> {
+    let mut object = match object(store, name) {
+        Err(Error::NoSuchContainer(_)) => return Ok(None),
+        other => other?,
+    };
+    if sized
+        && let Some(record) = record::read(store, &record::find(store, name)?)?
+        && let Value::Object(fields) = &mut object
+    {
+        let sizes = changes::sizes(store, &record)?;
+        fields.insert("SizeRw".into(), sizes.changed.into());
+        fields.insert("SizeRootFs".into(), sizes.whole.into());
     }
+    Ok(Some(object))
 }
 
 fn object(store: &Store, name: &str) -> Result<Value, Error> {

@@ -6,8 +6,10 @@ use super::report::Failure;
 use crate::containers::Error;
 use crate::store::Store;
 
+mod attach;
 mod cidfile;
 mod commit;
+mod copy;
 mod diff;
 mod end;
 mod environment;
@@ -21,6 +23,8 @@ mod ps;
 mod rename;
 mod run;
 mod start;
+mod stats;
+mod top;
 mod update;
 mod upgrade;
 mod upkeep;
@@ -73,12 +77,22 @@ pub(crate) enum Common {
     Start(start::Start),
     /// Show what a container changed in its tree: A (added), C (changed), D (deleted)
     Diff(diff::Diff),
+    /// Hear, and speak to, a running container
+    Attach(attach::Attach),
+    /// Copy files and directories between a container and the host, or between containers
+    Cp(copy::Cp),
+    /// Write a container's whole tree as a tar
+    Export(copy::Export),
     /// Run a command in a running container
     Exec(exec::Exec),
     /// Show what a container wrote
     Logs(logs::Logs),
     /// Show where the host has a container's ports
     Port(port::PortOf),
+    /// Show the processes of a running container
+    Top(top::Top),
+    /// Show what containers use, again and again
+    Stats(stats::Stats),
     /// Make an image of a container
     Commit(commit::Commit),
     /// Remove containers
@@ -134,9 +148,14 @@ impl Common {
             Common::Create(create) => create.run(&store),
             Common::Start(start) => start.run(&store),
             Common::Diff(diff) => diff.run(&store),
+            Common::Attach(attach) => attach.run(&store),
+            Common::Cp(cp) => cp.run(&store),
+            Common::Export(export) => export.run(&store),
             Common::Exec(exec) => exec.run(&store),
             Common::Logs(logs) => logs.run(&store),
             Common::Port(port) => port.run(&store),
+            Common::Top(top) => top.run(&store),
+            Common::Stats(stats) => stats.run(&store),
             Common::Commit(commit) => commit.run(&store),
             Common::Rm(rm) => rm.run(&store),
             Common::Kill(kill) => kill.run(&store),

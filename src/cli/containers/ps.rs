@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::super::output::{Listing, Row, human_duration, local_time, put, short_id};
+use super::super::output::{Listing, Row, human_duration, human_size, local_time, put, short_id};
 use super::super::report::Failure;
+use crate::containers::changes::{self, Sizes};
 use crate::containers::health::{self, Status};
 use crate::containers::network::{self, Exposed};
 use crate::containers::record::{self, Afterwards, Life, Record};
@@ -39,7 +40,7 @@ pub(crate) struct Ps {
     /// Show ids only
     #[arg(short, long)]
     quiet: bool,
-    /// Show sizes (not supported yet)
+    /// Show how much containers changed, and how much that is with their images
     #[arg(short, long)]
     size: bool,
 }
@@ -64,11 +65,19 @@ const LISTING: Listing = Listing {
     table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
 };
 
+/// `--size`.
+const SIZED: Listing = Listing {
+    fields: LISTING.fields,
+    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}",
+};
+
+fn shown(sizes: Sizes) -> String {
+    let (changed, whole) = (human_size(sizes.changed), human_size(sizes.whole));
+    format!("{changed} (virtual {whole})")
+}
+
 impl Ps {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        if self.size {
-            return Err(Failure::new("--size is not supported yet").code(125));
-        }
         let mut all = record::all(store)?;
         // Steps of builds are no containers of the user's.
         all.retain(|record| record.afterwards != Afterwards::Commit);
@@ -92,8 +101,22 @@ impl Ps {
             put(&shown.iter().map(id).collect::<String>())?;
             return Ok(ExitCode::SUCCESS);
         }
-        let rows: Vec<Row> = shown.iter().map(|record| self.row(store, record)).collect();
-        LISTING.print(&rows, self.format.as_deref())?;
+        // Docker: who names the size in a format gets it without the flag.
+        let sized = self.size
+            || self
+                .format
+                .as_ref()
+                .is_some_and(|format| format.contains(".Size"));
+        let row = |record: &&Record| {
+            let size = match sized {
+                true => Some(changes::sizes(store, record)?),
+                false => None,
+            };
+            Ok(self.row(store, record, size))
+        };
+        let rows = shown.iter().map(row).collect::<Result<Vec<Row>, Failure>>()?;
+        let listing = if self.size { SIZED } else { LISTING };
+        listing.print(&rows, self.format.as_deref())?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -119,7 +142,7 @@ impl Ps {
         shown.map(cut).collect::<Vec<String>>().join(",")
     }
 
-    fn row(&self, store: &Store, record: &Record) -> Row {
+    fn row(&self, store: &Store, record: &Record, size: Option<Sizes>) -> Row {
         let settings = &record.settings;
         let words = settings.entrypoint.iter().flatten().chain(&settings.command);
         let mut command = words.map(String::as_str).collect::<Vec<_>>().join(" ");
@@ -148,7 +171,7 @@ impl Ps {
             ("Ports", network::Shown::line(&network::shown(record))),
             ("State", state(record).into()),
             ("Status", status(store, record)),
-            ("Size", "0B".into()),
+            ("Size", shown(size.unwrap_or_default())),
             ("Names", record.name.clone()),
             ("Labels", pairs.join(",")),
             ("Mounts", self.mounts(record)),

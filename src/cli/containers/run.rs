@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use super::super::output::put;
 use super::super::pull::{Order, Shown};
 use super::super::report::Failure;
+use super::attach::DetachKeys;
 use super::cidfile::CidFile;
 use super::environment::Environment;
 use super::network::NetworkFlags;
@@ -33,6 +34,8 @@ pub(crate) struct Run {
     /// Run in the background and print the container's id
     #[arg(short, long)]
     detach: bool,
+    #[command(flatten)]
+    leaving: DetachKeys,
     /// Remove the container when it ends
     #[arg(long)]
     rm: bool,
@@ -186,7 +189,9 @@ impl Run {
         } else {
             Afterwards::Keep
         };
-        let made = self.container.make(store, afterwards).map_err(own_code)?;
+        let keys = self.leaving.read().map_err(own_code)?;
+        let mut made = self.container.make(store, afterwards).map_err(own_code)?;
+        made.keys = keys;
         let id = made.held.record.id.clone();
         tell_of_one_id();
         let supervisor = life::start(store, made, attach).map_err(|error| own_code(error.into()))?;

@@ -4,6 +4,9 @@ use std::io::{IsTerminal, stdin};
 use std::process::ExitCode;
 
 use super::super::report::Failure;
+use super::attach::{DetachKeys, attach, told_of_leaving};
+use super::end::load;
+use crate::containers::attach::Visitor;
 use crate::containers::life;
 use crate::containers::record;
 use crate::containers::supervisor::{Attach, Ending, SignalProxy, Supervisor};
@@ -15,9 +18,14 @@ pub(crate) struct Start {
     /// Show what it writes and wait for its end
     #[arg(short, long)]
     attach: bool,
+    #[command(flatten)]
+    leaving: DetachKeys,
     /// Pass standard input to it
     #[arg(short, long)]
     interactive: bool,
+    /// Pass the tool's signals to the command
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    sig_proxy: bool,
     /// Names or ids
     #[arg(value_name = "CONTAINER", required = true)]
     containers: Vec<String>,
@@ -40,21 +48,27 @@ impl Start {
     }
 
     fn attached(&self, store: &Store, name: &str) -> Result<ExitCode, Failure> {
+        let keys = self.leaving.read()?;
         let id = record::find(store, name)?;
-        let made = life::reopen(store, &id)?.ok_or_else(|| {
-            Failure::new(format!(
-                "container {name} runs already, and attaching to it is not supported yet"
-            ))
-        })?;
+        let Some(mut made) = life::reopen(store, &id)? else {
+            // It runs already.
+            let visitor = Visitor {
+                input: self.interactive,
+                proxy: self.sig_proxy,
+                keys,
+            };
+            return attach(store, load(store, name)?, visitor);
+        };
         let open = self.interactive && made.held.record.settings.open_stdin;
-        let attach = if open {
+        let streams = if open {
             Attach::InputAndOutput
         } else {
             Attach::Output
         };
-        require_terminal(attach, made.has_terminal())?;
-        let supervisor = life::start(store, made, attach)?;
-        attached(store, &id, supervisor, true)
+        require_terminal(streams, made.has_terminal())?;
+        made.keys = keys;
+        let supervisor = life::start(store, made, streams)?;
+        attached(store, &id, supervisor, self.sig_proxy)
     }
 }
 
@@ -84,7 +98,7 @@ pub(super) fn warn(text: &str) {
 /// Waits until the command runs.
 pub(super) fn detached(supervisor: Supervisor) -> Result<(), Failure> {
     match supervisor.started(&mut warn).map_err(|error| unheard(&error))? {
-        Ending::Started | Ending::Exited { .. } => Ok(()),
+        Ending::Started | Ending::Left | Ending::Exited { .. } => Ok(()),
         Ending::Failed { code, message } => Err(Failure::new(message).code(code)),
         Ending::Lost => Err(Failure::new("the container's supervisor was killed").code(125)),
         Ending::Interrupted(signal) => Err(Failure::new("interrupted").code(exit_code(128 + signal))),
@@ -108,6 +122,10 @@ pub(super) fn attached(
         .map_err(|error| unheard(&error))?
     {
         Ending::Started => Ok(ExitCode::SUCCESS),
+        Ending::Left => {
+            told_of_leaving();
+            Ok(ExitCode::SUCCESS)
+        }
         Ending::Exited { code, trouble } => {
             if let Some(trouble) = trouble {
                 warn(&trouble);
@@ -127,7 +145,7 @@ pub(super) fn attached(
     }
 }
 
-fn exit_code(code: i32) -> u8 {
+pub(super) fn exit_code(code: i32) -> u8 {
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 

@@ -10,6 +10,7 @@ mod errand;
 mod exec;
 mod holder;
 mod idmap;
+mod inside;
 mod limits;
 mod mounts;
 mod namespaces;
@@ -24,8 +25,10 @@ mod step;
 mod within;
 
 pub use errand::as_root;
+pub use inside::{Helper, help};
 pub use options::{SUBDIRECTORY, TOP_READ_ONLY};
 pub use plan::{Plan, PlanError, RootSource, plan};
 pub use sealed::ensure_sealed;
+pub(super) use sealed::is_sealed;
 pub use start::{Init, Launch, StartError, Stdio, spawn};
 pub use within::{Within, enter, plan_within, read_texts};

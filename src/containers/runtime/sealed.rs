@@ -28,6 +28,12 @@ use super::channel::Channel;
 use super::rootfs::copy_of;
 use crate::sys::{self, Depth, MountAttributes};
 
+/// Is this process of the sealed program?
+pub(in crate::containers) fn is_sealed() -> bool {
+    let own = File::open("/proc/self/exe");
+    own.is_ok_and(|own| leads_to_sealed(&own).unwrap_or(false))
+}
+
 /// Makes this process one of the sealed program, from its start, unless it is that already. To be called before anything
 /// else is done, by a process with one thread. Returns in the sealed one.
 ///
@@ -35,7 +41,7 @@ use crate::sys::{self, Depth, MountAttributes};
 /// Neither mount nor copy can be made and executed (`vm.memfd_noexec`, no memory).
 pub fn ensure_sealed() -> io::Result<()> {
     let own = File::open("/proc/self/exe")?;
-    if is_sealed(&own)? {
+    if leads_to_sealed(&own)? {
         return Ok(());
     }
     let error = match read_only(&own) {
@@ -47,7 +53,7 @@ pub fn ensure_sealed() -> io::Result<()> {
 }
 
 /// Whether nobody can write to a program that was executed by this file.
-fn is_sealed(own: &File) -> io::Result<bool> {
+fn leads_to_sealed(own: &File) -> io::Result<bool> {
     if fcntl_get_seals(own).is_ok_and(|seals| seals.contains(SealFlags::WRITE)) {
         return Ok(true);
     }

@@ -170,7 +170,7 @@ fn run_child(init: &OwnedFd, within: &Within, stdio: &Stdio, channel: &Channel) 
     Ok(())
 }
 
-fn join(init: &OwnedFd, namespaces: CloneFlags) -> Result<(), Failure> {
+pub(super) fn join(init: &OwnedFd, namespaces: CloneFlags) -> Result<(), Failure> {
     setns(init, namespaces).map_err(|error| Failure::new("enter the container", error.desc()))
 }
 

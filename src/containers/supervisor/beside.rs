@@ -2,7 +2,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -16,9 +18,11 @@ use super::checker::Checker;
 use super::network::Network;
 use super::protocol::{Notice, Order};
 use super::server::{Finish, Server, ServerError};
-use super::stdio::{self, Attach, Relay};
+use super::stdio::{self, Attach, Beside, Relay};
 use super::told::Told;
 use super::{Start, again};
+use crate::containers::attach::audience::Audience;
+use crate::containers::attach::{self, Keys};
 use crate::containers::log::Log;
 use crate::containers::network::{Link, Live};
 use crate::containers::process::Process;
@@ -79,7 +83,14 @@ struct Running {
     network: Option<Network>,
     init: Init,
     relay: Relay,
+    guests: Guests,
     started: String,
+}
+
+/// Those who attach, and where they come in; no door if none could be made.
+struct Guests {
+    audience: Arc<Audience>,
+    door: Option<UnixListener>,
 }
 
 /// The supervisor, from fork to exit.
@@ -92,6 +103,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         terminal,
         attach,
         log,
+        keys,
         store,
         pause,
         network,
@@ -107,6 +119,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let upper = held.directory().join("upper");
     let storage = held.record.settings.storage;
     let open_stdin = held.record.settings.open_stdin;
+    let audience = Arc::<Audience>::default();
     let mut mine = Some((held, tool, network));
     let begun = told.and_then(|told| {
         Server::fork(lower, &upper, storage, || {
@@ -126,13 +139,17 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         host,
         terminal,
         attach,
+        keys,
         open_stdin,
+        // A step of a build is its builder's alone.
+        id: held.record.builder.is_none().then(|| held.record.id.clone()),
         upkeep: held.record.settings.upkeep.clone(),
         run: store.run().to_owned(),
         discard: held.record.afterwards == Afterwards::Remove,
         log: Log::new(held.directory(), held.record.settings.log),
         link: network.link,
         directory: held.directory().to_owned(),
+        audience: Arc::clone(&audience),
     };
     let begun = begun.and_then(|(server, told)| Ok((begin(server, container, &tool)?, told)));
     drop(network.joined);
@@ -145,13 +162,26 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
             let times = [pause, begun.elapsed()];
             match again::pause(&mut held, &life, &mut told, times) {
                 None => (life, notice),
-                Some(pause) => return restart(held, life, notice, (&tool, &store, pause)),
+                Some(pause) => {
+                    leave(&store, &held.record.id, &notice, &audience);
+                    return restart(held, life, notice, (&tool, &store, pause));
+                }
             }
         }
         Err(failure) => failed(&held, failure),
     };
-    conclude(held, life, notice, &tool);
+    let id = held.record.id.clone();
+    let notice = conclude(held, life, notice, &tool);
+    leave(&store, &id, &notice, &audience);
     0
+}
+
+/// Tells those who are attached that this run is over.
+fn leave(store: &Store, id: &str, notice: &Notice, audience: &Audience) {
+    attach::unlisten(store.run(), id);
+    if let Notice::Ended { code, error, .. } = notice {
+        audience.end(*code, error.as_deref());
+    }
 }
 
 /// Makes a process of its own of the tool's child. `false`: nobody wants it any more.
@@ -194,8 +224,8 @@ fn failed(held: &Held, Failure { code, message }: Failure) -> (Life, Notice) {
     (life, Notice::Failed { code, message })
 }
 
-/// Records the end, and tells the tool.
-fn conclude(held: Held, life: Life, notice: Notice, tool: &Channel) {
+/// Records the end, and tells the tool. Gives what it was told.
+fn conclude(held: Held, life: Life, notice: Notice, tool: &Channel) -> Notice {
     let notice = match (settle(held, life), notice) {
         (Err(error), Notice::Ended { code, .. }) => Notice::Ended {
             code,
@@ -210,6 +240,7 @@ fn conclude(held: Held, life: Life, notice: Notice, tool: &Channel) {
     };
     // The tool may be gone; then nobody waits for this.
     let _ = tell(tool, &notice);
+    notice
 }
 
 /// Lets go of the tool, and becomes the supervisor of the next run.
@@ -252,7 +283,10 @@ struct Container {
     host: Probe,
     terminal: bool,
     attach: Attach,
+    keys: Keys,
     open_stdin: bool,
+    /// By which others may attach.
+    id: Option<String>,
     upkeep: Upkeep,
     run: PathBuf,
     /// Whether it is removed when it has ended.
@@ -262,16 +296,19 @@ struct Container {
     link: Option<Link>,
     /// Where the container's files lie.
     directory: PathBuf,
+    /// Those who attach.
+    audience: Arc<Audience>,
 }
 
 /// Starts the container. The server opens image and writable layer while the child makes its namespaces.
 fn begin(mut server: Server, container: Container, tool: &Channel) -> Result<Running, Failure> {
     match launch(&mut server, container, tool) {
-        Ok((init, relay, network)) => Ok(Running {
+        Ok((init, relay, network, guests)) => Ok(Running {
             server,
             network,
             init,
             relay,
+            guests,
             started: record::now(),
         }),
         Err(failure) => {
@@ -285,19 +322,22 @@ fn launch(
     server: &mut Server,
     container: Container,
     tool: &Channel,
-) -> Result<(Init, Relay, Option<Network>), Failure> {
+) -> Result<(Init, Relay, Option<Network>, Guests), Failure> {
     let Container {
         plan,
         host,
         terminal,
         attach,
+        keys,
         open_stdin,
+        id,
         upkeep,
         run,
         discard,
         log,
         link,
         directory,
+        audience,
     } = container;
     let (inside, outside) = match terminal {
         true => stdio::terminal(attach),
@@ -325,8 +365,20 @@ fn launch(
         let _ = tell(tool, &Notice::Warning(warning.clone()));
     }
     server.guard(&init.pidfd)?;
-    let relay = outside.start(init.terminal.take(), log)?;
-    Ok((init, relay, network))
+    let door = match id.map(|id| attach::listen(&run, &id)).transpose() {
+        Ok(door) => door,
+        Err(why) => {
+            let warning = format!("nobody will be able to attach to the container: {why}");
+            let _ = tell(tool, &Notice::Warning(warning));
+            None
+        }
+    };
+    let beside = Beside {
+        audience: Arc::clone(&audience),
+        keys,
+    };
+    let relay = outside.start(init.terminal.take(), log, beside)?;
+    Ok((init, relay, network, Guests { audience, door }))
 }
 
 /// Stays until the command has ended and all it wrote was passed on.
@@ -341,6 +393,7 @@ fn stay(
         mut network,
         init,
         relay,
+        guests,
         started,
     } = running;
     let mut trouble = record_running(held, &server, network.as_ref(), &init, &started).err();
@@ -351,18 +404,19 @@ fn stay(
         let text = format!("systemd cannot be told that the container is ready: {error}");
         let _ = tell(tool, &Notice::Warning(text));
     }
-    let mut beside = Beside {
+    let mut voices = Voices {
         init: &init,
         relay: &relay,
+        guests: &guests,
         tool,
         told,
         checker: Checker::start(held, store),
         network: &mut network,
     };
-    beside.carry(held, server.succeeded(), |held, network| {
+    voices.carry(held, server.succeeded(), |held, network| {
         trouble = record_running(held, &server, network, &init, &started).err();
     });
-    drop(beside);
+    drop(voices);
     let mut code = reap(&init);
     // Its ports are free for others from here on.
     held.record.network = Live {
@@ -427,17 +481,18 @@ fn record_running(
 }
 
 /// A container that runs, and who has something to say about it.
-struct Beside<'a> {
+struct Voices<'a> {
     init: &'a Init,
     relay: &'a Relay,
+    guests: &'a Guests,
     tool: &'a Channel,
     told: &'a mut Told,
     checker: Checker<'a>,
     network: &'a mut Option<Network>,
 }
 
-impl Beside<'_> {
-    /// Passes on what is said until init ends. A tool that was killed takes the user's streams with it. `renewed` is
+impl Voices<'_> {
+    /// Passes on what is said until init ends, and takes in who attaches. A tool that was killed takes the user's streams with it. `renewed` is
     /// called when another filesystem server or network process has taken over.
     fn carry(
         &mut self,
@@ -451,11 +506,14 @@ impl Beside<'_> {
                 PollFd::new(self.init.pidfd.as_fd(), PollFlags::POLLIN),
                 PollFd::new(succeeded.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.told.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.relay.left().as_fd(), PollFlags::POLLIN),
             ];
             let tool = listening.then(|| self.tool.as_fd());
             let carrier = self.network.as_ref().and_then(Network::pidfd);
+            let door = self.guests.door.as_ref().map(AsFd::as_fd);
             // In place of the one that is not there, one that is looked at anyway.
-            let others = [tool, self.checker.fd(), carrier].map(|fd| fd.unwrap_or(self.init.pidfd.as_fd()));
+            let others = [tool, door, self.checker.fd(), carrier];
+            let others = others.map(|fd| fd.unwrap_or(self.init.pidfd.as_fd()));
             fds.extend(others.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             match poll(&mut fds, self.patience()) {
                 Err(Errno::EINTR) => continue,
@@ -477,14 +535,26 @@ impl Beside<'_> {
                 self.signal(end::stop_signal(&held.record).unwrap_or(libc::SIGTERM));
             }
             self.checker.look();
-            if listening && ready(3) {
+            if ready(3) && self.relay.left().read().is_ok() {
+                // First: the user's terminal is somebody else's then.
+                stdio::forget_streams();
+                let _ = tell(self.tool, &Notice::Left);
+            }
+            if listening && ready(4) {
                 match self.tool.receive() {
+                    // The terminal's size is that of who attached last.
+                    Ok(Some((Order::Resize { .. }, _))) if !self.guests.audience.is_empty() => {}
                     Ok(Some((order, _))) => self.obey(order, held),
                     Ok(None) | Err(_) => {
                         listening = false;
                         stdio::forget_streams();
                     }
                 }
+            }
+            if ready(5)
+                && let Some(door) = &self.guests.door
+            {
+                self.guests.audience.welcome(door, self.relay.inlet());
             }
         }
     }

@@ -10,6 +10,7 @@ mod announce;
 mod beside;
 mod checker;
 mod confine;
+mod inlet;
 mod network;
 mod protocol;
 mod server;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use fuse_overlay::union::Lower;
 
+use super::attach::Keys;
 use super::network::Ready;
 use super::record::Held;
 use super::runtime::Plan;
@@ -53,6 +55,8 @@ pub struct Start {
     pub attach: Attach,
     /// Where output that is shown goes, instead of to the user's streams.
     pub log: Option<OwnedFd>,
+    /// What leaves the terminal: `--detach-keys`.
+    pub keys: Keys,
     /// Where everything lies.
     pub store: Store,
     /// How long it waited for this start, if it is one by the restart policy.

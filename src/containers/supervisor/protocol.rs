@@ -12,6 +12,8 @@ pub(super) enum Notice {
     Warning(String),
     /// The command runs.
     Started,
+    /// The user has typed the keys that leave its terminal; it goes on.
+    Left,
     /// It never ran: one line, and Docker's exit code.
     Failed {
         /// 125, 126 or 127.

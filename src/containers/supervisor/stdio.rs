@@ -1,6 +1,7 @@
 //! How do bytes travel between the user's streams and the container's? Pipes without `-t`, so that the streams stay
 //! apart; a pty with it. A thread each, so that a slow reader holds up nothing but its own stream.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, stderr, stdin, stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,9 +18,12 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, pipe2, read, write};
 
 use parking_lot::Mutex;
 
+use super::inlet::{Inlet, Input};
+use crate::containers::attach::Keys;
+use crate::containers::attach::audience::{Audience, Host as _};
+use crate::containers::attach::keys::{Typed, Watch};
 use crate::containers::log::{Log, Stream};
 use crate::containers::runtime::Stdio;
-use crate::sys;
 
 /// Bytes moved at once.
 const CHUNK: usize = 64 << 10;
@@ -58,10 +62,18 @@ pub(in crate::containers) struct Relay {
     log: Arc<Mutex<Log>>,
     /// Tells them to end when there is nothing to read.
     over: Arc<EventFd>,
-    /// A detached container's `-i` waits for somebody who attaches.
-    _held: Option<OwnedFd>,
-    /// The pty's master belongs to the thread that reads it: when that ends, the terminal is hung up.
-    terminal: Weak<OwnedFd>,
+    inlet: Arc<Inlet>,
+    /// Told when the user has typed the keys that leave the terminal.
+    left: Arc<EventFd>,
+}
+
+/// Who else hears the container, and how its user leaves it.
+#[derive(Debug, Default)]
+pub(in crate::containers) struct Beside {
+    /// Those who attach.
+    pub(in crate::containers) audience: Arc<Audience>,
+    /// What leaves a terminal.
+    pub(in crate::containers) keys: Keys,
 }
 
 /// Pipes between the container and us. `open_stdin`: `-i`, also of a detached container.
@@ -95,20 +107,19 @@ pub(in crate::containers) fn terminal(attach: Attach) -> (Stdio, Outside) {
 
 impl Outside {
     /// Starts the threads. `master` is the pty's, if there is one.
-    pub(in crate::containers) fn start(self, master: Option<OwnedFd>, log: Log) -> io::Result<Relay> {
-        let log = Arc::new(Mutex::new(log));
-        let over = Arc::new(EventFd::new()?);
+    pub(in crate::containers) fn start(
+        self,
+        master: Option<OwnedFd>,
+        log: Log,
+        beside: Beside,
+    ) -> io::Result<Relay> {
+        let (log, over) = (Arc::new(Mutex::new(log)), Arc::new(EventFd::new()?));
         let shown = self.attach != Attach::Detached;
-        let mut relay = Relay {
-            outputs: Vec::new(),
-            log: Arc::clone(&log),
-            over: Arc::clone(&over),
-            _held: None,
-            terminal: Weak::new(),
-        };
-        let (input, outputs) = match (self.pipes, master) {
+        let once = self.attach == Attach::InputAndOutput;
+        let mut keys = None;
+        let (inlet, outputs) = match (self.pipes, master) {
             (Some(pipes), _) => (
-                pipes.stdin.map(Input::Pipe),
+                Inlet::new(pipes.stdin.map(Input::Pipe), Weak::new(), once),
                 vec![
                     (Arc::new(pipes.stdout), Stream::Stdout),
                     (Arc::new(pipes.stderr), Stream::Stderr),
@@ -116,16 +127,25 @@ impl Outside {
             ),
             (None, Some(master)) => {
                 let master = Arc::new(master);
-                relay.terminal = Arc::downgrade(&master);
-                let input = Input::Terminal(Arc::downgrade(&master));
-                (Some(input), vec![(master, Stream::Stdout)])
+                keys = Some(beside.keys);
+                let weak = Arc::downgrade(&master);
+                let input = Some(Input::Terminal(weak.clone()));
+                (Inlet::new(input, weak, once), vec![(master, Stream::Stdout)])
             }
             (None, None) => return Err(io::Error::other("the container's terminal is missing")),
+        };
+        let mut relay = Relay {
+            outputs: Vec::new(),
+            log: Arc::clone(&log),
+            over: Arc::clone(&over),
+            inlet: Arc::new(inlet),
+            left: Arc::new(EventFd::new()?),
         };
         for (from, stream) in outputs {
             let to = To {
                 shown,
                 log: Arc::clone(&log),
+                audience: Arc::clone(&beside.audience),
                 over: Arc::clone(&over),
                 stream,
             };
@@ -133,43 +153,29 @@ impl Outside {
                 .outputs
                 .push(std::thread::Builder::new().spawn(move || output(&from, &to))?);
         }
-        match (input, self.attach) {
+        if once {
+            let (inlet, left) = (Arc::clone(&relay.inlet), Arc::clone(&relay.left));
             // Never joined: it ends with the process, or when either side closes.
-            (Some(to), Attach::InputAndOutput) => {
-                drop(std::thread::Builder::new().spawn(move || input_to(&to))?)
-            }
-            (Some(Input::Pipe(held)), _) => relay._held = Some(held),
-            (Some(Input::Terminal(_)) | None, _) => {}
+            drop(std::thread::Builder::new().spawn(move || input_to(&inlet, keys.map(Watch::new), &left))?);
         }
         Ok(relay)
-    }
-}
-
-/// Where the user's input goes.
-enum Input {
-    Pipe(OwnedFd),
-    Terminal(Weak<OwnedFd>),
-}
-
-impl Input {
-    fn write(&self, bytes: &[u8]) -> nix::Result<()> {
-        match self {
-            Input::Pipe(pipe) => write_all(pipe.as_fd(), bytes),
-            Input::Terminal(master) => {
-                let master = master.upgrade().ok_or(Errno::EIO)?;
-                write_all(master.as_fd(), bytes)
-            }
-        }
     }
 }
 
 impl Relay {
     /// Gives the container's terminal the size of the user's.
     pub(in crate::containers) fn resize(&self, rows: u16, columns: u16) {
-        if let Some(master) = self.terminal.upgrade() {
-            // A pty that is gone has no size.
-            let _ = sys::set_terminal_size(master.as_fd(), rows, columns);
-        }
+        self.inlet.set_size(rows, columns);
+    }
+
+    /// The way in for others.
+    pub(super) fn inlet(&self) -> &Arc<Inlet> {
+        &self.inlet
+    }
+
+    /// Readable when the user has left the terminal.
+    pub(in crate::containers) fn left(&self) -> &EventFd {
+        &self.left
     }
 
     /// Passes on what has been written, and no more: a command within the container has ended, but what it left running
@@ -196,6 +202,7 @@ struct To {
     /// Whether the user sees it.
     shown: bool,
     log: Arc<Mutex<Log>>,
+    audience: Arc<Audience>,
     over: Arc<EventFd>,
     stream: Stream,
 }
@@ -235,6 +242,7 @@ fn output(from: &OwnedFd, to: &To) {
         let bytes = buffer.get(..length).unwrap_or_default();
         // First, since the user may be slow to read.
         to.log.lock().add(to.stream, bytes);
+        to.audience.tell(to.stream, bytes);
         let done = match to.shown {
             true if to.stream == Stream::Stdout => write_all(stdout().as_fd(), bytes),
             true => write_all(stderr().as_fd(), bytes),
@@ -246,23 +254,35 @@ fn output(from: &OwnedFd, to: &To) {
     }
 }
 
-fn input_to(to: &Input) {
+fn input_to(to: &Inlet, mut watch: Option<Watch>, left: &EventFd) {
     let mut buffer = vec![0; CHUNK];
     loop {
-        match read(stdin(), &mut buffer) {
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => wait_readable(stdin().as_fd()),
-            Ok(0) | Err(_) => return,
-            Ok(length) => {
-                if to.write(buffer.get(..length).unwrap_or_default()).is_err() {
-                    return;
-                }
+        let typed = match read(stdin(), &mut buffer) {
+            Err(Errno::EINTR) => continue,
+            Err(Errno::EAGAIN) => {
+                wait_readable(stdin().as_fd());
+                continue;
             }
+            Ok(0) | Err(_) => return to.end_input(),
+            Ok(length) => buffer.get(..length).unwrap_or_default(),
+        };
+        let (bytes, leaves) = match watch.as_mut().map(|watch| watch.typed(typed)) {
+            None => (Cow::Borrowed(typed), false),
+            Some(Typed::Pass(bytes)) => (Cow::Owned(bytes), false),
+            Some(Typed::Leave(bytes)) => (Cow::Owned(bytes), true),
+        };
+        if to.write(&bytes).is_err() {
+            return;
+        }
+        if leaves {
+            // Full it is written to already.
+            let _ = left.write(1);
+            return;
         }
     }
 }
 
-fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> nix::Result<()> {
+pub(super) fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> nix::Result<()> {
     while !bytes.is_empty() {
         match write(to, bytes) {
             Ok(length) => bytes = bytes.get(length..).unwrap_or_default(),
@@ -326,6 +346,7 @@ mod tests {
         let to = To {
             shown: false,
             log: Arc::new(Mutex::new(Log::nothing())),
+            audience: Arc::default(),
             over: Arc::new(EventFd::new().unwrap_or_else(|e| panic!("{e}"))),
             stream: Stream::Stdout,
         };

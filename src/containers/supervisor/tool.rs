@@ -45,6 +45,8 @@ pub enum SignalProxy {
 pub enum Ending {
     /// The command runs (what [`Supervisor::started`] waits for).
     Started,
+    /// It goes on without its user, who typed the keys that leave its terminal.
+    Left,
     /// The command ended.
     Exited {
         /// As Docker has it.
@@ -182,6 +184,7 @@ impl Supervisor {
                         started = true;
                         self.resize();
                     }
+                    Some((Notice::Left, _)) => return Ok(Ending::Left),
                     Some((Notice::Failed { code, message }, _)) => {
                         self.reap();
                         return Ok(Ending::Failed { code, message });
