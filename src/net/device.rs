@@ -58,7 +58,9 @@ fn wait_for(address: Ipv6Addr) {
     // Microseconds as a rule; what takes longer is not worth a start that fails.
     for _ in 0..1000 {
         match UdpSocket::bind((address, 0)) {
-            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => sleep(Duration::from_micros(200)),
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                sleep(Duration::from_micros(200))
+            }
             Ok(_) | Err(_) => return,
         }
     }
