@@ -150,7 +150,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(packet.source.is_ipv4(), packet.destination.is_ipv4());
     }
     let mut input = Input(bytes);
-    drop(connection(&mut input));
+    let _ = connection(&mut input);
 });
 
 fn connection(input: &mut Input<'_>) -> Option<()> {
@@ -191,7 +191,7 @@ fn connection(input: &mut Input<'_>) -> Option<()> {
     };
     container.mss = syn.mss.map_or(536, usize::from);
     container.allowed = 1 + usize::from(syn.window);
-    let (mut now, mut scratch) = (Instant::now(), vec![0; 64 << 10]);
+    let (mut now, mut scratch) = (Instant::now(), vec![0; 8 << 10]);
     let first = Seq(u32::from(input.byte()?) << 24 | 0x00ff_ff00);
     let mut connection = {
         let mut turn = Turn { wire: &mut container, now, scratch: &mut scratch };
@@ -207,7 +207,7 @@ fn connection(input: &mut Input<'_>) -> Option<()> {
             connection
         }
     };
-    let payload = vec![7; 70_000];
+    static PAYLOAD: [u8; 70_000] = [7; 70_000];
     for _ in 0..500 {
         let action = input.byte()?;
         let mut ready = Ready::default();
@@ -264,7 +264,7 @@ fn connection(input: &mut Input<'_>) -> Option<()> {
                     window: u16::from(input.byte()?) << (flags & 8),
                     mss: None,
                     scale: None,
-                    payload: &payload[..input.small().min(payload.len())],
+                    payload: &PAYLOAD[..input.small().min(PAYLOAD.len())],
                     ..syn
                 };
                 if segment.ack.is_some() && ack <= container.sent {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use bryo::net::{Addresses, Network, Port, Protocol, Resolvers, Routes, listen, set_up};
+use bryo::net::{Addresses, NetError, Network, Port, Protocol, Resolvers, Routes, listen, set_up};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::common::Done;
@@ -70,6 +70,16 @@ impl Container {
     }
 
     pub fn with_resolvers(ports: &[Port], resolv_conf: &str) -> Container {
+        let (container, end) = Container::with_end(ports, resolv_conf);
+        thread::spawn(move || {
+            eprintln!("the network ended: {}", end.join().unwrap());
+            std::process::abort();
+        });
+        container
+    }
+
+    /// One whose network may end, and why it did.
+    pub fn with_end(ports: &[Port], resolv_conf: &str) -> (Container, JoinHandle<NetError>) {
         let listeners: Vec<_> = ports.iter().map(|port| listen(port).unwrap()).collect();
         let ports = listeners.iter().map(|listener| listener.port().host).collect();
         let addresses = Addresses::choose(&Routes::read().unwrap()).unwrap();
@@ -86,15 +96,15 @@ impl Container {
             listeners,
             resolvers,
         };
-        thread::spawn(move || {
+        let end = thread::spawn(move || {
             let Err(error) = network.serve();
-            eprintln!("the network ended: {error}");
-            std::process::abort();
+            error
         });
-        Container {
+        let container = Container {
             namespace: Arc::new(namespace),
             ports,
-        }
+        };
+        (container, end)
     }
 
     /// Runs `body` inside, in a thread of its own.

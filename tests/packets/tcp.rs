@@ -436,3 +436,27 @@ fn the_hosts_loopback_is_out_of_reach() {
         }
     });
 }
+
+#[test]
+fn a_device_that_was_down_carries_on_and_one_that_is_gone_is_told() {
+    on_a_host(
+        "tcp::a_device_that_was_down_carries_on_and_one_that_is_gone_is_told",
+        || {
+            let container = Container::start(&[]);
+            container.inside(|| {
+                shell("ip link set eth0 down; ip link set eth0 up; ip route add default via 10.0.2.2")
+            });
+            let (inside, outside) = outward(&container);
+            carry(inside, outside, 1 << 20);
+            let (container, serving) = Container::with_end(&[], "");
+            container.inside(|| shell("ip link delete eth0"));
+            assert!(
+                serving
+                    .join()
+                    .unwrap()
+                    .to_string()
+                    .contains("the container's device")
+            );
+        },
+    );
+}

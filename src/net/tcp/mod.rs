@@ -10,6 +10,8 @@ mod close;
 mod open;
 mod send;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 

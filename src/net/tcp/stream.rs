@@ -163,3 +163,78 @@ impl Stream for Socket {
         self.stream.take_error().unwrap_or_else(Some)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read as _};
+    use std::net::TcpListener;
+
+    use nix::sys::epoll::{EpollCreateFlags, EpollTimeout};
+
+    use super::*;
+
+    fn pair() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let ours = listener.accept().unwrap().0;
+        ours.set_nonblocking(true).unwrap();
+        let epoll = Rc::new(Epoll::new(EpollCreateFlags::empty()).unwrap());
+        (Socket::new(ours, &epoll, 7).unwrap(), theirs)
+    }
+
+    fn peeked(socket: &mut Socket, skip: usize) -> Result<Vec<u8>, ErrorKind> {
+        let mut bytes = [0; 100];
+        let read = socket.peek(skip, &mut bytes).map_err(|error| error.kind())?;
+        Ok(bytes[..read].to_vec())
+    }
+
+    #[test]
+    fn bytes_stay_until_they_are_dropped() {
+        for has_offsets in [true, false] {
+            let (mut socket, mut theirs) = pair();
+            if has_offsets && !socket.offsets {
+                continue; // An older kernel, whose way is the second.
+            }
+            if !has_offsets {
+                let _ = set_peek_offset(socket.stream.as_fd(), -1);
+                socket.offsets = false;
+            }
+            assert_eq!(peeked(&mut socket, 0), Err(ErrorKind::WouldBlock));
+            theirs.write_all(b"abcdef").unwrap();
+            let arrived = |socket: &mut Socket| while peeked(socket, 0).is_err() {};
+            arrived(&mut socket);
+            assert_eq!(peeked(&mut socket, 2).unwrap(), b"cdef");
+            assert_eq!(peeked(&mut socket, 0).unwrap(), b"abcdef");
+            assert_eq!(peeked(&mut socket, 6), Err(ErrorKind::WouldBlock));
+            socket.discard(2).unwrap();
+            assert_eq!(peeked(&mut socket, 0).unwrap(), b"cdef");
+            assert_eq!(peeked(&mut socket, 3).unwrap(), b"f");
+            theirs.shutdown(Shutdown::Write).unwrap();
+            socket.discard(4).unwrap();
+            arrived(&mut socket);
+            assert_eq!(peeked(&mut socket, 0).unwrap(), b"");
+            assert!(socket.discard(1).is_err());
+        }
+    }
+
+    #[test]
+    fn a_full_socket_has_no_room_and_tells_when_it_has() {
+        let (mut socket, mut theirs) = pair();
+        let (mut sent, block) = (0, vec![0; 64 << 10]);
+        while socket.room() > 0 {
+            sent += socket.send(&block).unwrap();
+        }
+        let mut events = [EpollEvent::empty(); 4];
+        let waits = |socket: &Socket, events: &mut [EpollEvent], patience| {
+            let count = socket.epoll.wait(events, EpollTimeout::from(patience)).unwrap();
+            events[..count]
+                .iter()
+                .any(|event| event.events().contains(EpollFlags::EPOLLOUT))
+        };
+        assert!(!waits(&socket, &mut events, 0_u16));
+        let mut left = vec![0; sent];
+        theirs.read_exact(&mut left).unwrap();
+        assert!(waits(&socket, &mut events, 20_000_u16));
+        assert!(socket.room() > 0);
+    }
+}
