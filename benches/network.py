@@ -1,15 +1,20 @@
 """The built-in network beside pasta and slirp4netns: throughput both ways, inward by a published port, and latency.
 
 Each piece runs on a host of its own, a network namespace of the user's whose one cable leads nowhere, so what is measured is the
-way between container and host alone; the other end is iperf3, or a program that gives each byte back.
+way between container and host alone; the other end is iperf3, or a program that gives each byte back. Where the processors have other
+work too, iperf3 and the network process wait for each other; what the latter alone costs is a row of its own.
 """
 
 import json
+import os
 import shutil
 
 from tools import BASE, Command, alternate, row
 
 HOST, SECONDS, ROUNDS = "10.77.0.1", 4, 5000
+
+# The process of each that carries packets, as the kernel calls it.
+PROCESSES = {"bryo": "carry)", "pasta": "(pas", "slirp": "slirp4netns)"}
 
 # Runs as root of the host's namespaces; $1 is the work.
 SETUP = f"""
@@ -79,6 +84,21 @@ def bench_network(tools):
         script = f"({way.replace('{work}', work).replace('{publish}', publish)}) > /dev/null 2>&1 &\n{client}"
         return lambda: seconds_per_gigabyte(on_a_host(script))
 
+    def cpu(name, flags):
+        """What the process that carries the packets uses for a gigabyte."""
+        way, host, _ = found[name]
+        work = f"iperf3 -J -t {SECONDS} -c {host} {flags}; cat /proc/[0-9]*/stat | grep -F \"{PROCESSES[name]}\""
+        script = SERVER + way.replace("{work}", work).replace("{publish}", "")
+
+        def measured():
+            output, _, process = on_a_host(script).rpartition("}\n")
+            # proc(5): times in user and kernel mode.
+            ticks = sum(map(int, process.rsplit(")", 1)[1].split()[11:13]))
+            carried = json.loads(output + "}")["end"]["sum_received"]["bytes"]
+            return ticks / os.sysconf("SC_CLK_TCK") / (carried / 1e9)
+
+        return measured
+
     def latency(name):
         way, host, _ = found[name]
         # Its quotes are within others.
@@ -90,6 +110,10 @@ def bench_network(tools):
         times = alternate(rounds, **{name: iperf(name, *flags) for name in found})
         row(f"TCP {title}, per GB", times["bryo"], times["pasta"], "pasta", 2.0)
         row(f"TCP {title}, per GB", times["bryo"], times["slirp"], "slirp4netns", 1 / 3)
+    for title, flags in (("out", ""), ("in", "-R")):
+        times = alternate(rounds, **{name: cpu(name, flags) for name in found})
+        row(f"CPU of the network process, {title}, per GB", times["bryo"], times["pasta"], "pasta", 1.0)
+        row(f"CPU of the network process, {title}, per GB", times["bryo"], times["slirp"], "slirp4netns", 1 / 3)
     times = alternate(rounds, bryo=inward("bryo"), pasta=inward("pasta"))
     row("TCP to a published port, per GB", times["bryo"], times["pasta"], "pasta", 2.0)
     times = alternate(rounds, **{name: latency(name) for name in found})
