@@ -252,7 +252,8 @@ fn who_follows_sees_all_that_comes() {
     let next = || heard.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
     assert_eq!([next(), next()], ["rename after", "destroy after"]);
     assert!(fs::metadata(path.with_extension("1")).unwrap().len() >= 1 << 20);
-    kill(Pid::from_raw(tool.id().cast_signed()), Signal::SIGINT).unwrap();
+    // Not SIGINT, which is ignored by what a shell has started in the background.
+    kill(Pid::from_raw(tool.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert!(!tool.wait().unwrap().success());
     reader.join().unwrap();
     // What was before is still known.
