@@ -200,7 +200,8 @@ fn the_images_check_counts_unless_asked_otherwise() {
     bryo.ok(["rm", "-f", "one"]);
     for none in [["--no-healthcheck", "--init=false"], ["--health-cmd", "none"]] {
         let flags: Vec<&str> = none.into_iter().filter(|flag| *flag != "--init=false").collect();
-        bryo.ok([vec!["run", "-d", "--name", "one"], flags, vec!["made"]].concat());
+        let run = vec!["run", "-d", "--name", "one", "--network", "none"];
+        bryo.ok([run, flags, vec!["made"]].concat());
         let shown = field(bryo, "one", "{{json .State}} {{json .Config}}");
         assert!(!shown.contains("Health"), "{shown}");
         assert_eq!(
@@ -272,5 +273,7 @@ fn a_killed_process_that_asks_is_followed() {
             .iter()
             .all(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_err())
     });
+    // The supervisor itself may still be dying.
+    until("its end", || field(&bryo, "one", "{{.State.Status}}") == "exited");
     assert_eq!(field(&bryo, "one", "{{.State.ExitCode}}"), "137");
 }
