@@ -919,3 +919,50 @@ fn an_image_cannot_lead_a_volume_out_of_itself() {
         "nothing came in"
     );
 }
+
+#[test]
+fn a_tree_of_any_depth_that_a_container_left_goes() {
+    let project = service();
+    let bryo = &project.bryo;
+    // More than a process may have files open, and longer than a path may be.
+    let script = "cd /data; c=$(printf 'd/%.0s' $(seq 100)); mkdir top; for i in $(seq 30); do mkdir -p new/$c; \
+                  mv top new/${c}top; mv new top; done";
+    sh(bryo, &[], script);
+    sh(bryo, &["-v", "vol:/data"], script);
+    bryo.ok(["volume", "rm", "vol"]);
+    sh(bryo, &["-v", "vol:/data"], &format!("{script}; chmod 0 top"));
+    bryo.ok(["volume", "rm", "vol"]);
+    let left: Vec<_> = fs::read_dir(bryo.state().join("volumes"))
+        .unwrap()
+        .flatten()
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_removed_volume_that_cannot_be_emptied_stops_nothing() {
+    let project = service();
+    let bryo = &project.bryo;
+    bryo.ok(["volume", "create", "vol"]);
+    let volumes = bryo.state().join("volumes");
+    // A mount or an id that the user has no longer would do the same: here it is a file where a directory is to be.
+    fs::write(volumes.join(".gone-0"), "x").unwrap();
+    fs::create_dir_all(volumes.join(".gone-1/full")).unwrap();
+    fs::create_dir_all(volumes.join("restored/_data")).unwrap();
+    fs::write(volumes.join("restored/_data/file"), "x").unwrap();
+    fs::write(volumes.join("notes.tar"), "x").unwrap();
+    for command in [
+        &["image", "prune", "-f"][..],
+        &["container", "prune", "-f"],
+        &["volume", "prune", "-af"],
+    ] {
+        let done = bryo.run(command);
+        assert!(
+            done.status.success() && done.stderr.contains("removed volumes still take room"),
+            "{done}"
+        );
+    }
+    project.build("FROM base\nRUN true\n", &[]);
+    assert!(!volumes.join(".gone-1").exists() && !volumes.join("vol").exists());
+    assert!(volumes.join("restored/_data/file").exists() && volumes.join("notes.tar").exists());
+}

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::VolumeError;
 use super::mounted::{Kind, Mounted};
 use super::record::{self, data, place};
-use super::remove::IMAGE;
+use super::sweep::IMAGE;
 use crate::containers::Error;
 use crate::containers::record as containers;
 use crate::containers::runtime::SUBDIRECTORY;

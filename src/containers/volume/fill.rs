@@ -10,7 +10,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -25,6 +24,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::copy::{self, Lost, Result, at};
+use super::empty::remove_all;
 use super::record::data;
 use crate::host::IdMaps;
 use crate::store::failpoint;
@@ -159,21 +159,6 @@ fn open(path: &Path) -> Result<OwnedFd> {
 fn is_empty(directory: &Path) -> Result<bool> {
     let mut entries = fs::read_dir(directory).map_err(at(directory))?;
     Ok(entries.next().is_none())
-}
-
-/// Removes a directory with all in it, if it is there.
-pub(super) fn remove_all(path: &Path) -> Result<()> {
-    for _ in 0..16 {
-        failpoint::step();
-        match fs::remove_dir_all(path) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            // Somebody else is at it, too.
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
-            Err(error) => return Err(at(path)(error)),
-        }
-    }
-    Err(at(path)("somebody writes to it without end"))
 }
 
 /// Gives all in a directory to `owner`. Containers may be at work in it: names are looked up in open directories, and
