@@ -8,7 +8,7 @@
 //! All under the volume's lock, and no container starts without having had it. So a half-filled volume is never taken for
 //! a filled one; and `_data` stays the directory that containers may have mounted already.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -93,6 +93,12 @@ impl Task<'_> {
             syncfs(&to).map_err(at(&fill))?;
         }
         failpoint::step();
+        let (ours, there) = (fstat(&to), statat(CWD, &fill, AtFlags::SYMLINK_NOFOLLOW));
+        let (ours, there) = (ours.map_err(at(&fill))?, there.map_err(at(&fill))?);
+        // Where locks are leases, one can be lost.
+        if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino) {
+            return Err(at(&fill)("another process fills the volume, too: try once more"));
+        }
         fs::rename(&fill, moving(self.directory)).map_err(at(&fill))?;
         Ok(lost)
     }
@@ -105,14 +111,14 @@ impl Task<'_> {
         }
         let (source, target) = (open(&from)?, open(&to)?);
         let stat = fstat(&source).map_err(at(&from))?;
-        for entry in Dir::read_from(&source).map_err(at(&from))? {
-            let entry = entry.map_err(at(&from))?;
-            let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
-                continue;
+        // A list is of all only if nothing goes while it is made; what stays in the end is there already.
+        let mut brought = true;
+        while brought {
+            brought = false;
+            for name in names(&source).map_err(at(&from))? {
+                failpoint::step();
+                brought |= bring(&source, &target, OsStr::from_bytes(name.to_bytes())).map_err(at(&from))?;
             }
-            failpoint::step();
-            bring(&source, &target, OsStr::from_bytes(name)).map_err(at(&from))?;
         }
         fchown(
             &target,
@@ -138,17 +144,29 @@ impl Task<'_> {
     }
 }
 
-/// What somebody made there meanwhile stays.
-fn bring(from: &OwnedFd, to: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
-    match renameat_with(from, name, to, name, RenameFlags::NOREPLACE) {
-        Err(Errno::EXIST) => Ok(()),
+fn names(directory: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// What somebody made there meanwhile stays: then it is not brought.
+fn bring(from: &OwnedFd, to: &OwnedFd, name: &OsStr) -> rustix::io::Result<bool> {
+    let moved = match renameat_with(from, name, to, name, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => return Ok(false),
         // A filesystem that does not know the flag.
         Err(Errno::INVAL | Errno::NOSYS) => match statat(to, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => renameat(from, name, to, name),
-            found => found.map(drop),
+            found => return found.map(|_| false),
         },
         moved => moved,
-    }
+    };
+    moved.map(|()| true)
 }
 
 fn open(path: &Path) -> Result<OwnedFd> {

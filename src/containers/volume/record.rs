@@ -16,7 +16,7 @@ use super::VolumeError;
 use super::options::Backing;
 use crate::containers::record::now;
 use crate::containers::{Error, names};
-use crate::store::lock::{Attempt, Lock, Mode};
+use crate::store::lock::{Lock, Mode};
 use crate::store::write::{Durability, replace, sync_parent};
 use crate::store::{self, Store, failpoint, root};
 
@@ -210,9 +210,16 @@ pub(super) fn hold(state: &Path, name: &str) -> Result<Option<Held>, Error> {
 /// Takes a volume that nobody works on.
 pub(super) fn attempt(state: &Path, name: &str) -> Result<Option<Held>, Error> {
     let directory = place(state).join(name);
-    match Lock::attempt_existing(&directory.join("lock"), Mode::Exclusive)? {
-        Attempt::Taken(lock) => held(directory, lock),
-        Attempt::Held | Attempt::Gone => Ok(None),
+    if load(&directory)?.is_none() {
+        return Ok(None);
+    }
+    // One that was restored may have no lock yet.
+    match Lock::try_acquire(&directory.join("lock"), Mode::Exclusive) {
+        Ok(Some(lock)) => held(directory, lock),
+        Ok(None) => Ok(None),
+        // It was removed just now.
+        Err(store::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
