@@ -966,3 +966,97 @@ fn a_removed_volume_that_cannot_be_emptied_stops_nothing() {
     assert!(!volumes.join(".gone-1").exists() && !volumes.join("vol").exists());
     assert!(volumes.join("restored/_data/file").exists() && volumes.join("notes.tar").exists());
 }
+
+#[test]
+fn parts_of_volumes_and_those_of_others_are_not_filled() {
+    let project = service();
+    let bryo = &project.bryo;
+    bryo.ok(["volume", "create", "vol"]);
+    let data = bryo.state().join("volumes/vol/_data");
+    let is_empty = || fs::read_dir(&data).unwrap().next().is_none();
+    let part = "type=volume,src=vol,dst=/data,volume-subpath=sub";
+    bryo.fails(125, ["run", "--rm", "--mount", part, "made", "true"]);
+    assert!(is_empty(), "the image has a /data/sub");
+    bryo.ok([
+        "create",
+        "--name",
+        "other",
+        "-v",
+        "vol:/data:nocopy",
+        "made",
+        "true",
+    ]);
+    assert_eq!(sh(bryo, &["--volumes-from", "other"], "ls /data"), "");
+    assert!(is_empty(), "it is the other one's");
+    bryo.ok(["rm", "other"]);
+    fs::write(data.join("app.conf"), "mine\n").unwrap();
+    let file = "type=volume,src=vol,dst=/plain,volume-subpath=app.conf";
+    assert_eq!(sh(bryo, &["--mount", file], "cat /plain"), "mine\n");
+    bryo.ok(["create", "--name", "filed", "--mount", file, "made", "true"]);
+    assert_eq!(sh(bryo, &["--volumes-from", "filed"], "cat /plain"), "mine\n");
+    let whole = bryo.fails(125, ["run", "--rm", "-v", "vol:/plain", "made", "true"]);
+    assert!(whole.contains("file exists"), "{whole}");
+}
+
+#[test]
+fn a_volume_of_another_container_is_never_made_anew() {
+    let project = service();
+    let bryo = &project.bryo;
+    bryo.ok(["create", "--name", "other", "-v", "vol:/v", "made", "true"]);
+    // As if the other one had gone at this moment.
+    fs::remove_dir_all(bryo.state().join("volumes/vol")).unwrap();
+    let said = bryo.fails(125, ["run", "--rm", "--volumes-from", "other", "made", "true"]);
+    assert!(said.contains("no such volume: vol"), "{said}");
+    assert!(!bryo.state().join("volumes/vol").exists());
+}
+
+#[test]
+fn memory_of_another_container_leaves_the_place_to_the_image() {
+    let project = service();
+    let bryo = &project.bryo;
+    bryo.ok(["create", "--name", "other", "--tmpfs", "/data", "made", "true"]);
+    bryo.ok([
+        "create",
+        "--name",
+        "cc",
+        "--volumes-from",
+        "other",
+        "made",
+        "true",
+    ]);
+    assert_eq!(
+        field(bryo, "cc", "{{range .Mounts}}{{.Type}} {{.Destination}}{{end}}"),
+        "volume /data"
+    );
+}
+
+#[test]
+fn a_relative_volume_of_an_image_lies_below_its_root_and_none_in_proc() {
+    let project = Project::new();
+    project.build("FROM base\nVOLUME rel/dir\n", &[]);
+    let bryo = &project.bryo;
+    sh(bryo, &[], "grep ' /rel/dir ' /proc/mounts");
+    project.build("FROM base\nVOLUME /proc/x /other\n", &[]);
+    let said = bryo.fails(125, ["run", "--rm", "made", "true"]);
+    assert!(said.contains("below /proc"), "{said}");
+    assert_eq!(volumes(bryo), Vec::<String>::new());
+}
+
+#[test]
+fn a_restored_volume_is_pruned_like_others() {
+    let bryo = Bryo::new();
+    bryo.ok(["volume", "create", "vol"]);
+    let directory = bryo.state().join("volumes/vol");
+    fs::remove_file(directory.join("lock")).unwrap();
+    let said = bryo.ok(["volume", "prune", "-af"]);
+    assert!(said.contains("vol\n") && !directory.exists(), "{said}");
+}
+
+#[test]
+fn a_large_directory_comes_along_whole() {
+    let project = Project::new();
+    let text = "FROM base\nRUN mkdir /many && cd /many && for i in $(seq 5000); do : > file-of-some-length-$i; done\n";
+    project.build(text, &[]);
+    let bryo = &project.bryo;
+    assert_eq!(sh(bryo, &["-v", "vol:/many"], "ls /many | wc -l"), "5000\n");
+}
