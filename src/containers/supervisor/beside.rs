@@ -339,7 +339,7 @@ fn stay(
     let Running {
         server,
         mut network,
-        init,
+        mut init,
         relay,
         started,
     } = running;
@@ -364,6 +364,7 @@ fn stay(
     });
     drop(beside);
     let mut code = reap(&init);
+    init.end_helper();
     // Its ports are free for others from here on.
     held.record.network = Live {
         restarts: network.map_or(0, |network| network.live().restarts),
