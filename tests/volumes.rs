@@ -421,8 +421,8 @@ fn inspect_and_ps_show_mounts_in_dockers_shape() {
         "type=tmpfs,dst=/t",
         "-v",
         "/own",
-        "--tmpfs",
-        "/mem",
+        "--mount",
+        "type=tmpfs,dst=/mem",
         "made",
         "true",
     ]);
@@ -647,8 +647,23 @@ fn owners_are_given_to_the_containers_user_when_asked() {
         "stat -c %u:%g /data /data/file /data/sub/deeper; stat -L -c %u /data/link",
     );
     assert_eq!(said, format!("{}0\n", format!("{user}\n").repeat(3)));
+    // What is his already is left as it is, with the bits that a change of owners takes away.
+    sh(bryo, &["-u", user, "-v", "vol:/data"], "chmod 4755 /data/file");
+    let again = ["-u", user, "-v", "vol:/data:U"];
+    assert_eq!(sh(bryo, &again, "stat -c %a /data/file"), "4755\n");
     let said = bryo.fails(125, ["run", "--rm", "-v", "/tmp:/x:U", "made", "true"]);
     assert!(said.contains("option U"), "{said}");
+    bryo.ok([
+        "volume",
+        "create",
+        "-o",
+        "type=tmpfs",
+        "-o",
+        "device=tmpfs",
+        "mem",
+    ]);
+    let said = bryo.fails(125, ["run", "--rm", "-v", "mem:/x:U", "made", "true"]);
+    assert!(said.contains("volume mem: option U"), "{said}");
 }
 
 #[test]
@@ -1059,4 +1074,58 @@ fn a_large_directory_comes_along_whole() {
     project.build(text, &[]);
     let bryo = &project.bryo;
     assert_eq!(sh(bryo, &["-v", "vol:/many"], "ls /many | wc -l"), "5000\n");
+}
+
+#[test]
+fn a_prune_goes_on_after_a_volume_that_cannot_go() {
+    let bryo = Bryo::new();
+    for name in ["aa", "bad", "cc"] {
+        bryo.ok(["volume", "create", name]);
+    }
+    let lock = bryo.state().join("volumes/bad/lock");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    let done = bryo.run(["volume", "prune", "-af"]);
+    assert_eq!(done.status.code(), Some(1), "{done}");
+    assert!(done.stdout.starts_with("Deleted Volumes:\naa\ncc\n\n"), "{done}");
+    assert!(done.stderr.contains("volumes/bad/lock"), "{done}");
+    assert_eq!(volumes(&bryo), ["bad"]);
+}
+
+#[test]
+fn records_of_an_older_program_show_their_mounts_and_it_reads_ours() {
+    let project = service();
+    let bryo = &project.bryo;
+    let own = format!("{}:/own:ro", bryo.dir().display());
+    let words = [
+        "create",
+        "--name",
+        "cc",
+        "-v",
+        &own,
+        "--mount",
+        "type=tmpfs,dst=/mem",
+        "--device",
+        "/dev/null:/n",
+        "made",
+        "true",
+    ];
+    bryo.ok(words);
+    let id = field(bryo, "cc", "{{.Id}}");
+    let path = bryo.state().join("containers").join(&id).join("record.json");
+    let mut record: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let settings = record["settings"].as_object_mut().unwrap();
+    // It had this list, and did not read a record without.
+    assert_eq!(settings["mount_points"], json!(["/own", "/mem", "/data"]));
+    settings.remove("mounts");
+    settings["mount_points"] = json!(["/own", "/mem", "/n"]);
+    fs::write(&path, record.to_string()).unwrap();
+    let shown = "{{range .Mounts}}{{.Type}} {{.Source}} {{.Destination}} {{.RW}}\n{{end}}";
+    let mut shown: Vec<String> = field(bryo, "cc", shown).lines().map(String::from).collect();
+    shown.sort();
+    let expected = [
+        format!("bind {} /own false", bryo.dir().display()),
+        "tmpfs  /mem true".into(),
+    ];
+    assert_eq!(shown, expected);
 }

@@ -67,14 +67,28 @@ impl Prune {
         let is_chosen = |volume: &Record| {
             (self.all || volume.is_anonymous()) && filters.iter().all(|filter| filter.accepts(volume))
         };
-        let (gone, bytes) = volume::prune(store, &is_chosen)?;
-        let mut text = String::new();
-        if !gone.is_empty() {
-            text = format!("Deleted Volumes:\n{}\n\n", gone.join("\n"));
-        }
-        put(&format!("{text}Total reclaimed space: {}\n", human_size(bytes)))?;
-        Ok(ExitCode::SUCCESS)
+        let pruned = volume::prune(store, &is_chosen)?;
+        let gone = told(&pruned.gone);
+        put(&format!(
+            "{gone}Total reclaimed space: {}\n",
+            human_size(pruned.bytes)
+        ))?;
+        Ok(failed(pruned.failed))
     }
+}
+
+/// Docker's list of what is gone.
+pub(in crate::cli) fn told(gone: &[String]) -> String {
+    match gone {
+        [] => String::new(),
+        gone => format!("Deleted Volumes:\n{}\n\n", gone.join("\n")),
+    }
+}
+
+/// Tells why others stay.
+pub(in crate::cli) fn failed(errors: Vec<Error>) -> ExitCode {
+    let codes = errors.into_iter().map(|error| Failure::from(error).report());
+    codes.last().unwrap_or(ExitCode::SUCCESS)
 }
 
 /// Docker's filters of `volume prune`. All must hold.

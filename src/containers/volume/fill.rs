@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use fuse_overlay::index::NodeId;
 use fuse_overlay::union::Lower;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, chownat, fchmod,
-    fchown, fstat, futimens, openat, renameat, renameat_with, statat, syncfs,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, Uid, chownat,
+    fchmod, fchown, fstat, futimens, openat, renameat, renameat_with, statat, syncfs,
 };
 use rustix::io::Errno;
 
@@ -186,12 +186,9 @@ fn give(directory: &OwnedFd, owner: (Uid, Gid), path: &Path, depth: usize) -> Re
         return Err(at(path)("directories lie too deep"));
     }
     let (uid, gid) = (Some(owner.0), Some(owner.1));
-    for entry in Dir::read_from(directory).map_err(at(path))? {
-        let entry = entry.map_err(at(path))?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if matches!(name.as_bytes(), b"." | b"..") {
-            continue;
-        }
+    // By a list, so that one descriptor is open for each level, and nobody who makes files beside this makes it endless.
+    for name in names(directory).map_err(at(path))? {
+        let name = OsStr::from_bytes(name.to_bytes());
         let path = path.join(name);
         let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => continue,
@@ -205,10 +202,21 @@ fn give(directory: &OwnedFd, owner: (Uid, Gid), path: &Path, depth: usize) -> Re
             }
             continue;
         }
+        // A change, though to the same, would take set-id bits away.
+        if is_of(&stat, owner) {
+            continue;
+        }
         match chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => return Err(at(&path)(error)),
         }
     }
-    fchown(directory, uid, gid).map_err(at(path))
+    match fstat(directory).map_err(at(path))? {
+        stat if is_of(&stat, owner) => Ok(()),
+        _ => fchown(directory, uid, gid).map_err(at(path)),
+    }
+}
+
+fn is_of(stat: &Stat, owner: (Uid, Gid)) -> bool {
+    (stat.st_uid, stat.st_gid) == (owner.0.as_raw(), owner.1.as_raw())
 }

@@ -17,12 +17,13 @@ mod remove;
 mod sweep;
 
 pub use attach::{Attached, Wanted};
+pub(super) use mounted::of_spec as mounted_of;
 pub use mounted::{Kind, Mounted};
 pub use prepare::finish;
 pub(super) use prepare::{For, Ready};
 pub use record::{ANONYMOUS, New, Record, all, create, find, new_name};
 pub(super) use remove::release;
-pub use remove::{User, Users, bytes, prune, remove};
+pub use remove::{Pruned, User, Users, bytes, prune, remove};
 pub(super) use sweep::sweep;
 pub use sweep::sweeper;
 

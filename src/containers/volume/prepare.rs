@@ -175,8 +175,16 @@ fn asked(held: &Held, mounted: &Mounted) -> Result<Asked, Error> {
 /// What has to be done to a volume before it is used.
 fn task<'a>(of: &For<'a>, held: &'a Held, wish: &Volume) -> Result<Option<Task<'a>>, Error> {
     let directory = &held.directory;
-    if Backing::of(&held.record.options)? != Backing::Directory {
-        return Ok(None);
+    match Backing::of(&held.record.options)? {
+        Backing::Directory => {}
+        _ if wish.own => {
+            let name = held.record.name.clone();
+            let why =
+                "option U is for volumes in the store, and this one is in memory or a directory of the host"
+                    .into();
+            return Err(VolumeError::Work { name, why }.into());
+        }
+        _ => return Ok(None),
     }
     let failed = |error: fuse_overlay::error::Error| {
         io("look in the image for", Path::new(&wish.target))(error.0.into())

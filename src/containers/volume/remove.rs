@@ -89,28 +89,49 @@ pub fn remove(store: &Store, name: &str) -> Result<(), Error> {
     }
 }
 
-/// Removes volumes that no container uses, those that `chosen` names. Gives their names, and the bytes of disk that this
-/// frees.
+/// What a prune did.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// Names of volumes.
+    pub gone: Vec<String>,
+    /// Bytes of disk that are free again.
+    pub bytes: u64,
+    /// Why others stay, that should have gone.
+    pub failed: Vec<Error>,
+}
+
+/// Removes volumes that no container uses, those that `chosen` names.
 ///
 /// # Errors
-/// One cannot be removed, or the users are not known.
-pub fn prune(store: &Store, chosen: &dyn Fn(&Record) -> bool) -> Result<(Vec<String>, u64), Error> {
-    let (mut gone, mut freed) = (Vec::new(), 0);
+/// Volumes cannot be listed, or their users are not known: nothing is removed.
+pub fn prune(store: &Store, chosen: &dyn Fn(&Record) -> bool) -> Result<Pruned, Error> {
     sweep(store.state());
+    Users::now(store.state())?;
+    let mut pruned = Pruned::default();
     for volume in record::all(store)?.iter().filter(|volume| chosen(volume)) {
-        // One that is held is about to be used.
-        let Some(held) = attempt(store.state(), &volume.name)? else {
-            continue;
-        };
-        if !Users::now(store.state())?.of(&volume.name).is_empty() {
-            continue;
+        match prune_one(store, &volume.name) {
+            Ok(None) => {}
+            Ok(Some(bytes)) => {
+                pruned.bytes += bytes;
+                pruned.gone.push(volume.name.clone());
+            }
+            Err(error) => pruned.failed.push(error),
         }
-        let size = bytes(&data(&held.directory));
-        discard(held)?;
-        freed += size;
-        gone.push(volume.name.clone());
     }
-    Ok((gone, freed))
+    Ok(pruned)
+}
+
+/// Gives the bytes that this frees; none: it is used, or about to be.
+fn prune_one(store: &Store, name: &str) -> Result<Option<u64>, Error> {
+    let Some(held) = attempt(store.state(), name)? else {
+        return Ok(None);
+    };
+    if !Users::now(store.state())?.of(name).is_empty() {
+        return Ok(None);
+    }
+    let size = bytes(&data(&held.directory));
+    discard(held)?;
+    Ok(Some(size))
 }
 
 /// Lets go of what a removed container had of its own: volumes that nobody named, and copies of images' files. What another
