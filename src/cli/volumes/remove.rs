@@ -55,8 +55,7 @@ impl Remove {
 
 impl Prune {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        let filters = self.filter.iter().map(|text| Filter::parse(text));
-        let filters = filters.collect::<Result<Vec<_>, _>>()?;
+        let filters = filters(&self.filter)?;
         let what = match self.all {
             true => "all local volumes not used by at least one container",
             false => "anonymous local volumes not used by at least one container",
@@ -91,8 +90,12 @@ pub(in crate::cli) fn failed(errors: Vec<Error>) -> ExitCode {
     codes.last().unwrap_or(ExitCode::SUCCESS)
 }
 
+pub(in crate::cli) fn filters(texts: &[String]) -> Result<Vec<Filter>, Failure> {
+    texts.iter().map(|text| Filter::parse(text)).collect()
+}
+
 /// Docker's filters of `volume prune`. All must hold.
-enum Filter {
+pub(in crate::cli) enum Filter {
     Label(String),
     NotLabel(String),
 }
@@ -109,7 +112,7 @@ impl Filter {
         }
     }
 
-    fn accepts(&self, volume: &Record) -> bool {
+    pub(in crate::cli) fn accepts(&self, volume: &Record) -> bool {
         match self {
             Filter::Label(label) => has_label(volume, label),
             Filter::NotLabel(label) => !has_label(volume, label),

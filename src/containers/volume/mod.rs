@@ -25,7 +25,7 @@ pub use record::{ANONYMOUS, New, Record, all, create, find, new_name};
 pub(super) use remove::release;
 pub use remove::{Pruned, User, Users, bytes, prune, remove};
 pub(super) use sweep::sweep;
-pub use sweep::sweeper;
+pub use sweep::{sweeper, wipe};
 
 /// Why work on a volume failed.
 #[derive(Debug, thiserror::Error)]

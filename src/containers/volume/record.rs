@@ -16,6 +16,7 @@ use super::VolumeError;
 use super::options::Backing;
 use crate::containers::record::now;
 use crate::containers::{Error, names};
+use crate::store::events::{Event, Kind, tell};
 use crate::store::lock::{Lock, Mode};
 use crate::store::write::{Durability, replace, sync_parent};
 use crate::store::{self, Store, failpoint, root};
@@ -121,7 +122,11 @@ pub(super) fn ensure(store: &Store, new: New, durability: Durability) -> Result<
         };
         let record = match load(&directory)? {
             Some(record) => same(record, &new)?,
-            None => make(&directory, new, durability)?,
+            None => {
+                let record = make(&directory, new, durability)?;
+                happened(store.state(), &record.name, "create");
+                record
+            }
         };
         return Ok(Held {
             record,
@@ -130,6 +135,16 @@ pub(super) fn ensure(store: &Store, new: New, durability: Durability) -> Result<
         });
     }
     Err(VolumeError::Restless(new.name).into())
+}
+
+/// Tells what becomes of a volume. A copy of an image's files is none.
+pub(super) fn happened(state: &Path, name: &str, action: &str) {
+    if names::is_name(name) {
+        tell(
+            state,
+            &Event::now(Kind::Volume, action, name).with("driver", "local"),
+        );
+    }
 }
 
 fn same(record: Record, new: &New) -> Result<Record, Error> {

@@ -4,17 +4,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
 use super::empty::remove_all;
-use super::record::{self, Held, attempt, data, hold, io};
-use super::sweep::{GONE, sweep, sweep_elsewhere};
+use super::record::{self, Held, attempt, data, happened, hold, io};
+use super::sweep::{set_aside, sweep, sweep_elsewhere};
 use super::{Kind, Mounted, Record, VolumeError};
 use crate::containers::{Error, names};
 use crate::line::chain;
-use crate::store::{Store, failpoint, root};
+use crate::store::{Store, root};
 
 /// A container that uses volumes.
 #[derive(Debug, Clone, Deserialize)]
@@ -158,22 +158,16 @@ fn release_one(state: &Path, name: &str) -> Result<(), Error> {
 
 fn discard(held: Held) -> Result<(), Error> {
     let directory = held.directory.clone();
+    let volumes = directory.parent();
+    let state = volumes.and_then(Path::parent).unwrap_or(&directory);
     let gone = set_aside(&directory)?;
+    happened(state, &held.record.name, "destroy");
     // NFS keeps a file that is open, the lock, under another name.
     drop(held);
     if remove_all(&gone).is_err() {
-        let volumes = directory.parent();
-        sweep_elsewhere(volumes.and_then(Path::parent).unwrap_or(&directory));
+        sweep_elsewhere(state);
     }
     Ok(())
-}
-
-/// Takes a volume's directory out of all ways. Its lock is held.
-fn set_aside(directory: &Path) -> Result<PathBuf, Error> {
-    let gone = directory.with_file_name(format!("{GONE}{}", record::new_name()?));
-    failpoint::step();
-    fs::rename(directory, &gone).map_err(io("remove", directory))?;
-    Ok(gone)
 }
 
 /// Bytes of disk that a directory takes, as far as the user may look into it.

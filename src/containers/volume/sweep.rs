@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::empty::remove_all;
-use super::record::{data, io, place};
+use super::record::{data, io, new_name, place};
 use crate::containers::{Error, names, runtime};
 use crate::host::Probe;
 use crate::line::{chain, printable_line};
@@ -42,6 +42,32 @@ pub(in crate::containers) fn sweep(state: &Path) {
         }
     }
     sweep_elsewhere(state);
+}
+
+/// Removes all that lies there, whoever uses it.
+///
+/// # Errors
+/// It cannot be listed. What cannot go is told of.
+pub fn wipe(state: &Path) -> Result<(), Error> {
+    for entry in root::list(&place(state))? {
+        let is_left = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with(GONE));
+        if !is_left && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            set_aside(&entry.path())?;
+        }
+    }
+    sweep_elsewhere(state);
+    Ok(())
+}
+
+/// Takes a volume's directory out of all ways. Its lock is held.
+pub(super) fn set_aside(directory: &Path) -> Result<PathBuf, Error> {
+    let gone = directory.with_file_name(format!("{GONE}{}", new_name()?));
+    failpoint::step();
+    fs::rename(directory, &gone).map_err(io("remove", directory))?;
+    Ok(gone)
 }
 
 /// Removes a directory that a killed command made for a volume. Without a record, but with data, it may be one that is
