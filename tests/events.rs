@@ -291,3 +291,25 @@ fn where_nothing_can_be_written_all_goes_on() {
             .contains("is no time")
     );
 }
+
+#[test]
+fn what_becomes_of_volumes_is_told() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    bryo.ok(["volume", "create", "vol"]);
+    bryo.ok(["volume", "create", "vol"]);
+    bryo.ok(["run", "--rm", "-v", "vol:/v", "-v", "/own", &image, "true"]);
+    let own = told(&bryo, &["type=volume"]);
+    assert_eq!(own.len(), 3, "{own:?}");
+    bryo.ok(["volume", "rm", "vol"]);
+    let ids = bryo.ok([
+        "events",
+        "--stream=false",
+        "--filter",
+        "volume=vol",
+        "--format",
+        "{{.Action}} {{.Actor.ID}} {{.Actor.Attributes.driver}}",
+    ]);
+    assert_eq!(ids, "create vol local\ndestroy vol local\n");
+    let filtered = told(&bryo, &["type=volume", "event=destroy"]);
+    assert_eq!(filtered.len(), 2, "{filtered:?}");
+}

@@ -2,6 +2,8 @@
 //! id only. Most tests run alike for both users, so the kernel is the reference.
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
+#[path = "owners/around.rs"]
+mod around;
 mod common;
 #[path = "owners/errors.rs"]
 mod errors;

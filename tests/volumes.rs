@@ -421,8 +421,8 @@ fn inspect_and_ps_show_mounts_in_dockers_shape() {
         "type=tmpfs,dst=/t",
         "-v",
         "/own",
-        "--tmpfs",
-        "/mem",
+        "--mount",
+        "type=tmpfs,dst=/mem",
         "made",
         "true",
     ]);
@@ -647,8 +647,23 @@ fn owners_are_given_to_the_containers_user_when_asked() {
         "stat -c %u:%g /data /data/file /data/sub/deeper; stat -L -c %u /data/link",
     );
     assert_eq!(said, format!("{}0\n", format!("{user}\n").repeat(3)));
+    // What is his already is left as it is, with the bits that a change of owners takes away.
+    sh(bryo, &["-u", user, "-v", "vol:/data"], "chmod 4755 /data/file");
+    let again = ["-u", user, "-v", "vol:/data:U"];
+    assert_eq!(sh(bryo, &again, "stat -c %a /data/file"), "4755\n");
     let said = bryo.fails(125, ["run", "--rm", "-v", "/tmp:/x:U", "made", "true"]);
     assert!(said.contains("option U"), "{said}");
+    bryo.ok([
+        "volume",
+        "create",
+        "-o",
+        "type=tmpfs",
+        "-o",
+        "device=tmpfs",
+        "mem",
+    ]);
+    let said = bryo.fails(125, ["run", "--rm", "-v", "mem:/x:U", "made", "true"]);
+    assert!(said.contains("volume mem: option U"), "{said}");
 }
 
 #[test]
@@ -918,4 +933,199 @@ fn an_image_cannot_lead_a_volume_out_of_itself() {
         "",
         "nothing came in"
     );
+}
+
+#[test]
+fn a_tree_of_any_depth_that_a_container_left_goes() {
+    let project = service();
+    let bryo = &project.bryo;
+    // More than a process may have files open, and longer than a path may be.
+    let script = "cd /data; c=$(printf 'd/%.0s' $(seq 100)); mkdir top; for i in $(seq 30); do mkdir -p new/$c; \
+                  mv top new/${c}top; mv new top; done";
+    sh(bryo, &[], script);
+    sh(bryo, &["-v", "vol:/data"], script);
+    bryo.ok(["volume", "rm", "vol"]);
+    sh(bryo, &["-v", "vol:/data"], &format!("{script}; chmod 0 top"));
+    bryo.ok(["volume", "rm", "vol"]);
+    let left: Vec<_> = fs::read_dir(bryo.state().join("volumes"))
+        .unwrap()
+        .flatten()
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_removed_volume_that_cannot_be_emptied_stops_nothing() {
+    let project = service();
+    let bryo = &project.bryo;
+    bryo.ok(["volume", "create", "vol"]);
+    let volumes = bryo.state().join("volumes");
+    // A mount or an id that the user has no longer would do the same: here it is a file where a directory is to be.
+    fs::write(volumes.join(".gone-0"), "x").unwrap();
+    fs::create_dir_all(volumes.join(".gone-1/full")).unwrap();
+    fs::create_dir_all(volumes.join("restored/_data")).unwrap();
+    fs::write(volumes.join("restored/_data/file"), "x").unwrap();
+    fs::write(volumes.join("notes.tar"), "x").unwrap();
+    for command in [
+        &["image", "prune", "-f"][..],
+        &["container", "prune", "-f"],
+        &["volume", "prune", "-af"],
+    ] {
+        let done = bryo.run(command);
+        assert!(
+            done.status.success() && done.stderr.contains("removed volumes still take room"),
+            "{done}"
+        );
+    }
+    project.build("FROM base\nRUN true\n", &[]);
+    assert!(!volumes.join(".gone-1").exists() && !volumes.join("vol").exists());
+    assert!(volumes.join("restored/_data/file").exists() && volumes.join("notes.tar").exists());
+}
+
+#[test]
+fn parts_of_volumes_and_those_of_others_are_not_filled() {
+    let project = service();
+    let bryo = &project.bryo;
+    bryo.ok(["volume", "create", "vol"]);
+    let data = bryo.state().join("volumes/vol/_data");
+    let is_empty = || fs::read_dir(&data).unwrap().next().is_none();
+    let part = "type=volume,src=vol,dst=/data,volume-subpath=sub";
+    bryo.fails(125, ["run", "--rm", "--mount", part, "made", "true"]);
+    assert!(is_empty(), "the image has a /data/sub");
+    bryo.ok([
+        "create",
+        "--name",
+        "other",
+        "-v",
+        "vol:/data:nocopy",
+        "made",
+        "true",
+    ]);
+    assert_eq!(sh(bryo, &["--volumes-from", "other"], "ls /data"), "");
+    assert!(is_empty(), "it is the other one's");
+    bryo.ok(["rm", "other"]);
+    fs::write(data.join("app.conf"), "mine\n").unwrap();
+    let file = "type=volume,src=vol,dst=/plain,volume-subpath=app.conf";
+    assert_eq!(sh(bryo, &["--mount", file], "cat /plain"), "mine\n");
+    bryo.ok(["create", "--name", "filed", "--mount", file, "made", "true"]);
+    assert_eq!(sh(bryo, &["--volumes-from", "filed"], "cat /plain"), "mine\n");
+    let whole = bryo.fails(125, ["run", "--rm", "-v", "vol:/plain", "made", "true"]);
+    assert!(whole.contains("file exists"), "{whole}");
+}
+
+#[test]
+fn a_volume_of_another_container_is_never_made_anew() {
+    let project = service();
+    let bryo = &project.bryo;
+    bryo.ok(["create", "--name", "other", "-v", "vol:/v", "made", "true"]);
+    // As if the other one had gone at this moment.
+    fs::remove_dir_all(bryo.state().join("volumes/vol")).unwrap();
+    let said = bryo.fails(125, ["run", "--rm", "--volumes-from", "other", "made", "true"]);
+    assert!(said.contains("no such volume: vol"), "{said}");
+    assert!(!bryo.state().join("volumes/vol").exists());
+}
+
+#[test]
+fn memory_of_another_container_leaves_the_place_to_the_image() {
+    let project = service();
+    let bryo = &project.bryo;
+    bryo.ok(["create", "--name", "other", "--tmpfs", "/data", "made", "true"]);
+    bryo.ok([
+        "create",
+        "--name",
+        "cc",
+        "--volumes-from",
+        "other",
+        "made",
+        "true",
+    ]);
+    assert_eq!(
+        field(bryo, "cc", "{{range .Mounts}}{{.Type}} {{.Destination}}{{end}}"),
+        "volume /data"
+    );
+}
+
+#[test]
+fn a_relative_volume_of_an_image_lies_below_its_root_and_none_in_proc() {
+    let project = Project::new();
+    project.build("FROM base\nVOLUME rel/dir\n", &[]);
+    let bryo = &project.bryo;
+    sh(bryo, &[], "grep ' /rel/dir ' /proc/mounts");
+    project.build("FROM base\nVOLUME /proc/x /other\n", &[]);
+    let said = bryo.fails(125, ["run", "--rm", "made", "true"]);
+    assert!(said.contains("below /proc"), "{said}");
+    assert_eq!(volumes(bryo), Vec::<String>::new());
+}
+
+#[test]
+fn a_restored_volume_is_pruned_like_others() {
+    let bryo = Bryo::new();
+    bryo.ok(["volume", "create", "vol"]);
+    let directory = bryo.state().join("volumes/vol");
+    fs::remove_file(directory.join("lock")).unwrap();
+    let said = bryo.ok(["volume", "prune", "-af"]);
+    assert!(said.contains("vol\n") && !directory.exists(), "{said}");
+}
+
+#[test]
+fn a_large_directory_comes_along_whole() {
+    let project = Project::new();
+    let text = "FROM base\nRUN mkdir /many && cd /many && for i in $(seq 5000); do : > file-of-some-length-$i; done\n";
+    project.build(text, &[]);
+    let bryo = &project.bryo;
+    assert_eq!(sh(bryo, &["-v", "vol:/many"], "ls /many | wc -l"), "5000\n");
+}
+
+#[test]
+fn a_prune_goes_on_after_a_volume_that_cannot_go() {
+    let bryo = Bryo::new();
+    for name in ["aa", "bad", "cc"] {
+        bryo.ok(["volume", "create", name]);
+    }
+    let lock = bryo.state().join("volumes/bad/lock");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    let done = bryo.run(["volume", "prune", "-af"]);
+    assert_eq!(done.status.code(), Some(1), "{done}");
+    assert!(done.stdout.starts_with("Deleted Volumes:\naa\ncc\n\n"), "{done}");
+    assert!(done.stderr.contains("volumes/bad/lock"), "{done}");
+    assert_eq!(volumes(&bryo), ["bad"]);
+}
+
+#[test]
+fn records_of_an_older_program_show_their_mounts_and_it_reads_ours() {
+    let project = service();
+    let bryo = &project.bryo;
+    let own = format!("{}:/own:ro", bryo.dir().display());
+    let words = [
+        "create",
+        "--name",
+        "cc",
+        "-v",
+        &own,
+        "--mount",
+        "type=tmpfs,dst=/mem",
+        "--device",
+        "/dev/null:/n",
+        "made",
+        "true",
+    ];
+    bryo.ok(words);
+    let id = field(bryo, "cc", "{{.Id}}");
+    let path = bryo.state().join("containers").join(&id).join("record.json");
+    let mut record: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let settings = record["settings"].as_object_mut().unwrap();
+    // It had this list, and did not read a record without.
+    assert_eq!(settings["mount_points"], json!(["/own", "/mem", "/data"]));
+    settings.remove("mounts");
+    settings["mount_points"] = json!(["/own", "/mem", "/n"]);
+    fs::write(&path, record.to_string()).unwrap();
+    let shown = "{{range .Mounts}}{{.Type}} {{.Source}} {{.Destination}} {{.RW}}\n{{end}}";
+    let mut shown: Vec<String> = field(bryo, "cc", shown).lines().map(String::from).collect();
+    shown.sort();
+    let expected = [
+        format!("bind {} /own false", bryo.dir().display()),
+        "tmpfs  /mem true".into(),
+    ];
+    assert_eq!(shown, expected);
 }

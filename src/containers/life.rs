@@ -250,6 +250,8 @@ fn attach(
     sources::prepare(mounts)?;
     sources::prepare(&attached.asked)?;
     record.settings.mounts = attached.mounted.clone();
+    let places = attached.mounted.iter().map(|mount| mount.target.clone());
+    record.settings.mount_points = places.collect();
     Ok(attached)
 }
 
@@ -364,6 +366,7 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
             .filter_map(|wish| wish.bind.clone())
             .collect(),
         mounts: Vec::new(),
+        mount_points: Vec::new(),
         volumes_from: wanted.volumes.from.clone(),
         capabilities: (request.confine.cap_add.clone(), request.confine.cap_drop.clone()),
         privileged: request.confine.privileged,

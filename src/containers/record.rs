@@ -131,6 +131,9 @@ pub struct Settings {
     /// What was mounted because it was asked for, or the image's.
     #[serde(default)]
     pub mounts: Vec<volume::Mounted>,
+    /// Where that is: older programs know no more, and do not read a record without it.
+    #[serde(default)]
+    pub mount_points: Vec<String>,
     /// `--volumes-from`.
     #[serde(default)]
     pub volumes_from: Vec<String>,
@@ -417,6 +420,13 @@ pub(super) fn load_at(directory: &Path) -> Result<Option<Record>, Error> {
         });
     }
     Amended::read(directory).apply(&mut record);
+    let settings = &mut record.settings;
+    if settings.mounts.is_empty() && !settings.mount_points.is_empty() {
+        // An older program's. Without its Spec it cannot be started, but be looked at and removed.
+        settings.mounts = read_spec(directory)
+            .map(|spec| volume::mounted_of(&spec, &settings.mount_points))
+            .unwrap_or_default();
+    }
     Ok(Some(record))
 }
 

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::{Error, Mode, Store, failpoint};
 
-/// The root's, the version last: killed half-way, what is left is a store still.
+/// The root's, the version first: killed from there on, whoever opens the store makes anew what is missing. Then the list,
+/// so that it never names what is gone.
 const ROOT: [&str; 9] = [
+    "version",
     "references.json",
     "layers",
     "merged",
@@ -17,9 +19,8 @@ const ROOT: [&str; 9] = [
     "claims",
     "tmp",
     "locks",
-    "version",
 ];
-const STATE: [&str; 10] = [
+const STATE: [&str; 11] = [
     "containers",
     "names",
     "names.lock",
@@ -28,6 +29,7 @@ const STATE: [&str; 10] = [
     "caches",
     "urls",
     "hashes",
+    "volumes",
     "events",
     "events.1",
 ];

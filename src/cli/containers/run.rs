@@ -138,7 +138,7 @@ struct Container {
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<String>,
-    /// Limit what the container may write: size=BYTES, inodes=NUMBER
+    /// Limit what the container may write, outside of volumes: size=BYTES, inodes=NUMBER
     #[arg(long, value_name = "KEY=VALUE")]
     storage_opt: Vec<String>,
     /// Where output is kept for `logs`: k8s-file (also called json-file), none

@@ -10,8 +10,8 @@ use crate::cli::containers::container_status;
 use crate::cli::images::uses;
 use crate::cli::output::{Listing, Row, align, human_duration, human_size, put, short_id};
 use crate::cli::report::Failure;
-use crate::containers::orphans;
 use crate::containers::record::{self, Afterwards, Record};
+use crate::containers::{orphans, volume};
 use crate::images::names::References;
 use crate::images::reference::Reference;
 use crate::images::usage::{Of, Usage, usage};
@@ -44,6 +44,8 @@ struct Found {
     images: Usage,
     /// Each with its bytes.
     containers: Vec<(Record, u64)>,
+    /// Each with the number of containers that use it, and its bytes.
+    volumes: Vec<(String, usize, u64)>,
     cache: Vec<Kept>,
 }
 
@@ -60,6 +62,7 @@ impl Df {
                     (record, bytes)
                 })
                 .collect(),
+            volumes: volumes(store)?,
             cache: kept(store).map_err(|error| Failure::of(&error))?,
         };
         match self.verbose {
@@ -76,6 +79,8 @@ impl Found {
         let runs = |(record, _): &&(Record, u64)| record.life.supervisor().is_some();
         let bytes = |(_, bytes): &(Record, u64)| *bytes;
         let stopped = self.containers.iter().filter(|container| !runs(container));
+        let room = |(_, _, bytes): &(String, usize, u64)| *bytes;
+        let free = self.volumes.iter().filter(|(_, users, _)| *users == 0);
         let total = Total::of(&self.cache);
         // What images have, too, is counted with them.
         let own: Vec<&Kept> = self.cache.iter().filter(|one| !one.shared).collect();
@@ -90,6 +95,11 @@ impl Found {
                 "Containers",
                 [self.containers.len(), self.containers.iter().filter(runs).count()],
                 [self.containers.iter().map(bytes).sum(), stopped.map(bytes).sum()],
+            ),
+            row(
+                "Local Volumes",
+                [self.volumes.len(), self.volumes.len() - free.clone().count()],
+                [self.volumes.iter().map(room).sum(), free.map(room).sum()],
             ),
             row(
                 "Build Cache",
@@ -114,6 +124,9 @@ impl Found {
                 .iter()
                 .map(|(record, bytes)| container(store, record, *bytes, now)),
         );
+        let mut volumes = vec!["VOLUME NAME\tLINKS\tSIZE".into()];
+        let sized = self.volumes.iter();
+        volumes.extend(sized.map(|(name, users, bytes)| format!("{name}\t{users}\t{}", human_size(*bytes))));
         let mut cache = vec!["CACHE ID\tCACHE TYPE\tSIZE\tLAST USED\tSHARED".into()];
         cache.extend(self.cache.iter().map(|one| {
             let (kind, size) = (one.kind.name(), human_size(one.bytes));
@@ -127,13 +140,25 @@ impl Found {
         }));
         let total = Total::of(&self.cache);
         format!(
-            "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nBuild cache usage: {}\n\n{}",
+            "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: {}\n\n{}",
             align(&images),
             align(&containers),
+            align(&volumes),
             human_size(total.all - total.shared),
             align(&cache)
         )
     }
+}
+
+/// As far as the user may look into them. One of memory, or of a directory of the host, takes none.
+fn volumes(store: &Store) -> Result<Vec<(String, usize, u64)>, Failure> {
+    let users = volume::Users::now(store.state())?;
+    let sized = volume::all(store)?.into_iter().map(|one| {
+        let bytes = volume::bytes(&one.mountpoint(store));
+        let users = users.of(&one.name).len();
+        (one.name, users, bytes)
+    });
+    Ok(sized.collect())
 }
 
 fn row(what: &str, [total, active]: [usize; 2], [size, reclaimable]: [u64; 2]) -> Row {

@@ -13,11 +13,11 @@ use crate::store::Store;
 #[derive(Debug, clap::Subcommand)]
 #[command(defer = true)]
 pub(crate) enum System {
-    /// Show how much room images, containers and build cache take
+    /// Show how much room images, containers, volumes and build cache take
     Df(df::Df),
     /// Remove what nothing uses
     Prune(prune::Prune),
-    /// Remove all that there is: containers, images, build cache
+    /// Remove all that there is: containers, volumes, images, build cache
     Reset(reset::Reset),
     /// Show what happens to containers and images
     Events(events::Events),

@@ -9,7 +9,8 @@ use crate::cli::images::{pruned_images, uses};
 use crate::cli::output::{human_size, put};
 use crate::cli::question::confirmed_all;
 use crate::cli::report::Failure;
-use crate::containers;
+use crate::cli::volumes::{pruned_volumes, volume_filters, volumes_stay};
+use crate::containers::{self, volume};
 use crate::images::list::Filters;
 use crate::images::names::References;
 use crate::images::prune::{Which, prune};
@@ -27,7 +28,7 @@ pub(crate) struct Prune {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
-    /// Remove anonymous volumes too (there are none yet)
+    /// Remove volumes that nobody named and no container uses, too
     #[arg(long)]
     volumes: bool,
 }
@@ -37,6 +38,18 @@ impl Prune {
         let of_containers = prune_filters(&self.filter)?;
         let now = jiff::Timestamp::now().as_second();
         let of_images = Filters::parse(&self.filter, &References::load(store)?, now)?;
+        if self.volumes && self.filter.iter().any(|filter| filter.starts_with("until=")) {
+            return Err(Failure::new("the filter until is not for volumes")
+                .hint(Some("prune volumes by a command of their own: bryo volume prune")));
+        }
+        let of_volumes = volume_filters(
+            &self
+                .filter
+                .iter()
+                .filter(|_| self.volumes)
+                .cloned()
+                .collect::<Vec<_>>(),
+        )?;
         let (which, what) = match self.all {
             true => (
                 Which::Unused,
@@ -47,13 +60,23 @@ impl Prune {
             ),
             false => (Which::Dangling, ["all dangling images", "unused build cache"]),
         };
-        if !self.force && !confirmed_all(&["all stopped containers", what[0], what[1]])? {
+        let mut all = vec!["all stopped containers"];
+        if self.volumes {
+            all.push("all anonymous volumes not used by at least one container");
+        }
+        all.extend(what);
+        if !self.force && !confirmed_all(&all)? {
             return Err(Failure::new("system prune has been cancelled"));
         }
         let containers = containers::prune::prune(store, &of_containers)?;
+        let is_chosen = |one: &volume::Record| {
+            self.volumes && one.is_anonymous() && of_volumes.iter().all(|filter| filter.accepts(one))
+        };
+        let volumes = volume::prune(store, &is_chosen)?;
         let images = prune(store, which, &of_images, &|| uses(store))?;
-        let mut text = pruned_containers(&containers.gone) + &pruned_images(&images);
-        let mut bytes = containers.bytes + images.bytes;
+        let mut text =
+            pruned_containers(&containers.gone) + &pruned_volumes(&volumes.gone) + &pruned_images(&images);
+        let mut bytes = containers.bytes + volumes.bytes + images.bytes;
         // What builds keep has no labels that one could ask for.
         let until = |filter: &&String| filter.starts_with("until=");
         if self.filter.iter().all(|filter| until(&filter)) {
@@ -72,6 +95,6 @@ impl Prune {
             bytes += cache.bytes;
         }
         put(&format!("{text}Total reclaimed space: {}\n", human_size(bytes)))?;
-        Ok(ExitCode::SUCCESS)
+        Ok(volumes_stay(volumes.failed))
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::build::tell_kept;
 use crate::cli::question::confirmed_all;
 use crate::cli::report::Failure;
 use crate::containers::end;
-use crate::containers::record;
+use crate::containers::{record, volume};
 use crate::store::{Store, wipe};
 
 /// Flags of `system reset`.
@@ -29,6 +29,7 @@ impl Reset {
         }
         let what = [
             "all containers, also those that run",
+            "all volumes",
             "all images",
             "all build cache",
         ];
@@ -38,6 +39,7 @@ impl Reset {
         for id in record::ids(store)? {
             end::remove(store, &id, end::Force::Yes)?;
         }
+        volume::wipe(store.state())?;
         build::remove_orphans(store).map_err(|error| Failure::of(&error))?;
         let order = PruneCache {
             all: true,

@@ -13,6 +13,8 @@ mod create;
 mod list;
 mod remove;
 
+pub(super) use remove::{failed as volumes_stay, filters as volume_filters, told as pruned_volumes};
+
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Make a volume

@@ -55,8 +55,7 @@ impl Remove {
 
 impl Prune {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        let filters = self.filter.iter().map(|text| Filter::parse(text));
-        let filters = filters.collect::<Result<Vec<_>, _>>()?;
+        let filters = filters(&self.filter)?;
         let what = match self.all {
             true => "all local volumes not used by at least one container",
             false => "anonymous local volumes not used by at least one container",
@@ -67,18 +66,36 @@ impl Prune {
         let is_chosen = |volume: &Record| {
             (self.all || volume.is_anonymous()) && filters.iter().all(|filter| filter.accepts(volume))
         };
-        let (gone, bytes) = volume::prune(store, &is_chosen)?;
-        let mut text = String::new();
-        if !gone.is_empty() {
-            text = format!("Deleted Volumes:\n{}\n\n", gone.join("\n"));
-        }
-        put(&format!("{text}Total reclaimed space: {}\n", human_size(bytes)))?;
-        Ok(ExitCode::SUCCESS)
+        let pruned = volume::prune(store, &is_chosen)?;
+        let gone = told(&pruned.gone);
+        put(&format!(
+            "{gone}Total reclaimed space: {}\n",
+            human_size(pruned.bytes)
+        ))?;
+        Ok(failed(pruned.failed))
     }
 }
 
+/// Docker's list of what is gone.
+pub(in crate::cli) fn told(gone: &[String]) -> String {
+    match gone {
+        [] => String::new(),
+        gone => format!("Deleted Volumes:\n{}\n\n", gone.join("\n")),
+    }
+}
+
+/// Tells why others stay.
+pub(in crate::cli) fn failed(errors: Vec<Error>) -> ExitCode {
+    let codes = errors.into_iter().map(|error| Failure::from(error).report());
+    codes.last().unwrap_or(ExitCode::SUCCESS)
+}
+
+pub(in crate::cli) fn filters(texts: &[String]) -> Result<Vec<Filter>, Failure> {
+    texts.iter().map(|text| Filter::parse(text)).collect()
+}
+
 /// Docker's filters of `volume prune`. All must hold.
-enum Filter {
+pub(in crate::cli) enum Filter {
     Label(String),
     NotLabel(String),
 }
@@ -95,7 +112,7 @@ impl Filter {
         }
     }
 
-    fn accepts(&self, volume: &Record) -> bool {
+    pub(in crate::cli) fn accepts(&self, volume: &Record) -> bool {
         match self {
             Filter::Label(label) => has_label(volume, label),
             Filter::NotLabel(label) => !has_label(volume, label),

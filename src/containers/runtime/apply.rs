@@ -91,7 +91,10 @@ impl<'a> Container<'a> {
                 nix::sys::prctl::set_no_new_privs().map_err(|error| named("set no_new_privs", error))
             }
             Step::Capabilities { sets, keep } => confine::limit(sets, *keep),
-            Step::HandOver(program) => owners::hand_over(program, self.helper),
+            Step::HandOver(program) => match owners::hand_over(program, self.helper)? {
+                Some(warning) => self.report(&Report::Warning(warning)),
+                None => Ok(()),
+            },
             Step::Seccomp(programs) => confine::filter(programs),
         }
     }

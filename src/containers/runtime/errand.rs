@@ -32,7 +32,6 @@ pub fn as_root<T: Serialize + DeserializeOwned>(
     run: &Path,
     mut work: impl FnMut(&IdMaps) -> T,
 ) -> Result<T, StartError> {
-    let _stilled = lease::still_all();
     let maps = host.id_maps();
     match attempt(host, run, &maps, &mut work)? {
         Some(answer) => Ok(answer),
@@ -49,23 +48,26 @@ fn attempt<T: Serialize + DeserializeOwned>(
     work: &mut impl FnMut(&IdMaps) -> T,
 ) -> Result<Option<T>, StartError> {
     let failed = |error: std::io::Error| Failure::new("work on a container's files", error);
-    let holder = Search::begin(run, maps)?;
-    let entry = match &holder {
-        Search::Found(holder) => Entry::Join(holder.descriptor()?),
+    // The work may take long: who makes a container meanwhile is not to wait for this, so the lock of a search is let go.
+    let (entry, _holder) = match Search::begin(run, maps)? {
+        Search::Found(holder) => (Entry::Join(holder.descriptor()?), Some(holder)),
         // One for this alone: it is not worth to be found by others.
-        _ => Entry::Make(maps.clone()),
+        _ => (Entry::Make(maps.clone()), None),
     };
     let (ours, theirs) = Channel::pair().map_err(|error| Failure::new("make a channel", error.desc()))?;
     let (mut answer, to) = std::io::pipe().map_err(failed)?;
     let mut parts = Some((ours, to));
+    // Leases are touched again from the fork on.
+    let stilled = lease::still_all();
     let child = sys::fork(|| {
         let Some((ours, to)) = parts.take() else {
             return 125;
         };
         drop(ours);
         report(&theirs, run_child(&entry, maps, to, &theirs, work))
-    })
-    .map_err(failed)?;
+    });
+    drop(stilled);
+    let child = child.map_err(failed)?;
     drop(theirs);
     let Some((ours, to)) = parts else {
         return Err(Failure::new("fork", "it happened twice").into());

@@ -73,6 +73,8 @@ pub struct Init {
     pub network: Option<OwnedFd>,
     /// What could not be done as asked, one line each, for the user.
     pub warnings: Vec<String>,
+    /// What made init, a child too: it may have become the helper (`owners`), or have ended.
+    helper: Option<Pid>,
     _holder: Option<Holder>,
 }
 
@@ -99,7 +101,18 @@ impl Init {
             terminal,
             network: None,
             warnings,
+            helper: None,
             _holder: None,
+        }
+    }
+
+    /// Ends the helper, when init has ended. By itself it ends only when it does not wait for a filesystem that may never
+    /// answer; and it keeps the container's mounts.
+    pub fn end_helper(&mut self) {
+        if let Some(helper) = self.helper.take() {
+            // Not reaped yet, so it is this one. ESRCH: it has ended already.
+            let _ = kill(helper, Signal::SIGKILL);
+            let _ = waitpid(helper, None);
         }
     }
 }
@@ -201,19 +214,23 @@ impl Launch {
             return Err(self.vanished());
         };
         // The channel is closed in both: the child has ended and init has become the command, or ended.
-        match owners::is_planned(&self.plan.steps) {
-            // It has become the helper, or will see that there is nothing to help with. Who reaps it comes after us.
-            true => self.child = None,
-            false => self.reap_child(),
-        }
+        let helper = match owners::is_planned(&self.plan.steps) {
+            // It has become the helper, or will see that there is nothing to help with.
+            true => self.child,
+            false => {
+                self.reap_child();
+                None
+            }
+        };
         let pidfd = watch(pid)?;
-        self.init = None; // from here on the caller's
+        (self.init, self.child) = (None, None); // from here on the caller's
         Ok(Init {
             pid,
             pidfd,
             terminal: self.terminal.take(),
             network: self.network.take(),
             warnings: std::mem::take(&mut self.warnings),
+            helper,
             _holder: self.holder.take(),
         })
     }
@@ -370,7 +387,10 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
     die_with_parent(channel)?;
     umask(Mode::empty());
     // While the host's tree is there.
-    let station = owners::is_planned(&plan.steps).then(Station::new).transpose()?;
+    let station = match owners::is_planned(&plan.steps) {
+        true => Station::new()?,
+        false => None,
+    };
     if let Some(score) = plan.oom_score {
         std::fs::write("/proc/self/oom_score_adj", score.to_string())
             .map_err(|error| Failure::new(format!("set oom_score_adj to {score}"), error))?;

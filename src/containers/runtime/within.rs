@@ -153,7 +153,10 @@ fn run_child(init: &OwnedFd, within: &Within, stdio: &Stdio, channel: &Channel) 
     let own = exec::Identity::of_this_program().map_err(|error| Failure::new("/proc/self/exe", error))?;
     hide()?;
     umask(Umask::empty());
-    let station = owners::is_planned(&within.steps).then(Station::new).transpose()?;
+    let station = match owners::is_planned(&within.steps) {
+        true => Station::new()?,
+        false => None,
+    };
     join(init, within.namespaces)?;
     die_with_parent(channel)?;
     let process = sys::fork_sibling(CloneFlags::empty(), || {

@@ -1,5 +1,6 @@
 //! What do `-v`, `--mount`, `--tmpfs` and `--device` mean, and what is mounted without being asked?
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Mount, MountBuilder};
@@ -255,21 +256,30 @@ pub(super) fn defaults(shm_size: u64, own_network: bool, sys: &'static str) -> R
     ])
 }
 
-/// Adds what was asked for; a target given twice is refused, one that is mounted by default replaces that.
-pub(super) fn add(mounts: &mut Vec<Mount>, asked: &[Asked]) -> Result<(), SpecError> {
-    for (i, one) in asked.iter().enumerate() {
-        let place = Path::new(one.target());
-        if asked[..i].iter().any(|earlier| earlier.target() == one.target()) {
-            return Err(SpecError::DuplicateMount(one.target().into()));
+/// Can all this be mounted? A target given twice is refused.
+pub(in crate::containers) fn check<'a>(targets: impl Iterator<Item = &'a str>) -> Result<(), SpecError> {
+    let mut seen = BTreeSet::new();
+    for target in targets {
+        if !seen.insert(target) {
+            return Err(SpecError::DuplicateMount(target.into()));
         }
         // The runtime mounts over these; allowing others there would let an image's or a volume's content pass for the
         // kernel's (CVE-2019-16884, CVE-2023-27561).
-        if place.starts_with("/proc") {
+        if Path::new(target).starts_with("/proc") {
             return Err(SpecError::Mount {
-                text: one.target().into(),
+                text: target.into(),
                 why: "nothing can be mounted below /proc",
             });
         }
+    }
+    Ok(())
+}
+
+/// Adds what was asked for; what is mounted by default at its place is replaced.
+pub(super) fn add(mounts: &mut Vec<Mount>, asked: &[Asked]) -> Result<(), SpecError> {
+    check(asked.iter().map(Asked::target))?;
+    for one in asked {
+        let place = Path::new(one.target());
         mounts.retain(|mount| mount.destination() != place);
         mounts.push(match one {
             Asked::Bind(bind) => MountBuilder::default()

@@ -391,7 +391,7 @@ fn stay(
     let Running {
         server,
         mut network,
-        init,
+        mut init,
         relay,
         guests,
         started,
@@ -418,6 +418,7 @@ fn stay(
     });
     drop(voices);
     let mut code = reap(&init);
+    init.end_helper();
     // Its ports are free for others from here on.
     held.record.network = Live {
         restarts: network.map_or(0, |network| network.live().restarts),

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use super::VolumeError;
 use super::mounted::{Kind, Mounted};
 use super::record::{self, data, place};
-use super::remove::IMAGE;
+use super::sweep::IMAGE;
 use crate::containers::Error;
 use crate::containers::record as containers;
 use crate::containers::runtime::SUBDIRECTORY;
-use crate::containers::spec::mounts::{Asked, Bind, Image, Missing, Volume, What, Wish, target};
+use crate::containers::spec::mounts::{Asked, Bind, Image, Missing, Volume, What, Wish, check, target};
 use crate::store::Store;
 
 /// What a container's flags say of volumes.
@@ -31,6 +31,8 @@ pub struct Attached {
     /// What needs no volume.
     pub asked: Vec<Asked>,
     pub(super) volumes: Vec<(Mounted, Volume)>,
+    /// Of another container: they are there, or there is an error.
+    pub(super) inherited: Vec<(Mounted, Volume)>,
     pub(super) images: Vec<(Mounted, Image)>,
 }
 
@@ -50,6 +52,7 @@ impl Attached {
             mounted: Vec::new(),
             asked: Vec::new(),
             volumes: Vec::new(),
+            inherited: Vec::new(),
             images: Vec::new(),
         };
         let asked = wanted.wishes.iter().map(Wish::target);
@@ -62,13 +65,16 @@ impl Attached {
         }
         for text in &wanted.from {
             for mount in from_other(store, text)? {
-                if places.insert(mount.target.clone()) {
+                // Docker hands on no others.
+                let is_shared = matches!(mount.kind, Kind::Bind | Kind::Volume);
+                if is_shared && places.insert(mount.target.clone()) {
                     all.inherit(mount);
                 }
             }
         }
         for path in of_image {
-            let target = target(path)?;
+            // Docker takes `VOLUME data` for /data.
+            let target = target(&format!("/{path}"))?;
             if places.insert(target.clone()) {
                 let volume = Volume {
                     target,
@@ -77,6 +83,9 @@ impl Attached {
                 all.volume(&volume, String::new(), None)?;
             }
         }
+        // Before any volume is made for it.
+        let others = taken.iter().map(Asked::target);
+        check(all.mounted.iter().map(|mount| &*mount.target).chain(others))?;
         all.note_sources(store);
         Ok(all)
     }
@@ -152,15 +161,21 @@ impl Attached {
                 missing: Missing::Refuse,
             })),
             Kind::Volume => {
+                let part = |option: &String| {
+                    let path = option.strip_prefix(SUBDIRECTORY)?;
+                    path.strip_prefix('=').map(String::from)
+                };
                 let volume = Volume {
                     name: Some(mount.name.clone()),
                     target,
                     read_only: !mount.is_writable(),
+                    subpath: mount.options.iter().find_map(part),
+                    // It is the other one's, which may be at work in it.
+                    no_copy: true,
                     ..Volume::default()
                 };
-                self.volumes.push((mount.clone(), volume));
+                self.inherited.push((mount.clone(), volume));
             }
-            // Docker hands on neither.
             Kind::Tmpfs | Kind::Image => return,
         }
         self.mounted.push(mount);

@@ -8,9 +8,8 @@
 //! All under the volume's lock, and no container starts without having had it. So a half-filled volume is never taken for
 //! a filled one; and `_data` stays the directory that containers may have mounted already.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs;
-use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -19,12 +18,13 @@ use std::path::{Path, PathBuf};
 use fuse_overlay::index::NodeId;
 use fuse_overlay::union::Lower;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, chownat, fchmod,
-    fchown, fstat, futimens, openat, renameat, renameat_with, statat, syncfs,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, Uid, chownat,
+    fchmod, fchown, fstat, futimens, openat, renameat, renameat_with, statat, syncfs,
 };
 use rustix::io::Errno;
 
 use super::copy::{self, Lost, Result, at};
+use super::empty::remove_all;
 use super::record::data;
 use crate::host::IdMaps;
 use crate::store::failpoint;
@@ -93,6 +93,12 @@ impl Task<'_> {
             syncfs(&to).map_err(at(&fill))?;
         }
         failpoint::step();
+        let (ours, there) = (fstat(&to), statat(CWD, &fill, AtFlags::SYMLINK_NOFOLLOW));
+        let (ours, there) = (ours.map_err(at(&fill))?, there.map_err(at(&fill))?);
+        // Where locks are leases, one can be lost.
+        if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino) {
+            return Err(at(&fill)("another process fills the volume, too: try once more"));
+        }
         fs::rename(&fill, moving(self.directory)).map_err(at(&fill))?;
         Ok(lost)
     }
@@ -105,14 +111,14 @@ impl Task<'_> {
         }
         let (source, target) = (open(&from)?, open(&to)?);
         let stat = fstat(&source).map_err(at(&from))?;
-        for entry in Dir::read_from(&source).map_err(at(&from))? {
-            let entry = entry.map_err(at(&from))?;
-            let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
-                continue;
+        // A list is of all only if nothing goes while it is made; what stays in the end is there already.
+        let mut brought = true;
+        while brought {
+            brought = false;
+            for name in names(&source).map_err(at(&from))? {
+                failpoint::step();
+                brought |= bring(&source, &target, OsStr::from_bytes(name.to_bytes())).map_err(at(&from))?;
             }
-            failpoint::step();
-            bring(&source, &target, OsStr::from_bytes(name)).map_err(at(&from))?;
         }
         fchown(
             &target,
@@ -138,17 +144,29 @@ impl Task<'_> {
     }
 }
 
-/// What somebody made there meanwhile stays.
-fn bring(from: &OwnedFd, to: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
-    match renameat_with(from, name, to, name, RenameFlags::NOREPLACE) {
-        Err(Errno::EXIST) => Ok(()),
+fn names(directory: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// What somebody made there meanwhile stays: then it is not brought.
+fn bring(from: &OwnedFd, to: &OwnedFd, name: &OsStr) -> rustix::io::Result<bool> {
+    let moved = match renameat_with(from, name, to, name, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => return Ok(false),
         // A filesystem that does not know the flag.
         Err(Errno::INVAL | Errno::NOSYS) => match statat(to, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => renameat(from, name, to, name),
-            found => found.map(drop),
+            found => return found.map(|_| false),
         },
         moved => moved,
-    }
+    };
+    moved.map(|()| true)
 }
 
 fn open(path: &Path) -> Result<OwnedFd> {
@@ -161,21 +179,6 @@ fn is_empty(directory: &Path) -> Result<bool> {
     Ok(entries.next().is_none())
 }
 
-/// Removes a directory with all in it, if it is there.
-pub(super) fn remove_all(path: &Path) -> Result<()> {
-    for _ in 0..16 {
-        failpoint::step();
-        match fs::remove_dir_all(path) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            // Somebody else is at it, too.
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
-            Err(error) => return Err(at(path)(error)),
-        }
-    }
-    Err(at(path)("somebody writes to it without end"))
-}
-
 /// Gives all in a directory to `owner`. Containers may be at work in it: names are looked up in open directories, and
 /// links are not followed.
 fn give(directory: &OwnedFd, owner: (Uid, Gid), path: &Path, depth: usize) -> Result<()> {
@@ -183,12 +186,9 @@ fn give(directory: &OwnedFd, owner: (Uid, Gid), path: &Path, depth: usize) -> Re
         return Err(at(path)("directories lie too deep"));
     }
     let (uid, gid) = (Some(owner.0), Some(owner.1));
-    for entry in Dir::read_from(directory).map_err(at(path))? {
-        let entry = entry.map_err(at(path))?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if matches!(name.as_bytes(), b"." | b"..") {
-            continue;
-        }
+    // By a list, so that one descriptor is open for each level, and nobody who makes files beside this makes it endless.
+    for name in names(directory).map_err(at(path))? {
+        let name = OsStr::from_bytes(name.to_bytes());
         let path = path.join(name);
         let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => continue,
@@ -202,10 +202,21 @@ fn give(directory: &OwnedFd, owner: (Uid, Gid), path: &Path, depth: usize) -> Re
             }
             continue;
         }
+        // A change, though to the same, would take set-id bits away.
+        if is_of(&stat, owner) {
+            continue;
+        }
         match chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => return Err(at(&path)(error)),
         }
     }
-    fchown(directory, uid, gid).map_err(at(path))
+    match fstat(directory).map_err(at(path))? {
+        stat if is_of(&stat, owner) => Ok(()),
+        _ => fchown(directory, uid, gid).map_err(at(path)),
+    }
+}
+
+fn is_of(stat: &Stat, owner: (Uid, Gid)) -> bool {
+    (stat.st_uid, stat.st_gid) == (owner.0.as_raw(), owner.1.as_raw())
 }

@@ -1,26 +1,31 @@
 //! What is a volume? A directory of the user's data that outlives containers, and what of the host or of images is seen in
 //! them. `record`: what is on disk; `options`: what the driver is told; `attach`: flags and image → a list; `prepare`:
 //! made and filled; `fill`, `copy`: from the image's index, without a mount; `mounted`: what a container has of all this;
-//! `remove`: who uses one, and the end.
+//! `remove`: who uses one, and the end; `sweep`, `empty`: of what was removed or never came to be.
 
 use std::path::PathBuf;
 
 mod attach;
 mod copy;
+mod empty;
 mod fill;
 mod mounted;
 mod options;
 mod prepare;
 mod record;
 mod remove;
+mod sweep;
 
 pub use attach::{Attached, Wanted};
+pub(super) use mounted::of_spec as mounted_of;
 pub use mounted::{Kind, Mounted};
 pub use prepare::finish;
 pub(super) use prepare::{For, Ready};
 pub use record::{ANONYMOUS, New, Record, all, create, find, new_name};
-pub use remove::{User, Users, bytes, prune, remove, sweeper};
-pub(super) use remove::{release, sweep};
+pub(super) use remove::release;
+pub use remove::{Pruned, User, Users, bytes, prune, remove};
+pub(super) use sweep::sweep;
+pub use sweep::{sweeper, wipe};
 
 /// Why work on a volume failed.
 #[derive(Debug, thiserror::Error)]

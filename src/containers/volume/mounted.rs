@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -39,6 +40,33 @@ pub struct Mounted {
     pub anonymous: bool,
     /// `--mount`, in the shape of Docker's API.
     pub spec: Option<Value>,
+}
+
+/// What an older program mounted at these places, by its Spec: the host's directories and files, and memory.
+pub(in crate::containers) fn of_spec(spec: &Spec, places: &[String]) -> Vec<Mounted> {
+    let all = spec.mounts().iter().flatten();
+    let asked = all.filter_map(|mount| {
+        let target = mount.destination().display().to_string();
+        let kind = match mount.typ().as_deref() {
+            Some("bind") => Kind::Bind,
+            Some("tmpfs") => Kind::Tmpfs,
+            _ => return None,
+        };
+        let source = mount.source().clone().filter(|_| kind == Kind::Bind);
+        let source = source.unwrap_or_default();
+        // Devices are shown by themselves.
+        (places.contains(&target) && !source.starts_with("/dev")).then(|| Mounted {
+            kind,
+            name: String::new(),
+            source,
+            target,
+            options: mount.options().clone().unwrap_or_default(),
+            mode: String::new(),
+            anonymous: false,
+            spec: None,
+        })
+    });
+    asked.collect()
 }
 
 impl Mounted {

@@ -57,7 +57,7 @@ impl Attached {
             .map(|(_, wish)| source_of_image(of.store, wish));
         let images = images.collect::<Result<Vec<_>, _>>()?;
         let mut tasks: Vec<Task<'_>> = Vec::new();
-        for (mounted, wish) in &self.volumes {
+        for (mounted, wish) in self.volumes.iter().chain(&self.inherited) {
             let Some(held) = held.get(&mounted.name) else {
                 continue;
             };
@@ -112,8 +112,18 @@ impl Attached {
             };
             wanted.insert(&mounted.name, (new, Durability::Volatile));
         }
-        let held = wanted.into_iter().map(|(name, (new, durability))| {
-            let held = ensure(of.store, new, durability)?;
+        let mut wanted: BTreeMap<_, _> = wanted.into_iter().map(|(name, new)| (name, Some(new))).collect();
+        for (mounted, _) in &self.inherited {
+            wanted.entry(&mounted.name).or_insert(None);
+        }
+        let held = wanted.into_iter().map(|(name, new)| {
+            let held = match new {
+                Some((new, durability)) => ensure(of.store, new, durability)?,
+                // Made anew it would be empty.
+                None => {
+                    hold(of.store.state(), name)?.ok_or_else(|| VolumeError::NoSuchVolume(name.into()))?
+                }
+            };
             Ok((name.to_string(), held))
         });
         held.collect()
@@ -165,13 +175,25 @@ fn asked(held: &Held, mounted: &Mounted) -> Result<Asked, Error> {
 /// What has to be done to a volume before it is used.
 fn task<'a>(of: &For<'a>, held: &'a Held, wish: &Volume) -> Result<Option<Task<'a>>, Error> {
     let directory = &held.directory;
-    if Backing::of(&held.record.options)? != Backing::Directory {
-        return Ok(None);
+    match Backing::of(&held.record.options)? {
+        Backing::Directory => {}
+        _ if wish.own => {
+            let name = held.record.name.clone();
+            let why =
+                "option U is for volumes in the store, and this one is in memory or a directory of the host"
+                    .into();
+            return Err(VolumeError::Work { name, why }.into());
+        }
+        _ => return Ok(None),
     }
     let failed = |error: fuse_overlay::error::Error| {
         io("look in the image for", Path::new(&wish.target))(error.0.into())
     };
-    let node = image_file::find(of.lower, wish.target.as_bytes()).map_err(failed)?;
+    // What is shown of a part of it is not what the image has for the whole; and a part may be a file.
+    let node = match wish.subpath {
+        Some(_) => None,
+        None => image_file::find(of.lower, wish.target.as_bytes()).map_err(failed)?,
+    };
     let node = match node {
         Some(node) if of.lower.view.kind(node).map_err(failed)? != FileKind::Directory => {
             return Err(VolumeError::OverFile(wish.target.clone()).into());

@@ -16,7 +16,8 @@ use super::VolumeError;
 use super::options::Backing;
 use crate::containers::record::now;
 use crate::containers::{Error, names};
-use crate::store::lock::{Attempt, Lock, Mode};
+use crate::store::events::{Event, Kind, tell};
+use crate::store::lock::{Lock, Mode};
 use crate::store::write::{Durability, replace, sync_parent};
 use crate::store::{self, Store, failpoint, root};
 
@@ -121,7 +122,11 @@ pub(super) fn ensure(store: &Store, new: New, durability: Durability) -> Result<
         };
         let record = match load(&directory)? {
             Some(record) => same(record, &new)?,
-            None => make(&directory, new, durability)?,
+            None => {
+                let record = make(&directory, new, durability)?;
+                happened(store.state(), &record.name, "create");
+                record
+            }
         };
         return Ok(Held {
             record,
@@ -130,6 +135,16 @@ pub(super) fn ensure(store: &Store, new: New, durability: Durability) -> Result<
         });
     }
     Err(VolumeError::Restless(new.name).into())
+}
+
+/// Tells what becomes of a volume. A copy of an image's files is none.
+pub(super) fn happened(state: &Path, name: &str, action: &str) {
+    if names::is_name(name) {
+        tell(
+            state,
+            &Event::now(Kind::Volume, action, name).with("driver", "local"),
+        );
+    }
 }
 
 fn same(record: Record, new: &New) -> Result<Record, Error> {
@@ -210,9 +225,16 @@ pub(super) fn hold(state: &Path, name: &str) -> Result<Option<Held>, Error> {
 /// Takes a volume that nobody works on.
 pub(super) fn attempt(state: &Path, name: &str) -> Result<Option<Held>, Error> {
     let directory = place(state).join(name);
-    match Lock::attempt_existing(&directory.join("lock"), Mode::Exclusive)? {
-        Attempt::Taken(lock) => held(directory, lock),
-        Attempt::Held | Attempt::Gone => Ok(None),
+    if load(&directory)?.is_none() {
+        return Ok(None);
+    }
+    // One that was restored may have no lock yet.
+    match Lock::try_acquire(&directory.join("lock"), Mode::Exclusive) {
+        Ok(Some(lock)) => held(directory, lock),
+        Ok(None) => Ok(None),
+        // It was removed just now.
+        Err(store::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

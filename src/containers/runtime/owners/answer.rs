@@ -17,6 +17,7 @@ use rustix::fs::{
 
 use super::Helper;
 use super::caller::{self, Call, Last, Place, Way, What};
+use super::mounted;
 use crate::sys::{self, Answered, Notified};
 
 /// `statfs` of a FUSE filesystem (linux/magic.h).
@@ -33,7 +34,7 @@ impl Helper {
             return Ok(Answered::ByKernel);
         }
         match call.what {
-            What::Own { ref place, uid, gid } => self.own(&call, place, Owner { uid, gid }),
+            What::Own { ref place, uid, gid } => self.own(&call, notified.thread, place, Owner { uid, gid }),
             What::Make {
                 place: Place::Path(ref way),
                 mode,
@@ -45,7 +46,7 @@ impl Helper {
     }
 
     /// chown(2). What is not there, or not ours, the kernel answers as it always does.
-    fn own(&mut self, call: &Call, place: &Place, owner: Owner) -> io::Result<Answered> {
+    fn own(&mut self, call: &Call, thread: i32, place: &Place, owner: Owner) -> io::Result<Answered> {
         let found;
         let file = match place {
             Place::Open(file) => file,
@@ -57,11 +58,17 @@ impl Helper {
                 Err(_) => return Ok(Answered::ByKernel),
             },
         };
-        if !self.is_ours(file) {
+        let is_ours = self.is_ours(file);
+        // A volume is the host's filesystem, which has no other owners to give. An error would end the entrypoints that
+        // prepare it and the packages that have files in it, for nothing: all in it is everybody's here.
+        if !is_ours && !mounted::is_writable_volume(self.proc.as_fd(), thread, file) {
             return Ok(Answered::ByKernel);
         }
         if !call.capabilities.contains(&Capability::CAP_CHOWN) {
             return Ok(Answered::Failed(libc::EPERM));
+        }
+        if !is_ours {
+            return Ok(Answered::Done);
         }
         Ok(done(set(file, OWNER, &owner.value())))
     }
@@ -90,7 +97,9 @@ impl Helper {
         let became = become_device(&directory, name, (mode & libc::S_IFMT, rdev));
         if became.is_err() {
             // Not what was asked for. If the container has put another thing there meanwhile, that is its own doing.
-            let _ = nix::unistd::unlinkat(&directory, name, nix::unistd::UnlinkatFlags::NoRemoveDir);
+            let _ = self.as_capable_as(&call.capabilities, || {
+                nix::unistd::unlinkat(&directory, name, nix::unistd::UnlinkatFlags::NoRemoveDir)
+            })?;
         }
         Ok(done(became))
     }

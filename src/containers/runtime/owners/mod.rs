@@ -12,6 +12,7 @@
 
 mod answer;
 mod caller;
+mod mounted;
 
 use std::fs::File;
 use std::io;
@@ -22,7 +23,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, fchdir, setsid};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 
 use super::channel::{Channel, Failure};
 use super::seccomp::notify;
@@ -61,18 +62,23 @@ pub(super) fn is_planned(steps: &[Step]) -> bool {
     steps.iter().any(|step| matches!(step, Step::HandOver(_)))
 }
 
-/// In init, or the process of `exec`: installs the filter, and tells the helper where to listen.
-pub(super) fn hand_over(program: &[u8], helper: Option<&Channel>) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::new("hand over chown(2) and mknod(2)", error);
-    let helper = helper.ok_or_else(|| failed(io::Error::other("nobody is there")))?;
+/// In init, or the process of `exec`: installs the filter, and tells the helper where to listen. Gives what people are to
+/// know if there can be none: the kernel refuses then as it always did.
+pub(super) fn hand_over(program: &[u8], helper: Option<&Channel>) -> Result<Option<String>, Failure> {
+    let Some(helper) = helper else {
+        return Ok(None);
+    };
     match sys::install_listening_seccomp(program) {
         Ok(listener) => helper
             .send(&(), &[listener])
-            .map_err(|error| failed(error.into())),
+            .map(|()| None)
+            .map_err(|error| Failure::new("hand over chown(2) and mknod(2)", io::Error::from(error))),
         // A process can have one such filter, and whoever runs us is under another: a container of ours, most likely. Then
         // the kernel refuses as it always did; each start would warn of what few need.
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(()),
-        Err(error) => Err(failed(error)),
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(None),
+        Err(error) => Ok(Some(format!(
+            "files cannot be given to other users than the one there is: seccomp(2) lets nobody listen here: {error}"
+        ))),
     }
 }
 
@@ -96,23 +102,28 @@ struct Helper {
 }
 
 impl Station {
-    /// To be called while the host's tree is there, by the process that is to become the helper.
-    pub(super) fn new() -> Result<Station, Failure> {
+    /// To be called while the host's tree is there, by the process that is to become the helper. None where /proc does not
+    /// show processes by the numbers that they have for us: a caller's number would be another process's there.
+    pub(super) fn new() -> Result<Option<Station>, Failure> {
         let failed = |error: io::Error| Failure::new("prepare for chown(2) and mknod(2)", error);
         let (heard, told) = Channel::pair().map_err(|error| failed(error.into()))?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = openat(CWD, "/proc", flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+        let shown = readlinkat(&proc, "self", Vec::new()).map_err(|error| failed(error.into()))?;
+        if shown.to_bytes() != std::process::id().to_string().as_bytes() {
+            return Ok(None);
+        }
         let null = File::options()
             .read(true)
             .write(true)
             .open("/dev/null")
             .map_err(failed)?;
-        Ok(Station {
+        Ok(Some(Station {
             heard,
             told,
             proc,
             null,
-        })
+        }))
     }
 
     /// What init tells it by.

@@ -53,6 +53,17 @@ pub fn volume(text: &str, cwd: &Path) -> Result<Wish, SpecError> {
         (Source::Host(_), Options { own: true, .. }) => {
             return refuse("option U would give the host's files to other owners: it is for volumes");
         }
+        (Source::Host(_), Options { no_copy: true, .. }) => {
+            return refuse("option nocopy is for volumes: nothing is copied to the host's directories");
+        }
+        (
+            Source::Volume(_),
+            Options {
+                recursion: Some(_), ..
+            },
+        ) => {
+            return refuse("bind and rbind are for directories of the host, not for volumes");
+        }
         (Source::Host(source), options) => What::Bind(Bind {
             source,
             target,
@@ -221,6 +232,8 @@ mod tests {
             "/a:/b:ro:rw",
             "/a:/b:bogus",
             "/a:/b:U",
+            "/a:/b:nocopy",
+            "vv:/b:bind",
             "/a:/b:shared",
             "/a:/b:ro,rw",
             "vv:/b:rslave",
