@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::clients;
 use super::connections::{self, Connections};
@@ -111,7 +110,6 @@ impl Engine {
                 error: error.into(),
             }
         };
-        raise_limit();
         let epoll = Rc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed("epoll"))?);
         let watch = |event: Token| EpollEvent::new(EpollFlags::EPOLLIN, event.into());
         epoll
@@ -184,6 +182,7 @@ impl Engine {
                 Ok(length) => self.packet(&packet[..length]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error() == Some(libc::EBADFD) => return Err(NetError::Gone),
                 Err(error) => {
                     let what = "the container's device";
                     return Err(NetError::Serve { what, error });
@@ -383,15 +382,6 @@ impl Engine {
                 Token::Device => {}
             }
         }
-    }
-}
-
-/// Each connection is a descriptor: as many as the user may have.
-fn raise_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        tracing::debug!(%error, "network: the number of descriptors stays as it is");
     }
 }
 
