@@ -264,6 +264,7 @@ impl Engine {
     fn ready(&mut self, id: u64, events: EpollFlags) {
         let ready = Ready {
             readable: events.contains(EpollFlags::EPOLLIN),
+            urgent: events.contains(EpollFlags::EPOLLPRI),
             writable: events.contains(EpollFlags::EPOLLOUT),
             ending: events.contains(EpollFlags::EPOLLRDHUP),
             failed: events.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP),

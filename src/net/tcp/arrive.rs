@@ -63,6 +63,7 @@ impl<S: Stream> Connection<S> {
     fn acknowledged(&mut self, segment: &Segment<'_>, numbers: usize, turn: &mut Turn<'_>) -> Life {
         let window = usize::from(segment.window) << self.scale;
         let same = std::mem::replace(&mut self.window, window) == window;
+        self.largest = self.largest.max(window);
         if numbers == 0 {
             if same && segment.length() == 0 && self.in_flight() > 0 {
                 self.repeated = self.repeated.saturating_add(1);

@@ -10,6 +10,8 @@ use crate::net::packet::{self, Flags, Reply};
 #[allow(missing_docs)]
 pub struct Ready {
     pub readable: bool,
+    /// There are urgent bytes, before which the kernel ends a read.
+    pub urgent: bool,
     pub writable: bool,
     /// The other side will send no more.
     pub ending: bool,
@@ -25,6 +27,7 @@ impl<S: Stream> Connection<S> {
     pub fn ready(&mut self, ready: Ready, turn: &mut Turn<'_>) -> io::Result<Life> {
         self.readable |= ready.readable || ready.ending || ready.failed;
         self.ending |= ready.ending;
+        self.urgent |= ready.urgent;
         match self.phase {
             Phase::Connecting if ready.writable || ready.failed => self.connected(turn).map(|()| Life::On),
             Phase::Connecting => Ok(Life::On),

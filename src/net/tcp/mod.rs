@@ -78,6 +78,8 @@ pub struct Connection<S> {
     /// What the container takes beyond the former, and how it writes that.
     window: usize,
     scale: u8,
+    /// The largest window that it had.
+    largest: usize,
     /// The largest payload that it takes.
     mss: usize,
     /// The next number that we expect of it.
@@ -88,8 +90,12 @@ pub struct Connection<S> {
     own_scale: u8,
     /// The host's side may have bytes, or its end, that we have not seen.
     readable: bool,
+    /// It has more than the container's window lets through.
+    plenty: bool,
     /// It has said that no more will come.
     ending: bool,
+    /// It has sent urgent bytes.
+    urgent: bool,
     /// Our FIN was sent; the container's has come.
     fin_sent: bool,
     fin_received: bool,
@@ -134,12 +140,15 @@ impl<S: Stream> Connection<S> {
             next: first,
             window: 0,
             scale: 0,
+            largest: 0,
             mss: 536,
             expected: Seq(0),
             edge: Seq(0),
             own_scale: 0,
             readable: false,
+            plenty: false,
             ending: false,
+            urgent: false,
             fin_sent: false,
             fin_received: false,
             refused: false,

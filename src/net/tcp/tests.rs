@@ -12,13 +12,16 @@ use crate::net::packet::{Body, Packet};
 struct Host {
     has: VecDeque<u8>,
     ended: bool,
+    /// Where there is an urgent byte, before which a read ends.
+    mark: Option<usize>,
     room: usize,
     took: Vec<u8>,
 }
 
 impl Stream for Host {
     fn peek(&mut self, skip: usize, into: &mut [u8]) -> io::Result<usize> {
-        let rest = self.has.iter().skip(skip);
+        let end = self.mark.filter(|mark| *mark > skip).unwrap_or(self.has.len());
+        let rest = self.has.iter().take(end).skip(skip);
         let read = into.iter_mut().zip(rest).map(|(to, from)| *to = *from).count();
         if read == 0 && !self.ended {
             Err(ErrorKind::WouldBlock.into())
@@ -212,6 +215,18 @@ fn a_closed_window_is_asked_after_and_opens() {
 }
 
 #[test]
+fn what_fits_goes_at_once() {
+    let mut talk = Talk::open(1000);
+    talk.comes(&[1; 950]);
+    // Less than a whole payload fits, with others on their way: what is there does.
+    assert_eq!(numbers(&talk.comes(&[2; 20])), [(951, 20)]);
+    // This does not, so it waits for what an acknowledgement lets through.
+    assert_eq!(talk.comes(&[3; 100]), []);
+    assert_eq!(talk.hear(segment(1, 21, 980, &[])), []);
+    assert_eq!(numbers(&talk.hear(segment(1, 101, 1000, &[]))), [(971, 100)]);
+}
+
+#[test]
 fn what_is_lost_comes_again() {
     let mut talk = Talk::open(1000);
     talk.comes(&(0..250).collect::<Vec<u8>>());
@@ -261,6 +276,20 @@ fn what_was_not_taken_is_asked_for_when_there_is_room() {
         talk.connection.stream.took,
         [[7; 150].as_slice(), &[8; 50]].concat()
     );
+}
+
+#[test]
+fn what_lies_behind_an_urgent_byte_arrives_with_it() {
+    let mut talk = Talk::open(1000);
+    talk.connection.stream.has.extend(b"abc!def");
+    talk.connection.stream.mark = Some(3);
+    let ready = Ready {
+        readable: true,
+        urgent: true,
+        ..Ready::default()
+    };
+    talk.with(|connection, turn| connection.ready(ready, turn).unwrap());
+    assert_eq!(numbers(&talk.ear.0), [(1, 3), (4, 4)]);
 }
 
 #[test]
