@@ -248,6 +248,22 @@ fn a_reset_goes_through() {
 }
 
 #[test]
+fn a_reset_goes_through_after_an_end() {
+    on_a_host("tcp::a_reset_goes_through_after_an_end", || {
+        let container = published();
+        for (mut inside, outside) in [outward(&container), inward(&container)] {
+            outside.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(inside.read(&mut [0]).unwrap(), 0);
+            SockRef::from(&outside).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(outside);
+            super::common::until("the container hears of the reset", || {
+                inside.take_error().unwrap().is_some()
+            });
+        }
+    });
+}
+
+#[test]
 fn urgent_bytes_are_bytes() {
     on_a_host("tcp::urgent_bytes_are_bytes", || {
         let container = Container::start(&[]);

@@ -33,6 +33,10 @@ impl<S: Stream> Connection<S> {
             Phase::Connecting => Ok(Life::On),
             // What comes before the container has answered is looked at when it has; a client that is gone already, then too.
             Phase::Offered { .. } => Ok(Life::On),
+            // It was told that all is well, so nobody else would ask; before that, what is there comes first.
+            Phase::Open if self.fin_sent && ready.failed && self.stream.failure().is_some() => {
+                Ok(self.broken(turn))
+            }
             Phase::Open => {
                 // The socket takes bytes again, which the container should know if it could do little.
                 let open = self.edge.since(self.expected).unwrap_or(0);

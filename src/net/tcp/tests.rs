@@ -16,6 +16,7 @@ struct Host {
     mark: Option<usize>,
     room: usize,
     took: Vec<u8>,
+    failed: bool,
 }
 
 impl Stream for Host {
@@ -52,7 +53,7 @@ impl Stream for Host {
     fn end(&mut self) {}
     fn abort(&mut self) {}
     fn failure(&mut self) -> Option<io::Error> {
-        None
+        self.failed.then(|| ErrorKind::ConnectionReset.into())
     }
 }
 
@@ -290,6 +291,31 @@ fn what_lies_behind_an_urgent_byte_arrives_with_it() {
     };
     talk.with(|connection, turn| connection.ready(ready, turn).unwrap());
     assert_eq!(numbers(&talk.ear.0), [(1, 3), (4, 4)]);
+}
+
+#[test]
+fn a_reset_after_the_end_is_told() {
+    let mut talk = Talk::open(1000);
+    talk.connection.stream.ended = true;
+    let ending = Ready {
+        readable: true,
+        ending: true,
+        ..Ready::default()
+    };
+    talk.with(|connection, turn| connection.ready(ending, turn).unwrap());
+    talk.hear(segment(1, 2, 1000, &[]));
+    assert_eq!(talk.connection.deadline(), None);
+    // Both ends in order are no failure.
+    let ready = Ready {
+        failed: true,
+        ..ending
+    };
+    let life = talk.with(|connection, turn| connection.ready(ready, turn).unwrap());
+    assert_eq!((life, talk.ear.0.len()), (Life::On, 0));
+    talk.connection.stream.failed = true;
+    let life = talk.with(|connection, turn| connection.ready(ready, turn).unwrap());
+    assert_eq!(life, Life::Over);
+    assert!(talk.ear.0[0].end);
 }
 
 #[test]
