@@ -106,6 +106,28 @@ fn a_published_port_takes_datagrams_with_their_senders_address() {
     );
 }
 
+#[test]
+fn what_is_sent_from_a_published_port_comes_from_there() {
+    on_a_host(
+        "datagrams::what_is_sent_from_a_published_port_comes_from_there",
+        || {
+            let ports = [
+                port(Protocol::Udp, "127.0.0.1:0", 53),
+                port(Protocol::Udp, "0.0.0.0:0", 53),
+            ];
+            let container = Container::start(&ports);
+            // Nobody has asked before.
+            let server = UdpSocket::bind((HOST, 0)).unwrap();
+            let to = server.local_addr().unwrap();
+            serve_echo(server);
+            let answer =
+                container.inside(move || ask(&UdpSocket::bind("0.0.0.0:53").unwrap(), to, b"hello").unwrap());
+            let seen = SocketAddr::new(HOST.parse().unwrap(), container.ports[1].port());
+            assert_eq!(String::from_utf8(answer).unwrap(), format!("{seen} hello"));
+        },
+    );
+}
+
 /// A name server that gives each question back, with its own name before it.
 fn serve_names(at: &'static str) {
     serve_echo(UdpSocket::bind((at, 53)).unwrap());

@@ -57,6 +57,8 @@ impl Flows {
     pub(super) fn of(&mut self, key: &Key, now: Instant) -> Option<&mut Flow> {
         let flow = self.by_id.get_mut(self.by_key.get(key)?)?;
         flow.last = now;
+        // A client's question, and this is the answer.
+        flow.answered |= matches!(flow.way, Way::Published { .. });
         Some(flow)
     }
 
@@ -174,6 +176,19 @@ mod tests {
         assert_eq!(flows.by_id.len(), MOST);
         assert_eq!(flows.by_client.len(), MOST);
         assert!(flows.contains(&key(0)) && !flows.contains(&key(1)) && flows.contains(&key(2)));
+    }
+
+    #[test]
+    fn a_client_is_answered_by_the_container() {
+        let (mut flows, mut timers, start) = (Flows::default(), Timers::default(), Instant::now());
+        flows
+            .add(key(1), start, &mut timers, |_| Ok(published(1)))
+            .unwrap();
+        flows.of(&key(1), start).unwrap();
+        flows.wake(1, start + UNANSWERED, &mut timers);
+        assert!(flows.contains(&key(1)));
+        flows.wake(1, start + ANSWERED, &mut timers);
+        assert!(!flows.contains(&key(1)));
     }
 
     #[test]

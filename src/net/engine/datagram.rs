@@ -11,7 +11,7 @@ use crate::net::dns::Servers;
 use crate::net::packet::{self, Datagram, Echo, Ends, Reason};
 use crate::net::reach::{self, Place};
 use crate::net::tcp::Wire as _;
-use crate::net::{Listener, clients};
+use crate::net::{Listener, Port, Protocol, clients};
 
 /// Datagrams that are read from one socket before others have their turn.
 const DATAGRAMS: usize = 64;
@@ -57,15 +57,47 @@ impl Engine {
             Place::Forbidden => return Err(ErrorKind::PermissionDenied.into()),
         };
         let to = to.ok_or_else(|| io::Error::from_raw_os_error(libc::ECONNREFUSED))?;
+        let published = match place {
+            Place::Host(_) => self.published(ends.container.port(), to),
+            Place::Gateway | Place::Dns | Place::Forbidden => None,
+        };
         let epoll = &self.epoll;
         self.flows
             .add(Key::Udp(ends), self.now, &mut self.timers, |token| {
+                if let Some(way) = published {
+                    return Ok(way);
+                }
                 let socket = Way::connect(to, epoll, token)?;
                 Ok(match place {
                     Place::Dns => Way::Dns { socket, server: to },
                     _ => Way::Own(socket),
                 })
             })
+    }
+
+    /// The way by a published port, for what the container sends from there: to the other it is one and the same, whoever
+    /// speaks first, and after however long a silence.
+    fn published(&mut self, port: u16, to: SocketAddr) -> Option<Way> {
+        let is_from = |listener: &Listener| {
+            let Port {
+                protocol,
+                host,
+                container,
+            } = listener.port();
+            // From loopback nothing goes into the world.
+            protocol == Protocol::Udp
+                && container == port
+                && host.is_ipv4() == to.is_ipv4()
+                && !host.ip().is_loopback()
+        };
+        let place = self.listeners.iter().position(is_from)? as u64;
+        // One whom the container knows by another name keeps it.
+        let is_known = self.flows.client(place, to, self.now).is_some();
+        (!is_known).then_some(Way::Published {
+            place,
+            client: to,
+            local: None,
+        })
     }
 
     /// Tells the container that a datagram did not arrive; nobody is told so of what was for many.
