@@ -46,8 +46,9 @@ impl<S: Stream> Connection<S> {
             return self.broken(turn);
         }
         if segment.length() == 0 && segment.seq != self.expected {
-            // It asks whether we are there.
+            // It asks whether we are there, as it does more and more rarely: so the socket may be asked again, too.
             self.owes_ack = true;
+            self.blocked = false;
         }
         match self.is_over() {
             true => {
@@ -123,7 +124,7 @@ impl<S: Stream> Connection<S> {
         }
         self.expected = self.expected.plus(taken);
         if taken < new.len() {
-            self.refused = true;
+            (self.refused, self.blocked) = (true, true);
         } else if segment.fin {
             self.expected = self.expected.plus(1);
             self.fin_received = true;

@@ -28,6 +28,7 @@ impl<S: Stream> Connection<S> {
         self.readable |= ready.readable || ready.ending || ready.failed;
         self.ending |= ready.ending;
         self.urgent |= ready.urgent;
+        self.blocked &= !ready.writable;
         match self.phase {
             Phase::Connecting if ready.writable || ready.failed => self.connected(turn).map(|()| Life::On),
             Phase::Connecting => Ok(Life::On),

@@ -101,6 +101,8 @@ pub struct Connection<S> {
     fin_received: bool,
     /// The socket took less than the container was allowed to send: it must send again.
     refused: bool,
+    /// It takes no more, whatever its buffer has room for, until it says so.
+    blocked: bool,
     /// The container is to hear of us, even if nothing is to be sent.
     owes_ack: bool,
     /// Acknowledgements of the same number one after another, and up to where what was lost is sent again.
@@ -152,6 +154,7 @@ impl<S: Stream> Connection<S> {
             fin_sent: false,
             fin_received: false,
             refused: false,
+            blocked: false,
             owes_ack: false,
             repeated: 0,
             recover: None,
@@ -196,7 +199,7 @@ impl<S: Stream> Connection<S> {
 
     /// The window as the socket's room allows it now. What was allowed once stays allowed, but if it was refused.
     fn new_window(&mut self) -> u16 {
-        let room = self.stream.room();
+        let room = self.room();
         if self.refused && room == 0 {
             self.edge = self.expected;
         }
@@ -204,6 +207,12 @@ impl<S: Stream> Connection<S> {
         let told = u16::try_from(open >> self.own_scale).unwrap_or(u16::MAX);
         self.edge = self.expected.plus(usize::from(told) << self.own_scale);
         told
+    }
+
+    /// What the socket takes now, as far as it can be known (a kernel short of memory, or `tcp_notsent_lowat`, may refuse
+    /// what the buffer has room for).
+    fn room(&mut self) -> usize {
+        if self.blocked { 0 } else { self.stream.room() }
     }
 
     /// The window as the container knows it.

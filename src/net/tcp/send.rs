@@ -15,7 +15,7 @@ impl<S: Stream> Connection<S> {
         if self.phase != Phase::Open {
             return Life::On;
         }
-        if self.refused && self.stream.room() > 0 {
+        if self.refused && self.room() > 0 {
             // The first tells the window, and three that repeat it have the container send again at once (RFC 5681).
             self.acknowledge(turn);
             (0..3).for_each(|_| self.repeat(turn));

@@ -15,6 +15,8 @@ struct Host {
     /// Where there is an urgent byte, before which a read ends.
     mark: Option<usize>,
     room: usize,
+    /// Takes nothing, though there is room.
+    lacking: bool,
     took: Vec<u8>,
     failed: bool,
 }
@@ -38,7 +40,7 @@ impl Stream for Host {
         Ok(())
     }
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = bytes.len().min(self.room);
+        let count = bytes.len().min(self.room) * usize::from(!self.lacking);
         self.room -= count;
         self.took.extend(&bytes[..count]);
         if count == 0 {
@@ -316,6 +318,32 @@ fn a_reset_after_the_end_is_told() {
     let life = talk.with(|connection, turn| connection.ready(ready, turn).unwrap());
     assert_eq!(life, Life::Over);
     assert!(talk.ear.0[0].end);
+}
+
+#[test]
+fn a_socket_that_refuses_what_it_has_room_for_is_waited_for() {
+    let mut talk = Talk::open(1000);
+    talk.connection.stream.lacking = true;
+    let heard = talk.hear(segment(1, 1, 1000, &[7; 200]));
+    let acks = |said: &[Said]| {
+        said.iter()
+            .map(|said| (said.ack, said.window))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(acks(&heard), [(1, 0)]);
+    // Something else happens to it.
+    assert_eq!(numbers(&talk.comes(b"hello")), [(1, 5)]);
+    talk.connection.stream.lacking = false;
+    let ready = Ready {
+        writable: true,
+        ..Ready::default()
+    };
+    talk.with(|connection, turn| connection.ready(ready, turn).unwrap());
+    assert_eq!(acks(&std::mem::take(&mut talk.ear.0)), [(1, 1000); 4]);
+    // Without a word of the socket's, the container's question has it asked.
+    talk.connection.stream.lacking = true;
+    assert_eq!(acks(&talk.hear(segment(1, 6, 1000, &[7; 200]))), [(1, 0)]);
+    assert_eq!(talk.hear(segment(0, 6, 1000, &[]))[0].window, 1000);
 }
 
 #[test]
