@@ -65,6 +65,8 @@ impl<S: Stream> Connection<S> {
         let window = usize::from(segment.window) << self.scale;
         let same = std::mem::replace(&mut self.window, window) == window;
         self.largest = self.largest.max(window);
+        // It answers, so it is there, though it may lack memory for what comes: that is like a closed window.
+        self.unheard = 0;
         if numbers == 0 {
             if same && segment.length() == 0 && self.in_flight() > 0 {
                 self.repeated = self.repeated.saturating_add(1);
@@ -73,7 +75,6 @@ impl<S: Stream> Connection<S> {
                     return self.send_first_again(turn);
                 }
             } else if self.in_flight() == 0 && !self.fin_sent {
-                // It answers, so it is there.
                 (self.tries, self.deadline) = (0, None);
             }
             return Life::On;

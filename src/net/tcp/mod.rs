@@ -108,9 +108,11 @@ pub struct Connection<S> {
     /// Acknowledgements of the same number one after another, and up to where what was lost is sent again.
     repeated: u8,
     recover: Option<Seq>,
-    /// When something is to be done if nothing happens; how often nothing did.
+    /// When something is to be done if nothing happens; how often it was done since anything went on, which makes it rarer,
+    /// and since the container was heard at all, after which it is given up.
     deadline: Option<Instant>,
     tries: u8,
+    unheard: u8,
 }
 
 /// The largest payloads in packets of the device's MTU.
@@ -160,6 +162,7 @@ impl<S: Stream> Connection<S> {
             recover: None,
             deadline: None,
             tries: 0,
+            unheard: 0,
         }
     }
 

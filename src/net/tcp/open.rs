@@ -126,7 +126,7 @@ impl<S: Stream> Connection<S> {
         self.phase = Phase::Open;
         self.unacknowledged = self.next;
         self.readable = true;
-        self.tries = 0;
+        (self.tries, self.unheard) = (0, 0);
         self.deadline = None;
     }
 }

@@ -165,6 +165,7 @@ impl<S: Stream> Connection<S> {
     pub fn wake(&mut self, turn: &mut Turn<'_>) -> Life {
         self.deadline = None;
         self.tries = self.tries.saturating_add(1);
+        self.unheard = self.unheard.saturating_add(1);
         match self.phase {
             Phase::Connecting => return Life::On,
             Phase::Offered { by } => {
@@ -183,7 +184,7 @@ impl<S: Stream> Connection<S> {
         if self.next == self.unacknowledged {
             // Nothing of ours is out: asks where the container is, by a number that it knows already.
             self.put(turn, self.next.plus(u32::MAX as usize), Flags::default(), &[]);
-        } else if self.tries > TRIES {
+        } else if self.unheard > TRIES {
             return self.broken(turn);
         } else {
             self.recover = Some(self.next);

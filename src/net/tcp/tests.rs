@@ -347,6 +347,21 @@ fn a_socket_that_refuses_what_it_has_room_for_is_waited_for() {
 }
 
 #[test]
+fn a_container_that_answers_is_not_given_up() {
+    let mut talk = Talk::open(1000);
+    talk.comes(b"hello");
+    for _ in 0..3 * TRIES {
+        assert_eq!(numbers(&talk.wait().1), [(1, 5)]);
+        // It has no memory for it.
+        talk.hear(segment(1, 1, 0, &[]));
+    }
+    // Its questions come no more often for that.
+    assert_eq!(talk.wait().0, LONGEST);
+    assert_eq!(talk.hear(segment(1, 6, 1000, &[])), []);
+    assert_eq!(talk.connection.deadline(), None);
+}
+
+#[test]
 fn bytes_that_overlap_or_come_early_arrive_once() {
     let mut talk = Talk::open(1000);
     assert_eq!(talk.hear(segment(4, 1, 1000, b"def"))[0].ack, 1);
