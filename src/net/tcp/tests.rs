@@ -136,6 +136,21 @@ impl Talk {
         talk
     }
 
+    /// One whose client has come; the container has heard our SYN.
+    fn offered() -> Talk {
+        let mut talk = Talk::open(1000);
+        let ends = talk.connection.ends();
+        talk.connection = talk.with(|_, turn| {
+            let host = Host {
+                room: 1000,
+                ..Host::default()
+            };
+            Connection::offered(ends, host, OURS, turn)
+        });
+        talk.ear.0.clear();
+        talk
+    }
+
     fn with<T>(&mut self, act: impl FnOnce(&mut Connection<Host>, &mut Turn<'_>) -> T) -> T {
         let mut turn = Turn {
             wire: &mut self.ear,
@@ -359,6 +374,27 @@ fn a_container_that_answers_is_not_given_up() {
     assert_eq!(talk.wait().0, LONGEST);
     assert_eq!(talk.hear(segment(1, 6, 1000, &[])), []);
     assert_eq!(talk.connection.deadline(), None);
+}
+
+#[test]
+fn what_an_earlier_connection_left_makes_way() {
+    let mut talk = Talk::offered();
+    let heard = talk.hear(segment(70, 500, 1000, &[]));
+    assert_eq!((heard.len(), heard[0].seq, heard[0].end), (1, 500, true));
+    // A reset of that is none of ours.
+    let reset = Segment {
+        rst: true,
+        ..segment(70, 500, 0, &[])
+    };
+    assert_eq!(talk.hear(reset), []);
+    // Our SYN comes again, and is answered.
+    assert_eq!(numbers(&talk.wait().1), [(0, 0)]);
+    let answer = Segment {
+        syn: true,
+        ..segment(0, 1, 1000, &[])
+    };
+    assert_eq!(talk.hear(answer)[0].ack, 1);
+    assert_eq!(numbers(&talk.comes(b"hello")), [(1, 5)]);
 }
 
 #[test]
