@@ -226,19 +226,23 @@ impl Engine {
             return connections::refuse(&ends, segment, &mut turn);
         }
         let to = match Place::of(ends.remote, &self.addresses) {
-            Place::Host(to) => Some(to),
-            Place::Gateway => reach::outward(ends.remote),
-            Place::Dns => self.servers.current(),
-            Place::Forbidden => None,
+            Place::Host(to) => vec![to],
+            Place::Gateway => reach::outward(ends.remote).into_iter().collect(),
+            Place::Dns => self.servers.order(self.now),
+            Place::Forbidden => Vec::new(),
         };
-        let Some(to) = to else {
-            return connections::refuse(&ends, segment, &mut turn);
-        };
-        if let Err(error) = self.connections.connect(ends, to, segment) {
-            match connections::reason(&error) {
-                Some(reason) => self.unreachable(&ends, segment.seq.0, reason),
-                None => connections::refuse(&ends, segment, &mut turn),
-            }
+        let mut reason = None;
+        // More than one only of name servers.
+        for to in to {
+            let Err(error) = self.connections.connect(ends, to, segment) else {
+                return;
+            };
+            self.servers.failed(to, self.now);
+            reason = connections::reason(&error);
+        }
+        match reason {
+            Some(reason) => self.unreachable(&ends, segment.seq.0, reason),
+            None => connections::refuse(&ends, segment, &mut turn),
         }
     }
 
@@ -263,6 +267,7 @@ impl Engine {
     fn ready(&mut self, id: u64, events: EpollFlags) {
         let ready = Ready {
             readable: events.contains(EpollFlags::EPOLLIN),
+            urgent: events.contains(EpollFlags::EPOLLPRI),
             writable: events.contains(EpollFlags::EPOLLOUT),
             ending: events.contains(EpollFlags::EPOLLRDHUP),
             failed: events.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP),
@@ -274,11 +279,8 @@ impl Engine {
         };
         let failed = self.connections.ready(id, ready, &mut self.timers, &mut turn);
         if let Some(failed) = failed {
-            let (ends, _) = failed.reason();
-            if let (Place::Dns, Some(server)) =
-                (Place::of(ends.remote, &self.addresses), self.servers.current())
-            {
-                self.servers.failed(server);
+            if let Some(server) = failed.to() {
+                self.servers.failed(server, self.now);
             }
             match failed.reason() {
                 (_, None) => failed.refuse(&mut turn),
