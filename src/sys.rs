@@ -171,6 +171,14 @@ pub(crate) fn close_all_from(first: RawFd) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) }).map(drop)
 }
 
+/// Closes these descriptors, under the terms of [`close_all_from`].
+pub(crate) fn close_each(descriptors: &[RawFd]) {
+    for descriptor in descriptors {
+        // SAFETY: as in `close_all_from`. Nothing is to be done about what was not open.
+        unsafe { libc::close(*descriptor) };
+    }
+}
+
 /// Closes every descriptor above 2 but `kept`, under the terms of [`close_all_from`].
 pub(crate) fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut kept: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();

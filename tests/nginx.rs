@@ -94,7 +94,7 @@ fn the_articles_web_server() {
     if let Some(client) = client {
         assert!(get((client, 8080)).unwrap().starts_with("HTTP/1.1 200 OK"));
     }
-    let gateway = field(&story.bryo, id, "{{.NetworkSettings.Gateway}}");
+    let gateway = field(&story.bryo, id, "{{.NetworkSettings.Inside.Gateway}}");
     let known = client.map_or(gateway.clone(), |client| client.to_string());
     until("the log of both", || {
         let log = story.bryo.run(["logs", id]).stdout;

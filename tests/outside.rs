@@ -11,7 +11,7 @@ use std::process::Command;
 
 use common::network::{ADDRESS, NAME, Names, alone, serve_dns};
 use common::sandbox::in_own_namespaces;
-use common::{Bryo, Done, field, until};
+use common::{Bryo, Done, field, parent, process, until};
 use socket2::{Domain, Socket, Type};
 
 /// Says hello to everybody who comes, there.
@@ -40,6 +40,14 @@ fn names_are_resolved_by_the_hosts_servers() {
             .next(),
             Some(ADDRESS)
         );
+        // A search list of any length is the container's, too.
+        let long = format!("nameserver {ADDRESS}\nsearch {}\n", "x.example ".repeat(1000));
+        std::fs::write("/etc/resolv.conf", long).unwrap();
+        let seen = bryo.sh(
+            &image,
+            &format!("getent ahostsv4 {NAME}. | head -1; wc -w /etc/resolv.conf"),
+        );
+        assert!(seen.starts_with(ADDRESS) && seen.contains("1003 /etc"), "{seen}");
         // Flags put others in their place; the host's search list stays.
         let flags = [
             "--dns",
@@ -140,7 +148,7 @@ fn a_client_is_seen_as_it_is() {
         };
         until("an answer", || ask(ADDRESS));
         assert!(ask("127.0.0.1"));
-        let gateway = field(&bryo, "web", "{{.NetworkSettings.Gateway}}");
+        let gateway = field(&bryo, "web", "{{.NetworkSettings.Inside.Gateway}}");
         let mut log = String::new();
         until("the log of both", || {
             let done = bryo.run(["logs", "web"]);
@@ -151,6 +159,32 @@ fn a_client_is_seen_as_it_is() {
         });
         assert!(!log.contains("127.0.0.1"), "{log}");
     });
+}
+
+#[test]
+fn who_carries_packets_for_root_has_no_capabilities() {
+    alone(
+        "who_carries_packets_for_root_has_no_capabilities",
+        Names::Hosts,
+        || {
+            let (bryo, image) = Bryo::with_image("busybox");
+            bryo.ok(["run", "-d", "--name", "one", &image, "sleep", "1000"]);
+            let carrier = process(&bryo, "one", "NetworkPid");
+            let sets = |pid| {
+                let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+                let of = |set| {
+                    status
+                        .lines()
+                        .find_map(|line| line.strip_prefix(set))
+                        .unwrap()
+                        .trim()
+                };
+                [of("CapInh:"), of("CapPrm:"), of("CapEff:")].map(|set| u64::from_str_radix(set, 16).unwrap())
+            };
+            assert_ne!(sets(parent(carrier))[1], 0);
+            until("its confinement", || sets(carrier) == [0; 3]);
+        },
+    );
 }
 
 #[test]
@@ -171,7 +205,10 @@ fn without_the_device_there_is_the_hosts_network_and_a_warning() {
                 .filter(|line| line.contains("/dev/net/tun"))
                 .count();
             assert!(
-                warned == 1 && done.stderr.contains("the container shares the host's network"),
+                warned == 1
+                    && done.stderr.contains(
+                        "the container shares the host's network, as --network host does, loopback"
+                    ),
                 "{done}"
             );
             assert_eq!(field(&bryo, "one", "{{.HostConfig.NetworkMode}}"), "host");

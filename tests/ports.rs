@@ -1,73 +1,26 @@
-//! Do published ports lead into containers, and do they go with them? Flags, inspection, and what is left after kills.
+//! Do published ports lead into containers, and do they go with them? Flags, inspection, joined networks; `deaths` is about killed processes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test fails by panicking.
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+#[path = "ports/deaths.rs"]
+mod deaths;
+#[path = "ports/many.rs"]
+mod many;
+#[path = "ports/pages.rs"]
+mod pages;
+#[path = "ports/refused.rs"]
+mod refused;
+
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use common::{Bryo, field, process, until};
-use nix::sys::signal::{Signal, kill};
+use pages::{answers, free_port, host_port, is_dead, is_free, serves};
 
 fn busybox() -> (Bryo, String) {
     Bryo::with_image("busybox")
-}
-
-/// A script that serves a page with this text on a port of the container.
-fn serves(port: u16, text: &str) -> String {
-    format!("mkdir -p /www; echo {text} > /www/index.html; exec httpd -f -p {port} -h /www")
-}
-
-/// What comes back from there, once something does.
-fn page(at: SocketAddr) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(5)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(stream, "GET /index.html HTTP/1.0\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    Some(answer.rsplit_once("\r\n\r\n")?.1.trim_end().to_owned())
-}
-
-#[track_caller]
-fn answers(at: impl Into<SocketAddr>, text: &str) {
-    let at = at.into();
-    until(&format!("{text} at {at}"), || page(at).as_deref() == Some(text));
-}
-
-/// Where the host has a port of a container, by IPv4.
-#[track_caller]
-fn host_port(bryo: &Bryo, name: &str, port: &str) -> u16 {
-    let said = bryo.ok(["port", name, port]);
-    let first = said.lines().find(|line| line.starts_with("0.0.0.0:")).unwrap();
-    first.rsplit_once(':').unwrap().1.parse().unwrap()
-}
-
-/// A port that nobody listens on, by IPv4 and IPv6.
-fn free_port() -> u16 {
-    loop {
-        let drawn = TcpListener::bind("0.0.0.0:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        if TcpListener::bind((Ipv6Addr::UNSPECIFIED, drawn)).is_ok() {
-            return drawn;
-        }
-    }
-}
-
-/// Does nobody listen there any more?
-fn is_free(port: u16) -> bool {
-    TcpListener::bind(("0.0.0.0", port)).is_ok()
-}
-
-/// Not there, or a zombie that nobody has reaped yet.
-fn is_dead(pid: nix::unistd::Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
 #[test]
@@ -131,7 +84,7 @@ fn a_port_leads_into_the_container_and_goes_with_it() {
         field(
             &bryo,
             "web",
-            "{{json .NetworkSettings.Ports}} {{.NetworkSettings.IPAddress}}"
+            "{{json .NetworkSettings.Ports}} {{.NetworkSettings.Inside.IPAddress}}"
         ),
         "{}"
     );
@@ -142,7 +95,7 @@ fn a_port_leads_into_the_container_and_goes_with_it() {
 }
 
 #[test]
-fn inspect_tells_of_the_network_as_docker_does() {
+fn inspect_tells_of_the_network_as_podman_does() {
     let (bryo, image) = busybox();
     let (port, publish) = {
         let port = free_port();
@@ -185,7 +138,8 @@ fn inspect_tells_of_the_network_as_docker_does() {
         "{ports}"
     );
     let template = "{{.HostConfig.NetworkMode}} {{.HostConfig.Dns}} {{.HostConfig.ExtraHosts}} {{.HostConfig.PublishAllPorts}} \
-                    {{.NetworkSettings.IPAddress}}/{{.NetworkSettings.IPPrefixLen}} {{.NetworkSettings.Networks.bridge.Gateway}}";
+                    {{.NetworkSettings.Inside.IPAddress}}/{{.NetworkSettings.Inside.IPPrefixLen}} {{.NetworkSettings.Inside.Gateway}} \
+                    {{json .NetworkSettings.IPAddress}} {{json .NetworkSettings.Networks.bridge.IPAddress}}";
     let told = field(&bryo, "told", template);
     let inside = bryo.ok(["exec", "told", "sh", "-c", "ip -4 -o addr show eth0; ip route"]);
     let address = inside
@@ -201,7 +155,7 @@ fn inspect_tells_of_the_network_as_docker_does() {
         .unwrap();
     assert_eq!(
         told,
-        format!("bridge [9.9.9.9] [db:10.9.9.9] false {address} {gateway}")
+        format!("bridge [9.9.9.9] [db:10.9.9.9] false {address} {gateway} \"\" \"\"")
     );
 }
 
@@ -233,7 +187,13 @@ fn a_port_that_is_taken_is_told_before_anything_starts() {
     ]);
     assert!(
         bryo.fails(125, ["run", "--rm", "-p", &publish, &image, "true"])
-            .contains("is taken")
+            .contains("is taken by container first;")
+    );
+    // Another flag has it.
+    let (one, all) = (format!("127.0.0.1:{free}:80"), format!("{free}:80"));
+    assert!(
+        bryo.fails(125, ["run", "--rm", "-p", &one, "-p", &all, &image, "true"])
+            .contains(&format!("port 0.0.0.0:{free} is asked for twice;"))
     );
 }
 
@@ -308,7 +268,10 @@ fn datagrams_find_their_way_in_and_out() {
         .trim_end()
         .parse()
         .unwrap();
-    let expected = format!("hello{}", field(&bryo, "echo", "{{.NetworkSettings.Gateway}}"));
+    let expected = format!(
+        "hello{}",
+        field(&bryo, "echo", "{{.NetworkSettings.Inside.Gateway}}")
+    );
     let mut answer = [0; 99];
     until("an answer", || {
         client.send_to(b"hello", (Ipv4Addr::LOCALHOST, told)).unwrap();
@@ -316,128 +279,6 @@ fn datagrams_find_their_way_in_and_out() {
             .recv(&mut answer)
             .is_ok_and(|length| answer[..length] == *expected.as_bytes())
     });
-}
-
-#[test]
-fn flags_that_cannot_be_are_refused_with_the_reason() {
-    let (bryo, image) = busybox();
-    bryo.ok(["run", "-d", "--name", "other", &image, "sleep", "1000"]);
-    for (flags, why) in [
-        (&["-p", "x:80"][..], "invalid hostPort: x"),
-        (&["-p", "8000-8001:80-82"], "invalid ranges specified"),
-        (&["-p", "80/sctp"], "sctp ports cannot be published"),
-        (&["-p", "8.8.8.8:8099:80"], "the host has no address 8.8.8.8"),
-        (&["--expose", "0"], "invalid port: 0"),
-        (&["--network", "far"], "network far not found"),
-        (&["--network", "pasta"], "--network pasta is not supported"),
-        (&["--network", "container:nobody"], "No such container: nobody"),
-        (
-            &["--network", "none", "-P"],
-            "conflicting options: port publishing",
-        ),
-        (
-            &["--network", "container:other", "-p", "80"],
-            "conflicting options: port publishing",
-        ),
-        (
-            &["--network", "container:other", "--hostname", "x"],
-            "conflicting options: hostname",
-        ),
-        (
-            &["--network", "container:other", "--dns", "::1"],
-            "conflicting options: dns",
-        ),
-        (
-            &["--network", "container:other", "--add-host", "a:::1"],
-            "conflicting options: custom host-to-IP",
-        ),
-        (
-            &["--ip", "10.0.2.7"],
-            "user specified IP address is supported on user defined networks only",
-        ),
-        (&["--mac-address", "02:00:00:00:00:01"], "without Ethernet"),
-    ] {
-        let said = bryo.fails(
-            125,
-            ["run", "--rm"].iter().chain(flags).chain(&[&image[..], "true"]),
-        );
-        assert!(
-            said.contains(why) && said.lines().count() == 1,
-            "{flags:?}: {said}"
-        );
-    }
-    let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
-    let first: u16 = start.trim().parse().unwrap();
-    if first > 1 {
-        let publish = format!("{}:80", first - 1);
-        let said = bryo.fails(125, ["run", "--rm", "-p", &publish, &image, "true"]);
-        assert!(
-            said.contains("ip_unprivileged_port_start") && said.lines().count() == 1,
-            "{said}"
-        );
-    }
-    assert_eq!(bryo.ok(["ps", "-aq"]).lines().count(), 1);
-    let done = bryo.run(["run", "--rm", "--network", "host", "-p", "80", &image, "true"]);
-    assert!(
-        done.status.success()
-            && done
-                .stderr
-                .contains("ports are discarded when using host network mode"),
-        "{done}"
-    );
-}
-
-#[test]
-fn a_network_process_that_is_killed_is_followed() {
-    let (bryo, image) = busybox();
-    let script = serves(80, "still");
-    bryo.ok([
-        "run", "-d", "--name", "web", "-p", "80", &image, "sh", "-c", &script,
-    ]);
-    let port = host_port(&bryo, "web", "80");
-    for round in 1..4 {
-        answers((Ipv4Addr::LOCALHOST, port), "still");
-        let dead = process(&bryo, "web", "NetworkPid");
-        kill(dead, Signal::SIGKILL).unwrap();
-        until("another", || process(&bryo, "web", "NetworkPid") != dead);
-        assert_eq!(
-            field(&bryo, "web", "{{.State.NetworkRestarts}}"),
-            round.to_string()
-        );
-    }
-    answers((Ipv4Addr::LOCALHOST, port), "still");
-    assert_eq!(host_port(&bryo, "web", "80"), port);
-    let id = field(&bryo, "web", "{{.Id}}");
-    let log = std::fs::read_to_string(bryo.state().join("containers").join(id).join("network.log")).unwrap();
-    assert_eq!(log.matches("the network process died").count(), 3, "{log}");
-}
-
-#[test]
-fn nothing_listens_when_the_supervisor_was_killed() {
-    let (bryo, image) = busybox();
-    let script = serves(80, "gone");
-    for rm in [false, true] {
-        let flags: &[&str] = if rm { &["--rm"] } else { &[] };
-        let words = ["--name", "web", "-p", "80", &image, "sh", "-c", &script];
-        bryo.ok(["run", "-d"].iter().chain(flags).chain(&words));
-        let port = host_port(&bryo, "web", "80");
-        answers((Ipv4Addr::LOCALHOST, port), "gone");
-        let helper = process(&bryo, "web", "NetworkPid");
-        let supervisor = common::parent(helper);
-        kill(supervisor, Signal::SIGKILL).unwrap();
-        until("the end of all", || is_dead(helper) && is_free(port));
-        if rm {
-            until("its removal", || bryo.ok(["ps", "-aq"]).is_empty());
-        } else {
-            assert_eq!(
-                field(&bryo, "web", "{{.State.Status}} {{.State.ExitCode}}"),
-                "exited 137"
-            );
-            bryo.ok(["start", "web"]);
-            answers((Ipv4Addr::LOCALHOST, host_port(&bryo, "web", "80")), "gone");
-            bryo.ok(["rm", "-f", "web"]);
-        }
-    }
 }
 
 #[test]

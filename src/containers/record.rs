@@ -348,6 +348,10 @@ fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> 
         return Ok(None);
     }
     if let Some(exited) = lost(&held.record.life) {
+        // It ends by itself, too, but holds the ports until it has.
+        if let Some(network) = held.record.network.process.take() {
+            network.end(Duration::ZERO);
+        }
         if let Life::Running { .. } = held.record.life {
             let code = ("exitCode", KILLED.to_string());
             events::happened(store.state(), &held.record, "die", &[code]);

@@ -35,6 +35,8 @@ pub(super) struct Connections {
 
 struct Entry {
     connection: Connection<Socket>,
+    /// Where it connects to, if the container began it.
+    to: Option<SocketAddr>,
     /// The earliest time that its timer comes anyway.
     queued: Option<Instant>,
     touched: bool,
@@ -98,7 +100,7 @@ impl Connections {
         let id = self.next_id();
         let stream = Socket::new(socket.into(), &self.epoll, Token::Connection(id).into())?;
         let connection = Connection::asked(ends, stream, self.first(&ends), syn);
-        self.insert(id, connection);
+        self.insert(id, connection, Some(to));
         Ok(())
     }
 
@@ -113,7 +115,7 @@ impl Connections {
         let id = self.next_id();
         let stream = Socket::new(stream, &self.epoll, Token::Connection(id).into())?;
         let connection = Connection::offered(ends, stream, self.first(&ends), turn);
-        self.insert(id, connection);
+        self.insert(id, connection, None);
         self.watch(id, timers);
         Ok(())
     }
@@ -134,8 +136,12 @@ impl Connections {
                 None
             }
             Err(error) => {
-                let connection = self.take(id)?;
-                Some(Unconnected { connection, error })
+                let Entry { connection, to, .. } = self.take(id)?;
+                Some(Unconnected {
+                    connection,
+                    to,
+                    error,
+                })
             }
         }
     }
@@ -209,10 +215,11 @@ impl Connections {
         self.last
     }
 
-    fn insert(&mut self, id: u64, connection: Connection<Socket>) {
+    fn insert(&mut self, id: u64, connection: Connection<Socket>, to: Option<SocketAddr>) {
         self.by_ends.insert(connection.ends(), id);
         let entry = Entry {
             connection,
+            to,
             queued: None,
             touched: false,
         };
@@ -223,13 +230,13 @@ impl Connections {
         drop(self.take(id));
     }
 
-    fn take(&mut self, id: u64) -> Option<Connection<Socket>> {
+    fn take(&mut self, id: u64) -> Option<Entry> {
         let entry = self.by_id.remove(&id)?;
         self.by_ends.remove(&entry.connection.ends());
         if self.by_id.is_empty() && self.by_id.capacity() > KEPT {
             (self.by_id, self.by_ends) = (HashMap::new(), HashMap::new());
         }
-        Some(entry.connection)
+        Some(entry)
     }
 
     /// The number of our first byte: not to be guessed, and later for the same ends at a later time (RFC 6528).
@@ -242,6 +249,7 @@ impl Connections {
 /// A connection that the host could not make.
 pub(super) struct Unconnected {
     connection: Connection<Socket>,
+    to: Option<SocketAddr>,
     error: io::Error,
 }
 
@@ -249,6 +257,11 @@ impl Unconnected {
     /// Its ends, and how the container is to hear of it: `None` is a refusal.
     pub(super) fn reason(&self) -> (Ends, Option<Reason>) {
         (self.connection.ends(), reason(&self.error))
+    }
+
+    /// Where it led.
+    pub(super) fn to(&self) -> Option<SocketAddr> {
+        self.to
     }
 
     /// The number of the container's SYN.

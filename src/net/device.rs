@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::{Addresses, NetError};
-use crate::sys::net::{Interface, create_tun};
+use crate::sys::net::{Interface, make_tun, open_tun};
 
 /// The device's name, as programs in containers expect it.
 const NAME: &str = "eth0";
@@ -25,7 +25,8 @@ pub fn set_up(addresses: &Addresses) -> Result<OwnedFd, NetError> {
     Interface::named("lo")
         .and_then(|lo| lo.up())
         .map_err(step("the loopback device"))?;
-    let device = create_tun(NAME).map_err(NetError::Tun)?;
+    let device = open_tun().map_err(NetError::Tun)?;
+    make_tun(&device, NAME).map_err(NetError::MakeTun)?;
     // Before it is up, so that no address of the kernel's own choice appears.
     sysctl("net/ipv6/conf/eth0/accept_ra", "0");
     sysctl("net/ipv6/conf/eth0/addr_gen_mode", "1");

@@ -13,6 +13,11 @@ pub enum NetError {
         "network: cannot open /dev/net/tun: {0}; the administrator can make it with `modprobe tun`, and `chmod 666 /dev/net/tun`; `--network none` does without"
     )]
     Tun(#[source] io::Error),
+    /// It is there, but makes no device.
+    #[error(
+        "network: /dev/net/tun makes no device: {0}; `--network host` shares the host's network, `--network none` does without"
+    )]
+    MakeTun(#[source] io::Error),
     /// A step of the set-up in the container's namespace.
     #[error("network: cannot set up {what}: {error}")]
     SetUp {
@@ -23,7 +28,7 @@ pub enum NetError {
     },
     /// Every net that a container could have is one that the host has routes to.
     #[error(
-        "network: the host has routes to all of 10.0.0.0/8 and 172.16.0.0/12, so no address is left for the container"
+        "network: the host has routes to all of 10.0.0.0/8 and 172.16.0.0/12, so no address is left for the container; `--network host` shares the host's, `--network none` does without"
     )]
     NoAddress,
     /// A file of the host's.
@@ -47,8 +52,15 @@ pub enum NetError {
         /// The first that everyone may use.
         first: u16,
     },
+    /// No descriptor is left for it.
+    #[error(
+        "cannot publish port {0}: the user's limit of open files (`ulimit -Hn`) is reached; publish fewer ports, or have the administrator raise it"
+    )]
+    Descriptors(SocketAddr),
     /// The host does not have that address.
-    #[error("the host has no address {0} that a port could be published on")]
+    #[error(
+        "the host has no address {0} that a port could be published on; name one that it has, or none for all of them"
+    )]
     NotOurs(SocketAddr),
     /// It cannot be listened at.
     #[error("cannot publish port {address}: {error}")]
@@ -58,6 +70,9 @@ pub enum NetError {
         /// The kernel's answer.
         error: io::Error,
     },
+    /// The container's device was deleted in the container.
+    #[error("network: the device eth0 was deleted")]
+    Gone,
     /// The process that carries packets cannot go on.
     #[error("network: {what}: {error}")]
     Serve {

@@ -5,6 +5,7 @@ mod addresses;
 mod clients;
 mod connections;
 mod datagrams;
+mod descriptors;
 mod device;
 mod dns;
 mod engine;
@@ -20,6 +21,7 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 
 pub use addresses::{Addresses, Family, Routes};
+pub use descriptors::{Raised, raise_limit};
 pub use device::set_up;
 pub use error::NetError;
 pub use ports::{Listener, Port, Protocol, listen};
@@ -39,7 +41,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Carries packets until the process ends, in the namespaces whose network the container is to use.
+    /// Carries packets until the process ends, in the namespaces whose network the container is to use. Each connection is a
+    /// descriptor: see [`raise_limit`].
     ///
     /// # Errors
     /// The device is gone, or memory.

@@ -41,6 +41,17 @@ pub struct Port {
     pub container: u16,
 }
 
+impl Port {
+    /// Can the host not have both?
+    pub fn excludes(&self, other: &Port) -> bool {
+        let (ours, theirs) = (self.host.ip(), other.host.ip());
+        self.protocol == other.protocol
+            && self.host.port() == other.host.port()
+            && ours.is_ipv4() == theirs.is_ipv4()
+            && (ours == theirs || ours.is_unspecified() || theirs.is_unspecified())
+    }
+}
+
 /// A published port that is taken.
 #[derive(Debug)]
 pub struct Listener {
@@ -96,6 +107,9 @@ fn open(port: &Port) -> io::Result<Socket> {
 }
 
 fn explain(address: SocketAddr, error: io::Error) -> NetError {
+    if error.raw_os_error() == Some(libc::EMFILE) {
+        return NetError::Descriptors(address);
+    }
     match error.kind() {
         io::ErrorKind::AddrInUse => NetError::Taken(address),
         io::ErrorKind::AddrNotAvailable => NetError::NotOurs(address),

@@ -12,14 +12,21 @@ use super::check;
 /// A device's name is shorter than this.
 const NAME_SIZE: usize = libc::IFNAMSIZ;
 
-/// Makes a TUN device in the process's network namespace. Each packet has a `virtio_net_hdr` of ten bytes before it, and may
-/// leave its checksum to whom it is for. The device lives as long as the descriptor.
+/// Opens what TUN devices are made with.
 ///
 /// # Errors
-/// open(2)'s of /dev/net/tun, and EPERM without CAP_NET_ADMIN in the namespace.
-pub(crate) fn create_tun(name: &str) -> io::Result<OwnedFd> {
+/// open(2)'s of /dev/net/tun.
+pub(crate) fn open_tun() -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let device = open("/dev/net/tun", flags, Mode::empty())?;
+    Ok(open("/dev/net/tun", flags, Mode::empty())?)
+}
+
+/// Makes a TUN device of it in the process's network namespace. Each packet has a `virtio_net_hdr` of ten bytes before it, and
+/// may leave its checksum to whom it is for. The device lives as long as the descriptor.
+///
+/// # Errors
+/// EPERM without CAP_NET_ADMIN in the namespace.
+pub(crate) fn make_tun(device: &OwnedFd, name: &str) -> io::Result<()> {
     let mut request = request(name)?;
     request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
     ioctl(device.as_fd(), libc::TUNSETIFF, &request)?;
@@ -30,8 +37,8 @@ pub(crate) fn create_tun(name: &str) -> io::Result<OwnedFd> {
             libc::TUNSETOFFLOAD,
             libc::c_ulong::from(libc::TUN_F_CSUM),
         )
-    }))?;
-    Ok(device)
+    }))
+    .map(drop)
 }
 
 fn request(name: &str) -> io::Result<libc::ifreq> {

@@ -106,6 +106,28 @@ fn a_published_port_takes_datagrams_with_their_senders_address() {
     );
 }
 
+#[test]
+fn what_is_sent_from_a_published_port_comes_from_there() {
+    on_a_host(
+        "datagrams::what_is_sent_from_a_published_port_comes_from_there",
+        || {
+            let ports = [
+                port(Protocol::Udp, "127.0.0.1:0", 53),
+                port(Protocol::Udp, "0.0.0.0:0", 53),
+            ];
+            let container = Container::start(&ports);
+            // Nobody has asked before.
+            let server = UdpSocket::bind((HOST, 0)).unwrap();
+            let to = server.local_addr().unwrap();
+            serve_echo(server);
+            let answer =
+                container.inside(move || ask(&UdpSocket::bind("0.0.0.0:53").unwrap(), to, b"hello").unwrap());
+            let seen = SocketAddr::new(HOST.parse().unwrap(), container.ports[1].port());
+            assert_eq!(String::from_utf8(answer).unwrap(), format!("{seen} hello"));
+        },
+    );
+}
+
 /// A name server that gives each question back, with its own name before it.
 fn serve_names(at: &'static str) {
     serve_echo(UdpSocket::bind((at, 53)).unwrap());
@@ -166,6 +188,62 @@ fn a_name_server_that_does_not_answer_is_followed_by_the_next() {
                 (0..20).find_map(|_| {
                     // A refusal of the one before may be told here.
                     while socket.send(b"question").is_err() {}
+                    socket
+                        .recv(&mut answer)
+                        .ok()
+                        .map(|length| answer[..length].to_vec())
+                })
+            });
+            assert!(answer.unwrap().ends_with(b"question"));
+        },
+    );
+}
+
+#[test]
+fn a_name_server_that_cannot_be_asked_is_passed_over() {
+    on_a_host(
+        "datagrams::a_name_server_that_cannot_be_asked_is_passed_over",
+        || {
+            serve_names("127.0.0.53");
+            shell("ip -6 route del default");
+            let resolvers = "nameserver 2001:db8:1::1\nnameserver 127.0.0.54\nnameserver 127.0.0.53\n";
+            let ask_by_tcp = |_| {
+                let mut stream = TcpStream::connect((DNS, 53))?;
+                stream.write_all(b"question")?;
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).map(|_| answer)
+            };
+            // The second one refuses, which the first question hears, by whichever way it goes.
+            let container = Container::with_resolvers(&[], resolvers);
+            let answers = container.inside(move || [0, 1].map(ask_by_tcp).map(Result::ok));
+            assert_eq!(answers, [None, Some("127.0.0.53question".into())]);
+            let container = Container::with_resolvers(&[], resolvers);
+            let answers = container.inside(|| {
+                let dns: SocketAddr = (DNS.parse::<IpAddr>().unwrap(), 53).into();
+                // A new socket for each, as Go's programs have.
+                let ask = |_| ask(&UdpSocket::bind("0.0.0.0:0").unwrap(), dns, b"question").ok();
+                [0, 1].map(ask)
+            });
+            assert!(answers[0].is_none() && answers[1].as_ref().unwrap().ends_with(b"question"));
+        },
+    );
+}
+
+#[test]
+fn a_silent_name_server_is_passed_over_by_new_sockets_too() {
+    on_a_host(
+        "datagrams::a_silent_name_server_is_passed_over_by_new_sockets_too",
+        || {
+            serve_names("127.0.0.53");
+            let _silent = UdpSocket::bind("127.0.0.54:53").unwrap();
+            let container = Container::with_resolvers(&[], "nameserver 127.0.0.54\nnameserver 127.0.0.53\n");
+            let answer = container.inside(|| {
+                (0..20).find_map(|_| {
+                    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+                    socket.connect((DNS, 53)).unwrap();
+                    socket.send(b"question").unwrap();
+                    let mut answer = [0; 100];
                     socket
                         .recv(&mut answer)
                         .ok()

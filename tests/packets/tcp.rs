@@ -248,16 +248,42 @@ fn a_reset_goes_through() {
 }
 
 #[test]
+fn a_reset_goes_through_after_an_end() {
+    on_a_host("tcp::a_reset_goes_through_after_an_end", || {
+        let container = published();
+        for (mut inside, outside) in [outward(&container), inward(&container)] {
+            outside.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(inside.read(&mut [0]).unwrap(), 0);
+            SockRef::from(&outside).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(outside);
+            super::common::until("the container hears of the reset", || {
+                inside.take_error().unwrap().is_some()
+            });
+        }
+    });
+}
+
+#[test]
 fn urgent_bytes_are_bytes() {
     on_a_host("tcp::urgent_bytes_are_bytes", || {
-        let (mut inside, mut outside) = outward(&Container::start(&[]));
-        inside.write_all(b"a").unwrap();
-        SockRef::from(&inside).send_out_of_band(b"b").unwrap();
-        inside.write_all(b"c").unwrap();
-        drop(inside);
-        let mut all = String::new();
-        outside.read_to_string(&mut all).unwrap();
-        assert_eq!(all, "abc");
+        let container = Container::start(&[]);
+        let ((a, b), (c, d)) = (outward(&container), outward(&container));
+        for (mut from, mut to) in [(a, b), (d, c)] {
+            // All of it is there before any of it is read, or each piece by itself.
+            for pause in [0, 30] {
+                for piece in [&b"abc"[..], b"!", b"def", b"!", b"ghi"] {
+                    match piece {
+                        b"!" => drop(SockRef::from(&from).send_out_of_band(piece).unwrap()),
+                        piece => from.write_all(piece).unwrap(),
+                    }
+                    thread::sleep(Duration::from_millis(pause));
+                }
+            }
+            drop(from);
+            let mut all = String::new();
+            to.read_to_string(&mut all).unwrap();
+            assert_eq!(all, "abc!def!ghi".repeat(2));
+        }
     });
 }
 

@@ -174,7 +174,7 @@ impl Flags {
             // Its name is its own, as it would be.
             Err(error) => Ok(Choice {
                 warning: Some(format!(
-                    "the container shares the host's network, as --network host does: {error}"
+                    "the container shares the host's network, as --network host does, loopback and abstract sockets among it: {error}"
                 )),
                 ..Network::Unasked.into()
             }),

@@ -11,16 +11,44 @@ use crate::net::{self, Listener, NetError, Port};
 /// A port drawn for IPv4 may be taken for IPv6; then another is drawn.
 const DRAWS: usize = 16;
 
-/// Binds all ports, or none.
-pub(super) fn all(published: &[Published]) -> Result<Vec<Listener>, NetworkError> {
+/// Binds all ports, or none. `holder` knows the container that has a port.
+pub(super) fn all(
+    published: &[Published],
+    holder: impl Fn(&Port) -> Option<String>,
+) -> Result<Vec<Listener>, NetworkError> {
     let mut listeners = Vec::with_capacity(published.len() * 2);
     for one in published {
-        listeners.extend(match &one.host {
-            Some(range) => first_free(one, range)?,
-            None => any(one)?,
-        });
+        let bound = match &one.host {
+            Some(range) => first_free(one, range),
+            None => any(one).map_err(NetworkError::Net),
+        };
+        listeners.extend(bound.map_err(|error| with_holder(error, one, &listeners, &holder))?);
     }
     Ok(listeners)
+}
+
+/// Says who has a port that is taken, if it is one of ours.
+fn with_holder(
+    error: NetworkError,
+    one: &Published,
+    listeners: &[Listener],
+    holder: impl Fn(&Port) -> Option<String>,
+) -> NetworkError {
+    let NetworkError::Net(NetError::Taken(address)) = error else {
+        return error;
+    };
+    let wanted = Port {
+        protocol: one.container.protocol,
+        host: address,
+        container: one.container.port,
+    };
+    if listeners.iter().any(|other| other.port().excludes(&wanted)) {
+        return NetworkError::Twice(address);
+    }
+    match holder(&wanted) {
+        Some(name) => NetworkError::TakenBy { address, name },
+        None => error,
+    }
 }
 
 fn first_free(one: &Published, range: &RangeInclusive<u16>) -> Result<Vec<Listener>, NetworkError> {

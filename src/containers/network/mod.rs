@@ -2,7 +2,7 @@
 //! a start needs; the packets' own way is `crate::net`, the process that carries them `supervisor/network`.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -139,8 +139,21 @@ pub enum NetworkError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A port is published twice.
+    #[error("port {0} is asked for twice; publish it once, or choose another host port for one of them")]
+    Twice(SocketAddr),
+    /// Another container has the port.
+    #[error("port {address} is taken by container {name}; choose another host port, or stop that container")]
+    TakenBy {
+        /// The host's address and port.
+        address: SocketAddr,
+        /// The container.
+        name: String,
+    },
     /// No free port of all that were allowed.
-    #[error("no port of the range {1} is free on {0}")]
+    #[error(
+        "no port of the range {1} is free on {0}; choose a longer range, or name no host port to get any that is free"
+    )]
     RangeTaken(IpAddr, String),
     /// The machine, or a port for another reason.
     #[error(transparent)]

@@ -1,16 +1,16 @@
 //! What does a start need of the network? Its ports, bound before anything else happens, or the network that it joins.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, PosixRlimitBuilder, PosixRlimitType, Spec};
 
 use super::{NetworkError, listen};
 use crate::containers::Error;
 use crate::containers::record::{self, Life, Record};
 use crate::containers::runtime::plan::NETWORK;
-use crate::net::{Addresses, Listener, Resolvers};
+use crate::net::{Addresses, Listener, Port, Raised, Resolvers, raise_limit};
 use crate::store::Store;
 
 /// What the network process works with, besides the device that init makes.
@@ -22,6 +22,16 @@ pub struct Link {
     pub listeners: Vec<Listener>,
     /// Who answers for names.
     pub resolvers: Resolvers,
+    /// While there are more listeners than descriptors as a rule; behind them, so that it ends when they are closed.
+    pub raised: Option<Raised>,
+}
+
+impl Link {
+    /// The listeners, if they are more than a process may usually have.
+    pub fn crowd(&self) -> Vec<RawFd> {
+        let listeners = self.listeners.iter().filter(|_| self.raised.is_some());
+        listeners.map(|one| one.as_fd().as_raw_fd()).collect()
+    }
 }
 
 /// What is to be held until the container is made.
@@ -53,8 +63,14 @@ pub fn ready(store: &Store, record: &mut Record, spec: &mut Spec) -> Result<Read
     let Some(addresses) = settings.addresses else {
         return Ok(Ready::default());
     };
-    let listeners = listen::all(&settings.published)?;
+    // By IPv4 and IPv6.
+    let raised = raise_limit(settings.published.len() * 2);
+    let holder = |port: &Port| holder(store, port);
+    let listeners = listen::all(&settings.published, holder)?;
     record.network.ports = listeners.iter().map(|one| one.port()).collect();
+    if let Some(raised) = &raised {
+        keep_limit(spec, raised);
+    }
     let text = serde_json::to_string(&addresses).map_err(|source| Error::Json {
         path: "the container's addresses".into(),
         source,
@@ -67,9 +83,40 @@ pub fn ready(store: &Store, record: &mut Record, spec: &mut Spec) -> Result<Read
             addresses,
             listeners,
             resolvers: Resolvers::read(),
+            raised,
         }),
         joined: None,
     })
+}
+
+/// The container that has this port.
+fn holder(store: &Store, port: &Port) -> Option<String> {
+    let has = |record: &Record| {
+        matches!(record.life, Life::Running { .. })
+            && record.network.ports.iter().any(|one| one.excludes(port))
+    };
+    // A record that cannot be read is another command's to tell of.
+    let records = record::all(store).unwrap_or_default();
+    records.into_iter().find(has).map(|record| record.name)
+}
+
+/// The command gets the limit of descriptors that the user has, unless it was to have another.
+fn keep_limit(spec: &mut Spec, raised: &Raised) {
+    let Some(process) = spec.process_mut() else { return };
+    let mut limits = process.rlimits().clone().unwrap_or_default();
+    if limits
+        .iter()
+        .any(|limit| limit.typ() == PosixRlimitType::RlimitNofile)
+    {
+        return;
+    }
+    let (soft, hard) = raised.before();
+    let limit = PosixRlimitBuilder::default()
+        .typ(PosixRlimitType::RlimitNofile)
+        .soft(soft)
+        .hard(hard);
+    limits.extend(limit.build());
+    process.set_rlimits(Some(limits));
 }
 
 /// The network namespace of a container that runs.

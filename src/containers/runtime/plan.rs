@@ -1,6 +1,7 @@
 //! Which steps make this Spec a container? Pure: each refusal and each missing ability is a unit test.
 
 use std::ffi::CString;
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
@@ -51,6 +52,8 @@ pub struct Plan {
     pub(super) place: PathBuf,
     pub(super) steps: Vec<Step>,
     pub(super) command: Command,
+    /// Descriptors that the container's processes have no room for.
+    pub(in crate::containers) foreign: Vec<RawFd>,
     /// What cannot be done as asked, one line each, for the user.
     pub(super) warnings: Vec<String>,
 }
@@ -164,6 +167,7 @@ pub fn plan(spec: &Spec, rootfs: RootSource, host: &Probe) -> Result<Plan, PlanE
         place: root.path().clone(),
         steps,
         command: command(spec, process)?,
+        foreign: Vec::new(),
         warnings,
     })
 }

@@ -243,6 +243,7 @@ impl Launch {
         let child = sys::fork(|| {
             // Held here too, the supervisor's end would outlive the supervisor, and nobody would notice its death.
             drop(ours.take());
+            sys::close_each(&plan.foreign);
             report(&theirs, run_child(plan, &entry, stdio, &theirs))
         });
         self.child = Some(child.map_err(|error| Failure::new("fork", error))?);

@@ -324,7 +324,7 @@ fn launch(
     tool: &Channel,
 ) -> Result<(Init, Relay, Option<Network>, Guests), Failure> {
     let Container {
-        plan,
+        mut plan,
         host,
         terminal,
         attach,
@@ -339,14 +339,18 @@ fn launch(
         directory,
         audience,
     } = container;
+    plan.foreign = link.as_ref().map(Link::crowd).unwrap_or_default();
     let (inside, outside) = match terminal {
         true => stdio::terminal(attach),
         false => stdio::pipes(attach, open_stdin)?,
     };
     let mut launch = runtime::spawn(plan, host, inside, &run)?;
     // While the child makes the namespaces, so that no start waits for it.
-    let network = link.map(|link| Network::start(link, &directory));
-    let mut network = network.transpose()?;
+    let network = link.map(|link| Network::start(link, &directory)).transpose();
+    let mut network = network.map_err(|error| Failure {
+        code: 125,
+        message: format!("cannot start the network process: {error}"),
+    })?;
     let devices = launch.devices()?;
     let ids = launch
         .id_maps()

@@ -5,13 +5,15 @@
 //! Landlock says again, by object, that no file is opened and no port used; only beneath the directories of `--rootfs` may files
 //! be read. What is not listed is EPERM.
 //!
-//! A network process (`network.json`) may use what it has open, and sockets of IP.
+//! A network process (`network.json`) may use what it has open, and sockets of IP: streams and datagrams, none raw. Neither may
+//! have the kernel send signals for it (fcntl's F_SETOWN), nor set limits of another process.
 
 use std::os::fd::OwnedFd;
 
+use caps::CapSet;
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, Ruleset,
-    RulesetAttr as _, RulesetCreatedAttr as _, RulesetError,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, Scope,
 };
 
 use crate::sys;
@@ -31,6 +33,8 @@ pub(super) enum Error {
     Directories(#[from] std::io::Error),
     #[error("landlock: {0}")]
     Landlock(#[from] RulesetError),
+    #[error("capabilities: {0}")]
+    Capabilities(#[from] caps::errors::CapsError),
     #[error("no_new_privs: {0}")]
     Privileges(#[source] nix::errno::Errno),
     #[error("seccomp: {0}")]
@@ -48,15 +52,20 @@ pub(super) fn server(directories: &[OwnedFd]) -> Result<(), Error> {
     install(if directories.is_empty() { FILTERS } else { OPENING })
 }
 
-/// Confines a network process, as [`server`] does: no file is opened, and there are no sockets but IP's.
+/// Confines a network process, as [`server`] does: no file is opened, there are no sockets but IP's, and no capabilities, of
+/// which it has some if root started it.
 ///
 /// # Errors
 /// As for [`server`].
 pub(super) fn network() -> Result<(), Error> {
+    for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+        caps::clear(None, set)?;
+    }
     nix::sys::prctl::set_no_new_privs().map_err(Error::Privileges)?;
     let files = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(ABI::V5))?;
+        .handle_access(AccessFs::from_all(ABI::V5))?
+        .scope(Scope::from_all(ABI::V6))?;
     files.create()?.restrict_self()?;
     install(NETWORK)
 }
@@ -75,6 +84,8 @@ fn only_beneath(directories: &[OwnedFd]) -> Result<(), RulesetError> {
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))?
         .handle_access(AccessNet::from_all(abi))?
+        // Signals are not shut in: it is the server that ends the container when the supervisor is gone.
+        .scope(Scope::AbstractUnixSocket)?
         .create()?;
     for directory in directories {
         ruleset = ruleset.add_rule(PathBeneath::new(directory, AccessFs::ReadFile))?;
@@ -88,6 +99,8 @@ mod tests {
     use std::fs::File;
     use std::io::{ErrorKind, Read as _};
     use std::os::unix::fs::FileExt as _;
+
+    use nix::errno::Errno;
 
     use super::*;
 
@@ -106,9 +119,20 @@ mod tests {
         matches!(result, Err(error) if error.kind() == ErrorKind::PermissionDenied)
     }
 
+    /// Flags and copies of descriptors are free; all else, F_SETOWN and F_SETSIG among it, is not.
+    fn only_harmless_fcntl(pipe: &std::io::PipeReader) {
+        use nix::fcntl::{FcntlArg, fcntl};
+
+        assert!(fcntl(pipe, FcntlArg::F_GETFL).is_ok(), "flags");
+        pipe.try_clone().unwrap();
+        let size = fcntl(pipe, FcntlArg::F_GETPIPE_SZ);
+        assert_eq!(size.err(), Some(Errno::EPERM), "other commands");
+    }
+
     #[test]
     fn a_server_opens_names_and_runs_nothing() {
         let dir = tempfile::tempdir().unwrap();
+        let (pipe, _writer) = std::io::pipe().unwrap();
         std::fs::write(dir.path().join("file"), "text").unwrap();
         confined(
             || server(&[]).unwrap(),
@@ -119,6 +143,7 @@ mod tests {
                 assert!(refused(std::fs::metadata(&file)), "stat by name");
                 assert!(refused(std::fs::remove_file(&file)), "unlink");
                 assert!(refused(std::net::TcpListener::bind("127.0.0.1:0")), "socket");
+                only_harmless_fcntl(&pipe);
                 assert!(refused(std::process::Command::new("/bin/true").spawn()), "exec");
                 let parent = nix::unistd::Pid::parent();
                 assert!(nix::sys::signal::kill(parent, None).is_err(), "signals");
@@ -134,6 +159,7 @@ mod tests {
 
         let dir = tempfile::tempdir().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (pipe, _writer) = std::io::pipe().unwrap();
         confined(
             || network().unwrap(),
             || {
@@ -141,8 +167,18 @@ mod tests {
                 assert!(refused(File::create(dir.path().join("new"))), "create");
                 assert!(refused(std::process::Command::new("/bin/true").spawn()), "exec");
                 let of = |family| socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
-                assert_eq!(of(AddressFamily::Unix).err(), Some(nix::errno::Errno::EPERM));
+                assert_eq!(of(AddressFamily::Unix).err(), Some(Errno::EPERM));
                 assert!(of(AddressFamily::Inet).is_ok() && of(AddressFamily::Inet6).is_ok());
+                for kind in [SockType::SeqPacket, SockType::Rdm] {
+                    let made = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None);
+                    assert_eq!(made.err(), Some(Errno::EPERM), "{kind:?}");
+                }
+                only_harmless_fcntl(&pipe);
+                let limit = rustix::process::getrlimit(rustix::process::Resource::Core);
+                let of = |pid| rustix::process::prlimit(pid, rustix::process::Resource::Core, limit);
+                assert!(of(None).is_ok(), "limits of its own");
+                let by_number = of(Some(rustix::process::getpid()));
+                assert_eq!(by_number.err(), Some(rustix::io::Errno::PERM), "limits by pid");
                 std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
                 listener.accept().unwrap();
             },

@@ -19,7 +19,7 @@ use crate::containers::process::Process;
 use crate::containers::record;
 use crate::containers::runtime::channel::{Channel, MOST_DESCRIPTORS};
 use crate::line::chain;
-use crate::net::{Listener, Network as Stack, Port};
+use crate::net::{Listener, NetError, Network as Stack, Port, Resolvers, raise_limit};
 use crate::stderr;
 
 /// The name under which it is started.
@@ -28,8 +28,13 @@ pub(super) const NAME: &str = "bryo-network";
 const LOG: &str = "network.log";
 /// Most bytes of that.
 const MOST_LOG: u64 = 1 << 20;
-/// Between the starts of two: one that dies of what the container sends must not take a whole core for it.
+/// Between the starts of two: one that dies of what the container sends must not take a whole core for it. Twice as long
+/// each time, up to [`LONGEST_PAUSE`], while none lives for [`HEALTHY`].
 const PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const HEALTHY: Duration = Duration::from_secs(10);
+/// The exit code of one whose device was deleted in the container: no other could go on.
+const GONE: u8 = 3;
 
 /// The network of a container that runs, as the supervisor sees it.
 pub(super) struct Network {
@@ -40,6 +45,10 @@ pub(super) struct Network {
     current: Option<Current>,
     /// When the last one was started.
     started: Instant,
+    /// How long after that another may be.
+    pause: Duration,
+    /// The device was deleted in the container.
+    gone: bool,
     restarts: u32,
 }
 
@@ -60,6 +69,8 @@ impl Network {
             device: None,
             log,
             started: Instant::now(),
+            pause: PAUSE,
+            gone: false,
             restarts: 0,
         })
     }
@@ -70,12 +81,14 @@ impl Network {
         self.hand_over();
     }
 
-    /// One that is killed meanwhile is noticed by its pidfd, and followed.
-    fn hand_over(&self) {
-        if let (Some(current), Some(device)) = (&self.current, &self.device)
+    /// One that cannot be given what it needs would wait for it for ever: its end is noticed by its pidfd, and it is followed.
+    fn hand_over(&mut self) {
+        if let (Some(current), Some(device)) = (&mut self.current, &self.device)
             && let Err(error) = current.hand_over(&self.link, device)
         {
-            tracing::warn!("network: {error}");
+            // Fails only for one that was reaped.
+            let _ = current.child.kill();
+            self.note(&format!("the network process cannot be told what to do: {error}"));
         }
     }
 
@@ -87,21 +100,29 @@ impl Network {
     /// How long until another is to be started; none while there is one.
     pub(super) fn due(&self) -> Option<Duration> {
         let waited = self.started.elapsed();
-        self.current.is_none().then(|| PAUSE.saturating_sub(waited))
+        (self.current.is_none() && !self.gone).then(|| self.pause.saturating_sub(waited))
     }
 
     /// Puts another in the place of a dead one, if it is time. Did something change?
     pub(super) fn renew(&mut self) -> bool {
         if let Some(mut dead) = self.current.take_if(|current| current.has_ended()) {
-            let how = dead
-                .child
-                .wait()
-                .map_or_else(|error| error.to_string(), |status| status.to_string());
-            self.note(&how);
+            let status = dead.child.wait();
+            if matches!(&status, Ok(status) if status.code() == Some(GONE.into())) {
+                self.gone = true;
+                self.note("the device eth0 was deleted in the container, which has no network from here on");
+                return true;
+            }
+            let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+            self.note(&format!("the network process died ({how}); another follows"));
         }
         if self.due() != Some(Duration::ZERO) {
             return false;
         }
+        // The one before has lived for what is not pause of this.
+        self.pause = match self.started.elapsed() < HEALTHY.max(self.pause * 2) {
+            true => LONGEST_PAUSE.min(self.pause * 2),
+            false => PAUSE,
+        };
         self.started = Instant::now();
         match Current::start(&self.log) {
             Ok(current) => {
@@ -117,18 +138,14 @@ impl Network {
         }
     }
 
-    /// Writes into its log that it died: nobody hears a supervisor in the background.
-    fn note(&self, how: &str) {
+    /// Writes into its log: nobody hears a supervisor in the background.
+    fn note(&self, text: &str) {
         use std::io::Write as _;
         if let Ok(mut log) = opened(&self.log)
             && log.metadata().is_ok_and(|log| log.len() < MOST_LOG)
         {
             // As `opened`.
-            let _ = writeln!(
-                log,
-                "{} the network process died ({how}); another follows",
-                record::now()
-            );
+            let _ = writeln!(log, "{} {text}", record::now());
         }
     }
 
@@ -173,7 +190,12 @@ impl Current {
     fn hand_over(&self, link: &Link, device: &OwnedFd) -> nix::Result<()> {
         let errand = Errand::Begin {
             addresses: link.addresses,
-            resolvers: link.resolvers.clone(),
+            // It asks them, no more: the search list is the container's file's, and may be longer than a message.
+            resolvers: Resolvers {
+                servers: link.resolvers.servers.clone(),
+                search: Vec::new(),
+                options: Vec::new(),
+            },
             listeners: link.listeners.len(),
         };
         self.channel.send(&errand, &[device.as_fd()])?;
@@ -228,6 +250,8 @@ pub(super) fn serve(channel: Channel) -> u8 {
         .map(File::from)
         .and_then(|log| log.metadata());
     stderr::limit(MOST_LOG.saturating_sub(size.map_or(MOST_LOG, |log| log.len())) as usize);
+    // Before the ports come, each of which is a descriptor.
+    let _raised = raise_limit(usize::MAX);
     let Some(stack) = received(&channel) else { return 1 };
     if let Err(why) = confine::network() {
         tracing::warn!(%why, "the network process is not confined");
@@ -235,8 +259,11 @@ pub(super) fn serve(channel: Channel) -> u8 {
     match stack.serve() {
         Ok(never) => match never {},
         Err(error) => {
-            tracing::error!("network: {}", chain(&error));
-            1
+            tracing::error!("{}", chain(&error));
+            match error {
+                NetError::Gone => GONE,
+                _ => 1,
+            }
         }
     }
 }
@@ -258,6 +285,14 @@ fn received(channel: &Channel) -> Option<Stack> {
         let (Errand::Listeners(ports), sockets) = channel.receive().ok()?? else {
             return None;
         };
+        if ports.is_empty() || ports.len() != sockets.len() {
+            tracing::error!(
+                "{} of {} published ports arrived: the limit of open files is too low",
+                sockets.len(),
+                ports.len()
+            );
+            return None;
+        }
         let pair = |(port, socket): (Port, OwnedFd)| Listener::from_descriptor(socket, port);
         listeners.extend(ports.into_iter().zip(sockets).map(pair));
     }

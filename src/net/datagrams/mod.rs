@@ -30,11 +30,9 @@ pub(super) enum Key {
 pub(super) struct Flow {
     pub(super) key: Key,
     pub(super) way: Way,
-    /// When the container last sent something, if it has.
-    pub(super) sent: Option<Instant>,
     /// When anything last happened, and whether the other side has ever sent something.
     last: Instant,
-    pub(super) answered: bool,
+    answered: bool,
     queued: Option<Instant>,
 }
 
@@ -53,11 +51,21 @@ impl Flows {
         self.by_key.contains_key(key)
     }
 
-    /// The flow that the container sends into. When it did so before is still to be seen.
+    /// The flow that the container sends into.
     pub(super) fn of(&mut self, key: &Key, now: Instant) -> Option<&mut Flow> {
         let flow = self.by_id.get_mut(self.by_key.get(key)?)?;
         flow.last = now;
+        // A client's question, and this is the answer.
+        flow.answered |= matches!(flow.way, Way::Published { .. });
         Some(flow)
+    }
+
+    /// The name server that the container's questions go to there.
+    pub(super) fn server(&self, key: &Key) -> Option<SocketAddr> {
+        match self.by_id.get(self.by_key.get(key)?)?.way {
+            Way::Dns { server, .. } => Some(server),
+            Way::Own(_) | Way::Published { .. } | Way::Echo(_) => None,
+        }
     }
 
     /// The flow of a socket.
@@ -112,7 +120,6 @@ impl Flows {
         let flow = Flow {
             key,
             way,
-            sent: None,
             last: now,
             answered: false,
             queued,
@@ -132,6 +139,12 @@ impl Flows {
         }
         flow.queued = None;
         timers.set(Token::Flow(id), Some(end), &mut flow.queued);
+    }
+
+    pub(super) fn forget(&mut self, key: &Key) {
+        if let Some(id) = self.by_key.get(key) {
+            self.remove(*id);
+        }
     }
 
     pub(super) fn remove(&mut self, id: u64) {
@@ -174,6 +187,19 @@ mod tests {
         assert_eq!(flows.by_id.len(), MOST);
         assert_eq!(flows.by_client.len(), MOST);
         assert!(flows.contains(&key(0)) && !flows.contains(&key(1)) && flows.contains(&key(2)));
+    }
+
+    #[test]
+    fn a_client_is_answered_by_the_container() {
+        let (mut flows, mut timers, start) = (Flows::default(), Timers::default(), Instant::now());
+        flows
+            .add(key(1), start, &mut timers, |_| Ok(published(1)))
+            .unwrap();
+        flows.of(&key(1), start).unwrap();
+        flows.wake(1, start + UNANSWERED, &mut timers);
+        assert!(flows.contains(&key(1)));
+        flows.wake(1, start + ANSWERED, &mut timers);
+        assert!(!flows.contains(&key(1)));
     }
 
     #[test]

@@ -2,21 +2,17 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
-use super::Engine;
+use super::{Engine, is_exhausted};
 use crate::net::connections::reason;
 use crate::net::datagrams::{Arrived, Flow, Key, Way, receive_from, send_from};
-use crate::net::dns::Servers;
 use crate::net::packet::{self, Datagram, Echo, Ends, Reason};
 use crate::net::reach::{self, Place};
 use crate::net::tcp::Wire as _;
-use crate::net::{Listener, clients};
+use crate::net::{Listener, Port, Protocol, clients};
 
 /// Datagrams that are read from one socket before others have their turn.
 const DATAGRAMS: usize = 64;
-/// A question that had no answer for so long was not heard, if it is asked again.
-const UNHEARD: Duration = Duration::from_millis(900);
 /// UDP's number, for what is told of it.
 const UDP: u8 = 17;
 
@@ -24,6 +20,12 @@ impl Engine {
     /// A datagram from the container.
     pub(super) fn datagram(&mut self, ends: Ends, datagram: &Datagram<'_>) {
         let key = Key::Udp(ends);
+        if let Some(server) = self.flows.server(&key)
+            && self.servers.is_passed_over(server, self.now)
+        {
+            // What it says now comes too late; the question goes to the next.
+            self.flows.forget(&key);
+        }
         if !self.flows.contains(&key)
             && let Err(error) = self.open_flow(ends)
         {
@@ -35,10 +37,8 @@ impl Engine {
         let Some(flow) = self.flows.of(&key, self.now) else {
             return;
         };
-        let before = flow.sent.replace(self.now);
-        let unheard = before.is_some_and(|before| self.now.saturating_duration_since(before) > UNHEARD);
-        if unheard && !flow.answered {
-            ask_the_next(flow, &mut self.servers);
+        if let Way::Dns { server, .. } = flow.way {
+            self.servers.asked(server, self.now);
         }
         if let Err(error) = send(flow, &self.listeners, datagram.payload)
             && let Some(reason) = datagram_reason(&error)
@@ -53,19 +53,69 @@ impl Engine {
         let to = match place {
             Place::Host(to) => Some(to),
             Place::Gateway => reach::outward(ends.remote),
-            Place::Dns => self.servers.current(),
+            Place::Dns => return self.open_question(ends),
             Place::Forbidden => return Err(ErrorKind::PermissionDenied.into()),
         };
         let to = to.ok_or_else(|| io::Error::from_raw_os_error(libc::ECONNREFUSED))?;
+        let published = match place {
+            Place::Host(_) => self.published(ends.container.port(), to),
+            Place::Gateway | Place::Dns | Place::Forbidden => None,
+        };
         let epoll = &self.epoll;
         self.flows
             .add(Key::Udp(ends), self.now, &mut self.timers, |token| {
-                let socket = Way::connect(to, epoll, token)?;
-                Ok(match place {
-                    Place::Dns => Way::Dns { socket, server: to },
-                    _ => Way::Own(socket),
-                })
+                if let Some(way) = published {
+                    return Ok(way);
+                }
+                Way::connect(to, epoll, token).map(Way::Own)
             })
+    }
+
+    /// Makes a socket for questions to the first name server that one can be connected to.
+    fn open_question(&mut self, ends: Ends) -> io::Result<()> {
+        let mut last = io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        for server in self.servers.order(self.now) {
+            let epoll = &self.epoll;
+            let added = self
+                .flows
+                .add(Key::Udp(ends), self.now, &mut self.timers, |token| {
+                    let socket = Way::connect(server, epoll, token)?;
+                    Ok(Way::Dns { socket, server })
+                });
+            match added {
+                Err(error) if !is_exhausted(&error) => {
+                    self.servers.failed(server, self.now);
+                    last = error;
+                }
+                added => return added,
+            }
+        }
+        Err(last)
+    }
+
+    /// The way by a published port, for what the container sends from there: to the other it is one and the same, whoever
+    /// speaks first, and after however long a silence.
+    fn published(&mut self, port: u16, to: SocketAddr) -> Option<Way> {
+        let is_from = |listener: &Listener| {
+            let Port {
+                protocol,
+                host,
+                container,
+            } = listener.port();
+            // From loopback nothing goes into the world.
+            protocol == Protocol::Udp
+                && container == port
+                && host.is_ipv4() == to.is_ipv4()
+                && !host.ip().is_loopback()
+        };
+        let place = self.listeners.iter().position(is_from)? as u64;
+        // One whom the container knows by another name keeps it.
+        let is_known = self.flows.client(place, to, self.now).is_some();
+        (!is_known).then_some(Way::Published {
+            place,
+            client: to,
+            local: None,
+        })
     }
 
     /// Tells the container that a datagram did not arrive; nobody is told so of what was for many.
@@ -138,7 +188,12 @@ impl Engine {
                 Way::Published { .. } => return,
             };
             match read {
-                Ok(length) => self.deliver(id, length),
+                Ok(length) => {
+                    if let Way::Dns { server, .. } = flow.way {
+                        self.servers.answered(server);
+                    }
+                    self.deliver(id, length);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => return self.flow_failed(id, &error),
             }
@@ -166,8 +221,10 @@ impl Engine {
     /// What was sent did not arrive.
     fn flow_failed(&mut self, id: u64, error: &io::Error) {
         let Some(flow) = self.flows.get(id) else { return };
-        // The container hears of it too, and will ask again.
-        ask_the_next(flow, &mut self.servers);
+        if let Way::Dns { server, .. } = flow.way {
+            // The container hears of it too, and will ask again.
+            self.servers.failed(server, self.now);
+        }
         let key = flow.key;
         if let (Key::Udp(ends), Some(reason)) = (key, datagram_reason(error)) {
             self.datagram_unreachable(&ends, reason);
@@ -212,20 +269,6 @@ impl Engine {
             let head = packet::datagram(&ends, arrived.length);
             self.device.put(&head, &self.scratch[..arrived.length]);
         }
-    }
-}
-
-/// Questions for names go to the next server from now on, of this flow too.
-fn ask_the_next(flow: &mut Flow, servers: &mut Servers) {
-    let Way::Dns { socket, server } = &mut flow.way else {
-        return;
-    };
-    servers.failed(*server);
-    // One of the other family is for flows to come: a socket is of one family.
-    if let Some(next) = servers.current()
-        && socket.connect(next).is_ok()
-    {
-        *server = next;
     }
 }
 

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::clients;
 use super::connections::{self, Connections};
@@ -111,7 +110,6 @@ impl Engine {
                 error: error.into(),
             }
         };
-        raise_limit();
         let epoll = Rc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed("epoll"))?);
         let watch = |event: Token| EpollEvent::new(EpollFlags::EPOLLIN, event.into());
         epoll
@@ -184,6 +182,7 @@ impl Engine {
                 Ok(length) => self.packet(&packet[..length]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error() == Some(libc::EBADFD) => return Err(NetError::Gone),
                 Err(error) => {
                     let what = "the container's device";
                     return Err(NetError::Serve { what, error });
@@ -227,19 +226,23 @@ impl Engine {
             return connections::refuse(&ends, segment, &mut turn);
         }
         let to = match Place::of(ends.remote, &self.addresses) {
-            Place::Host(to) => Some(to),
-            Place::Gateway => reach::outward(ends.remote),
-            Place::Dns => self.servers.current(),
-            Place::Forbidden => None,
+            Place::Host(to) => vec![to],
+            Place::Gateway => reach::outward(ends.remote).into_iter().collect(),
+            Place::Dns => self.servers.order(self.now),
+            Place::Forbidden => Vec::new(),
         };
-        let Some(to) = to else {
-            return connections::refuse(&ends, segment, &mut turn);
-        };
-        if let Err(error) = self.connections.connect(ends, to, segment) {
-            match connections::reason(&error) {
-                Some(reason) => self.unreachable(&ends, segment.seq.0, reason),
-                None => connections::refuse(&ends, segment, &mut turn),
-            }
+        let mut reason = None;
+        // More than one only of name servers.
+        for to in to {
+            let Err(error) = self.connections.connect(ends, to, segment) else {
+                return;
+            };
+            self.servers.failed(to, self.now);
+            reason = connections::reason(&error);
+        }
+        match reason {
+            Some(reason) => self.unreachable(&ends, segment.seq.0, reason),
+            None => connections::refuse(&ends, segment, &mut turn),
         }
     }
 
@@ -264,6 +267,7 @@ impl Engine {
     fn ready(&mut self, id: u64, events: EpollFlags) {
         let ready = Ready {
             readable: events.contains(EpollFlags::EPOLLIN),
+            urgent: events.contains(EpollFlags::EPOLLPRI),
             writable: events.contains(EpollFlags::EPOLLOUT),
             ending: events.contains(EpollFlags::EPOLLRDHUP),
             failed: events.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP),
@@ -275,11 +279,8 @@ impl Engine {
         };
         let failed = self.connections.ready(id, ready, &mut self.timers, &mut turn);
         if let Some(failed) = failed {
-            let (ends, _) = failed.reason();
-            if let (Place::Dns, Some(server)) =
-                (Place::of(ends.remote, &self.addresses), self.servers.current())
-            {
-                self.servers.failed(server);
+            if let Some(server) = failed.to() {
+                self.servers.failed(server, self.now);
             }
             match failed.reason() {
                 (_, None) => failed.refuse(&mut turn),
@@ -383,15 +384,6 @@ impl Engine {
                 Token::Device => {}
             }
         }
-    }
-}
-
-/// Each connection is a descriptor: as many as the user may have.
-fn raise_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        tracing::debug!(%error, "network: the number of descriptors stays as it is");
     }
 }
 

@@ -46,8 +46,9 @@ impl<S: Stream> Connection<S> {
             return self.broken(turn);
         }
         if segment.length() == 0 && segment.seq != self.expected {
-            // It asks whether we are there.
+            // It asks whether we are there, as it does more and more rarely: so the socket may be asked again, too.
             self.owes_ack = true;
+            self.blocked = false;
         }
         match self.is_over() {
             true => {
@@ -63,6 +64,9 @@ impl<S: Stream> Connection<S> {
     fn acknowledged(&mut self, segment: &Segment<'_>, numbers: usize, turn: &mut Turn<'_>) -> Life {
         let window = usize::from(segment.window) << self.scale;
         let same = std::mem::replace(&mut self.window, window) == window;
+        self.largest = self.largest.max(window);
+        // It answers, so it is there, though it may lack memory for what comes: that is like a closed window.
+        self.unheard = 0;
         if numbers == 0 {
             if same && segment.length() == 0 && self.in_flight() > 0 {
                 self.repeated = self.repeated.saturating_add(1);
@@ -71,7 +75,6 @@ impl<S: Stream> Connection<S> {
                     return self.send_first_again(turn);
                 }
             } else if self.in_flight() == 0 && !self.fin_sent {
-                // It answers, so it is there.
                 (self.tries, self.deadline) = (0, None);
             }
             return Life::On;
@@ -122,7 +125,7 @@ impl<S: Stream> Connection<S> {
         }
         self.expected = self.expected.plus(taken);
         if taken < new.len() {
-            self.refused = true;
+            (self.refused, self.blocked) = (true, true);
         } else if segment.fin {
             self.expected = self.expected.plus(1);
             self.fin_received = true;

@@ -10,6 +10,8 @@ use crate::net::packet::{self, Flags, Reply};
 #[allow(missing_docs)]
 pub struct Ready {
     pub readable: bool,
+    /// There are urgent bytes, before which the kernel ends a read.
+    pub urgent: bool,
     pub writable: bool,
     /// The other side will send no more.
     pub ending: bool,
@@ -25,11 +27,17 @@ impl<S: Stream> Connection<S> {
     pub fn ready(&mut self, ready: Ready, turn: &mut Turn<'_>) -> io::Result<Life> {
         self.readable |= ready.readable || ready.ending || ready.failed;
         self.ending |= ready.ending;
+        self.urgent |= ready.urgent;
+        self.blocked &= !ready.writable;
         match self.phase {
             Phase::Connecting if ready.writable || ready.failed => self.connected(turn).map(|()| Life::On),
             Phase::Connecting => Ok(Life::On),
             // What comes before the container has answered is looked at when it has; a client that is gone already, then too.
             Phase::Offered { .. } => Ok(Life::On),
+            // It was told that all is well, so nobody else would ask; before that, what is there comes first.
+            Phase::Open if self.fin_sent && ready.failed && self.stream.failure().is_some() => {
+                Ok(self.broken(turn))
+            }
             Phase::Open => {
                 // The socket takes bytes again, which the container should know if it could do little.
                 let open = self.edge.since(self.expected).unwrap_or(0);

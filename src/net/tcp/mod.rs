@@ -78,6 +78,8 @@ pub struct Connection<S> {
     /// What the container takes beyond the former, and how it writes that.
     window: usize,
     scale: u8,
+    /// The largest window that it had.
+    largest: usize,
     /// The largest payload that it takes.
     mss: usize,
     /// The next number that we expect of it.
@@ -88,21 +90,29 @@ pub struct Connection<S> {
     own_scale: u8,
     /// The host's side may have bytes, or its end, that we have not seen.
     readable: bool,
+    /// It has more than the container's window lets through.
+    plenty: bool,
     /// It has said that no more will come.
     ending: bool,
+    /// It has sent urgent bytes.
+    urgent: bool,
     /// Our FIN was sent; the container's has come.
     fin_sent: bool,
     fin_received: bool,
     /// The socket took less than the container was allowed to send: it must send again.
     refused: bool,
+    /// It takes no more, whatever its buffer has room for, until it says so.
+    blocked: bool,
     /// The container is to hear of us, even if nothing is to be sent.
     owes_ack: bool,
     /// Acknowledgements of the same number one after another, and up to where what was lost is sent again.
     repeated: u8,
     recover: Option<Seq>,
-    /// When something is to be done if nothing happens; how often nothing did.
+    /// When something is to be done if nothing happens; how often it was done since anything went on, which makes it rarer,
+    /// and since the container was heard at all, after which it is given up.
     deadline: Option<Instant>,
     tries: u8,
+    unheard: u8,
 }
 
 /// The largest payloads in packets of the device's MTU.
@@ -134,20 +144,25 @@ impl<S: Stream> Connection<S> {
             next: first,
             window: 0,
             scale: 0,
+            largest: 0,
             mss: 536,
             expected: Seq(0),
             edge: Seq(0),
             own_scale: 0,
             readable: false,
+            plenty: false,
             ending: false,
+            urgent: false,
             fin_sent: false,
             fin_received: false,
             refused: false,
+            blocked: false,
             owes_ack: false,
             repeated: 0,
             recover: None,
             deadline: None,
             tries: 0,
+            unheard: 0,
         }
     }
 
@@ -187,7 +202,7 @@ impl<S: Stream> Connection<S> {
 
     /// The window as the socket's room allows it now. What was allowed once stays allowed, but if it was refused.
     fn new_window(&mut self) -> u16 {
-        let room = self.stream.room();
+        let room = self.room();
         if self.refused && room == 0 {
             self.edge = self.expected;
         }
@@ -195,6 +210,12 @@ impl<S: Stream> Connection<S> {
         let told = u16::try_from(open >> self.own_scale).unwrap_or(u16::MAX);
         self.edge = self.expected.plus(usize::from(told) << self.own_scale);
         told
+    }
+
+    /// What the socket takes now, as far as it can be known (a kernel short of memory, or `tcp_notsent_lowat`, may refuse
+    /// what the buffer has room for).
+    fn room(&mut self) -> usize {
+        if self.blocked { 0 } else { self.stream.room() }
     }
 
     /// The window as the container knows it.

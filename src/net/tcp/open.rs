@@ -106,6 +106,12 @@ impl<S: Stream> Connection<S> {
             Phase::Offered { by: Side::Container } if segment.rst && segment.seq == self.expected => {
                 self.aborted()
             }
+            Phase::Offered { by: Side::Host } if segment.ack.is_some() && !segment.rst => {
+                // Of an earlier connection between the same ends, which is over on our side: the container hears so, and
+                // takes our next SYN (RFC 9293, 3.10.7.3).
+                Self::refuse(&self.ends, segment, turn.wire);
+                Life::On
+            }
             Phase::Offered { by: Side::Container } if segment.syn => {
                 // It did not hear us.
                 if segment.seq.plus(1) == self.expected {
@@ -126,7 +132,7 @@ impl<S: Stream> Connection<S> {
         self.phase = Phase::Open;
         self.unacknowledged = self.next;
         self.readable = true;
-        self.tries = 0;
+        (self.tries, self.unheard) = (0, 0);
         self.deadline = None;
     }
 }

@@ -15,7 +15,7 @@ impl<S: Stream> Connection<S> {
         if self.phase != Phase::Open {
             return Life::On;
         }
-        if self.refused && self.stream.room() > 0 {
+        if self.refused && self.room() > 0 {
             // The first tells the window, and three that repeat it have the container send again at once (RFC 5681).
             self.acknowledge(turn);
             (0..3).for_each(|_| self.repeat(turn));
@@ -41,8 +41,10 @@ impl<S: Stream> Connection<S> {
             let flight = self.in_flight();
             let reach = self.window.min(self.stream.most_skipped());
             let room = reach.saturating_sub(flight);
-            // Small pieces only if nothing else makes the container open its window further.
-            if room == 0 || (room < self.mss && flight > 0) {
+            // Of more than there is room for no small pieces, if something else makes the container open its window further
+            // (RFC 9293, 3.8.6.2.1). What fits goes at once.
+            let little = flight > 0 && room < self.mss.min(self.largest / 2);
+            if room == 0 || (little && self.plenty) {
                 return Life::On;
             }
             let length = turn.scratch.len();
@@ -51,11 +53,18 @@ impl<S: Stream> Connection<S> {
             match self.stream.peek(flight, &mut turn.scratch[..wanted]) {
                 Ok(0) => return self.send_fin(turn),
                 Ok(bytes) => {
+                    self.plenty = bytes == room;
+                    if little && self.plenty {
+                        return Life::On;
+                    }
                     self.send_peeked(bytes, turn);
-                    // Then no more was there. What comes is told; that the end came with it, not again.
-                    self.readable = bytes == wanted || self.ending;
+                    // Then no more was there, but for what lies behind an urgent byte. What comes is told; that the end came
+                    // with it, not again.
+                    self.readable = bytes == wanted || self.ending || self.urgent;
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    (self.readable, self.plenty) = (false, false);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Life::Over,
             }
@@ -156,6 +165,7 @@ impl<S: Stream> Connection<S> {
     pub fn wake(&mut self, turn: &mut Turn<'_>) -> Life {
         self.deadline = None;
         self.tries = self.tries.saturating_add(1);
+        self.unheard = self.unheard.saturating_add(1);
         match self.phase {
             Phase::Connecting => return Life::On,
             Phase::Offered { by } => {
@@ -174,7 +184,7 @@ impl<S: Stream> Connection<S> {
         if self.next == self.unacknowledged {
             // Nothing of ours is out: asks where the container is, by a number that it knows already.
             self.put(turn, self.next.plus(u32::MAX as usize), Flags::default(), &[]);
-        } else if self.tries > TRIES {
+        } else if self.unheard > TRIES {
             return self.broken(turn);
         } else {
             self.recover = Some(self.next);

@@ -61,6 +61,8 @@ impl Socket {
     /// Takes a socket that is connected or connects, and will be called by `token`.
     pub(in crate::net) fn new(stream: TcpStream, epoll: &Rc<Epoll>, token: u64) -> io::Result<Socket> {
         stream.set_nodelay(true)?;
+        // Where they are in the stream: left out, they would still be counted by what is peeked at.
+        SockRef::from(&stream).set_out_of_band_inline(true)?;
         // Who is gone without a word is found out some time, though the container's side is always there.
         SockRef::from(&stream).set_keepalive(true)?;
         epoll.add(&stream, EpollEvent::new(events(), token))?;
@@ -88,7 +90,11 @@ impl Socket {
 
 /// Each is told once: what was not done then must be remembered.
 fn events() -> EpollFlags {
-    EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET
+    EpollFlags::EPOLLIN
+        | EpollFlags::EPOLLPRI
+        | EpollFlags::EPOLLOUT
+        | EpollFlags::EPOLLRDHUP
+        | EpollFlags::EPOLLET
 }
 
 impl Stream for Socket {
@@ -215,6 +221,23 @@ mod tests {
             assert_eq!(peeked(&mut socket, 0).unwrap(), b"");
             assert!(socket.discard(1).is_err());
         }
+    }
+
+    #[test]
+    fn an_urgent_byte_is_told_and_lies_where_it_was_sent() {
+        let (mut socket, mut theirs) = pair();
+        theirs.write_all(b"abc").unwrap();
+        SockRef::from(&theirs).send_out_of_band(b"!").unwrap();
+        theirs.write_all(b"def").unwrap();
+        while peeked(&mut socket, 3).map_or(0, |bytes| bytes.len()) < 4 {}
+        let mut events = [EpollEvent::empty()];
+        socket.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap();
+        assert!(events[0].events().contains(EpollFlags::EPOLLPRI));
+        // Two reads, though all of it is there.
+        assert_eq!(peeked(&mut socket, 0).unwrap(), b"abc");
+        assert_eq!(peeked(&mut socket, 3).unwrap(), b"!def");
+        socket.discard(7).unwrap();
+        assert_eq!(peeked(&mut socket, 0), Err(ErrorKind::WouldBlock));
     }
 
     #[test]

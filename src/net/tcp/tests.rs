@@ -12,13 +12,19 @@ use crate::net::packet::{Body, Packet};
 struct Host {
     has: VecDeque<u8>,
     ended: bool,
+    /// Where there is an urgent byte, before which a read ends.
+    mark: Option<usize>,
     room: usize,
+    /// Takes nothing, though there is room.
+    lacking: bool,
     took: Vec<u8>,
+    failed: bool,
 }
 
 impl Stream for Host {
     fn peek(&mut self, skip: usize, into: &mut [u8]) -> io::Result<usize> {
-        let rest = self.has.iter().skip(skip);
+        let end = self.mark.filter(|mark| *mark > skip).unwrap_or(self.has.len());
+        let rest = self.has.iter().take(end).skip(skip);
         let read = into.iter_mut().zip(rest).map(|(to, from)| *to = *from).count();
         if read == 0 && !self.ended {
             Err(ErrorKind::WouldBlock.into())
@@ -34,7 +40,7 @@ impl Stream for Host {
         Ok(())
     }
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = bytes.len().min(self.room);
+        let count = bytes.len().min(self.room) * usize::from(!self.lacking);
         self.room -= count;
         self.took.extend(&bytes[..count]);
         if count == 0 {
@@ -49,7 +55,7 @@ impl Stream for Host {
     fn end(&mut self) {}
     fn abort(&mut self) {}
     fn failure(&mut self) -> Option<io::Error> {
-        None
+        self.failed.then(|| ErrorKind::ConnectionReset.into())
     }
 }
 
@@ -126,6 +132,21 @@ impl Talk {
         talk.with(|connection, turn| connection.ready(ready, turn).unwrap());
         talk.ear.0.clear();
         talk.hear(segment(1, 1, 1000, &[]));
+        talk.ear.0.clear();
+        talk
+    }
+
+    /// One whose client has come; the container has heard our SYN.
+    fn offered() -> Talk {
+        let mut talk = Talk::open(1000);
+        let ends = talk.connection.ends();
+        talk.connection = talk.with(|_, turn| {
+            let host = Host {
+                room: 1000,
+                ..Host::default()
+            };
+            Connection::offered(ends, host, OURS, turn)
+        });
         talk.ear.0.clear();
         talk
     }
@@ -212,6 +233,18 @@ fn a_closed_window_is_asked_after_and_opens() {
 }
 
 #[test]
+fn what_fits_goes_at_once() {
+    let mut talk = Talk::open(1000);
+    talk.comes(&[1; 950]);
+    // Less than a whole payload fits, with others on their way: what is there does.
+    assert_eq!(numbers(&talk.comes(&[2; 20])), [(951, 20)]);
+    // This does not, so it waits for what an acknowledgement lets through.
+    assert_eq!(talk.comes(&[3; 100]), []);
+    assert_eq!(talk.hear(segment(1, 21, 980, &[])), []);
+    assert_eq!(numbers(&talk.hear(segment(1, 101, 1000, &[]))), [(971, 100)]);
+}
+
+#[test]
 fn what_is_lost_comes_again() {
     let mut talk = Talk::open(1000);
     talk.comes(&(0..250).collect::<Vec<u8>>());
@@ -261,6 +294,107 @@ fn what_was_not_taken_is_asked_for_when_there_is_room() {
         talk.connection.stream.took,
         [[7; 150].as_slice(), &[8; 50]].concat()
     );
+}
+
+#[test]
+fn what_lies_behind_an_urgent_byte_arrives_with_it() {
+    let mut talk = Talk::open(1000);
+    talk.connection.stream.has.extend(b"abc!def");
+    talk.connection.stream.mark = Some(3);
+    let ready = Ready {
+        readable: true,
+        urgent: true,
+        ..Ready::default()
+    };
+    talk.with(|connection, turn| connection.ready(ready, turn).unwrap());
+    assert_eq!(numbers(&talk.ear.0), [(1, 3), (4, 4)]);
+}
+
+#[test]
+fn a_reset_after_the_end_is_told() {
+    let mut talk = Talk::open(1000);
+    talk.connection.stream.ended = true;
+    let ending = Ready {
+        readable: true,
+        ending: true,
+        ..Ready::default()
+    };
+    talk.with(|connection, turn| connection.ready(ending, turn).unwrap());
+    talk.hear(segment(1, 2, 1000, &[]));
+    assert_eq!(talk.connection.deadline(), None);
+    // Both ends in order are no failure.
+    let ready = Ready {
+        failed: true,
+        ..ending
+    };
+    let life = talk.with(|connection, turn| connection.ready(ready, turn).unwrap());
+    assert_eq!((life, talk.ear.0.len()), (Life::On, 0));
+    talk.connection.stream.failed = true;
+    let life = talk.with(|connection, turn| connection.ready(ready, turn).unwrap());
+    assert_eq!(life, Life::Over);
+    assert!(talk.ear.0[0].end);
+}
+
+#[test]
+fn a_socket_that_refuses_what_it_has_room_for_is_waited_for() {
+    let mut talk = Talk::open(1000);
+    talk.connection.stream.lacking = true;
+    let heard = talk.hear(segment(1, 1, 1000, &[7; 200]));
+    let acks = |said: &[Said]| {
+        said.iter()
+            .map(|said| (said.ack, said.window))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(acks(&heard), [(1, 0)]);
+    // Something else happens to it.
+    assert_eq!(numbers(&talk.comes(b"hello")), [(1, 5)]);
+    talk.connection.stream.lacking = false;
+    let ready = Ready {
+        writable: true,
+        ..Ready::default()
+    };
+    talk.with(|connection, turn| connection.ready(ready, turn).unwrap());
+    assert_eq!(acks(&std::mem::take(&mut talk.ear.0)), [(1, 1000); 4]);
+    // Without a word of the socket's, the container's question has it asked.
+    talk.connection.stream.lacking = true;
+    assert_eq!(acks(&talk.hear(segment(1, 6, 1000, &[7; 200]))), [(1, 0)]);
+    assert_eq!(talk.hear(segment(0, 6, 1000, &[]))[0].window, 1000);
+}
+
+#[test]
+fn a_container_that_answers_is_not_given_up() {
+    let mut talk = Talk::open(1000);
+    talk.comes(b"hello");
+    for _ in 0..3 * TRIES {
+        assert_eq!(numbers(&talk.wait().1), [(1, 5)]);
+        // It has no memory for it.
+        talk.hear(segment(1, 1, 0, &[]));
+    }
+    // Its questions come no more often for that.
+    assert_eq!(talk.wait().0, LONGEST);
+    assert_eq!(talk.hear(segment(1, 6, 1000, &[])), []);
+    assert_eq!(talk.connection.deadline(), None);
+}
+
+#[test]
+fn what_an_earlier_connection_left_makes_way() {
+    let mut talk = Talk::offered();
+    let heard = talk.hear(segment(70, 500, 1000, &[]));
+    assert_eq!((heard.len(), heard[0].seq, heard[0].end), (1, 500, true));
+    // A reset of that is none of ours.
+    let reset = Segment {
+        rst: true,
+        ..segment(70, 500, 0, &[])
+    };
+    assert_eq!(talk.hear(reset), []);
+    // Our SYN comes again, and is answered.
+    assert_eq!(numbers(&talk.wait().1), [(0, 0)]);
+    let answer = Segment {
+        syn: true,
+        ..segment(0, 1, 1000, &[])
+    };
+    assert_eq!(talk.hear(answer)[0].ack, 1);
+    assert_eq!(numbers(&talk.comes(b"hello")), [(1, 5)]);
 }
 
 #[test]

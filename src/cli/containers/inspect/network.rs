@@ -16,9 +16,10 @@ pub(super) fn settings(record: &Record) -> Value {
     };
     let has_own = record.settings.network != "host";
     let sandbox = pid.filter(|_| has_own).map(|pid| format!("/proc/{pid}/ns/net"));
-    let addresses = addresses(record, pid.is_some());
+    let addresses = outside();
     let mut all = json!({
         "SandboxKey": sandbox.unwrap_or_default(),
+        "Inside": inside(record, pid.is_some()),
         "Ports": Shown::bindings(&network::shown(record)),
     });
     let mut networks = Map::new();
@@ -32,26 +33,40 @@ pub(super) fn settings(record: &Record) -> Value {
     all
 }
 
-fn addresses(record: &Record, is_running: bool) -> Map<String, Value> {
-    let addresses = record.settings.ports.addresses.filter(|_| is_running);
-    let v4 = addresses.map(|addresses| addresses.v4);
-    let v6 = addresses.and_then(|addresses| addresses.v6);
-    let text =
-        |address: Option<std::net::IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
+/// The addresses by which others reach a container: none, as podman has it without root. The one inside is every
+/// container's, and outside perhaps somebody else's.
+fn outside() -> Map<String, Value> {
     let fields = [
-        ("Gateway", text(v4.map(|v4| v4.gateway.into())).into()),
-        ("IPAddress", text(v4.map(|v4| v4.address.into())).into()),
-        ("IPPrefixLen", v4.map_or(0, |v4| v4.prefix).into()),
-        ("IPv6Gateway", text(v6.map(|v6| v6.gateway.into())).into()),
-        ("GlobalIPv6Address", text(v6.map(|v6| v6.address.into())).into()),
-        ("GlobalIPv6PrefixLen", v6.map_or(0, |v6| v6.prefix).into()),
+        ("Gateway", Value::from("")),
+        ("IPAddress", "".into()),
+        ("IPPrefixLen", 0.into()),
+        ("IPv6Gateway", "".into()),
+        ("GlobalIPv6Address", "".into()),
+        ("GlobalIPv6PrefixLen", 0.into()),
         // The device carries no Ethernet.
-        ("MacAddress", Value::from("")),
+        ("MacAddress", "".into()),
     ];
     fields
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
         .collect()
+}
+
+/// Those that the container itself knows. Bryo's own.
+fn inside(record: &Record, is_running: bool) -> Value {
+    let addresses = record.settings.ports.addresses.filter(|_| is_running);
+    let v4 = addresses.map(|addresses| addresses.v4);
+    let v6 = addresses.and_then(|addresses| addresses.v6);
+    let text =
+        |address: Option<std::net::IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
+    json!({
+        "Gateway": text(v4.map(|v4| v4.gateway.into())),
+        "IPAddress": text(v4.map(|v4| v4.address.into())),
+        "IPPrefixLen": v4.map_or(0, |v4| v4.prefix),
+        "IPv6Gateway": text(v6.map(|v6| v6.gateway.into())),
+        "GlobalIPv6Address": text(v6.map(|v6| v6.address.into())),
+        "GlobalIPv6PrefixLen": v6.map_or(0, |v6| v6.prefix),
+    })
 }
 
 /// `Config.ExposedPorts`.
