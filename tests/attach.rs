@@ -268,6 +268,32 @@ fn a_terminal_is_left_and_come_back_to() {
     assert!(bad.contains("invalid detach keys"), "{bad}");
 }
 
+/// Whose window is closed, or reads its end in another way, ends no other's input.
+#[test]
+fn a_terminals_end_leaves_the_input_to_the_next() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    let mut first = AtTerminal::new(&bryo, &["run", "-it", "--name", "one", &image, "sh"], (20, 60));
+    first.types("echo one-$((1 + 1))\n");
+    first.shows("one-2");
+    first.types(LEAVE);
+    assert_eq!(first.ends(), Some(0));
+    let mut second = AtTerminal::new(&bryo, &["attach", "one"], (20, 60));
+    second.types("echo two-$((1 + 1))\n");
+    second.shows("two-2");
+    // The tool reads 0 bytes, as of a terminal that is gone; its output is heard still.
+    let mut modes = rustix::termios::tcgetattr(&second.keys).unwrap();
+    modes.local_modes.insert(rustix::termios::LocalModes::ICANON);
+    rustix::termios::tcsetattr(&second.keys, rustix::termios::OptionalActions::Now, &modes).unwrap();
+    second.types("\x04");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    signal(&second.child, Signal::SIGTERM);
+    assert_eq!(second.ends(), Some(143));
+    let mut third = AtTerminal::new(&bryo, &["attach", "one"], (20, 60));
+    third.types("echo three-$((1 + 2)); exit 6\n");
+    third.shows("three-3");
+    assert_eq!(third.ends(), Some(6));
+}
+
 #[test]
 fn a_command_within_is_left_too() {
     let bryo = running(&["-d"], &["sleep", "1000"]);
