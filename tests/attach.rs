@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -229,6 +230,49 @@ fn who_does_not_read_holds_up_nobody() {
     assert!(output.stdout.len() < 8 << 20);
 }
 
+/// Who was too slow to hear the end, while the container goes on with its next run, ends all the same.
+#[test]
+fn who_missed_the_end_of_a_run_is_told_of_it() {
+    let script = "read x; dd if=/dev/zero bs=1M count=4 2>/dev/null; exit 3";
+    let flags = ["-d", "-i", "--restart=on-failure:1", "--log-driver", "none"];
+    let bryo = running(&flags, &["sh", "-c", script]);
+    let slow = piped(&bryo, &["attach", "--sig-proxy=false", "one"]);
+    let mut quick = piped(&bryo, &["attach", "--sig-proxy=false", "one"]);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    signal(&slow, Signal::SIGSTOP);
+    quick.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+    quick.wait_with_output().unwrap();
+    let state = "{{.State.Status}} {{.RestartCount}}";
+    until("it runs again", || {
+        bryo.ok(["inspect", "-f", state, "one"]) == "running 1\n"
+    });
+    signal(&slow, Signal::SIGCONT);
+    let output = slow.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(!told.contains("killed"), "{told}");
+    assert_eq!(bryo.ok(["inspect", "-f", state, "one"]), "running 1\n");
+}
+
+#[test]
+fn one_too_many_is_told_so() {
+    let bryo = running(&["-d"], &["sleep", "1000"]);
+    let socket = fs::read_dir(bryo.dir().join("run/attach")).unwrap().next();
+    let socket = socket.unwrap().unwrap().path();
+    let hello = br#"{"version":1,"input":false}"#;
+    let guests: Vec<UnixStream> = (0..64)
+        .map(|_| {
+            let mut guest = UnixStream::connect(&socket).unwrap();
+            guest.write_all(&[&[0, 27, 0, 0, 0][..], hello].concat()).unwrap();
+            guest
+        })
+        .collect();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let error = bryo.fails(1, ["attach", "one"]);
+    assert!(error.contains("64 are attached"), "{error}");
+    drop(guests);
+}
+
 #[test]
 fn a_terminal_is_left_and_come_back_to() {
     let bryo = Bryo::with_image("busybox");
@@ -266,6 +310,32 @@ fn a_terminal_is_left_and_come_back_to() {
     assert!(third.is_cooked());
     let bad = bryo.fails(1, ["attach", "--detach-keys", "ctrl-", "one"]);
     assert!(bad.contains("invalid detach keys"), "{bad}");
+}
+
+/// Whose window is closed, or reads its end in another way, ends no other's input.
+#[test]
+fn a_terminals_end_leaves_the_input_to_the_next() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    let mut first = AtTerminal::new(&bryo, &["run", "-it", "--name", "one", &image, "sh"], (20, 60));
+    first.types("echo one-$((1 + 1))\n");
+    first.shows("one-2");
+    first.types(LEAVE);
+    assert_eq!(first.ends(), Some(0));
+    let mut second = AtTerminal::new(&bryo, &["attach", "one"], (20, 60));
+    second.types("echo two-$((1 + 1))\n");
+    second.shows("two-2");
+    // The tool reads 0 bytes, as of a terminal that is gone; its output is heard still.
+    let mut modes = rustix::termios::tcgetattr(&second.keys).unwrap();
+    modes.local_modes.insert(rustix::termios::LocalModes::ICANON);
+    rustix::termios::tcsetattr(&second.keys, rustix::termios::OptionalActions::Now, &modes).unwrap();
+    second.types("\x04");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    signal(&second.child, Signal::SIGTERM);
+    assert_eq!(second.ends(), Some(143));
+    let mut third = AtTerminal::new(&bryo, &["attach", "one"], (20, 60));
+    third.types("echo three-$((1 + 2)); exit 6\n");
+    third.shows("three-3");
+    assert_eq!(third.ends(), Some(6));
 }
 
 #[test]

@@ -4,7 +4,24 @@
 use std::path::Path;
 
 use super::record::{Afterwards, Record};
-use crate::store::events::{Event, Kind, tell};
+use crate::store::events::{Event, From, Kind, Reader, tell};
+
+/// The exit code of the last run of a container, which may be gone.
+pub(super) fn last_code(state: &Path, id: &str) -> Option<i32> {
+    let mut code = None;
+    let mut reader = Reader::new(state, From::Beginning).ok()?;
+    // What cannot be read is not known.
+    let _ = reader.read(|event| {
+        if event.kind == Kind::Container && event.action == "die" && event.id == id {
+            code = event
+                .attributes
+                .get("exitCode")
+                .and_then(|code| code.parse().ok());
+        }
+        Ok(())
+    });
+    code
+}
 
 /// Tells that something happened to a container, below `$BRYO_STATE`.
 pub(super) fn happened(state: &Path, record: &Record, action: &str, more: &[(&str, String)]) {

@@ -73,6 +73,16 @@ pub enum Life {
 }
 
 impl Life {
+    /// When it was started last, if it ever was.
+    pub fn started(&self) -> Option<&String> {
+        match self {
+            Life::Running { started, .. }
+            | Life::Restarting { started, .. }
+            | Life::Exited { started, .. } => Some(started).filter(|started| !started.is_empty()),
+            Life::Created => None,
+        }
+    }
+
     /// Who stays beside it, if somebody does.
     pub fn supervisor(&self) -> Option<Process> {
         match self {

@@ -103,15 +103,21 @@ impl Audience {
         };
         let own = nix::unistd::geteuid().as_raw();
         let is_own = getsockopt(&connection, PeerCredentials).is_ok_and(|peer| peer.uid() == own);
-        if !is_own
-            || connection.set_nonblocking(false).is_err()
-            || self.guests.lock().list.len() >= MOST_GUESTS
-        {
+        if !is_own || connection.set_nonblocking(false).is_err() {
             return;
         }
+        if self.guests.lock().list.len() >= MOST_GUESTS {
+            return refuse(
+                connection,
+                format!("{MOST_GUESTS} are attached, which is the most"),
+            );
+        }
         let (audience, host) = (Arc::clone(self), Arc::clone(host));
+        let Ok(other) = connection.try_clone() else { return };
         // Without a thread there is no guest; the container goes on.
-        drop(std::thread::Builder::new().spawn(move || audience.hear(connection, &*host)));
+        if let Err(error) = std::thread::Builder::new().spawn(move || audience.hear(connection, &*host)) {
+            refuse(other, format!("its supervisor has no thread for it: {error}"));
+        }
     }
 
     /// The life of a connection: what it asks.
@@ -211,6 +217,12 @@ impl Guests {
     fn find(&mut self, number: u64) -> Option<&mut Guest> {
         self.list.iter_mut().find(|guest| guest.number == number)
     }
+}
+
+/// Turns somebody away. Never waits: nothing was sent before, so there is room.
+fn refuse(mut connection: UnixStream, why: String) {
+    // Who has left already need not know.
+    let _ = Told::Refused(why).send(&mut connection);
 }
 
 /// What a connection says first, which it may not put off for ever.

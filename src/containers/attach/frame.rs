@@ -47,6 +47,8 @@ pub(super) enum Told {
     Output(Stream, Vec<u8>),
     LeftOut(u64),
     Ended(Ended),
+    /// Nobody more is taken in: why.
+    Refused(String),
 }
 
 fn put(out: &mut impl Write, kind: u8, payload: &[u8]) -> io::Result<()> {
@@ -120,6 +122,7 @@ impl Told {
             Told::Output(Stream::Stderr, bytes) => put(out, 2, bytes),
             Told::LeftOut(bytes) => put(out, 3, &bytes.to_le_bytes()),
             Told::Ended(ended) => put(out, 4, &serde_json::to_vec(ended)?),
+            Told::Refused(why) => put(out, 5, why.as_bytes()),
         }
     }
 
@@ -137,6 +140,7 @@ impl Told {
                 Told::LeftOut(u64::from_le_bytes(bytes))
             }
             4 => Told::Ended(serde_json::from_slice(&payload)?),
+            5 => Told::Refused(String::from_utf8_lossy(&payload).into_owned()),
             _ => return Err(unknown("an unknown frame")),
         }))
     }
@@ -176,6 +180,7 @@ mod tests {
             Told::Output(Stream::Stderr, vec![]),
             Told::LeftOut(1 << 40),
             Told::Ended(ended),
+            Told::Refused("full".into()),
         ];
         let mut bytes = Vec::new();
         told.iter().for_each(|told| told.send(&mut bytes).unwrap());

@@ -1,10 +1,12 @@
 //! `attach`: how does somebody hear, and speak to, a container that runs already? By a socket of its supervisor's.
 //!
-//! `frame`: what is said; `audience`: the supervisor's side; `visit`: the tool's; `keys`: how a terminal is left.
+//! `frame`: what is said; `audience`: the supervisor's side; `visit`: the tool's; `keys`: how a terminal is left; `over`: what it
+//! means when nobody says any more.
 
 pub(super) mod audience;
 mod frame;
 pub mod keys;
+mod over;
 mod visit;
 
 pub use keys::Keys;

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use super::frame::{Asked, Ended, Hello, LONGEST, Told, VERSION};
 use super::keys::{Keys, Typed, Watch};
+use super::over;
 use crate::containers::log::Stream;
 use crate::containers::record::{self, Life, Record};
 use crate::containers::supervisor::terminal::{self, Raw};
@@ -86,7 +87,11 @@ impl Visit {
             input,
             size: size.map(|size| (size.rows, size.columns)),
         };
-        Asked::Hello(hello).send(&mut connection).map_err(unreached)?;
+        match Asked::Hello(hello).send(&mut connection) {
+            // It has turned us away, and said why.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            sent => sent.map_err(unreached)?,
+        }
         Ok(Visit {
             store: store.clone(),
             record,
@@ -104,32 +109,28 @@ impl Visit {
     pub fn stay(&mut self, store: &Store) -> Result<Left, Error> {
         let name = self.record.name.clone();
         let raw = (self.terminal && self.visitor.input).then(Raw::enter).flatten();
-        let left = self.listen();
+        let unreached = |source| Error::Unreached {
+            name: name.clone(),
+            source,
+        };
+        let passed = passed_signals();
+        passed.thread_block().map_err(|errno| unreached(errno.into()))?;
+        let signals = match SignalFd::with_flags(&passed, SfdFlags::SFD_CLOEXEC) {
+            Ok(signals) => signals,
+            Err(errno) => return Err(unreached(errno.into())),
+        };
+        let left = self.listen(&signals);
         drop(raw);
         match left {
             Ok(Some(left)) => Ok(left),
             // It was killed, and the container with it; or it has no more to say than the record.
-            Ok(None) => self.ended(store),
-            Err(source) => Err(Error::Unreached { name, source }),
+            Ok(None) => over::seen(store, &self.record, &signals),
+            Err(source) => Err(unreached(source)),
         }
     }
 
-    fn ended(&self, store: &Store) -> Result<Left, Error> {
-        // As long as it dies, its lock is held.
-        end::wait(&self.record, None)?;
-        let record = record::read(store, &self.record.id)?;
-        let (code, trouble) = match record.map(|record| record.life) {
-            Some(Life::Exited { code, error, .. }) => (code, (!error.is_empty()).then_some(error)),
-            _ => (137, Some("the container's supervisor was killed".into())),
-        };
-        Ok(Left::Ended { code, trouble })
-    }
-
     /// The way to leave, `None` if the connection has ended.
-    fn listen(&mut self) -> io::Result<Option<Left>> {
-        let passed = passed_signals();
-        passed.thread_block()?;
-        let signals = SignalFd::with_flags(&passed, SfdFlags::SFD_CLOEXEC)?;
+    fn listen(&mut self, signals: &SignalFd) -> io::Result<Option<Left>> {
         let left = Arc::new(EventFd::new()?);
         let writer = Arc::new(Mutex::new(self.connection.try_clone()?));
         if self.visitor.input {
@@ -188,6 +189,7 @@ impl Visit {
                 let trouble = error;
                 Ok(Heard::End(Some(Left::Ended { code, trouble })))
             }
+            Ok(Some(Told::Refused(why))) => Err(io::Error::other(why)),
             Ok(None) => Ok(Heard::End(None)),
             // Cut, as a killed supervisor leaves it.
             Err(error)

@@ -37,7 +37,7 @@ pub(in crate::containers) struct Inlet {
     /// None: the container reads /dev/null, or its input has ended.
     input: Mutex<Option<Input>>,
     terminal: Weak<OwnedFd>,
-    /// Whether an end of somebody's input is the end of the container's: Docker's StdinOnce.
+    /// Whether an end of somebody's input is the end of a pipe: Docker's StdinOnce.
     once: bool,
 }
 
@@ -69,8 +69,10 @@ impl Host for Inlet {
     }
 
     fn end_input(&self) {
-        if self.once {
-            self.input.lock().take();
+        let mut input = self.input.lock();
+        // A terminal has no end, it is hung up with the container: the next to attach speaks to it.
+        if self.once && matches!(*input, Some(Input::Pipe(_))) {
+            input.take();
         }
     }
 
