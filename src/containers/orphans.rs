@@ -21,7 +21,6 @@ use crate::store::{self, Store};
 /// # Errors
 /// Something cannot be looked at or removed.
 pub fn remove(store: &Store) -> Result<u64, Error> {
-    volume::sweep(store.state());
     let mut freed = 0;
     for id in ids(store)? {
         let directory = store.container(&id);
@@ -47,6 +46,8 @@ pub fn remove(store: &Store) -> Result<u64, Error> {
         freed += bytes(&directory);
         directory::remove(&directory, lock).map_err(io)?;
     }
+    // Copies for these containers go, too.
+    volume::sweep(store.state());
     Ok(freed)
 }
 
