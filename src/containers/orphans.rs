@@ -20,7 +20,6 @@ use crate::store::{self, Store};
 /// # Errors
 /// Something cannot be looked at or removed.
 pub fn remove(store: &Store) -> Result<u64, Error> {
-    volume::sweep(store.state());
     let mut freed = 0;
     for id in ids(store)? {
         let directory = store.container(&id);
@@ -46,6 +45,8 @@ pub fn remove(store: &Store) -> Result<u64, Error> {
         freed += bytes(&directory);
         directory::remove(&directory, lock).map_err(io)?;
     }
+    // Copies for these containers go, too.
+    volume::sweep(store.state());
     let has = |id: &str| store.container(id).exists();
     // A directory that cannot be read keeps nothing from being removed.
     if let Err(error) = attach::sweep(store.run(), has) {

@@ -1,12 +1,14 @@
 //! How is something done to files that belong to a container's users, without a container? By a process of its own that
 //! enters the user namespace of these ids, the holder's where there is one, and is root there.
 
-use std::io::{Read as _, Write as _};
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::waitpid;
+use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -19,14 +21,11 @@ use crate::host::{IdMaps, Probe};
 use crate::store::lease;
 use crate::sys;
 
-/// Bytes of an answer at most: what a pipe holds, since it is read when the process has ended.
-const LONGEST: usize = 32 << 10;
-
 /// Does `work` as root of the widest id maps that the user has; they are told to it, since newuidmap may fail where one id
 /// works. To be called by a process with one thread.
 ///
 /// # Errors
-/// There is no such process; what the work itself says is in its answer, which is to be short.
+/// There is no such process; what the work itself says is in its answer.
 pub fn as_root<T: Serialize + DeserializeOwned>(
     host: &Probe,
     run: &Path,
@@ -55,24 +54,22 @@ fn attempt<T: Serialize + DeserializeOwned>(
         _ => (Entry::Make(maps.clone()), None),
     };
     let (ours, theirs) = Channel::pair().map_err(|error| Failure::new("make a channel", error.desc()))?;
-    let (mut answer, to) = std::io::pipe().map_err(failed)?;
-    let mut parts = Some((ours, to));
+    // Of any length, and read when the process has ended.
+    let answer = memfd_create("answer", MemfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+    let mut answer = File::from(answer);
+    let mut parts = Some(ours);
     // Leases are touched again from the fork on.
     let stilled = lease::still_all();
     let child = sys::fork(|| {
-        let Some((ours, to)) = parts.take() else {
-            return 125;
-        };
-        drop(ours);
-        report(&theirs, run_child(&entry, maps, to, &theirs, work))
+        drop(parts.take());
+        report(&theirs, run_child(&entry, maps, &answer, &theirs, work))
     });
     drop(stilled);
     let child = child.map_err(failed)?;
     drop(theirs);
-    let Some((ours, to)) = parts else {
+    let Some(ours) = parts else {
         return Err(Failure::new("fork", "it happened twice").into());
     };
-    drop(to);
     let heard = accompany(&ours, child, maps, host);
     drop(ours);
     // Only its end matters.
@@ -81,6 +78,7 @@ fn attempt<T: Serialize + DeserializeOwned>(
         return Ok(None);
     }
     let mut text = Vec::new();
+    answer.rewind().map_err(failed)?;
     answer.read_to_end(&mut text).map_err(failed)?;
     match serde_json::from_slice(&text) {
         Ok(answer) => Ok(Some(answer)),
@@ -115,7 +113,7 @@ fn accompany(
 fn run_child<T: Serialize>(
     entry: &Entry,
     maps: &IdMaps,
-    mut to: std::io::PipeWriter,
+    mut to: &File,
     channel: &Channel,
     work: &mut impl FnMut(&IdMaps) -> T,
 ) -> Result<(), Failure> {
@@ -125,7 +123,6 @@ fn run_child<T: Serialize>(
     hide()?;
     die_with_parent(channel)?; // the kernel forgot it with the change of namespace
     let failed = |error: std::io::Error| Failure::new("answer", error);
-    let mut answer = serde_json::to_vec(&work(maps)).map_err(|error| failed(error.into()))?;
-    answer.truncate(LONGEST);
+    let answer = serde_json::to_vec(&work(maps)).map_err(|error| failed(error.into()))?;
     to.write_all(&answer).map_err(failed)
 }

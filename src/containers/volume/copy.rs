@@ -30,6 +30,9 @@ const DEEPEST: usize = 400;
 /// Bytes copied at once; as many zeros become a hole.
 const CHUNK: usize = 1 << 16;
 
+/// The attribute that has a list of who may what.
+const ACCESS: &[u8] = b"system.posix_acl_access";
+
 /// What a copy could not keep.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Lost {
@@ -203,7 +206,13 @@ impl Copy<'_> {
                 Ok(()) => {}
                 Err(Errno::NOSPC | Errno::DQUOT) => return Err(at(path)(Errno::NOSPC)),
                 // A filesystem without them, or a name that is the host's.
-                Err(_) => self.lost.attributes += 1,
+                Err(_) => {
+                    self.lost.attributes += 1;
+                    if name == ACCESS {
+                        // The mode's bits for the group were what all those of the list may at most.
+                        fchmod(to, mode.difference(Mode::RWXG)).map_err(at(path))?;
+                    }
+                }
             }
         }
         futimens(to, &times(attr)).map_err(at(path))

@@ -2,7 +2,7 @@
 //! itself. A key of one type is refused with another.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use serde_json::{Map, Value, json};
 
@@ -22,6 +22,8 @@ struct Keys {
     volume: VolumeKeys,
     tmpfs: TmpfsKeys,
     image_subpath: Option<String>,
+    /// Podman's key, of volumes and images.
+    subpath: Option<String>,
 }
 
 #[derive(Default, PartialEq)]
@@ -69,6 +71,11 @@ pub fn mount(text: &str, cwd: &Path) -> Result<Wish, SpecError> {
     }
     let place = keys.target.take().ok_or_else(|| failed("target is required"))?;
     let kind = keys.kind.take().unwrap_or_else(|| "volume".into());
+    let part = keys.subpath.take();
+    match kind.as_str() {
+        "image" => keys.image_subpath = part.or(keys.image_subpath),
+        _ => keys.volume.subpath = part.or(keys.volume.subpath),
+    }
     keys.belong_to(&kind).map_err(failed)?;
     let spec = keys.shown(&kind, &place);
     let what = match kind.as_str() {
@@ -130,10 +137,19 @@ fn pair(value: &str) -> (String, String) {
 
 /// A path within a volume or an image.
 fn subpath(value: &str) -> Result<Option<String>, &'static str> {
-    match Path::new(value).is_absolute() {
-        true => Err("a sub-path must be relative"),
-        false => Ok(Some(value.into()).filter(|path: &String| !path.is_empty())),
+    let mut depth = 0;
+    for part in Path::new(value).components() {
+        depth += match part {
+            Component::Normal(_) => 1,
+            Component::ParentDir => -1,
+            Component::CurDir => 0,
+            Component::RootDir | Component::Prefix(_) => return Err("a sub-path must be relative"),
+        };
+        if depth < 0 {
+            return Err("a sub-path must not lead out");
+        }
     }
+    Ok(Some(value.into()).filter(|path: &String| !path.is_empty()))
 }
 
 fn truth(field: &str) -> Result<bool, &'static str> {
@@ -214,12 +230,8 @@ impl Keys {
             "rw" | "readwrite" => self.read_only = Some(!yes()?),
             // Of Docker Desktop.
             "consistency" => {}
-            // Podman's, of both.
-            "subpath" if self.kind.as_deref() == Some("image") => {
-                self.image_subpath = subpath(value).map_err(failed)?;
-            }
             "image-subpath" => self.image_subpath = subpath(value).map_err(failed)?,
-            "subpath" => self.volume.subpath = subpath(value).map_err(failed)?,
+            "subpath" => self.subpath = subpath(value).map_err(failed)?,
             "tmpfs-size" => {
                 let size = bytes(value).ok_or_else(|| SpecError::Size(value.into()))?;
                 self.tmpfs.size = Some(size);
@@ -321,6 +333,9 @@ impl Keys {
         }
         if self.source.is_empty() && volume.subpath.is_some() {
             return Err("a new volume has no sub-path");
+        }
+        if self.source.is_empty() && self.read_only == Some(true) {
+            return Err("must not set ReadOnly mode when using anonymous volumes");
         }
         Ok(What::Volume(Volume {
             name: Some(self.source).filter(|name| !name.is_empty()),
@@ -470,6 +485,10 @@ mod tests {
         let image = made("type=image,source=busybox,target=/b,image-subpath=etc");
         assert_eq!((image.subpath.as_deref(), image.writable), (Some("etc"), false));
         assert!(made("type=image,source=busybox,target=/b,rw").writable);
+        // Keys come in any order.
+        let image = made("subpath=etc,source=busybox,target=/b,type=image");
+        assert_eq!(image.subpath.as_deref(), Some("etc"));
+        assert!(parsed("src=vv,dst=/b,volume-subpath=a/../b").is_ok());
     }
 
     #[test]
@@ -485,6 +504,10 @@ mod tests {
             "src=vv,dst=/b,bind-propagation=slave",
             "dst=/b,volume-subpath=a",
             "src=vv,dst=/b,volume-subpath=/a",
+            "src=vv,dst=/b,volume-subpath=..",
+            "src=vv,dst=/b,volume-subpath=a/../../b",
+            "type=volume,dst=/b,readonly",
+            "type=bind,src=/a,dst=/b,subpath=c",
             "src=vv,dst=/b,\"ro",
             "src=vv,dst=/b,\"ro\"x",
             "type=image,dst=/b",
