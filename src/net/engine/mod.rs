@@ -355,7 +355,7 @@ impl Engine {
     fn client(&mut self, stream: socket2::Socket, client: SocketAddr, port: u16) {
         let ends = clients::ends(client, port, &self.addresses);
         let ends = clients::distinct(ends, |ends| self.connections.contains(ends));
-        let Some(ends) = ends.filter(|_| !self.connections.is_full()) else {
+        let Some(ends) = ends.filter(|_| !self.connections.has_most_clients()) else {
             // So that it sees a reset, not an end.
             let _ = stream.set_linger(Some(Duration::ZERO));
             return;
