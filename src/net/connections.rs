@@ -17,6 +17,8 @@ use super::timers::Timers;
 
 /// More are refused: each is a descriptor and some hundred bytes of ours, and buffers of the kernel's.
 const MOST: usize = 32_768;
+/// Of which so many may be clients of published ports, who may be anybody: some are left for what the container begins.
+const MOST_CLIENTS: usize = MOST / 4 * 3;
 
 /// Room for so many is kept when there are none.
 const KEPT: usize = 256;
@@ -25,6 +27,7 @@ const KEPT: usize = 256;
 pub(super) struct Connections {
     by_id: HashMap<u64, Entry>,
     by_ends: HashMap<Ends, u64>,
+    clients: usize,
     last: u64,
     epoll: Rc<Epoll>,
     /// Those to be flushed when all packets that are here have been looked at.
@@ -47,6 +50,7 @@ impl Connections {
         Connections {
             by_id: HashMap::new(),
             by_ends: HashMap::new(),
+            clients: 0,
             last: 0,
             epoll: Rc::clone(epoll),
             touched: Vec::new(),
@@ -57,6 +61,11 @@ impl Connections {
 
     pub(super) fn is_full(&self) -> bool {
         self.by_id.len() >= MOST
+    }
+
+    /// Is no further client taken?
+    pub(super) fn has_most_clients(&self) -> bool {
+        self.is_full() || self.clients >= MOST_CLIENTS
     }
 
     /// Is there something between these ends already?
@@ -185,6 +194,25 @@ impl Connections {
         self.settle(id, life, timers);
     }
 
+    /// How many lack what the container sent last, and a number that changes when one of them gets on.
+    pub(super) fn left(&self) -> (usize, u32) {
+        let heard = self
+            .by_id
+            .values()
+            .filter_map(|entry| entry.connection.lacks_end());
+        heard.fold((0, 0), |(count, sum): (usize, u32), seq| {
+            (count + 1, sum.wrapping_add(seq.0))
+        })
+    }
+
+    /// Ends all: the others have the container's end, or a reset.
+    pub(super) fn end(&mut self) {
+        for (_, mut entry) in self.by_id.drain() {
+            entry.connection.cut();
+        }
+        self.by_ends.clear();
+    }
+
     fn settle(&mut self, id: u64, life: Life, timers: &mut Timers) {
         match life {
             Life::Over => self.remove(id),
@@ -217,6 +245,7 @@ impl Connections {
 
     fn insert(&mut self, id: u64, connection: Connection<Socket>, to: Option<SocketAddr>) {
         self.by_ends.insert(connection.ends(), id);
+        self.clients += usize::from(to.is_none());
         let entry = Entry {
             connection,
             to,
@@ -233,6 +262,7 @@ impl Connections {
     fn take(&mut self, id: u64) -> Option<Entry> {
         let entry = self.by_id.remove(&id)?;
         self.by_ends.remove(&entry.connection.ends());
+        self.clients -= usize::from(entry.to.is_none());
         if self.by_id.is_empty() && self.by_id.capacity() > KEPT {
             (self.by_id, self.by_ends) = (HashMap::new(), HashMap::new());
         }

@@ -2,7 +2,7 @@
 
 mod way;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::engine::Token;
 use super::packet::Ends;
 use super::timers::Timers;
 
-/// More are not remembered: the one that was quiet for longest is forgotten.
+/// More are not remembered of one kind: one that was quiet for long is forgotten, and of these one that had no answer.
 const MOST: usize = 4096;
 /// How long a flow is remembered that had no answer, and one that had: as Linux's own address translation does.
 const UNANSWERED: Duration = Duration::from_secs(30);
@@ -43,7 +43,52 @@ pub(super) struct Flows {
     by_key: HashMap<Key, u64>,
     /// Those of clients of a published port, by its place and their address.
     by_client: HashMap<(u64, SocketAddr), u64>,
+    /// Clients of published ports must not push out what the container began itself: they may be anybody, and many.
+    clients: Kind,
+    own: Kind,
     last: u64,
+}
+
+/// Flows of one kind.
+#[derive(Default)]
+struct Kind {
+    count: usize,
+    /// Those that may be forgotten, the quiet ones first, as they were when last looked at; some are gone already.
+    unanswered: VecDeque<(u64, Instant)>,
+    answered: VecDeque<(u64, Instant)>,
+}
+
+impl Kind {
+    /// The one to forget.
+    fn quietest(&mut self, flows: &HashMap<u64, Flow>) -> Option<u64> {
+        while let Some((id, seen)) = self.unanswered.pop_front() {
+            match flows.get(&id) {
+                Some(flow) if flow.answered => self.answered.push_back((id, flow.last)),
+                Some(flow) if flow.last > seen => self.unanswered.push_back((id, flow.last)),
+                Some(_) => return Some(id),
+                None => {}
+            }
+        }
+        while let Some((id, seen)) = self.answered.pop_front() {
+            match flows.get(&id) {
+                Some(flow) if flow.last > seen => self.answered.push_back((id, flow.last)),
+                Some(_) => return Some(id),
+                None => {}
+            }
+        }
+        None
+    }
+
+    fn add(&mut self, id: u64, now: Instant, flows: &HashMap<u64, Flow>) {
+        if self.unanswered.len() > 2 * MOST {
+            self.unanswered.retain(|(id, _)| flows.contains_key(id));
+        }
+        if self.answered.len() > 2 * MOST {
+            self.answered.retain(|(id, _)| flows.contains_key(id));
+        }
+        self.unanswered.push_back((id, now));
+        self.count += 1;
+    }
 }
 
 impl Flows {
@@ -99,20 +144,21 @@ impl Flows {
         timers: &mut Timers,
         open: impl FnOnce(Token) -> io::Result<Way>,
     ) -> io::Result<()> {
-        if self.by_id.len() >= MOST
-            && let Some(oldest) = self
-                .by_id
-                .iter()
-                .min_by_key(|(_, flow)| flow.last)
-                .map(|(id, _)| *id)
-        {
-            self.remove(oldest);
-        }
         self.last += 1;
         let id = self.last;
         let way = open(Token::Flow(id))?;
+        let kind = self.kind(&way);
+        if kind.count >= MOST {
+            let mut kind = std::mem::take(kind);
+            let quietest = kind.quietest(&self.by_id);
+            *self.kind(&way) = kind;
+            quietest.into_iter().for_each(|id| self.remove(id));
+        }
         if let Way::Published { place, client, .. } = way {
             self.by_client.insert((place, client), id);
+            self.clients.add(id, now, &self.by_id);
+        } else {
+            self.own.add(id, now, &self.by_id);
         }
         let mut queued = None;
         timers.set(Token::Flow(id), Some(now + UNANSWERED), &mut queued);
@@ -147,8 +193,16 @@ impl Flows {
         }
     }
 
+    fn kind(&mut self, way: &Way) -> &mut Kind {
+        match way {
+            Way::Published { .. } => &mut self.clients,
+            Way::Own(_) | Way::Dns { .. } | Way::Echo(_) => &mut self.own,
+        }
+    }
+
     pub(super) fn remove(&mut self, id: u64) {
         if let Some(flow) = self.by_id.remove(&id) {
+            self.kind(&flow.way).count -= 1;
             self.by_key.remove(&flow.key);
             if let Way::Published { place, client, .. } = flow.way {
                 self.by_client.remove(&(place, client));
@@ -187,6 +241,31 @@ mod tests {
         assert_eq!(flows.by_id.len(), MOST);
         assert_eq!(flows.by_client.len(), MOST);
         assert!(flows.contains(&key(0)) && !flows.contains(&key(1)) && flows.contains(&key(2)));
+    }
+
+    #[test]
+    fn clients_push_out_neither_those_that_had_answers_nor_what_the_container_began() {
+        let (mut flows, mut timers, start) = (Flows::default(), Timers::default(), Instant::now());
+        let own = |_| Ok(Way::Own(std::net::UdpSocket::bind("127.0.0.1:0")?));
+        flows.add(key(1), start, &mut timers, own).unwrap();
+        for n in 2..MOST as u16 * 3 {
+            let now = start + Duration::from_millis(n.into());
+            flows.add(key(n), now, &mut timers, |_| Ok(published(n))).unwrap();
+            if n == 2 {
+                flows.of(&key(2), now).unwrap();
+            }
+        }
+        assert_eq!((flows.by_id.len(), flows.by_client.len()), (MOST + 1, MOST));
+        assert!(flows.contains(&key(1)) && flows.contains(&key(2)) && !flows.contains(&key(3)));
+        // What is remembered of those that are gone is bounded, too.
+        for n in 2..MOST as u16 * 3 {
+            flows.forget(&key(n));
+            flows
+                .add(key(n), start, &mut timers, |_| Ok(published(n)))
+                .unwrap();
+            flows.forget(&key(n));
+        }
+        assert!(flows.clients.count == 0 && flows.clients.unanswered.len() <= 2 * MOST + 1);
     }
 
     #[test]
