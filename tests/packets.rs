@@ -9,6 +9,8 @@ mod common;
 mod bytes;
 #[path = "packets/datagrams.rs"]
 mod datagrams;
+#[path = "packets/ends.rs"]
+mod ends;
 #[path = "packets/inside.rs"]
 mod inside;
 #[path = "packets/tcp.rs"]

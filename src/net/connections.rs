@@ -185,6 +185,25 @@ impl Connections {
         self.settle(id, life, timers);
     }
 
+    /// How many lack what the container sent last, and a number that changes when one of them gets on.
+    pub(super) fn left(&self) -> (usize, u32) {
+        let heard = self
+            .by_id
+            .values()
+            .filter_map(|entry| entry.connection.lacks_end());
+        heard.fold((0, 0), |(count, sum): (usize, u32), seq| {
+            (count + 1, sum.wrapping_add(seq.0))
+        })
+    }
+
+    /// Ends all: the others have the container's end, or a reset.
+    pub(super) fn end(&mut self) {
+        for (_, mut entry) in self.by_id.drain() {
+            entry.connection.cut();
+        }
+        self.by_ends.clear();
+    }
+
     fn settle(&mut self, id: u64, life: Life, timers: &mut Timers) {
         match life {
             Life::Over => self.remove(id),

@@ -17,7 +17,6 @@ mod resolvers;
 pub mod tcp;
 mod timers;
 
-use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 
 pub use addresses::{Addresses, Family, Routes};
@@ -38,15 +37,18 @@ pub struct Network {
     pub listeners: Vec<Listener>,
     /// Whom the container's questions for names go to.
     pub resolvers: Resolvers,
+    /// Readable or closed when the container has ended: then all that it sent is carried to its end, and no more. Closed when
+    /// that is done.
+    pub orders: OwnedFd,
 }
 
 impl Network {
-    /// Carries packets until the process ends, in the namespaces whose network the container is to use. Each connection is a
+    /// Carries packets until all is done that was to be done before the end that was ordered, in the namespaces whose network the container is to use. Each connection is a
     /// descriptor: see [`raise_limit`].
     ///
     /// # Errors
     /// The device is gone, or memory.
-    pub fn serve(self) -> Result<Infallible, NetError> {
+    pub fn serve(self) -> Result<(), NetError> {
         engine::Engine::new(self)?.run()
     }
 }

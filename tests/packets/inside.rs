@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -26,6 +27,12 @@ pub const DNS: &str = "10.0.2.3";
 pub struct Container {
     namespace: Arc<File>,
     pub ports: Vec<SocketAddr>,
+}
+
+/// The end of a network: how it is ordered, and what came of it.
+pub struct End {
+    pub orders: UnixStream,
+    pub serving: JoinHandle<Result<(), NetError>>,
 }
 
 /// Runs `body` as root on a host without a container. `test` is the calling test's name.
@@ -72,14 +79,14 @@ impl Container {
     pub fn with_resolvers(ports: &[Port], resolv_conf: &str) -> Container {
         let (container, end) = Container::with_end(ports, resolv_conf);
         thread::spawn(move || {
-            eprintln!("the network ended: {}", end.join().unwrap());
+            eprintln!("the network ended: {:?}", end.serving.join().unwrap());
             std::process::abort();
         });
         container
     }
 
-    /// One whose network may end, and why it did.
-    pub fn with_end(ports: &[Port], resolv_conf: &str) -> (Container, JoinHandle<NetError>) {
+    /// One whose network may end.
+    pub fn with_end(ports: &[Port], resolv_conf: &str) -> (Container, End) {
         let listeners: Vec<_> = ports.iter().map(|port| listen(port).unwrap()).collect();
         let ports = listeners.iter().map(|listener| listener.port().host).collect();
         let addresses = Addresses::choose(&Routes::read().unwrap()).unwrap();
@@ -89,22 +96,20 @@ impl Container {
             (tun, File::open("/proc/thread-self/ns/net").unwrap())
         });
         let (tun, namespace) = made.join().unwrap();
-        let resolvers = Resolvers::parse(resolv_conf);
+        let (orders, theirs) = UnixStream::pair().unwrap();
         let network = Network {
             tun,
             addresses,
             listeners,
-            resolvers,
+            resolvers: Resolvers::parse(resolv_conf),
+            orders: theirs.into(),
         };
-        let end = thread::spawn(move || {
-            let Err(error) = network.serve();
-            error
-        });
+        let serving = thread::spawn(move || network.serve());
         let container = Container {
             namespace: Arc::new(namespace),
             ports,
         };
-        (container, end)
+        (container, End { orders, serving })
     }
 
     /// Runs `body` inside, in a thread of its own.

@@ -252,12 +252,12 @@ pub(super) fn serve(channel: Channel) -> u8 {
     stderr::limit(MOST_LOG.saturating_sub(size.map_or(MOST_LOG, |log| log.len())) as usize);
     // Before the ports come, each of which is a descriptor.
     let _raised = raise_limit(usize::MAX);
-    let Some(stack) = received(&channel) else { return 1 };
+    let Some(stack) = received(channel) else { return 1 };
     if let Err(why) = confine::network() {
         tracing::warn!(%why, "the network process is not confined");
     }
     match stack.serve() {
-        Ok(never) => match never {},
+        Ok(()) => 0,
         Err(error) => {
             tracing::error!("{}", chain(&error));
             match error {
@@ -268,7 +268,7 @@ pub(super) fn serve(channel: Channel) -> u8 {
     }
 }
 
-fn received(channel: &Channel) -> Option<Stack> {
+fn received(channel: Channel) -> Option<Stack> {
     let (
         Errand::Begin {
             addresses,
@@ -301,5 +301,6 @@ fn received(channel: &Channel) -> Option<Stack> {
         addresses,
         listeners,
         resolvers,
+        orders: channel.into(),
     })
 }

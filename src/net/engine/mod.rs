@@ -1,16 +1,18 @@
 //! The network process's loop: what is ready, in turn, so that nobody keeps the others waiting.
 
 mod datagram;
+mod drain;
 
-use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use self::drain::{Drain, LOOK};
 use super::clients;
 use super::connections::{self, Connections};
 use super::datagrams::Flows;
@@ -32,6 +34,8 @@ pub(super) enum Token {
     Connection(u64),
     /// A flow of datagrams, by its number.
     Flow(u64),
+    /// Where the order to end comes.
+    Orders,
 }
 
 /// How far up the kind of a token stands in epoll's 64 bits.
@@ -44,6 +48,7 @@ impl From<Token> for u64 {
             Token::Listener(place) => 1 << KIND | place,
             Token::Connection(id) => 2 << KIND | id,
             Token::Flow(id) => 3 << KIND | id,
+            Token::Orders => 4 << KIND,
         }
     }
 }
@@ -56,6 +61,7 @@ impl Token {
             1 => Some(Token::Listener(value)),
             2 => Some(Token::Connection(value)),
             3 => Some(Token::Flow(value)),
+            4 => Some(Token::Orders),
             _ => None,
         }
     }
@@ -74,6 +80,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Engine {
     device: Device,
+    /// When events were last asked for, it had no packets.
+    device_rests: bool,
+    orders: OwnedFd,
+    drain: Option<Drain>,
     addresses: Addresses,
     listeners: Vec<Listener>,
     connections: Connections,
@@ -115,6 +125,10 @@ impl Engine {
         epoll
             .add(&network.tun, watch(Token::Device))
             .map_err(failed("the container's device"))?;
+        // Whatever comes there is the order.
+        epoll
+            .add(&network.orders, watch(Token::Orders))
+            .map_err(failed("the orders"))?;
         for (place, listener) in (0..).zip(&network.listeners) {
             epoll
                 .add(&listener.socket, watch(Token::Listener(place)))
@@ -122,6 +136,9 @@ impl Engine {
         }
         Ok(Engine {
             device: Device(network.tun.into()),
+            device_rests: true,
+            orders: network.orders,
+            drain: None,
             addresses: network.addresses,
             listeners: network.listeners,
             connections: Connections::new(&epoll),
@@ -135,7 +152,7 @@ impl Engine {
         })
     }
 
-    pub(super) fn run(mut self) -> Result<Infallible, NetError> {
+    pub(super) fn run(mut self) -> Result<(), NetError> {
         let mut events = [EpollEvent::empty(); EVENTS];
         let mut packet = vec![0; packet::MOST];
         loop {
@@ -148,17 +165,30 @@ impl Engine {
                 }
             };
             self.now = Instant::now();
+            // Unless there were more events than places for them.
+            self.device_rests = count < EVENTS;
             for event in &events[..count] {
                 match Token::read(event.data()) {
-                    Some(Token::Device) => self.read_device(&mut packet)?,
+                    Some(Token::Device) => match self.read_device(&mut packet) {
+                        Err(_) if self.drain.is_some() => {
+                            self.end();
+                            return Ok(());
+                        }
+                        read => read?,
+                    },
                     Some(Token::Listener(place)) => self.listener_ready(place),
                     Some(Token::Connection(id)) => self.ready(id, event.events()),
                     Some(Token::Flow(id)) => self.flow_ready(id),
+                    Some(Token::Orders) => self.drain(),
                     None => {}
                 }
             }
             self.flush();
             self.wake();
+            if self.is_drained() {
+                self.end();
+                return Ok(());
+            }
         }
     }
 
@@ -166,7 +196,8 @@ impl Engine {
         if self.connections.is_busy() {
             return EpollTimeout::ZERO;
         }
-        match self.timers.rest(Instant::now()) {
+        let look = self.drain.map(|_| LOOK);
+        match self.timers.rest(Instant::now()).into_iter().chain(look).min() {
             None => EpollTimeout::NONE,
             // Rounded up, or it would be asked again and again in the last millisecond.
             Some(rest) => {
@@ -177,6 +208,7 @@ impl Engine {
     }
 
     fn read_device(&mut self, packet: &mut [u8]) -> Result<(), NetError> {
+        self.device_rests = false;
         for _ in 0..PACKETS {
             match self.device.0.read(packet) {
                 Ok(length) => self.packet(&packet[..length]),
@@ -381,7 +413,7 @@ impl Engine {
                 Token::Connection(id) => self.connections.wake(id, when, &mut self.timers, &mut turn),
                 Token::Listener(place) => self.resume(place),
                 Token::Flow(id) => self.flows.wake(id, self.now, &mut self.timers),
-                Token::Device => {}
+                Token::Device | Token::Orders => {}
             }
         }
     }

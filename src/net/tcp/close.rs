@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{Connection, Life, Phase, Stream, Turn};
-use crate::net::packet::{self, Flags, Reply};
+use crate::net::packet::{self, Flags, Reply, Seq};
 
 /// What epoll told of a socket.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,6 +73,18 @@ impl<S: Stream> Connection<S> {
     /// The host's side refused: the container hears so, as its SYN was refused.
     pub fn refused(mut self, turn: &mut Turn<'_>) {
         self.broken(turn);
+    }
+
+    /// How far the host's side is, while it lacks something that the container sent, or its end.
+    pub fn lacks_end(&self) -> Option<Seq> {
+        (self.phase == Phase::Open && !self.fin_received).then_some(self.expected)
+    }
+
+    /// The container is no more: the host's side sees that, unless it has heard the last word.
+    pub fn cut(&mut self) {
+        if !self.fin_received {
+            self.stream.abort();
+        }
     }
 
     /// Both have said their last word, and heard each other's.
