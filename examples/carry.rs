@@ -48,18 +48,19 @@ fn outside(mut words: &[String]) -> Result<ExitCode, Box<dyn Error>> {
         // The way back; the command gets another.
         .stdin(OwnedFd::from(theirs))
         .spawn()?;
+    let (order, orders) = UnixStream::pair()?;
     let network = Network {
         tun: receive(&ours)?,
         addresses,
         listeners,
         resolvers: Resolvers::read(),
+        orders: orders.into(),
     };
-    std::thread::spawn(move || {
-        let Err(error) = network.serve();
-        eprintln!("carry: {error}");
-    });
+    let serving = std::thread::spawn(move || network.serve());
     drop(ours);
     let code = child.wait()?.code().unwrap_or(1);
+    drop(order);
+    serving.join().map_err(|_| "the network ended")??;
     Ok(ExitCode::from(code as u8))
 }
 
