@@ -183,6 +183,8 @@ fn end(store: &Store, record: &Record) -> Result<(), Error> {
     let (supervisor, patience) = match record.life {
         Life::Running { supervisor, .. } => {
             let _ = kill(store, record, libc::SIGKILL);
+            // If it has ended, what it wrote last is not waited for.
+            let _ = send(supervisor, END);
             (supervisor, PATIENCE)
         }
         Life::Restarting { supervisor, .. } => {

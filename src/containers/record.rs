@@ -29,7 +29,7 @@ use crate::store::{Digest, Store};
 const VERSION: u32 = 1;
 
 /// Exit code of a container whose supervisor was killed: as if it had got SIGKILL.
-const KILLED: i32 = 137;
+pub(super) const KILLED: i32 = 137;
 
 /// Where a container is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

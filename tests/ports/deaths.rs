@@ -1,15 +1,18 @@
 //! What is left of a network when one of its processes is killed, or ends for another reason?
 
-use std::net::Ipv4Addr;
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use super::busybox;
-use super::common::{field, parent, process, until};
-use super::pages::{answers, host_port, is_dead, is_free, serves};
+use super::common::{Bryo, field, parent, process, until};
+use super::pages::{answers, free_port, host_port, is_dead, is_free, serves};
 
 #[test]
 fn a_network_process_that_is_killed_is_followed() {
@@ -131,4 +134,68 @@ fn a_network_that_was_deleted_inside_is_not_started_again() {
     );
     assert!(!said().contains("another follows"), "{}", said());
     bryo.ok(["restart", "-t", "0", "without"]);
+}
+
+/// A server that sends to its first client more than the host's sockets hold, and ends whether or not it has arrived.
+const LAST_WORDS: &str =
+    "use Socket; socket S, PF_INET, SOCK_STREAM, 0; bind S, sockaddr_in(80, INADDR_ANY) or die; listen S, 9;
+    accept C, S; print C '.' x 12_000_000; close C";
+
+/// A client of this port that has little room, and has not read yet.
+fn slow_client(port: u16) -> TcpStream {
+    let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    client.set_recv_buffer_size(32 << 10).unwrap();
+    client
+        .connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
+        .unwrap();
+    client.into()
+}
+
+#[test]
+fn what_a_container_wrote_last_arrives() {
+    let (bryo, image) = Bryo::with_image("debian:12");
+    // Listens before anybody can connect: what `run -d` waits for is the command's start.
+    let port = free_port().to_string();
+    let publish = format!("127.0.0.1:{port}:80");
+    let words = [
+        "--name", "server", "-p", &publish, &image, "perl", "-e", LAST_WORDS,
+    ];
+    bryo.ok(["create"].iter().chain(&words));
+    for _ in 0..2 {
+        bryo.ok(["start", "server"]);
+        until("the server", || {
+            bryo.run(["exec", "server", "grep", "-q", ":0050 .* 0A ", "/proc/net/tcp"])
+                .status
+                .success()
+        });
+        let mut client = slow_client(port.parse().unwrap());
+        let (mut all, mut some) = (0, [0; 32 << 10]);
+        loop {
+            match client.read(&mut some).unwrap() {
+                0 => break,
+                count => all += count,
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(all, 12_000_000);
+        bryo.ok(["wait", "server"]);
+    }
+}
+
+#[test]
+fn a_container_that_is_killed_does_not_wait_for_its_clients() {
+    let (bryo, image) = Bryo::with_image("debian:12");
+    let script = format!("{LAST_WORDS}; sleep 1000");
+    let words = ["--name", "server", "-p", "80", &image, "perl", "-e", &script];
+    bryo.ok(["run", "-d"].iter().chain(&words));
+    let port = host_port(&bryo, "server", "80");
+    until("the server", || {
+        bryo.run(["exec", "server", "grep", "-q", ":0050 .* 0A ", "/proc/net/tcp"])
+            .status
+            .success()
+    });
+    let client = slow_client(port);
+    bryo.ok(["rm", "-f", "server"]);
+    assert!(is_free(port));
+    drop(client);
 }

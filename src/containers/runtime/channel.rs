@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, recvmsg, sendmsg, shutdown,
+    socketpair,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -123,6 +124,11 @@ impl Channel {
             None,
         )
         .map(drop)
+    }
+
+    /// Nothing more will be sent: the other side finds the end.
+    pub(in crate::containers) fn finish(&self) -> nix::Result<()> {
+        shutdown(self.0.as_raw_fd(), Shutdown::Write)
     }
 
     /// Is the other side gone?

@@ -15,7 +15,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::announce::{self, PidfileError};
 use super::checker::Checker;
-use super::network::Network;
+use super::network::{Impatient, Network};
 use super::protocol::{Notice, Order};
 use super::server::{Finish, Server, ServerError};
 use super::stdio::{self, Attach, Beside, Relay};
@@ -26,7 +26,7 @@ use crate::containers::attach::{self, Keys};
 use crate::containers::log::Log;
 use crate::containers::network::{Link, Live};
 use crate::containers::process::Process;
-use crate::containers::record::{self, Afterwards, Held, Life};
+use crate::containers::record::{self, Afterwards, Held, KILLED, Life};
 use crate::containers::runtime::channel::Channel;
 use crate::containers::runtime::{self, Init, StartError};
 use crate::containers::upkeep::Upkeep;
@@ -423,11 +423,15 @@ fn stay(
     drop(voices);
     let mut code = reap(&init);
     init.end_helper();
-    // Its ports are free for others from here on.
     held.record.network = Live {
-        restarts: network.map_or(0, |network| network.live().restarts),
+        restarts: network.as_ref().map_or(0, |network| network.live().restarts),
         ..Live::default()
     };
+    // What it wrote last is carried on while the rest is seen to, unless nobody wants it any more.
+    let mut network = network.filter(|_| code != KILLED);
+    if let Some(network) = &mut network {
+        network.finish();
+    }
     held.record.takeovers = server.takeovers();
     let log = relay.drain();
     let mut error = String::new();
@@ -443,6 +447,9 @@ fn stay(
             let _ = log.lock().sync();
         }
         Afterwards::Remove => server.kill(),
+    }
+    if let Some(network) = network {
+        network.drain(Impatient { tool, told });
     }
     if !error.is_empty() {
         trouble.get_or_insert_with(|| error.clone());

@@ -2,6 +2,8 @@
 //! is this program, executed anew, so that it has nothing of the supervisor's: what it works with comes over a channel. It
 //! may die at any moment: device and listeners are the supervisor's, which starts another; connections are lost, no more.
 
+mod drain;
+
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -21,6 +23,8 @@ use crate::containers::runtime::channel::{Channel, MOST_DESCRIPTORS};
 use crate::line::chain;
 use crate::net::{Listener, NetError, Network as Stack, Port, Resolvers, raise_limit};
 use crate::stderr;
+
+pub(super) use drain::Impatient;
 
 /// The name under which it is started.
 pub(super) const NAME: &str = "bryo-network";
@@ -50,6 +54,10 @@ pub(super) struct Network {
     /// The device was deleted in the container.
     gone: bool,
     restarts: u32,
+    /// Ports are published, which are free for others when the process has closed them, too.
+    has_ports: bool,
+    /// The process has closed all but the device.
+    drained: bool,
 }
 
 /// One process.
@@ -65,6 +73,8 @@ impl Network {
         let log = directory.join(LOG);
         Ok(Network {
             current: Some(Current::start(&log)?),
+            has_ports: !link.listeners.is_empty(),
+            drained: false,
             link,
             device: None,
             log,
@@ -118,7 +128,7 @@ impl Network {
         if self.due() != Some(Duration::ZERO) {
             return false;
         }
-        // The one before has lived for what is not pause of this.
+        // One that lived not even as long as it is waited for waits longer.
         self.pause = match self.started.elapsed() < HEALTHY.max(self.pause * 2) {
             true => LONGEST_PAUSE.min(self.pause * 2),
             false => PAUSE,
@@ -213,11 +223,11 @@ impl Current {
 }
 
 impl Drop for Network {
-    /// With the container, or a start that failed. Whoever closes the device last waits some ten milliseconds for the kernel:
+    /// With the container, when it has drained, or a start that failed. Whoever closes the device last waits some ten milliseconds for the kernel:
     /// that is the process, for which nobody waits unless it has ports that must be free for others when this returns.
     fn drop(&mut self) {
         drop(self.device.take());
-        let has_ports = !self.link.listeners.is_empty();
+        let has_ports = self.has_ports && !self.drained;
         self.link.listeners.clear();
         if let Some(mut current) = self.current.take() {
             // Both fail only for one that was reaped.
@@ -303,4 +313,31 @@ fn received(channel: Channel) -> Option<Stack> {
         resolvers,
         orders: channel.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Addresses, Protocol, Routes};
+
+    #[test]
+    fn ports_that_do_not_all_arrive_are_an_error() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let some = File::open("/dev/null").unwrap();
+        let begin = Errand::Begin {
+            addresses: Addresses::choose(&Routes::default()).unwrap(),
+            resolvers: Resolvers::parse(""),
+            listeners: 2,
+        };
+        let port = Port {
+            protocol: Protocol::Tcp,
+            host: "127.0.0.1:80".parse().unwrap(),
+            container: 80,
+        };
+        ours.send(&begin, &[&some]).unwrap();
+        ours.send(&Errand::Listeners(vec![port; 2]), &[&some]).unwrap();
+        // A later one does not fill the gap.
+        ours.send(&Errand::Listeners(vec![port]), &[&some]).unwrap();
+        assert!(received(theirs).is_none());
+    }
 }
