@@ -86,7 +86,7 @@ fn remove_step(store: &Store, id: &str) -> Result<bool, Error> {
     if abandoned {
         match end::remove(store, id, Force::Yes) {
             // Its processes are dying at this moment: whoever comes next takes it.
-            Ok(()) | Err(Error::Running(_)) => {}
+            Ok(()) | Err(Error::Running(_) | Error::Busy(_)) => {}
             Err(error) => return Err(error),
         }
     }
