@@ -163,22 +163,23 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
             match again::pause(&mut held, &life, &mut told, times) {
                 None => (life, notice),
                 Some(pause) => {
-                    leave(&store, &held.record.id, &notice, &audience);
+                    attach::unlisten(store.run(), &held.record.id);
+                    leave(&notice, &audience);
                     return restart(held, life, notice, (&tool, &store, pause));
                 }
             }
         }
         Err(failure) => failed(&held, failure),
     };
-    let id = held.record.id.clone();
+    // Before the lock is free: the socket is another supervisor's then.
+    attach::unlisten(store.run(), &held.record.id);
     let notice = conclude(held, life, notice, &tool);
-    leave(&store, &id, &notice, &audience);
+    leave(&notice, &audience);
     0
 }
 
 /// Tells those who are attached that this run is over.
-fn leave(store: &Store, id: &str, notice: &Notice, audience: &Audience) {
-    attach::unlisten(store.run(), id);
+fn leave(notice: &Notice, audience: &Audience) {
     if let Notice::Ended { code, error, .. } = notice {
         audience.end(*code, error.as_deref());
     }
