@@ -46,9 +46,8 @@ pub fn remove(store: &Store) -> Result<u64, Error> {
         freed += bytes(&directory);
         directory::remove(&directory, lock).map_err(io)?;
     }
-    let has = |id: &str| store.container(id).exists();
     // A directory that cannot be read keeps nothing from being removed.
-    if let Err(error) = attach::sweep(store.run(), has) {
+    if let Err(error) = attach::sweep(store.run()) {
         tracing::warn!("the sockets of containers that are gone cannot be removed: {error}");
     }
     Ok(freed)
