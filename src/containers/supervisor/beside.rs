@@ -356,8 +356,8 @@ fn launch(
     server.opened()?;
     server.watch()?;
     announce::supervisor(&upkeep)?;
+    let pidfile = announce::init(&upkeep)?;
     let mut init = launch.go()?;
-    announce::init(&upkeep, init.pid.as_raw())?;
     if let (Some(network), Some(device)) = (&mut network, init.network.take()) {
         network.connect(device);
     }
@@ -365,7 +365,6 @@ fn launch(
         // Nobody to be warned is no reason to stop.
         let _ = tell(tool, &Notice::Warning(warning.clone()));
     }
-    server.guard(&init.pidfd)?;
     let door = match id.map(|id| attach::listen(&run, &id)).transpose() {
         Ok(door) => door,
         Err(why) => {
@@ -378,8 +377,20 @@ fn launch(
         audience: Arc::clone(&audience),
         keys,
     };
-    let relay = outside.start(init.terminal.take(), log, beside)?;
-    Ok((init, relay, network, Guests { audience, door }))
+    let terminal = init.terminal.take();
+    let written = pidfile.map_or(Ok(()), |file| file.write(init.pid.as_raw()));
+    let guarded = written
+        .map_err(Failure::from)
+        .and_then(|()| Ok(server.guard(&init.pidfd)?));
+    match guarded.and_then(|()| Ok(outside.start(terminal, log, beside)?)) {
+        Ok(relay) => Ok((init, relay, network, Guests { audience, door })),
+        Err(failure) => {
+            // Nobody would be beside it.
+            let _ = pidfd_send_signal(&init.pidfd, Signal::KILL);
+            reap(&init);
+            Err(failure)
+        }
+    }
 }
 
 /// Stays until the command has ended and all it wrote was passed on.
