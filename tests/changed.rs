@@ -238,11 +238,26 @@ fn pids_are_written_where_they_are_looked_for() {
     let next = process(&bryo, "one", "Pid");
     assert!(next != pid && read(&one) == next.to_string());
     // Where there can be no file, nothing runs.
-    let error = bryo.fails(
-        125,
-        ["run", "--name", "two", "--pidfile", "/proc/none", &image, "true"],
-    );
+    let made = bryo.scratch("made");
+    fs::create_dir(&made).unwrap();
+    let volume = format!("{}:/made", made.display());
+    let words = ["run", "--name", "two", "-v", &volume, "--pidfile", "/proc/none"];
+    let error = bryo.fails(125, [&words[..], &[&image, "touch", "/made/it"]].concat());
     assert!(error.contains("cannot write the pid file /proc/none"), "{error}");
+    assert_eq!(fs::read_dir(&made).unwrap().count(), 0);
+    // Nor does it go on where the pid cannot be written.
+    let words = [
+        "run",
+        "--name",
+        "three",
+        "--pidfile",
+        "/dev/full",
+        &image,
+        "sleep",
+        "1000",
+    ];
+    let error = bryo.fails(125, words);
+    assert!(error.contains("cannot write the pid file /dev/full"), "{error}");
 }
 
 /// Type=notify of systemd, stood in for by a socket.

@@ -64,6 +64,25 @@ fn fed(bryo: &Bryo, tar: &[u8], to: &str, flags: &[&str]) -> Done {
     Done::of(bryo.command(words).stdin(fs::File::open(file).unwrap()))
 }
 
+/// What a container's files are called is shown, and steers no terminal.
+#[test]
+fn names_in_warnings_are_harmless() {
+    let bryo = two();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Char);
+    header.set_mode(0o644);
+    header.set_size(0);
+    header.set_device_major(1).unwrap();
+    header.set_device_minor(3).unwrap();
+    tar.append_data(&mut header, "a\x1b]0;title\x07", std::io::empty())
+        .unwrap();
+    let done = fed(&bryo, &tar.into_inner().unwrap(), "runs:/tmp", &[]);
+    assert!(done.status.success(), "{done}");
+    assert!(done.stderr.contains("]0;title"), "{done}");
+    assert!(!done.stderr.contains(['\x1b', '\x07']), "{done}");
+}
+
 /// A directory with one of each kind of file that an ordinary user can make.
 fn one_of_each(dir: &Path) {
     fs::create_dir_all(dir.join("sub")).unwrap();

@@ -4,7 +4,7 @@
 //! needs no room on a disk: SIGUSR1 says only that, SIGTERM also ends the container, or the wait for its next start.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, pidfd_send_signal};
 
@@ -18,8 +18,20 @@ use crate::store::Store;
 /// How long a container may take to be gone after SIGKILL before its supervisor is killed as well.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a supervisor that waits may take to end.
-const WAITING: Duration = Duration::from_secs(3);
+/// How long a supervisor may take to be gone after its container: what that wrote goes to a disk that may be slow.
+const SYNCING: Duration = Duration::from_secs(120);
+
+/// How often one looks whether the container has begun another run meanwhile.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long a container that ended may look as if it ran.
+const RECORDING: Duration = Duration::from_secs(1);
+
+/// How often one tries to take a container, [`BETWEEN`] apart: somebody may be about to start it, or copy into it.
+const TRIES: u32 = 8;
+/// The same for one that is to go anyway.
+const FORCED_TRIES: u32 = 500;
+const BETWEEN: Duration = Duration::from_millis(20);
 
 /// Not to be started again.
 pub(super) const LEAVE: Signal = Signal::USR1;
@@ -90,13 +102,8 @@ pub fn wait(record: &Record, limit: Option<Duration>) -> Result<bool, Error> {
     let Some(supervisor) = record.life.supervisor() else {
         return Ok(true);
     };
-    let io = |source: io::Error| Error::Io {
-        action: "wait for",
-        path: record.name.clone().into(),
-        source,
-    };
-    match supervisor.open().map_err(io)? {
-        Some(pidfd) => process::ends(&pidfd, limit).map_err(io),
+    match supervisor.open().map_err(unwaited(record))? {
+        Some(pidfd) => process::ends(&pidfd, limit).map_err(unwaited(record)),
         None => Ok(true),
     }
 }
@@ -113,7 +120,7 @@ pub enum Force {
 /// Removes a container.
 ///
 /// # Errors
-/// [`Error::Running`] without [`Force::Yes`].
+/// [`Error::Running`] and [`Error::Restarting`] without [`Force::Yes`]; [`Error::Busy`].
 pub fn remove(store: &Store, id: &str, force: Force) -> Result<(), Error> {
     remove_with(store, id, force, Volumes::Keep)
 }
@@ -123,8 +130,13 @@ pub fn remove(store: &Store, id: &str, force: Force) -> Result<(), Error> {
 /// # Errors
 /// As [`remove`].
 pub fn remove_with(store: &Store, id: &str, force: Force, volumes: Volumes) -> Result<(), Error> {
+    let mut name = id.to_owned();
+    let tries = match force {
+        Force::No => TRIES,
+        Force::Yes => FORCED_TRIES,
+    };
     // Each round ends a run; somebody may start it again in between.
-    for _ in 0..8 {
+    for _ in 0..tries {
         let record = match record::read(store, id) {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(()),
@@ -134,19 +146,20 @@ pub fn remove_with(store: &Store, id: &str, force: Force, volumes: Volumes) -> R
         match (&record.life, force) {
             (Life::Running { .. }, Force::No) => return Err(Error::Running(record.name)),
             (Life::Restarting { .. }, Force::No) => return Err(Error::Restarting(record.name)),
-            (Life::Running { .. } | Life::Restarting { .. }, Force::Yes) => end(store, &record)?,
+            (Life::Running { .. } | Life::Restarting { .. }, Force::Yes) => end(store, &record, None)?,
             (Life::Created | Life::Exited { .. }, _) => {}
         }
         match record::hold(store, id) {
             Ok(Some(held)) if volumes == Volumes::Remove => return held.remove_with(volumes),
             Ok(Some(held)) => return held.remove(),
             // It is being made, started or ended at this moment.
-            Ok(None) => std::thread::sleep(Duration::from_millis(20)),
+            Ok(None) => std::thread::sleep(BETWEEN),
             Err(Error::NoSuchContainer(_)) => return Ok(()),
             Err(error) => return Err(error),
         }
+        name = record.name;
     }
-    Err(Error::Running(id.into()))
+    Err(Error::Busy(name))
 }
 
 /// Asks a container to end for good, and kills it after `limit` (`None`: never).
@@ -165,9 +178,8 @@ pub fn stop(store: &Store, record: &Record, signal: i32, limit: Option<Duration>
         Life::Restarting { supervisor, .. } => drop(send(supervisor, END)),
         Life::Created | Life::Exited { .. } => return Ok(()),
     }
-    if !wait(record, limit)? {
-        end(store, record)?;
-    }
+    await_command(record, limit)?;
+    end(store, record, None)?;
     events::happened(store.state(), record, "stop", &[]);
     Ok(())
 }
@@ -177,27 +189,82 @@ pub fn restarted(store: &Store, record: &Record) {
     events::happened(store.state(), record, "restart", &[]);
 }
 
-/// Kills a container, and its supervisor if that does not see it end.
-fn end(store: &Store, record: &Record) -> Result<(), Error> {
-    // Each of them may have ended just now.
-    let (supervisor, patience) = match record.life {
-        Life::Running { supervisor, .. } => {
-            let _ = kill(store, record, libc::SIGKILL);
-            // If it has ended, what it wrote last is not waited for.
-            let _ = send(supervisor, END);
-            (supervisor, PATIENCE)
-        }
-        Life::Restarting { supervisor, .. } => {
-            let _ = send(supervisor, END);
-            (supervisor, WAITING)
-        }
-        Life::Created | Life::Exited { .. } => return Ok(()),
+/// Kills a container, and waits until it is gone.
+///
+/// # Errors
+/// As [`kill`]; it cannot be waited for.
+pub fn kill_for_good(store: &Store, record: &Record) -> Result<(), Error> {
+    kill(store, record, libc::SIGKILL)?;
+    let killed = match record.life {
+        Life::Running { init, .. } => Some(init),
+        _ => None,
     };
-    if !wait(record, Some(patience))? {
-        let _ = send(supervisor, Signal::KILL);
-        wait(record, Some(PATIENCE))?;
+    end(store, record, killed)
+}
+
+/// Waits until a container's command has ended, so long at most.
+fn await_command(record: &Record, limit: Option<Duration>) -> Result<(), Error> {
+    let Life::Running { init, .. } = record.life else {
+        return wait(record, limit).map(drop);
+    };
+    let ended = match init.open() {
+        Ok(Some(pidfd)) => process::ends(&pidfd, limit).map(drop),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    ended.map_err(unwaited(record))
+}
+
+fn unwaited(record: &Record) -> impl Fn(io::Error) -> Error {
+    let path = record.name.clone();
+    move |source| Error::Io {
+        action: "wait for",
+        path: path.clone().into(),
+        source,
     }
-    Ok(())
+}
+
+/// Kills a container, whichever run it is in by then, and its supervisor if that does not see it end. `killed` is an init
+/// that was sent SIGKILL already.
+fn end(store: &Store, record: &Record, mut killed: Option<Process>) -> Result<(), Error> {
+    let Some(supervisor) = record.life.supervisor() else {
+        return Ok(());
+    };
+    let mut since = Instant::now();
+    loop {
+        let now = match record::read(store, &record.id)? {
+            Some(now) if now.life.supervisor() == Some(supervisor) => now,
+            _ => return Ok(()),
+        };
+        let patience = match now.life {
+            Life::Running { init, .. } => {
+                if killed != Some(init) {
+                    // It may have ended just now.
+                    let _ = kill(store, &now, libc::SIGKILL);
+                    (killed, since) = (Some(init), Instant::now());
+                }
+                let ended = !init.lives();
+                if ended && since.elapsed() > RECORDING {
+                    // It carries on what the container sent last; or it waits for its next start, and a full disk keeps it from
+                    // saying so.
+                    let _ = send(supervisor, END);
+                }
+                if ended { SYNCING } else { PATIENCE }
+            }
+            _ => {
+                let _ = send(supervisor, END);
+                PATIENCE
+            }
+        };
+        if wait(&now, Some(LOOK))? {
+            return Ok(());
+        }
+        if since.elapsed() > patience {
+            break;
+        }
+    }
+    let _ = send(supervisor, Signal::KILL);
+    wait(record, Some(PATIENCE)).map(drop)
 }
 
 /// The exit code of a container that ended, though it may be started again.

@@ -47,9 +47,8 @@ pub fn remove(store: &Store) -> Result<u64, Error> {
     }
     // Copies for these containers go, too.
     volume::sweep(store.state());
-    let has = |id: &str| store.container(id).exists();
     // A directory that cannot be read keeps nothing from being removed.
-    if let Err(error) = attach::sweep(store.run(), has) {
+    if let Err(error) = attach::sweep(store.run()) {
         tracing::warn!("the sockets of containers that are gone cannot be removed: {error}");
     }
     Ok(freed)
@@ -87,7 +86,7 @@ fn remove_step(store: &Store, id: &str) -> Result<bool, Error> {
     if abandoned {
         match end::remove(store, id, Force::Yes) {
             // Its processes are dying at this moment: whoever comes next takes it.
-            Ok(()) | Err(Error::Running(_)) => {}
+            Ok(()) | Err(Error::Running(_) | Error::Busy(_)) => {}
             Err(error) => return Err(error),
         }
     }

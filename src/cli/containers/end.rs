@@ -102,9 +102,9 @@ impl Kill {
         let signal = end::signal(&self.signal).map_err(|error| Failure::of(&error))?;
         super::each(&self.containers, |name| {
             let record = load(store, name)?;
-            end::kill(store, &record, signal)?;
-            if signal == libc::SIGKILL {
-                end::wait(&record, None)?;
+            match signal {
+                libc::SIGKILL => end::kill_for_good(store, &record)?,
+                _ => end::kill(store, &record, signal)?,
             }
             Ok(Some(name.to_string()))
         })

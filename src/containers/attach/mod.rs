@@ -12,17 +12,21 @@ mod visit;
 pub use keys::Keys;
 pub use visit::{Left, Visit, Visitor};
 
-use std::fs::{DirBuilder, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use nix::sys::stat::{Mode, umask};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr};
 
 /// Where the sockets are, in `$BRYO_RUN`.
 const DIRECTORY: &str = "attach";
+
+/// What the name of a socket that is being made ends with.
+const NEW: &str = ".new";
 
 /// The directory of the sockets, open: a path of any length can be used through its descriptor.
 fn directory(run: &Path) -> io::Result<File> {
@@ -50,25 +54,24 @@ fn short(directory: &File, id: &str) -> PathBuf {
 /// There is no private directory for it.
 pub(super) fn listen(run: &Path, id: &str) -> io::Result<UnixListener> {
     let directory = directory(run)?;
-    let path = short(&directory, id);
-    // Left by a supervisor that was killed: whoever holds the container's lock is the only one.
-    match std::fs::remove_file(&path) {
+    // It gets its name once it listens: before that it would look like one that a killed supervisor left. Whoever holds the
+    // container's lock is the only one.
+    let new = short(&directory, &format!("{id}{NEW}"));
+    match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // The supervisor has one thread still.
-    let before = umask(Mode::from_bits_truncate(0o177));
-    let bound = UnixListener::bind(&path);
-    umask(before);
-    let listener = bound?;
+    let listener = UnixListener::bind(&new)?;
     listener.set_nonblocking(true)?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+    fs::rename(&new, short(&directory, id))?;
     Ok(listener)
 }
 
 /// Removes the socket of a container that ended.
 pub(super) fn unlisten(run: &Path, id: &str) {
     // One that stays is replaced at the next start.
-    let _ = std::fs::remove_file(run.join(DIRECTORY).join(id));
+    let _ = fs::remove_file(run.join(DIRECTORY).join(id));
 }
 
 fn connect(run: &Path, id: &str) -> io::Result<UnixStream> {
@@ -76,22 +79,57 @@ fn connect(run: &Path, id: &str) -> io::Result<UnixStream> {
     UnixStream::connect(short(&directory, id))
 }
 
-/// Removes the sockets of containers that are gone, which killed supervisors left.
+/// Removes the sockets that killed supervisors left. Those of containers of other stores are here, too.
 ///
 /// # Errors
 /// The directory cannot be read.
-pub(super) fn sweep(run: &Path, is_there: impl Fn(&str) -> bool) -> io::Result<()> {
-    let path = run.join(DIRECTORY);
-    let entries = match std::fs::read_dir(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_name().to_str().is_some_and(|id| !is_there(id)) {
+pub(super) fn sweep(run: &Path) -> io::Result<()> {
+    if !run.join(DIRECTORY).exists() {
+        return Ok(());
+    }
+    let directory = directory(run)?;
+    for entry in fs::read_dir(run.join(DIRECTORY))? {
+        let name = entry?.file_name();
+        let id = name.to_str().filter(|name| !name.ends_with(NEW));
+        if let Some(id) = id
+            && is_deserted(&short(&directory, id))
+        {
             // Somebody else may have been faster.
-            let _ = std::fs::remove_file(entry.path());
+            let _ = fs::remove_file(short(&directory, id));
         }
     }
     Ok(())
+}
+
+/// Does nobody listen there? Waits for nobody.
+fn is_deserted(socket: &Path) -> bool {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let own = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None);
+    let (Ok(own), Ok(address)) = (own, UnixAddr::new(socket)) else {
+        return false;
+    };
+    nix::sys::socket::connect(own.as_raw_fd(), &address) == Err(Errno::ECONNREFUSED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_hears_is_swept() {
+        let run = tempfile::tempdir().unwrap();
+        let heard = listen(run.path(), "heard").unwrap();
+        drop(listen(run.path(), "killed").unwrap());
+        sweep(run.path()).unwrap();
+        let left: Vec<_> = fs::read_dir(run.path().join(DIRECTORY))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["heard"]);
+        drop(heard);
+        // The next takes its place.
+        let again = listen(run.path(), "heard").unwrap();
+        assert!(connect(run.path(), "heard").is_ok());
+        drop(again);
+    }
 }

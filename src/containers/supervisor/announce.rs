@@ -1,8 +1,8 @@
 //! Who else is told that a container runs? Whoever reads the pid files, and systemd.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -20,24 +20,40 @@ pub(super) struct PidfileError {
 
 /// Writes the file of `--conmon-pidfile`.
 pub(super) fn supervisor(upkeep: &Upkeep) -> Result<(), PidfileError> {
-    write(
-        upkeep.supervisor_pidfile.as_deref(),
-        std::process::id().cast_signed(),
-    )
+    match Pidfile::open(upkeep.supervisor_pidfile.as_deref())? {
+        Some(file) => file.write(std::process::id().cast_signed()),
+        None => Ok(()),
+    }
 }
 
-/// Writes the file of `--pidfile`.
-pub(super) fn init(upkeep: &Upkeep, pid: i32) -> Result<(), PidfileError> {
-    write(upkeep.pidfile.as_deref(), pid)
+/// The file of `--pidfile`, to be opened before the command runs: once it does, it is late to say that it cannot be.
+pub(super) fn init(upkeep: &Upkeep) -> Result<Option<Pidfile>, PidfileError> {
+    Pidfile::open(upkeep.pidfile.as_deref())
 }
 
-/// As Podman's: the number and no more.
-fn write(path: Option<&Path>, pid: i32) -> Result<(), PidfileError> {
-    let Some(path) = path else { return Ok(()) };
-    fs::write(path, pid.to_string()).map_err(|source| PidfileError {
-        path: path.into(),
-        source,
-    })
+/// One that is open, and empty.
+pub(super) struct Pidfile {
+    path: PathBuf,
+    file: File,
+}
+
+impl Pidfile {
+    fn open(path: Option<&Path>) -> Result<Option<Pidfile>, PidfileError> {
+        let Some(path) = path.map(Path::to_owned) else {
+            return Ok(None);
+        };
+        match File::create(&path) {
+            Ok(file) => Ok(Some(Pidfile { path, file })),
+            Err(source) => Err(PidfileError { path, source }),
+        }
+    }
+
+    /// As Podman's: the number and no more.
+    pub(super) fn write(self, pid: i32) -> Result<(), PidfileError> {
+        let Pidfile { path, mut file } = self;
+        let written = file.write_all(pid.to_string().as_bytes());
+        written.map_err(|source| PidfileError { path, source })
+    }
 }
 
 /// Tells systemd that the command runs, and which process to watch; sd_notify(3). It has set the variable for the tool,

@@ -163,22 +163,23 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
             match again::pause(&mut held, &life, &mut told, times) {
                 None => (life, notice),
                 Some(pause) => {
-                    leave(&store, &held.record.id, &notice, &audience);
+                    attach::unlisten(store.run(), &held.record.id);
+                    leave(&notice, &audience);
                     return restart(held, life, notice, (&tool, &store, pause));
                 }
             }
         }
         Err(failure) => failed(&held, failure),
     };
-    let id = held.record.id.clone();
+    // Before the lock is free: the socket is another supervisor's then.
+    attach::unlisten(store.run(), &held.record.id);
     let notice = conclude(held, life, notice, &tool);
-    leave(&store, &id, &notice, &audience);
+    leave(&notice, &audience);
     0
 }
 
 /// Tells those who are attached that this run is over.
-fn leave(store: &Store, id: &str, notice: &Notice, audience: &Audience) {
-    attach::unlisten(store.run(), id);
+fn leave(notice: &Notice, audience: &Audience) {
     if let Notice::Ended { code, error, .. } = notice {
         audience.end(*code, error.as_deref());
     }
@@ -359,8 +360,8 @@ fn launch(
     server.opened()?;
     server.watch()?;
     announce::supervisor(&upkeep)?;
+    let pidfile = announce::init(&upkeep)?;
     let mut init = launch.go()?;
-    announce::init(&upkeep, init.pid.as_raw())?;
     if let (Some(network), Some(device)) = (&mut network, init.network.take()) {
         network.connect(device);
     }
@@ -368,7 +369,6 @@ fn launch(
         // Nobody to be warned is no reason to stop.
         let _ = tell(tool, &Notice::Warning(warning.clone()));
     }
-    server.guard(&init.pidfd)?;
     let door = match id.map(|id| attach::listen(&run, &id)).transpose() {
         Ok(door) => door,
         Err(why) => {
@@ -381,8 +381,20 @@ fn launch(
         audience: Arc::clone(&audience),
         keys,
     };
-    let relay = outside.start(init.terminal.take(), log, beside)?;
-    Ok((init, relay, network, Guests { audience, door }))
+    let terminal = init.terminal.take();
+    let written = pidfile.map_or(Ok(()), |file| file.write(init.pid.as_raw()));
+    let guarded = written
+        .map_err(Failure::from)
+        .and_then(|()| Ok(server.guard(&init.pidfd)?));
+    match guarded.and_then(|()| Ok(outside.start(terminal, log, beside)?)) {
+        Ok(relay) => Ok((init, relay, network, Guests { audience, door })),
+        Err(failure) => {
+            // Nobody would be beside it.
+            let _ = pidfd_send_signal(&init.pidfd, Signal::KILL);
+            reap(&init);
+            Err(failure)
+        }
+    }
 }
 
 /// Stays until the command has ended and all it wrote was passed on.
