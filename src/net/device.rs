@@ -12,8 +12,8 @@ use crate::sys::net::{Interface, make_tun, open_tun};
 
 /// The device's name, as programs in containers expect it.
 const NAME: &str = "eth0";
-/// The largest packet: what IPv4's 16 bits of length allow, rounded down to where pasta and slirp4netns have it too.
-pub(super) const MTU: u16 = 65520;
+/// The largest packet: what IPv4's 16 bits of length allow, so that no datagram of IPv4 needs fragments.
+pub(super) const MTU: u16 = 65535;
 
 /// Sets up the network namespace that the process is in: loopback, the device, addresses, routes. Wants CAP_NET_ADMIN
 /// there, /dev/net/tun, and /proc.

@@ -45,15 +45,39 @@ fn datagrams_go_out_and_answers_come_back() {
             serve_echo(server);
             let answers = container.inside(move || {
                 let socket = UdpSocket::bind(any).unwrap();
-                [1, 1000, 60_000].map(|size| ask(&socket, to, &vec![b'x'; size]).unwrap())
+                [1, 1000, 65_450].map(|size| ask(&socket, to, &vec![b'x'; size]).unwrap())
             });
-            for (answer, size) in answers.iter().zip([1, 1000, 60_000]) {
+            for (answer, size) in answers.iter().zip([1, 1000, 65_450]) {
                 assert!(
                     answer.starts_with(host.as_bytes()) || answer.starts_with(format!("[{host}]").as_bytes())
                 );
                 assert!(answer.ends_with(&vec![b'x'; size]));
             }
         }
+        // The largest there is.
+        let receiver = UdpSocket::bind((HOST, 0)).unwrap();
+        let to = receiver.local_addr().unwrap();
+        let port = container.inside(move || {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            assert_eq!(socket.send_to(&[7; 65_507], to).unwrap(), 65_507);
+            socket.local_addr().unwrap().port()
+        });
+        receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut bytes = vec![0; 1 << 16];
+        let (length, from) = receiver.recv_from(&mut bytes).unwrap();
+        assert_eq!(length, 65_507);
+        // From the port that it has in the container, unless another has that one on the host.
+        assert_eq!(from, SocketAddr::new(HOST.parse().unwrap(), port));
+        let taken = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+        let holder = UdpSocket::bind(("0.0.0.0", taken)).unwrap();
+        container.inside(move || {
+            UdpSocket::bind(("0.0.0.0", taken))
+                .unwrap()
+                .send_to(b"x", to)
+                .unwrap()
+        });
+        let (length, from) = receiver.recv_from(&mut bytes).unwrap();
+        assert!(length == 1 && from.port() != holder.local_addr().unwrap().port());
         let refused = container.inside(|| {
             let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
             ask(&socket, (HOST.parse::<IpAddr>().unwrap(), 9).into(), b"x")

@@ -77,9 +77,11 @@ impl Container {
     }
 
     pub fn with_resolvers(ports: &[Port], resolv_conf: &str) -> Container {
-        let (container, end) = Container::with_end(ports, resolv_conf);
+        let (container, End { orders, serving }) = Container::with_end(ports, resolv_conf);
         thread::spawn(move || {
-            eprintln!("the network ended: {:?}", end.serving.join().unwrap());
+            let ended = serving.join().unwrap();
+            drop(orders);
+            eprintln!("the network ended: {ended:?}");
             std::process::abort();
         });
         container

@@ -1,7 +1,7 @@
 //! By which socket of the host does a flow go?
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd as _;
 
 use nix::cmsg_space;
@@ -39,12 +39,25 @@ pub(in crate::net) struct Arrived {
 }
 
 impl Way {
-    /// A socket to `to`, called by `token`.
-    pub(in crate::net) fn connect(to: SocketAddr, epoll: &Epoll, token: Token) -> io::Result<UdpSocket> {
+    /// A socket to `to`, called by `token`, if possible from the port that the container sends from: who speaks with many from
+    /// one port is then seen as one, by the first of them at least.
+    pub(in crate::net) fn own(port: u16, to: SocketAddr, epoll: &Epoll, token: Token) -> io::Result<Way> {
+        let any: IpAddr = match to {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
         let socket = Socket::new(Domain::for_address(to), Type::DGRAM.nonblocking().cloexec(), None)?;
-        socket.connect(&to.into())?;
-        epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, token.into()))?;
-        Ok(socket.into())
+        // Taken, or root's: then any other.
+        let _ = socket.bind(&SocketAddr::new(any, port).into());
+        Ok(Way::Own(connected(socket, to, epoll, token)?))
+    }
+
+    /// A socket to a name server, called by `token`; its port is not to be guessed.
+    pub(in crate::net) fn dns(server: SocketAddr, epoll: &Epoll, token: Token) -> io::Result<Way> {
+        let kind = Type::DGRAM.nonblocking().cloexec();
+        let socket = Socket::new(Domain::for_address(server), kind, None)?;
+        let socket = connected(socket, server, epoll, token)?;
+        Ok(Way::Dns { socket, server })
     }
 
     /// A socket for echo requests to `to`. The kernel lets those have it whose group is in `net.ipv4.ping_group_range`.
@@ -61,6 +74,12 @@ impl Way {
         epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, token.into()))?;
         Ok(Way::Echo(socket))
     }
+}
+
+fn connected(socket: Socket, to: SocketAddr, epoll: &Epoll, token: Token) -> io::Result<UdpSocket> {
+    socket.connect(&to.into())?;
+    epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, token.into()))?;
+    Ok(socket.into())
 }
 
 /// Reads what came to a published port.

@@ -67,7 +67,7 @@ impl Engine {
                 if let Some(way) = published {
                     return Ok(way);
                 }
-                Way::connect(to, epoll, token).map(Way::Own)
+                Way::own(ends.container.port(), to, epoll, token)
             })
     }
 
@@ -79,8 +79,7 @@ impl Engine {
             let added = self
                 .flows
                 .add(Key::Udp(ends), self.now, &mut self.timers, |token| {
-                    let socket = Way::connect(server, epoll, token)?;
-                    Ok(Way::Dns { socket, server })
+                    Way::dns(server, epoll, token)
                 });
             match added {
                 Err(error) if !is_exhausted(&error) => {

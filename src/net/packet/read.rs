@@ -131,7 +131,7 @@ type Parts<'a> = (IpAddr, IpAddr, u8, &'a [u8]);
 fn read_v4(packet: &[u8]) -> Option<Parts<'_>> {
     let header = Ipv4HeaderSlice::from_slice(packet).ok()?;
     let (start, end) = (header.slice().len(), usize::from(header.total_len()));
-    // A device has no fragments if no packet is larger than its MTU.
+    // None is larger than the device's MTU, so the kernel makes no fragments.
     if header.is_fragmenting_payload() || sum::ones_complement(sum::add_slice(0, header.slice())) != 0 {
         return None;
     }
