@@ -319,7 +319,7 @@ const MANY: &str = "
 import resource, selectors, socket, struct, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 to, count = (sys.argv[1], int(sys.argv[2])), int(sys.argv[3])
-everyone = [socket.create_connection(to, timeout=100) for _ in range(count)]
+everyone = [socket.create_connection(to, timeout=900) for _ in range(count)]
 for number, one in enumerate(everyone): one.sendall(struct.pack('I', number))
 for number, one in enumerate(everyone): assert struct.unpack('I', one.recv(4, socket.MSG_WAITALL)) == (number,)
 print(count)
