@@ -1,5 +1,5 @@
-//! How is a container asked? By a process for each time: it must have one thread to enter a container, and be of a sealed copy
-//! of the program (see `runtime/sealed.rs`), which would take too much room if it stayed.
+//! How is a container asked? By a process for each time: it must have one thread to enter a container, and be of the sealed
+//! program (see `runtime/sealed.rs`).
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
