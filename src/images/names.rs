@@ -227,6 +227,10 @@ impl<'a> Change<'a> {
     /// # Errors
     /// As [`Change::save`].
     pub fn forget_all(mut self) -> Result<(), Error> {
+        // Nor is there room to write in, in what a killed reset left.
+        if self.references.images.is_empty() {
+            return Ok(());
+        }
         self.references.images.clear();
         self.save()
     }
