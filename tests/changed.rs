@@ -4,8 +4,10 @@
 mod common;
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use common::{Bryo, Done, field, kills, parent, process, until};
 
@@ -44,6 +46,37 @@ fn a_name_can_be_changed_whatever_the_container_does() {
     for name in ["short", "long"] {
         bryo.ok(["create", "--name", name, &image, "true"]);
     }
+}
+
+/// Also when it is gone by then, or runs again.
+#[test]
+fn the_exit_code_of_what_removes_itself_is_waited_for() {
+    let (bryo, image) = busybox();
+    bryo.ok([
+        "run",
+        "-d",
+        "-i",
+        "--rm",
+        "--name",
+        "one",
+        &image,
+        "sh",
+        "-c",
+        "read x; exit 7",
+    ]);
+    let wait = |name| {
+        let mut wait = bryo.command(["wait", name]);
+        wait.stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let said = |wait: Child| String::from_utf8(wait.wait_with_output().unwrap().stdout).unwrap();
+    let (first, second) = (wait("one"), wait("one"));
+    std::thread::sleep(Duration::from_secs(1));
+    let mut attach = bryo.command(["attach", "one"]);
+    let mut attach = attach.stdin(Stdio::piped()).spawn().unwrap();
+    attach.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+    assert_eq!([said(first), said(second)], ["7\n", "7\n"]);
+    assert_eq!(attach.wait().unwrap().code(), Some(7));
+    assert_eq!(bryo.ok(["ps", "-aq"]), "");
 }
 
 /// Killed at each of its steps, a rename leaves one container of one name, and the other name free.

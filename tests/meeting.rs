@@ -111,3 +111,27 @@ fn a_slow_disk_is_waited_for() {
     let end = field(&bryo, "one", "{{.State.ExitCode}} {{.State.Error}}");
     assert_eq!(end.trim(), "143");
 }
+
+/// What it wrote last is there, or will be.
+#[test]
+fn what_is_just_ending_is_copied_whole() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    bryo.ok(["run", "-d", "--init", "--name", "one", &image, "sleep", "1000"]);
+    bryo.ok(["exec", "one", "sh", "-c", "echo late > /late"]);
+    let (server, init) = (
+        process(&bryo, "one", "FilesystemPid"),
+        process(&bryo, "one", "Pid"),
+    );
+    kill(server, Signal::SIGSTOP).unwrap();
+    kill(init, Signal::SIGKILL).unwrap();
+    until("its end", || kill(init, None).is_err());
+    let mut copy = bryo
+        .command(["cp", "one:/late", bryo.scratch("late").to_str().unwrap()])
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    let waits = copy.try_wait().unwrap().is_none();
+    kill(server, Signal::SIGCONT).unwrap();
+    assert!(copy.wait().unwrap().success() && waits);
+    assert_eq!(fs::read_to_string(bryo.scratch("late")).unwrap(), "late\n");
+}

@@ -105,6 +105,9 @@ pub enum Error {
     /// `attach` to a container that does not run; Docker's words.
     #[error("You cannot attach to a stopped container, start it first: {0}")]
     NotAttachable(String),
+    /// `attach` to one that waits to be started again; Docker's words.
+    #[error("You cannot attach to a restarting container, wait until it is running: {0}")]
+    AttachRestarting(String),
     /// A container whose supervisor cannot be reached.
     #[error("cannot attach to container {name}: its supervisor cannot be reached by its socket in $BRYO_RUN")]
     Unreached {

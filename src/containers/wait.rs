@@ -13,7 +13,7 @@ use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 
 use super::health::{self, Status};
 use super::record::{self, Life, Record};
-use super::{Error, end};
+use super::{Error, end, events};
 use crate::store::Store;
 
 /// How often one looks anyway.
@@ -62,7 +62,7 @@ impl Condition {
 }
 
 /// Waits until one of these holds; gives the container's exit code, if it has one by then, and `None` if the container was
-/// removed meanwhile.
+/// removed meanwhile and nobody knows its exit code.
 ///
 /// # Errors
 /// Its record cannot be read.
@@ -81,10 +81,13 @@ pub fn end_of_run(store: &Store, record: &Record) -> Result<Option<Option<i32>>,
         return Ok(Some(end::exit_code(record)));
     };
     let before = record.restarts;
-    wait(store, &record.id, |now| match &now.life {
+    let code = wait(store, &record.id, |now| match &now.life {
         Life::Running { started, .. } => started != this || now.restarts != before,
         _ => true,
-    })
+    })?;
+    // Somebody has started it anew meanwhile.
+    let known = || events::last_code(store.state(), &record.id);
+    Ok(code.map(|code| code.or_else(known)))
 }
 
 fn wait(store: &Store, id: &str, holds: impl Fn(&Record) -> bool) -> Result<Option<Option<i32>>, Error> {
@@ -92,7 +95,8 @@ fn wait(store: &Store, id: &str, holds: impl Fn(&Record) -> bool) -> Result<Opti
     let changes = changes(&directory);
     loop {
         let Some(record) = record::read(store, id)? else {
-            return Ok(None);
+            // It goes by itself (--rm), or somebody was fast.
+            return Ok(events::last_code(store.state(), id).map(Some));
         };
         if holds(&record) {
             return Ok(Some(end::exit_code(&record).or(record.last_code)));

@@ -222,6 +222,19 @@ impl<'a> Change<'a> {
         self.references.images.retain(|image| image.id != *id);
     }
 
+    /// Takes all off the list, and saves.
+    ///
+    /// # Errors
+    /// As [`Change::save`].
+    pub fn forget_all(mut self) -> Result<(), Error> {
+        // Nor is there room to write in, in what a killed reset left.
+        if self.references.images.is_empty() {
+            return Ok(());
+        }
+        self.references.images.clear();
+        self.save()
+    }
+
     /// Writes the file; from here on the change is the truth, also after a power cut. The lock stays held.
     pub fn save(&self) -> Result<(), Error> {
         let path = self.store.references();

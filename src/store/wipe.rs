@@ -33,7 +33,7 @@ const STATE: [&str; 11] = [
     "events",
     "events.1",
 ];
-const RUN: [&str; 1] = ["holders"];
+const RUN: [&str; 2] = ["attach", "holders"];
 
 /// Removes all; what cannot be removed stays, and is given with the reason.
 ///
@@ -65,6 +65,8 @@ pub fn wipe(store: &Store) -> Result<Vec<(PathBuf, std::io::Error)>, Error> {
 
 fn remove(path: &Path) -> std::io::Result<()> {
     let removed = match fs::symlink_metadata(path) {
+        // Those that were there are gone by now: what is in it was made meanwhile, and may run.
+        Ok(_) if path.ends_with("containers") => fs::remove_dir(path),
         Ok(found) if found.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
         Err(error) => Err(error),
@@ -100,6 +102,10 @@ mod tests {
         assert!(!store.state().exists() && !store.run().exists());
         fs::remove_file(store.root().join("letter")).unwrap();
         store.prepare().unwrap();
+        let container = store.state().join("containers/new");
+        fs::create_dir_all(&container).unwrap();
+        assert_eq!(wipe(&store).unwrap().len(), 1);
+        fs::remove_dir(&container).unwrap();
         assert!(wipe(&store).unwrap().is_empty());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }

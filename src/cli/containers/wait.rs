@@ -40,7 +40,7 @@ impl Wait {
             match code {
                 Some(code) => Ok(Some(code.to_string())),
                 None => Err(Failure::new(format!(
-                    "container {name} was removed when it ended (--rm)"
+                    "container {name} was removed, and its exit code is not known"
                 ))),
             }
         })

@@ -7,7 +7,8 @@ use crate::cli::build::tell_kept;
 use crate::cli::question::confirmed_all;
 use crate::cli::report::Failure;
 use crate::containers::end;
-use crate::containers::{record, volume};
+use crate::containers::{orphans, record, volume};
+use crate::images::names::Change;
 use crate::store::{Store, wipe};
 
 /// Flags of `system reset`.
@@ -36,9 +37,9 @@ impl Reset {
         if !self.force && !confirmed_all(&what)? {
             return Err(Failure::new("system reset has been cancelled"));
         }
-        for id in record::ids(store)? {
-            end::remove(store, &id, end::Force::Yes)?;
-        }
+        // First: no container is made of an image that is off the list.
+        Change::begin(store)?.forget_all()?;
+        remove_containers(store)?;
         volume::wipe(store.state())?;
         build::remove_orphans(store).map_err(|error| Failure::of(&error))?;
         let order = PruneCache {
@@ -59,4 +60,20 @@ impl Reset {
             ExitCode::FAILURE
         })
     }
+}
+
+/// Removes all, also those that are made meanwhile.
+fn remove_containers(store: &Store) -> Result<(), Failure> {
+    // Of a directory of the host there may be another each time.
+    for _ in 0..8 {
+        let ids = record::ids(store)?;
+        if ids.is_empty() {
+            break;
+        }
+        for id in ids {
+            end::remove(store, &id, end::Force::Yes)?;
+        }
+        orphans::remove(store)?;
+    }
+    Ok(())
 }

@@ -69,8 +69,10 @@ impl Visit {
     /// # Errors
     /// [`Error::NotAttachable`], [`Error::Unreached`].
     pub fn begin(store: &Store, record: Record, visitor: Visitor) -> Result<Visit, Error> {
-        if !matches!(record.life, Life::Running { .. }) {
-            return Err(Error::NotAttachable(record.name));
+        match record.life {
+            Life::Running { .. } => {}
+            Life::Restarting { .. } => return Err(Error::AttachRestarting(record.name)),
+            Life::Created | Life::Exited { .. } => return Err(Error::NotAttachable(record.name)),
         }
         let spec = record::read_spec(&store.container(&record.id))?;
         let process = spec.process().as_ref();

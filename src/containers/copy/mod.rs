@@ -19,13 +19,14 @@ mod unpack;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use self::give::NotGiven;
 pub use self::unpack::Owners;
 use super::growing::ROOT;
 use super::record::{self, Life, Record};
 use super::runtime::{Helper, is_sealed};
-use super::{Error, changes, exec};
+use super::{Error, changes, end, exec};
 use crate::store::Store;
 
 /// One side of a copy.
@@ -65,6 +66,12 @@ pub struct Copied {
     /// What could not be copied as it is.
     pub warnings: Vec<String>,
 }
+
+/// How long a container may take to end, or another command to be done with it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often one looks.
+const BETWEEN: Duration = Duration::from_millis(50);
 
 /// How the files of a container are reached.
 #[derive(Debug)]
@@ -149,18 +156,23 @@ fn describe(end: &End) -> String {
     }
 }
 
-/// How a container's files are reached now.
+/// How a container's files are reached now. One that is just ending is waited for: until its supervisor has seen to it, what
+/// it wrote last is not in its tree.
 fn way(store: &Store, name: &str) -> Result<Way, Error> {
-    let record = look(store, name)?;
-    let Life::Running { init, .. } = record.life else {
-        return Ok(Way::Stands(Box::new(record)));
-    };
-    match exec::way_in(init, &record)? {
-        // It was started since we looked, and this program's own file does not go in there.
-        Some(_) if !is_sealed() => Err(Error::Busy(record.name)),
-        Some(init) => Ok(Way::Runs(init)),
-        // It has ended just now.
-        None => Ok(Way::Stands(Box::new(record))),
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let record = look(store, name)?;
+        let Life::Running { init, .. } = record.life else {
+            return Ok(Way::Stands(Box::new(record)));
+        };
+        match exec::way_in(init, &record)? {
+            // It was started since we looked, and this program's own file does not go in there.
+            Some(_) if !is_sealed() => return Err(Error::Busy(record.name)),
+            Some(init) => return Ok(Way::Runs(init)),
+            None if Instant::now() > end => return Err(Error::Busy(record.name)),
+            // With `--init`, its command may not be there yet.
+            None => end::wait(&record, Some(BETWEEN)).map(drop)?,
+        }
     }
 }
 

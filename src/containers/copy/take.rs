@@ -1,7 +1,7 @@
 //! Who makes the files of a copy? A process in the container, if it runs; else this one.
 
-use std::io::{self, BufRead as _, BufReader, PipeReader};
-use std::time::{Duration, Instant};
+use std::io::{self, BufRead as _, BufReader, PipeReader, Write as _};
+use std::time::Instant;
 
 use fuse_overlay::attr::Kind;
 use fuse_overlay::name::Name;
@@ -14,7 +14,7 @@ use super::names::{self, Asked, There, Top};
 use super::root::{self, Root, Spot};
 use super::tree::{InTree, io_error};
 use super::unpack::{self, Onto, Owners, Unpacked, Unpacking};
-use super::{End, Order, Way, describe, way};
+use super::{BETWEEN, End, Order, PATIENCE, Way, describe, way};
 use crate::containers::growing::{Growing, Missing, ROOT};
 use crate::containers::record::{self, Life, Record};
 use crate::containers::runtime::help;
@@ -22,9 +22,6 @@ use crate::containers::{Error, life};
 use crate::images::pull::decompressed;
 use crate::line::chain;
 use crate::store::Store;
-
-/// How long a container that another command holds is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Makes the destination of what comes; from the user's own standard input if there is no reader.
 pub(super) fn take(store: &Store, order: &Order, reader: Option<PipeReader>) -> Result<Unpacked, Error> {
@@ -50,7 +47,10 @@ pub(super) fn take(store: &Store, order: &Order, reader: Option<PipeReader>) -> 
     };
     match &order.to {
         End::Stream => {
-            let copied = io::copy(&mut incoming.stream, &mut io::stdout().lock());
+            let mut out = io::stdout().lock();
+            // What is left in a buffer at the end would be lost in silence.
+            let copied =
+                io::copy(&mut incoming.stream, &mut out).and_then(|bytes| out.flush().map(|()| bytes));
             let bytes = copied.map_err(|error| failed(error.to_string()))?;
             Ok(Unpacked {
                 bytes,
@@ -133,7 +133,7 @@ fn into_container(
         if Instant::now() > end {
             return Err(Error::Busy(record.name));
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(BETWEEN);
     }
 }
 

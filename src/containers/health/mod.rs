@@ -101,6 +101,9 @@ impl Asked {
     }
 }
 
+/// In nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+
 /// That of an image's config; one that makes no sense is none, as nothing in there may keep an image from running.
 fn of_image(config: &[u8]) -> Check {
     let config: Value = serde_json::from_slice(config).unwrap_or_default();
@@ -113,10 +116,20 @@ fn of_image(config: &[u8]) -> Check {
         Some("NONE") => true,
         _ => false,
     };
-    if known { check } else { Check::default() }
+    if known { check.seldom() } else { Check::default() }
 }
 
 impl Check {
+    /// The same, no more often than once a second: who runs an image is not to pay for what it says of itself.
+    fn seldom(mut self) -> Check {
+        for time in [&mut self.interval, &mut self.timeout, &mut self.start_interval] {
+            if *time != 0 {
+                *time = (*time).max(SECOND);
+            }
+        }
+        self
+    }
+
     /// `--health-cmd`: a line for a shell, or as Podman has it also a list in JSON.
     pub fn test(text: &str) -> Vec<String> {
         let list: Option<Vec<String>> = serde_json::from_str(text).ok();
@@ -167,7 +180,7 @@ mod tests {
     use super::*;
 
     const IMAGE: &[u8] =
-        br#"{"config": {"Healthcheck": {"Test": ["CMD", "a", "b"], "Interval": 7, "Retries": 2}}}"#;
+        br#"{"config": {"Healthcheck": {"Test": ["CMD", "a", "b"], "Interval": 7000000000, "Timeout": 1, "Retries": 2}}}"#;
 
     #[test]
     fn what_is_asked_counts_before_the_image() {
@@ -175,8 +188,8 @@ mod tests {
         assert_eq!(none.over(b"{}"), Ok(None));
         let check = none.over(IMAGE).unwrap().unwrap();
         assert_eq!(
-            (check.command(), check.interval),
-            (vec!["a".into(), "b".into()], 7)
+            (check.command(), check.interval, check.timeout),
+            (vec!["a".into(), "b".into()], 7 * SECOND, SECOND)
         );
         let asked = Asked {
             check: Check {
@@ -188,7 +201,7 @@ mod tests {
         };
         let check = asked.over(IMAGE).unwrap().unwrap();
         assert_eq!(check.command(), ["/bin/sh", "-c", "curl x"]);
-        assert_eq!((check.interval, check.retries), (7, 5));
+        assert_eq!((check.interval, check.retries), (7 * SECOND, 5));
         let times = Asked {
             check: Check {
                 interval: 1,

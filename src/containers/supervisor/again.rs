@@ -84,7 +84,11 @@ pub(super) fn execute(held: &mut Held, store: &Store, pause: Duration) -> io::Er
     };
     Command::new("/proc/self/exe")
         .arg0(NAME)
-        .args([held.record.id.clone(), pause.as_millis().to_string()])
+        .args([
+            held.record.id.clone(),
+            pause.as_millis().to_string(),
+            held.record.restarts.to_string(),
+        ])
         .env("BRYO_ROOT", store.root())
         .env("BRYO_STATE", store.state())
         .env("BRYO_RUN", store.run())
@@ -99,11 +103,12 @@ pub fn resumed() -> Option<u8> {
         return None;
     }
     let (id, pause) = (arguments.next()?, arguments.next()?.parse().ok()?);
+    let restarts = arguments.next()?.parse().ok()?;
     // What could not be recorded is read off the lock, which is free then.
-    Some(resume(&id, Duration::from_millis(pause)).unwrap_or(125))
+    Some(resume(&id, Duration::from_millis(pause), restarts).unwrap_or(125))
 }
 
-fn resume(id: &str, pause: Duration) -> Result<u8, crate::containers::Error> {
+fn resume(id: &str, pause: Duration, restarts: u32) -> Result<u8, crate::containers::Error> {
     let io = |source| crate::containers::Error::Io {
         action: "go on beside container",
         path: id.into(),
@@ -116,6 +121,8 @@ fn resume(id: &str, pause: Duration) -> Result<u8, crate::containers::Error> {
     stdio::forget_streams();
     let store = Store::open()?;
     let mut held = held::adopt(&store, id, lock)?;
+    // On a full disk the record has not heard of it, and a limit would never be reached.
+    held.record.restarts = restarts;
     told.wait(pause);
     reap();
     if told.is_left() {

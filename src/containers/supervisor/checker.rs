@@ -13,8 +13,10 @@ use crate::containers::health;
 use crate::containers::record::Held;
 use crate::store::Store;
 
-/// Between two starts.
+/// Between two starts, at first; longer each time that it ends early.
 const PAUSE: Duration = Duration::from_secs(1);
+/// At most.
+const LONGEST: Duration = Duration::from_secs(60);
 
 pub(super) struct Checker<'a> {
     store: &'a Store,
@@ -22,6 +24,9 @@ pub(super) struct Checker<'a> {
     running: Option<(Child, OwnedFd)>,
     /// When it is to be started again.
     due: Option<Instant>,
+    /// When it was started last, and how long the pause before was.
+    begun: Instant,
+    pause: Duration,
 }
 
 impl Checker<'_> {
@@ -33,6 +38,8 @@ impl Checker<'_> {
             id: held.record.id.clone(),
             running: None,
             due: has_check.then(Instant::now),
+            begun: Instant::now(),
+            pause: Duration::ZERO,
         };
         checker.look();
         checker
@@ -56,10 +63,16 @@ impl Checker<'_> {
             && !matches!(child.try_wait(), Ok(None))
         {
             self.running = None;
-            self.due = Some(Instant::now() + PAUSE);
+            // On a full disk there may be no record that it could go by.
+            self.pause = match self.begun.elapsed() > LONGEST {
+                true => PAUSE,
+                false => (self.pause * 2).clamp(PAUSE, LONGEST),
+            };
+            self.due = Some(Instant::now() + self.pause);
         }
         if self.due.is_some_and(|due| due <= Instant::now()) {
             self.running = self.spawn().ok();
+            self.begun = Instant::now();
             self.due = match self.running {
                 Some(_) => None,
                 // No memory, no descriptors: perhaps in a moment.
