@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 
-use common::{Bryo, Project, field, has_id_range, parent, process, until};
+use common::{Bryo, Project, field, parent, process, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -201,20 +201,21 @@ fn the_images_check_counts_unless_asked_otherwise() {
     bryo.ok(["rm", "-f", "one"]);
     for none in [["--no-healthcheck", "--init=false"], ["--health-cmd", "none"]] {
         let flags: Vec<&str> = none.into_iter().filter(|flag| *flag != "--init=false").collect();
-        // Without a network process, either.
-        let run = vec!["run", "-d", "--network", "none", "--name", "one"];
-        bryo.ok([run, flags, vec!["made"]].concat());
+        bryo.ok([vec!["run", "-d", "--name", "one"], flags, vec!["made"]].concat());
         let shown = field(bryo, "one", "{{json .State}} {{json .Config}}");
         assert!(!shown.contains("Health"), "{shown}");
         assert_eq!(
             bryo.ok(["ps", "--filter", "health=none", "--format", "{{.Names}}"]),
             "one\n"
         );
-        // Init, filesystem server, network process, who answers for owners without a range: nobody is there to ask.
-        let others = 3 + usize::from(!has_id_range());
+        // Nobody is there to ask.
         let supervisor = parent(process(bryo, "one", "Pid"));
         let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
-        assert_eq!(children.split_whitespace().count(), others, "{children}");
+        for child in children.split_whitespace() {
+            // One may be gone by now.
+            let name = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+            assert_ne!(name, "bryo-health\n");
+        }
         bryo.ok(["rm", "-f", "one"]);
     }
     let both = bryo.fails(125, ["run", "--no-healthcheck", "--health-cmd", "true", "made"]);
@@ -276,8 +277,5 @@ fn a_killed_process_that_asks_is_followed() {
             .iter()
             .all(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_err())
     });
-    // Not before the last thread of the supervisor is gone.
-    until("its record", || {
-        field(&bryo, "one", "{{.State.ExitCode}}") == "137"
-    });
+    assert_eq!(field(&bryo, "one", "{{.State.ExitCode}}"), "137");
 }

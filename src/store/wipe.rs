@@ -106,6 +106,7 @@ mod tests {
         fs::create_dir_all(&container).unwrap();
         assert_eq!(wipe(&store).unwrap().len(), 1);
         fs::remove_dir(&container).unwrap();
+        store.prepare().unwrap();
         assert!(wipe(&store).unwrap().is_empty());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
