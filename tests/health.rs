@@ -277,5 +277,8 @@ fn a_killed_process_that_asks_is_followed() {
             .iter()
             .all(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_err())
     });
-    assert_eq!(field(&bryo, "one", "{{.State.ExitCode}}"), "137");
+    // Not before the last thread of the supervisor is gone.
+    until("its record", || {
+        field(&bryo, "one", "{{.State.ExitCode}}") == "137"
+    });
 }
