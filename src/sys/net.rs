@@ -29,7 +29,7 @@ pub(crate) fn open_tun() -> io::Result<OwnedFd> {
 pub(crate) fn make_tun(device: &OwnedFd, name: &str) -> io::Result<()> {
     let mut request = request(name)?;
     request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
-    ioctl(device.as_fd(), libc::TUNSETIFF, &request)?;
+    ioctl(device.as_fd(), libc::TUNSETIFF, &mut request)?;
     // SAFETY: TUNSETOFFLOAD takes an integer.
     check(libc::c_long::from(unsafe {
         libc::ioctl(
@@ -53,9 +53,10 @@ fn request(name: &str) -> io::Result<libc::ifreq> {
     Ok(request)
 }
 
-/// For requests that read, and may write, a structure of the kernel's that is `T`.
-fn ioctl<T>(device: BorrowedFd<'_>, number: libc::Ioctl, argument: &T) -> io::Result<()> {
-    let argument: *const T = argument;
+/// For requests that read a structure of the kernel's that is `T`, or write it: so it is borrowed to be changed, or the
+/// compiler would go on with what was in it before.
+fn ioctl<T>(device: BorrowedFd<'_>, number: libc::Ioctl, argument: &mut T) -> io::Result<()> {
+    let argument: *mut T = argument;
     // SAFETY: each caller passes the structure that its request takes.
     check(libc::c_long::from(unsafe {
         libc::ioctl(device.as_raw_fd(), number, argument)
@@ -121,18 +122,18 @@ impl Interface {
     /// Lets packets through.
     pub(crate) fn up(&self) -> io::Result<()> {
         let mut request = request(&self.name)?;
-        ioctl(self.v4.as_fd(), libc::SIOCGIFFLAGS as libc::Ioctl, &request)?;
+        ioctl(self.v4.as_fd(), libc::SIOCGIFFLAGS as libc::Ioctl, &mut request)?;
         // SAFETY: SIOCGIFFLAGS has filled in the flags.
         let flags = unsafe { request.ifr_ifru.ifru_flags };
         request.ifr_ifru.ifru_flags = flags | (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-        ioctl(self.v4.as_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &request)
+        ioctl(self.v4.as_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &mut request)
     }
 
     /// Sets the size of the largest packet.
     pub(crate) fn set_mtu(&self, mtu: u16) -> io::Result<()> {
         let mut request = request(&self.name)?;
         request.ifr_ifru.ifru_mtu = mtu.into();
-        ioctl(self.v4.as_fd(), libc::SIOCSIFMTU as libc::Ioctl, &request)
+        ioctl(self.v4.as_fd(), libc::SIOCSIFMTU as libc::Ioctl, &mut request)
     }
 
     /// Gives it an address, whose net is then reached by it.
@@ -140,14 +141,14 @@ impl Interface {
         let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
         let mut request = request(&self.name)?;
         request.ifr_ifru.ifru_addr = socket_address(address);
-        ioctl(self.v4.as_fd(), libc::SIOCSIFADDR as libc::Ioctl, &request)?;
+        ioctl(self.v4.as_fd(), libc::SIOCSIFADDR as libc::Ioctl, &mut request)?;
         request.ifr_ifru.ifru_addr = socket_address(Ipv4Addr::from_bits(mask));
-        ioctl(self.v4.as_fd(), libc::SIOCSIFNETMASK as libc::Ioctl, &request)
+        ioctl(self.v4.as_fd(), libc::SIOCSIFNETMASK as libc::Ioctl, &mut request)
     }
 
     /// Sends what has no other route to `gateway`.
     pub(crate) fn default_v4(&self, gateway: Ipv4Addr) -> io::Result<()> {
-        let route = RouteV4 {
+        let mut route = RouteV4 {
             pad: 0,
             destination: socket_address(Ipv4Addr::UNSPECIFIED),
             gateway: socket_address(gateway),
@@ -162,11 +163,11 @@ impl Interface {
             window: 0,
             round_trip: 0,
         };
-        ioctl(self.v4.as_fd(), libc::SIOCADDRT as libc::Ioctl, &route)
+        ioctl(self.v4.as_fd(), libc::SIOCADDRT as libc::Ioctl, &mut route)
     }
 
     pub(crate) fn add_v6(&self, address: Ipv6Addr, prefix: u8) -> io::Result<()> {
-        let request = AddressV6 {
+        let mut request = AddressV6 {
             address: address.octets(),
             prefix: prefix.into(),
             index: self.index()?,
@@ -174,12 +175,12 @@ impl Interface {
         ioctl(
             datagram(libc::AF_INET6)?.as_fd(),
             libc::SIOCSIFADDR as libc::Ioctl,
-            &request,
+            &mut request,
         )
     }
 
     pub(crate) fn default_v6(&self, gateway: Ipv6Addr) -> io::Result<()> {
-        let route = RouteV6 {
+        let mut route = RouteV6 {
             destination: [0; 16],
             source: [0; 16],
             gateway: gateway.octets(),
@@ -194,13 +195,13 @@ impl Interface {
         ioctl(
             datagram(libc::AF_INET6)?.as_fd(),
             libc::SIOCADDRT as libc::Ioctl,
-            &route,
+            &mut route,
         )
     }
 
     fn index(&self) -> io::Result<libc::c_int> {
-        let request = request(&self.name)?;
-        ioctl(self.v4.as_fd(), libc::SIOCGIFINDEX as libc::Ioctl, &request)?;
+        let mut request = request(&self.name)?;
+        ioctl(self.v4.as_fd(), libc::SIOCGIFINDEX as libc::Ioctl, &mut request)?;
         // SAFETY: SIOCGIFINDEX has filled in the index.
         Ok(unsafe { request.ifr_ifru.ifru_ifindex })
     }
