@@ -23,6 +23,8 @@ impl Network {
     /// The container has ended: no more clients, and the process is to carry on what is under way, and to end.
     pub(in crate::containers::supervisor) fn finish(&mut self) {
         self.link.listeners.clear();
+        // None follows this process, and it has the device too: whoever closes it last waits for the kernel.
+        drop(self.device.take());
         if let Some(current) = &self.current {
             // Fails only for one that has ended.
             let _ = current.channel.finish();
