@@ -135,8 +135,13 @@ impl Podman {
         let mut command = Command::new("podman");
         command.arg("--root").arg(self.dir.join("root"));
         command.arg("--runroot").arg(self.dir.join("run"));
+        command.env("XDG_RUNTIME_DIR", self.runtime());
         command.stdin(Stdio::null());
         command
+    }
+
+    fn runtime(&self) -> PathBuf {
+        self.dir.with_extension("xdg")
     }
 }
 
@@ -150,6 +155,13 @@ impl Drop for Podman {
                 .output(),
         );
         drop(std::fs::remove_dir_all(&self.dir));
+        // It leaves a process that holds its user namespace.
+        let pause = std::fs::read_to_string(self.runtime().join("libpod/tmp/pause.pid"));
+        if let Some(pid) = pause.ok().and_then(|text| text.trim().parse().ok()) {
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+        drop(std::fs::remove_dir_all(self.runtime()));
     }
 }
 
@@ -198,6 +210,7 @@ fn loaded(bryo: &Bryo) -> Podman {
         dir: bryo.dir().with_extension("podman"),
     };
     std::fs::create_dir(&podman.dir).unwrap();
+    std::fs::create_dir(podman.runtime()).unwrap();
     let archive = bryo.scratch("made.tar");
     let archive = archive.to_str().unwrap();
     bryo.ok(["tag", "made", "localhost/made:latest"]);
