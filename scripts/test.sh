@@ -30,7 +30,7 @@ skipped() { summary+=("$(printf '      –  %-10s %s: %s' 'not run' "$1" "$2")")
 cargo_as() {
     local user=$1
     shift
-    BRYO_TEST_USER=$user CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$PWD/scripts/as-user timeout 1500 cargo "$@"
+    BRYO_TEST_USER=$user CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$PWD/scripts/as-user timeout 2400 cargo "$@"
 }
 
 packages() {
