@@ -150,6 +150,7 @@ else
     part "no process is left" nothing_left
     part "fuzzing" fuzz
     part "release binary is static and small" static_and_small
+    BRYO_BIN=$PWD/target/x86_64-unknown-linux-gnu/release/bryo part "the release binary at work" cargo_as bryo-range test -q -p bryo --test nginx --test outside
     part "licences, bans, sources" deny
     advisories
 fi
