@@ -12,8 +12,8 @@ use super::output::put;
 use super::report::Failure;
 use super::template::Template;
 use crate::moment::moment;
-use crate::store::Store;
-use crate::store::events::{Event, From, Kind, Reader, Wait};
+use crate::store::events::{Event, From, Kind, Reader};
+use crate::store::{Changes, Store, Which};
 
 /// Flags of `events`.
 #[derive(Debug, clap::Args)]
@@ -62,7 +62,7 @@ impl Events {
         let kept = since.is_some() || until.is_some() || !self.stream;
         let unread = |error: io::Error| Failure::new(format!("cannot read the events: {error}"));
         // Before they are read: what comes after that ends the wait.
-        let wait = Wait::new(store.state());
+        let changes = Changes::of(store.state(), Which::Growth);
         let from = if kept { From::Beginning } else { From::Now };
         let mut reader = Reader::new(store.state(), from).map_err(unread)?;
         loop {
@@ -88,7 +88,7 @@ impl Events {
             let rest = rest
                 .and_then(|rest| u64::try_from(rest).ok())
                 .map(Duration::from_nanos);
-            wait.more(rest).map_err(unread)?;
+            changes.wait(None, rest).map_err(unread)?;
         }
     }
 }

@@ -1,23 +1,14 @@
-//! How does one wait for what becomes of a container? Its record and its health are files that are replaced: inotify says
-//! when. A network filesystem says nothing, so one also looks from time to time; the supervisor's end is noticed at once.
+//! How does one wait for what becomes of a container? Its record and its health are files that are replaced; the
+//! supervisor's end is noticed at once, too.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::AsFd;
 use std::str::FromStr;
-use std::time::Duration;
-
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 
 use super::health::{self, Status};
 use super::record::{self, Life, Record};
 use super::{Error, end, events};
-use crate::store::Store;
-
-/// How often one looks anyway.
-const INTERVAL: Duration = Duration::from_millis(500);
+use crate::store::{Changes, Store, Which};
 
 /// What can be waited for, in Podman's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,8 +82,7 @@ pub fn end_of_run(store: &Store, record: &Record) -> Result<Option<Option<i32>>,
 }
 
 fn wait(store: &Store, id: &str, holds: impl Fn(&Record) -> bool) -> Result<Option<Option<i32>>, Error> {
-    let directory = store.container(id);
-    let changes = changes(&directory);
+    let changes = Changes::of(&store.container(id), Which::Replacement);
     loop {
         let Some(record) = record::read(store, id)? else {
             // It goes by itself (--rm), or somebody was fast.
@@ -101,7 +91,7 @@ fn wait(store: &Store, id: &str, holds: impl Fn(&Record) -> bool) -> Result<Opti
         if holds(&record) {
             return Ok(Some(end::exit_code(&record).or(record.last_code)));
         }
-        more(&record, changes.as_ref()).map_err(|source| Error::Io {
+        more(&record, &changes).map_err(|source| Error::Io {
             action: "wait for container",
             path: id.into(),
             source,
@@ -109,30 +99,12 @@ fn wait(store: &Store, id: &str, holds: impl Fn(&Record) -> bool) -> Result<Opti
     }
 }
 
-/// Without one (too many of this user's are open), looking has to do.
-fn changes(directory: &Path) -> Option<OwnedFd> {
-    let changes = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
-    let watched = WatchFlags::MOVED_TO | WatchFlags::DELETE;
-    add_watch(&changes, directory, watched).ok()?;
-    Some(changes)
-}
-
 /// Returns when there may be something new.
-fn more(record: &Record, changes: Option<&OwnedFd>) -> io::Result<()> {
+fn more(record: &Record, changes: &Changes) -> io::Result<()> {
     let supervisor = match record.life.supervisor() {
         Some(supervisor) => supervisor.open()?,
         None => None,
     };
-    let fds = [supervisor.as_ref(), changes].into_iter().flatten();
-    let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
-    let timeout = PollTimeout::try_from(INTERVAL).unwrap_or(PollTimeout::MAX);
-    match poll(&mut fds, timeout) {
-        Err(Errno::EINTR) | Ok(_) => {}
-        Err(error) => return Err(error.into()),
-    }
-    if let Some(changes) = changes {
-        // What has changed is read anyway.
-        while nix::unistd::read(changes, &mut [0; 4096]).is_ok_and(|length| length > 0) {}
-    }
-    Ok(())
+    let end = supervisor.as_ref().map(AsFd::as_fd);
+    changes.wait(end, None).map(drop)
 }

@@ -1,5 +1,6 @@
 //! What lies where on disk, and how is a file locked and replaced?
 
+pub mod changes;
 pub mod digest;
 mod error;
 pub mod events;
@@ -13,6 +14,7 @@ pub mod seal;
 pub mod wipe;
 pub mod write;
 
+pub use changes::{Changes, Which};
 pub use digest::{ChainId, Digest, Digesting};
 pub use error::Error;
 pub use given::Given;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use read::{From, Reader, Wait};
+pub use read::{From, Reader};
 pub use write::tell;
 
 use super::Store;

@@ -1,21 +1,11 @@
-//! How are events read, and waited for? inotify says that the file has grown, or is another; a network filesystem says
-//! nothing, so one also looks from time to time.
+//! How are events read, through files that are renamed?
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Seek as _, SeekFrom};
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 
 use super::{Event, old, path};
-
-/// How often one looks anyway.
-const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Which events are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,42 +91,6 @@ impl Reading {
             file: BufReader::new(file),
             inode: (found.dev(), found.ino()),
         }))
-    }
-}
-
-/// A wait for the next event.
-#[derive(Debug)]
-pub struct Wait(Option<OwnedFd>);
-
-impl Wait {
-    /// To be made before events are read: what is written after that ends the wait.
-    pub fn new(state: &Path) -> Wait {
-        // Without one (too many of this user's are open), looking has to do.
-        let changes = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
-        let watched = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
-        Wait(changes.filter(|changes| add_watch(changes, state, watched).is_ok()))
-    }
-
-    /// Returns when there may be more, or after so long at most.
-    ///
-    /// # Errors
-    /// The kernel refuses to wait.
-    pub fn more(&self, at_most: Option<Duration>) -> io::Result<()> {
-        let time = at_most.unwrap_or(INTERVAL).min(INTERVAL);
-        let mut fds: Vec<PollFd<'_>> = self
-            .0
-            .iter()
-            .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
-            .collect();
-        match poll(&mut fds, PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)) {
-            Err(Errno::EINTR) | Ok(_) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if let Some(changes) = &self.0 {
-            // What has changed is read anyway.
-            while nix::unistd::read(changes, &mut [0; 4096]).is_ok_and(|length| length > 0) {}
-        }
-        Ok(())
     }
 }
 
