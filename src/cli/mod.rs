@@ -19,7 +19,7 @@ mod system;
 mod template;
 mod volumes;
 
-use crate::containers::{health, supervisor};
+use crate::containers::{health, supervisor, volume};
 use report::Failure;
 
 /// Pull, build and run OCI images as an ordinary user.
@@ -68,11 +68,9 @@ pub fn main() -> ExitCode {
         supervisor::resumed,
         health::beside,
         health::once,
+        volume::sweeper,
     ];
     if let Some(code) = roles.iter().find_map(|role| role()) {
-        return ExitCode::from(code);
-    }
-    if let Some(code) = crate::containers::volume::sweeper() {
         return ExitCode::from(code);
     }
     let cli = match Cli::try_parse() {

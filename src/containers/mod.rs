@@ -29,6 +29,7 @@ pub mod prune;
 pub mod record;
 mod reopen;
 pub mod restart;
+mod role;
 pub mod rootfs;
 pub mod runtime;
 mod sources;

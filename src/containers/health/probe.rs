@@ -3,8 +3,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -18,7 +17,7 @@ use nix::unistd::getppid;
 use crate::containers::record;
 use crate::containers::runtime::{Init, ensure_sealed};
 use crate::containers::spec::Within;
-use crate::containers::{Error, exec};
+use crate::containers::{Error, exec, role};
 use crate::line::chain;
 use crate::store::Store;
 
@@ -31,21 +30,16 @@ const MOST: usize = 4096;
 /// Asks a container; gives the command's exit code, -1 if there is none, and what it wrote.
 pub(super) fn begin(id: &str) -> io::Result<(i32, String)> {
     let own = std::process::id().to_string();
-    let done = Command::new("/proc/self/exe")
-        .arg0(NAME)
+    let done = role::command(NAME)
         .args([id, &own])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(Stdio::piped())
         .output()?;
     serde_json::from_slice(&done.stdout).map_err(|_| io::Error::other("its process was killed"))
 }
 
 /// What this process was started for, if it is to ask once: its whole life, and its exit code. It dies with who started it.
 pub fn once() -> Option<u8> {
-    let mut arguments = std::env::args_os().map(|word| word.into_string().unwrap_or_default());
-    if arguments.next().is_none_or(|name| name != NAME) {
-        return None;
-    }
+    let mut arguments = role::arguments(NAME)?;
     let (id, parent) = (arguments.next()?, arguments.next()?);
     // It may have ended before that.
     if set_pdeathsig(Signal::SIGKILL).is_err() || getppid().to_string() != parent {

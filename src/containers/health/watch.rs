@@ -13,7 +13,7 @@ use super::state::{Health, Probe};
 use super::{Check, Status, probe};
 use crate::containers::process::{Process, ends};
 use crate::containers::record::{self, Life, Record, now};
-use crate::containers::{Error, events};
+use crate::containers::{Error, events, role};
 use crate::line::chain;
 use crate::store::Store;
 
@@ -22,11 +22,7 @@ pub const NAME: &str = "bryo-health";
 
 /// What this process was started for, if it is to ask a container: its whole life, and its exit code.
 pub fn beside() -> Option<u8> {
-    let mut arguments = std::env::args_os().map(|word| word.into_string().unwrap_or_default());
-    if arguments.next().is_none_or(|name| name != NAME) {
-        return None;
-    }
-    let id = arguments.next()?;
+    let id = role::arguments(NAME)?.next()?;
     // The supervisor holds back what is said to it. Cannot fail with a valid set.
     let _ = SigSet::all().thread_unblock();
     let _ = nix::sys::prctl::set_name(c"bryo-health");

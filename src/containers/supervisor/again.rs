@@ -5,7 +5,6 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -17,6 +16,7 @@ use crate::containers::life;
 use crate::containers::process::Process;
 use crate::containers::record::{Afterwards, Held, Life};
 use crate::containers::restart;
+use crate::containers::role;
 use crate::containers::runtime::channel::Channel;
 use crate::line::chain;
 use crate::store::Store;
@@ -82,26 +82,19 @@ pub(super) fn execute(held: &mut Held, store: &Store, pause: Duration) -> io::Er
         Ok(lock) => lock,
         Err(error) => return error,
     };
-    Command::new("/proc/self/exe")
-        .arg0(NAME)
+    role::command_in(store, NAME)
         .args([
             held.record.id.clone(),
             pause.as_millis().to_string(),
             held.record.restarts.to_string(),
         ])
-        .env("BRYO_ROOT", store.root())
-        .env("BRYO_STATE", store.state())
-        .env("BRYO_RUN", store.run())
         .stdin(lock)
         .exec()
 }
 
 /// What this process was executed for, if it is a supervisor: the rest of its life, and its exit code.
 pub fn resumed() -> Option<u8> {
-    let mut arguments = std::env::args_os().map(|word| word.into_string().unwrap_or_default());
-    if arguments.next().is_none_or(|name| name != NAME) {
-        return None;
-    }
+    let mut arguments = role::arguments(NAME)?;
     let (id, pause) = (arguments.next()?, arguments.next()?.parse().ok()?);
     let restarts = arguments.next()?.parse().ok()?;
     // What could not be recorded is read off the lock, which is free then.

@@ -1,16 +1,13 @@
 //! The supervisor's side of health checks: a process that makes them, kept alive as long as the container runs. There is
 //! none, and nothing to wait for, if the container has no check.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::containers::health;
 use crate::containers::record::Held;
+use crate::containers::role;
 use crate::store::Store;
 
 /// Between two starts, at first; longer each time that it ends early.
@@ -53,8 +50,7 @@ impl Checker<'_> {
     /// How long until [`Checker::look`] has something to do; `None`: for ever.
     pub(super) fn rest(&self) -> Option<Duration> {
         let due = self.due?;
-        // A millisecond more, so that nobody comes too early.
-        Some(due.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+        Some(due.saturating_duration_since(Instant::now()))
     }
 
     /// Reaps it if it has died, and starts it again when it is time.
@@ -71,35 +67,14 @@ impl Checker<'_> {
             self.due = Some(Instant::now() + self.pause);
         }
         if self.due.is_some_and(|due| due <= Instant::now()) {
-            self.running = self.spawn().ok();
+            let mut command = role::command_in(self.store, health::NAME);
+            self.running = role::start(command.arg(&self.id)).ok();
             self.begun = Instant::now();
             self.due = match self.running {
                 Some(_) => None,
                 // No memory, no descriptors: perhaps in a moment.
                 None => Some(Instant::now() + PAUSE),
             };
-        }
-    }
-
-    fn spawn(&self) -> io::Result<(Child, OwnedFd)> {
-        let mut child = Command::new("/proc/self/exe")
-            .arg0(health::NAME)
-            .arg(&self.id)
-            .env("BRYO_ROOT", self.store.root())
-            .env("BRYO_STATE", self.store.state())
-            .env("BRYO_RUN", self.store.run())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let pid = Pid::from_raw(child.id().cast_signed()).ok_or(io::ErrorKind::NotFound)?;
-        match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => Ok((child, pidfd)),
-            Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(error.into())
-            }
         }
     }
 }

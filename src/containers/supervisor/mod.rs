@@ -33,6 +33,7 @@ use fuse_overlay::union::Lower;
 use super::attach::Keys;
 use super::network::Ready;
 use super::record::Held;
+use super::role;
 use super::runtime::Plan;
 use super::runtime::channel::Channel;
 use crate::host::Probe;
@@ -67,19 +68,15 @@ pub struct Start {
 
 /// What this process was started for, if a supervisor started it: its whole life, and its exit code.
 pub fn helper() -> Option<u8> {
-    let mut arguments = std::env::args_os();
-    let name = arguments.next()?;
-    if arguments.next().is_some() {
+    let is = |name| role::arguments(name).is_some_and(|mut words| words.next().is_none());
+    let life = if is(serving::NAME) {
+        serving::succeed
+    } else if is(network::NAME) {
+        // What the user's shell had open is not for it. A kernel that cannot close them leaves them.
+        let _ = crate::sys::close_all_from(3);
+        network::serve
+    } else {
         return None;
-    }
-    let life = match name.to_str()? {
-        serving::NAME => serving::succeed,
-        network::NAME => {
-            // What the user's shell had open is not for it. A kernel that cannot close them leaves them.
-            let _ = crate::sys::close_all_from(3);
-            network::serve
-        }
-        _ => return None,
     };
     let stdin = std::io::stdin().as_fd().try_clone_to_owned();
     Some(stdin.map_or(1, |stdin| life(Channel::from(stdin))))

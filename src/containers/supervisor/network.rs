@@ -7,18 +7,16 @@ mod drain;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
-
-use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::confine;
 use super::protocol::Errand;
 use crate::containers::network::{Link, Live};
 use crate::containers::process::Process;
 use crate::containers::record;
+use crate::containers::role;
 use crate::containers::runtime::channel::{Channel, MOST_DESCRIPTORS};
 use crate::line::chain;
 use crate::net::{Listener, NetError, Network as Stack, Port, Resolvers, raise_limit};
@@ -176,25 +174,17 @@ impl Network {
 impl Current {
     fn start(log: &Path) -> std::io::Result<Current> {
         let (ours, theirs) = Channel::pair()?;
-        let child = Command::new("/proc/self/exe")
-            .arg0(NAME)
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(opened(log).map_or_else(|_| Stdio::null(), Stdio::from))
-            .spawn()?;
-        let pid = rustix::process::Pid::from_child(&child);
-        match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Current {
-                child,
-                pidfd,
-                channel: ours,
-            }),
-            Err(error) => {
-                // Without its end of the channel it ends by itself.
-                drop(ours);
-                Err(error.into())
-            }
+        let mut command = role::command(NAME);
+        command.stdin(OwnedFd::from(theirs));
+        if let Ok(log) = opened(log) {
+            command.stderr(log);
         }
+        let (child, pidfd) = role::start(&mut command)?;
+        Ok(Current {
+            child,
+            pidfd,
+            channel: ours,
+        })
     }
 
     fn hand_over(&self, link: &Link, device: &OwnedFd) -> nix::Result<()> {

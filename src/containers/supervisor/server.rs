@@ -5,7 +5,6 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -25,6 +24,7 @@ use super::serving::{self, NAME, UNSYNCED};
 use super::stdio;
 use crate::containers::process::Process;
 use crate::containers::record::Takeovers;
+use crate::containers::role;
 use crate::containers::runtime::channel::{Channel, MOST_DESCRIPTORS};
 use crate::containers::storage::Storage;
 use crate::containers::upgrade;
@@ -461,16 +461,12 @@ impl Estate {
     /// Starts a successor: this same program anew, since a process with threads cannot be forked, or another `program`.
     /// It learns how its predecessor died.
     fn spawn(&self, program: Option<&Path>, death: Death) -> Result<Current, ServerError> {
-        use std::os::unix::process::CommandExt as _;
         let (ours, theirs) = Channel::pair()?;
         // First what may fail for want of descriptors, so that no child is left behind then.
         let (image, access) = self.image.descriptors()?;
-        let child = Command::new(program.unwrap_or(Path::new("/proc/self/exe")))
-            .arg0(NAME)
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+        let mut command =
+            program.map_or_else(|| role::command(NAME), |program| role::command_of(program, NAME));
+        let child = command.stdin(OwnedFd::from(theirs)).spawn()?;
         let pid = child.id().cast_signed();
         let task = Task::Inherit {
             upper: self.upper.as_os_str().as_bytes().to_vec(),

@@ -6,13 +6,12 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::empty::remove_all;
 use super::record::{data, io, new_name, place};
-use crate::containers::{Error, names, runtime};
+use crate::containers::{Error, names, role, runtime};
 use crate::host::Probe;
 use crate::line::{chain, printable_line};
 use crate::store::{self, Lock, Mode, Store, failpoint, root};
@@ -163,11 +162,8 @@ pub(super) fn sweep_elsewhere(state: &Path) {
 }
 
 fn start_sweeper(state: &Path) -> Result<(), String> {
-    let done = Command::new("/proc/self/exe")
-        .arg0(SWEEPER)
+    let done = role::command(SWEEPER)
         .env("BRYO_STATE", state)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .output()
         .map_err(|error| format!("/proc/self/exe cannot be started: {error}"))?;
@@ -179,8 +175,7 @@ fn start_sweeper(state: &Path) -> Result<(), String> {
 
 /// In the process that empties what was removed: its exit code. To be asked before anything else is done.
 pub fn sweeper() -> Option<u8> {
-    let mut arguments = std::env::args_os();
-    if arguments.next().is_none_or(|name| name != SWEEPER) || arguments.next().is_some() {
+    if role::arguments(SWEEPER)?.next().is_some() {
         return None;
     }
     match empty_all() {
