@@ -19,6 +19,7 @@ pub mod image_file;
 pub mod leave;
 pub mod life;
 pub mod log;
+mod making;
 pub mod named;
 mod names;
 pub mod network;

@@ -1,97 +1,34 @@
-//! The supervisor's life: start the server and the container side by side, carry bytes and signals, clean up.
+//! The supervisor's life, from fork to exit: what it starts is in `begin`, whom it hears in `voices`; then it cleans up.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::EventFd;
 use nix::sys::wait::{WaitStatus, waitpid};
-use rustix::process::{Signal, pidfd_send_signal};
 
-use super::announce::{self, PidfileError};
+use super::announce;
+use super::begin::{Container, Failure, Running, begin};
 use super::checker::Checker;
 use super::network::{Impatient, Network};
-use super::protocol::{Notice, Order};
-use super::server::{Finish, Server, ServerError};
-use super::stdio::{self, Attach, Beside, Relay};
+use super::protocol::Notice;
+use super::server::{Finish, Server};
+use super::stdio::{self, Attach};
 use super::told::Told;
+use super::voices::Voices;
 use super::{Start, again};
+use crate::containers::attach;
 use crate::containers::attach::audience::Audience;
-use crate::containers::attach::{self, Keys};
+use crate::containers::events;
 use crate::containers::log::Log;
-use crate::containers::network::{Link, Live};
+use crate::containers::network::Live;
 use crate::containers::process::Process;
 use crate::containers::record::{self, Afterwards, Held, KILLED, Life};
+use crate::containers::runtime::Init;
 use crate::containers::runtime::channel::Channel;
-use crate::containers::runtime::{self, Init, StartError};
-use crate::containers::upkeep::Upkeep;
-use crate::containers::{end, events};
-use crate::host::Probe;
 use crate::line::chain;
 use crate::store::Store;
-
-/// Why the container never ran.
-struct Failure {
-    code: u8,
-    message: String,
-}
-
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Failure {
-        Failure {
-            code: error.code(),
-            message: error.to_string(),
-        }
-    }
-}
-
-impl From<ServerError> for Failure {
-    fn from(error: ServerError) -> Failure {
-        Failure {
-            code: 125,
-            message: error.to_string(),
-        }
-    }
-}
-
-impl From<PidfileError> for Failure {
-    fn from(error: PidfileError) -> Failure {
-        Failure {
-            code: 125,
-            message: error.to_string(),
-        }
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Failure {
-        Failure {
-            code: 125,
-            message: format!("supervisor: {error}"),
-        }
-    }
-}
-
-/// A container whose command runs.
-struct Running {
-    server: Server,
-    network: Option<Network>,
-    init: Init,
-    relay: Relay,
-    guests: Guests,
-    started: String,
-}
-
-/// Those who attach, and where they come in; no door if none could be made.
-struct Guests {
-    audience: Arc<Audience>,
-    door: Option<UnixListener>,
-}
 
 /// The supervisor, from fork to exit.
 pub(super) fn main(start: Start, tool: Channel) -> u8 {
@@ -266,7 +203,7 @@ fn restart(
     125
 }
 
-fn tell(tool: &Channel, notice: &Notice) -> nix::Result<()> {
+pub(super) fn tell(tool: &Channel, notice: &Notice) -> nix::Result<()> {
     tool.send(notice, &[] as &[OwnedFd])
 }
 
@@ -275,125 +212,6 @@ fn settle(mut held: Held, life: Life) -> Result<(), crate::containers::Error> {
     match held.record.afterwards {
         Afterwards::Keep | Afterwards::RemoveOnceRun | Afterwards::Commit => held.set_life(life),
         Afterwards::Remove => held.remove(),
-    }
-}
-
-/// What is to be started, and how.
-struct Container {
-    plan: runtime::Plan,
-    host: Probe,
-    terminal: bool,
-    attach: Attach,
-    keys: Keys,
-    open_stdin: bool,
-    /// By which others may attach.
-    id: Option<String>,
-    upkeep: Upkeep,
-    run: PathBuf,
-    /// Whether it is removed when it has ended.
-    discard: bool,
-    log: Log,
-    /// For a network process.
-    link: Option<Link>,
-    /// Where the container's files lie.
-    directory: PathBuf,
-    /// Those who attach.
-    audience: Arc<Audience>,
-}
-
-/// Starts the container. The server opens image and writable layer while the child makes its namespaces.
-fn begin(mut server: Server, container: Container, tool: &Channel) -> Result<Running, Failure> {
-    match launch(&mut server, container, tool) {
-        Ok((init, relay, network, guests)) => Ok(Running {
-            server,
-            network,
-            init,
-            relay,
-            guests,
-            started: record::now(),
-        }),
-        Err(failure) => {
-            server.kill();
-            Err(failure)
-        }
-    }
-}
-
-fn launch(
-    server: &mut Server,
-    container: Container,
-    tool: &Channel,
-) -> Result<(Init, Relay, Option<Network>, Guests), Failure> {
-    let Container {
-        mut plan,
-        host,
-        terminal,
-        attach,
-        keys,
-        open_stdin,
-        id,
-        upkeep,
-        run,
-        discard,
-        log,
-        link,
-        directory,
-        audience,
-    } = container;
-    plan.foreign = link.as_ref().map(Link::crowd).unwrap_or_default();
-    let (inside, outside) = match terminal {
-        true => stdio::terminal(attach),
-        false => stdio::pipes(attach, open_stdin)?,
-    };
-    let mut launch = runtime::spawn(plan, host, inside, &run)?;
-    // While the child makes the namespaces, so that no start waits for it.
-    let network = link.map(|link| Network::start(link, &directory)).transpose();
-    let mut network = network.map_err(|error| Failure {
-        code: 125,
-        message: format!("cannot start the network process: {error}"),
-    })?;
-    let devices = launch.devices()?;
-    let ids = launch
-        .id_maps()
-        .ok_or_else(|| io::Error::other("the user namespace has no known id maps"))?;
-    server.serve(ids, devices, discard)?;
-    server.opened()?;
-    server.watch()?;
-    announce::supervisor(&upkeep)?;
-    let pidfile = announce::init(&upkeep)?;
-    let mut init = launch.go()?;
-    if let (Some(network), Some(device)) = (&mut network, init.network.take()) {
-        network.connect(device);
-    }
-    for warning in &init.warnings {
-        // Nobody to be warned is no reason to stop.
-        let _ = tell(tool, &Notice::Warning(warning.clone()));
-    }
-    let door = match id.map(|id| attach::listen(&run, &id)).transpose() {
-        Ok(door) => door,
-        Err(why) => {
-            let warning = format!("nobody will be able to attach to the container: {why}");
-            let _ = tell(tool, &Notice::Warning(warning));
-            None
-        }
-    };
-    let beside = Beside {
-        audience: Arc::clone(&audience),
-        keys,
-    };
-    let terminal = init.terminal.take();
-    let written = pidfile.map_or(Ok(()), |file| file.write(init.pid.as_raw()));
-    let guarded = written
-        .map_err(Failure::from)
-        .and_then(|()| Ok(server.guard(&init.pidfd)?));
-    match guarded.and_then(|()| Ok(outside.start(terminal, log, beside)?)) {
-        Ok(relay) => Ok((init, relay, network, Guests { audience, door })),
-        Err(failure) => {
-            // Nobody would be beside it.
-            let _ = pidfd_send_signal(&init.pidfd, Signal::KILL);
-            reap(&init);
-            Err(failure)
-        }
     }
 }
 
@@ -504,116 +322,8 @@ fn record_running(
     held.set_life(life).map_err(|error| chain(&error))
 }
 
-/// A container that runs, and who has something to say about it.
-struct Voices<'a> {
-    init: &'a Init,
-    relay: &'a Relay,
-    guests: &'a Guests,
-    tool: &'a Channel,
-    told: &'a mut Told,
-    checker: Checker<'a>,
-    network: &'a mut Option<Network>,
-}
-
-impl Voices<'_> {
-    /// Passes on what is said until init ends, and takes in who attaches. A tool that was killed takes the user's streams with it. `renewed` is
-    /// called when another filesystem server or network process has taken over.
-    fn carry(
-        &mut self,
-        held: &mut Held,
-        succeeded: &EventFd,
-        mut renewed: impl FnMut(&mut Held, Option<&Network>),
-    ) {
-        let mut listening = true;
-        loop {
-            let mut fds = vec![
-                PollFd::new(self.init.pidfd.as_fd(), PollFlags::POLLIN),
-                PollFd::new(succeeded.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.told.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.relay.left().as_fd(), PollFlags::POLLIN),
-            ];
-            let tool = listening.then(|| self.tool.as_fd());
-            let carrier = self.network.as_ref().and_then(Network::pidfd);
-            let door = self.guests.door.as_ref().map(AsFd::as_fd);
-            // In place of the one that is not there, one that is looked at anyway.
-            let others = [tool, door, self.checker.fd(), carrier];
-            let others = others.map(|fd| fd.unwrap_or(self.init.pidfd.as_fd()));
-            fds.extend(others.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-            match poll(&mut fds, self.patience()) {
-                Err(Errno::EINTR) => continue,
-                Err(_) => return,
-                Ok(_) => {}
-            }
-            let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
-            let ready = |at: usize| ready.get(at) == Some(&true);
-            if ready(0) {
-                return;
-            }
-            if ready(1) && succeeded.read().is_ok() {
-                renewed(held, self.network.as_ref());
-            }
-            if self.network.as_mut().is_some_and(Network::renew) {
-                renewed(held, self.network.as_ref());
-            }
-            if ready(2) && self.told.hear() {
-                self.signal(end::stop_signal(&held.record).unwrap_or(libc::SIGTERM));
-            }
-            self.checker.look();
-            if ready(3) && self.relay.left().read().is_ok() {
-                // First: the user's terminal is somebody else's then.
-                stdio::forget_streams();
-                let _ = tell(self.tool, &Notice::Left);
-            }
-            if listening && ready(4) {
-                match self.tool.receive() {
-                    // The terminal's size is that of who attached last.
-                    Ok(Some((Order::Resize { .. }, _))) if !self.guests.audience.is_empty() => {}
-                    Ok(Some((order, _))) => self.obey(order, held),
-                    Ok(None) | Err(_) => {
-                        listening = false;
-                        stdio::forget_streams();
-                    }
-                }
-            }
-            if ready(5)
-                && let Some(door) = &self.guests.door
-            {
-                self.guests.audience.welcome(door, self.relay.inlet());
-            }
-        }
-    }
-
-    /// How long nobody is due.
-    fn patience(&self) -> PollTimeout {
-        let due = [self.checker.rest(), self.network.as_ref().and_then(Network::due)];
-        // Rounded up, so that what is waited for is due then.
-        due.into_iter().flatten().min().map_or(PollTimeout::NONE, |rest| {
-            PollTimeout::try_from(rest + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
-        })
-    }
-
-    fn obey(&mut self, order: Order, held: &Held) {
-        match order {
-            Order::Signal(number) => {
-                if end::is_ending(&held.record, number) {
-                    self.told.note_ending();
-                }
-                self.signal(number);
-            }
-            Order::Resize { rows, columns } => self.relay.resize(rows, columns),
-        }
-    }
-
-    fn signal(&self, number: i32) {
-        if let Some(signal) = Signal::from_named_raw(number) {
-            // Init may have ended in between.
-            let _ = pidfd_send_signal(&self.init.pidfd, signal);
-        }
-    }
-}
-
 /// Docker's exit code of init.
-fn reap(init: &Init) -> i32 {
+pub(super) fn reap(init: &Init) -> i32 {
     loop {
         match waitpid(init.pid, None) {
             Ok(WaitStatus::Exited(_, code)) => return code,

@@ -1,12 +1,13 @@
 //! Who stays beside a container? The supervisor: forked by the tool, the parent of filesystem server and init, the owner
 //! of the FUSE connection and of the container's streams.
 //!
-//! [`start`] is the tool's side; `beside` is the supervisor's life; `server` the supervisor's side
+//! [`start`] is the tool's side; `beside` is the supervisor's life (`begin`, `voices`); `server` the supervisor's side
 //! of the filesystem server, `serving` the server's own, `confine` what it may do; `network` is about the network process;
 //! `told` what others say to it, `again` its next life when the container is restarted.
 
 mod again;
 mod announce;
+mod begin;
 mod beside;
 mod checker;
 mod confine;
@@ -19,6 +20,7 @@ pub(super) mod stdio;
 pub(super) mod terminal;
 mod told;
 pub(super) mod tool;
+mod voices;
 
 pub use again::resumed;
 pub use stdio::Attach;

@@ -1,0 +1,202 @@
+//! How does a container start? The supervisor makes the filesystem server, the network process and the container's
+//! namespaces side by side, and brings them together.
+
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::announce::{self, PidfileError};
+use super::beside::{reap, tell};
+use super::network::Network;
+use super::protocol::Notice;
+use super::server::{Server, ServerError};
+use super::stdio::{self, Attach, Beside, Relay};
+use crate::containers::attach::audience::Audience;
+use crate::containers::attach::{self, Keys};
+use crate::containers::log::Log;
+use crate::containers::network::Link;
+use crate::containers::record;
+use crate::containers::runtime::channel::Channel;
+use crate::containers::runtime::{self, Init, StartError};
+use crate::containers::upkeep::Upkeep;
+use crate::host::Probe;
+
+/// Why the container never ran.
+pub(super) struct Failure {
+    pub(super) code: u8,
+    pub(super) message: String,
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Failure {
+        Failure {
+            code: error.code(),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Failure {
+        Failure {
+            code: 125,
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<PidfileError> for Failure {
+    fn from(error: PidfileError) -> Failure {
+        Failure {
+            code: 125,
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure {
+            code: 125,
+            message: format!("supervisor: {error}"),
+        }
+    }
+}
+
+/// What is to be started, and how.
+pub(super) struct Container {
+    pub(super) plan: runtime::Plan,
+    pub(super) host: Probe,
+    pub(super) terminal: bool,
+    pub(super) attach: Attach,
+    pub(super) keys: Keys,
+    pub(super) open_stdin: bool,
+    /// By which others may attach.
+    pub(super) id: Option<String>,
+    pub(super) upkeep: Upkeep,
+    pub(super) run: PathBuf,
+    /// Whether it is removed when it has ended.
+    pub(super) discard: bool,
+    pub(super) log: Log,
+    /// For a network process.
+    pub(super) link: Option<Link>,
+    /// Where the container's files lie.
+    pub(super) directory: PathBuf,
+    /// Those who attach.
+    pub(super) audience: Arc<Audience>,
+}
+
+/// A container whose command runs.
+pub(super) struct Running {
+    pub(super) server: Server,
+    pub(super) network: Option<Network>,
+    pub(super) init: Init,
+    pub(super) relay: Relay,
+    pub(super) guests: Guests,
+    pub(super) started: String,
+}
+
+/// Those who attach, and where they come in; no door if none could be made.
+pub(super) struct Guests {
+    pub(super) audience: Arc<Audience>,
+    pub(super) door: Option<UnixListener>,
+}
+
+/// Starts the container. The server opens image and writable layer while the child makes its namespaces.
+pub(super) fn begin(mut server: Server, container: Container, tool: &Channel) -> Result<Running, Failure> {
+    match launch(&mut server, container, tool) {
+        Ok((init, relay, network, guests)) => Ok(Running {
+            server,
+            network,
+            init,
+            relay,
+            guests,
+            started: record::now(),
+        }),
+        Err(failure) => {
+            server.kill();
+            Err(failure)
+        }
+    }
+}
+
+fn launch(
+    server: &mut Server,
+    container: Container,
+    tool: &Channel,
+) -> Result<(Init, Relay, Option<Network>, Guests), Failure> {
+    let Container {
+        mut plan,
+        host,
+        terminal,
+        attach,
+        keys,
+        open_stdin,
+        id,
+        upkeep,
+        run,
+        discard,
+        log,
+        link,
+        directory,
+        audience,
+    } = container;
+    plan.foreign = link.as_ref().map(Link::crowd).unwrap_or_default();
+    let (inside, outside) = match terminal {
+        true => stdio::terminal(attach),
+        false => stdio::pipes(attach, open_stdin)?,
+    };
+    let mut launch = runtime::spawn(plan, host, inside, &run)?;
+    // While the child makes the namespaces, so that no start waits for it.
+    let network = link.map(|link| Network::start(link, &directory)).transpose();
+    let mut network = network.map_err(|error| Failure {
+        code: 125,
+        message: format!("cannot start the network process: {error}"),
+    })?;
+    let devices = launch.devices()?;
+    let ids = launch
+        .id_maps()
+        .ok_or_else(|| io::Error::other("the user namespace has no known id maps"))?;
+    server.serve(ids, devices, discard)?;
+    server.opened()?;
+    server.watch()?;
+    announce::supervisor(&upkeep)?;
+    let pidfile = announce::init(&upkeep)?;
+    let mut init = launch.go()?;
+    if let (Some(network), Some(device)) = (&mut network, init.network.take()) {
+        network.connect(device);
+    }
+    for warning in &init.warnings {
+        // Nobody to be warned is no reason to stop.
+        let _ = tell(tool, &Notice::Warning(warning.clone()));
+    }
+    let door = match id.map(|id| attach::listen(&run, &id)).transpose() {
+        Ok(door) => door,
+        Err(why) => {
+            let warning = format!("nobody will be able to attach to the container: {why}");
+            let _ = tell(tool, &Notice::Warning(warning));
+            None
+        }
+    };
+    let beside = Beside {
+        audience: Arc::clone(&audience),
+        keys,
+    };
+    let terminal = init.terminal.take();
+    let written = pidfile.map_or(Ok(()), |file| file.write(init.pid.as_raw()));
+    let guarded = written
+        .map_err(Failure::from)
+        .and_then(|()| Ok(server.guard(&init.pidfd)?));
+    match guarded.and_then(|()| Ok(outside.start(terminal, log, beside)?)) {
+        Ok(relay) => Ok((init, relay, network, Guests { audience, door })),
+        Err(failure) => {
+            // Nobody would be beside it.
+            let _ = pidfd_send_signal(&init.pidfd, Signal::KILL);
+            reap(&init);
+            Err(failure)
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Who has something to say while a container runs? Its tool, other tools by signals, those who attach, and the processes
+//! beside it that die: all are heard in one loop, until init ends.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::begin::Guests;
+use super::beside::tell;
+use super::checker::Checker;
+use super::network::Network;
+use super::protocol::{Notice, Order};
+use super::stdio::{self, Relay};
+use super::told::Told;
+use crate::containers::end;
+use crate::containers::record::Held;
+use crate::containers::runtime::Init;
+use crate::containers::runtime::channel::Channel;
+
+/// A container that runs, and who has something to say about it.
+pub(super) struct Voices<'a> {
+    pub(super) init: &'a Init,
+    pub(super) relay: &'a Relay,
+    pub(super) guests: &'a Guests,
+    pub(super) tool: &'a Channel,
+    pub(super) told: &'a mut Told,
+    pub(super) checker: Checker<'a>,
+    pub(super) network: &'a mut Option<Network>,
+}
+
+impl Voices<'_> {
+    /// Passes on what is said until init ends, and takes in who attaches. A tool that was killed takes the user's streams
+    /// with it. `renewed` is called when another filesystem server or network process has taken over.
+    pub(super) fn carry(
+        &mut self,
+        held: &mut Held,
+        succeeded: &EventFd,
+        mut renewed: impl FnMut(&mut Held, Option<&Network>),
+    ) {
+        let mut listening = true;
+        loop {
+            let mut fds = vec![
+                PollFd::new(self.init.pidfd.as_fd(), PollFlags::POLLIN),
+                PollFd::new(succeeded.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.told.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.relay.left().as_fd(), PollFlags::POLLIN),
+            ];
+            let tool = listening.then(|| self.tool.as_fd());
+            let carrier = self.network.as_ref().and_then(Network::pidfd);
+            let door = self.guests.door.as_ref().map(AsFd::as_fd);
+            // In place of the one that is not there, one that is looked at anyway.
+            let others = [tool, door, self.checker.fd(), carrier];
+            let others = others.map(|fd| fd.unwrap_or(self.init.pidfd.as_fd()));
+            fds.extend(others.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            match poll(&mut fds, self.patience()) {
+                Err(Errno::EINTR) => continue,
+                Err(_) => return,
+                Ok(_) => {}
+            }
+            let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+            let ready = |at: usize| ready.get(at) == Some(&true);
+            if ready(0) {
+                return;
+            }
+            if ready(1) && succeeded.read().is_ok() {
+                renewed(held, self.network.as_ref());
+            }
+            if self.network.as_mut().is_some_and(Network::renew) {
+                renewed(held, self.network.as_ref());
+            }
+            if ready(2) && self.told.hear() {
+                self.signal(end::stop_signal(&held.record).unwrap_or(libc::SIGTERM));
+            }
+            self.checker.look();
+            if ready(3) && self.relay.left().read().is_ok() {
+                // First: the user's terminal is somebody else's then.
+                stdio::forget_streams();
+                let _ = tell(self.tool, &Notice::Left);
+            }
+            if listening && ready(4) {
+                match self.tool.receive() {
+                    // The terminal's size is that of who attached last.
+                    Ok(Some((Order::Resize { .. }, _))) if !self.guests.audience.is_empty() => {}
+                    Ok(Some((order, _))) => self.obey(order, held),
+                    Ok(None) | Err(_) => {
+                        listening = false;
+                        stdio::forget_streams();
+                    }
+                }
+            }
+            if ready(5)
+                && let Some(door) = &self.guests.door
+            {
+                self.guests.audience.welcome(door, self.relay.inlet());
+            }
+        }
+    }
+
+    /// How long nobody is due.
+    fn patience(&self) -> PollTimeout {
+        let due = [self.checker.rest(), self.network.as_ref().and_then(Network::due)];
+        // Rounded up, so that what is waited for is due then.
+        due.into_iter().flatten().min().map_or(PollTimeout::NONE, |rest| {
+            PollTimeout::try_from(rest + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        })
+    }
+
+    fn obey(&mut self, order: Order, held: &Held) {
+        match order {
+            Order::Signal(number) => {
+                if end::is_ending(&held.record, number) {
+                    self.told.note_ending();
+                }
+                self.signal(number);
+            }
+            Order::Resize { rows, columns } => self.relay.resize(rows, columns),
+        }
+    }
+
+    fn signal(&self, number: i32) {
+        if let Some(signal) = Signal::from_named_raw(number) {
+            // Init may have ended in between.
+            let _ = pidfd_send_signal(&self.init.pidfd, signal);
+        }
+    }
+}
