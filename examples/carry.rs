@@ -4,14 +4,17 @@
 
 use std::error::Error;
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use bryo::net::{Addresses, Network, Port, Protocol, Resolvers, Routes, listen, set_up};
-use nix::cmsg_space;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -69,31 +72,34 @@ fn inside(words: &[String]) -> Result<ExitCode, Box<dyn Error>> {
         return Err("no command".into());
     };
     let tun = set_up(&serde_json::from_str(addresses)?)?;
-    let descriptors = [tun.as_raw_fd()];
-    let control = [ControlMessage::ScmRights(&descriptors)];
-    sendmsg::<()>(0, &[IoSlice::new(b"x")], &control, MsgFlags::empty(), None)?;
+    let descriptors = [tun.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(
+        std::io::stdin(),
+        &[IoSlice::new(b"x")],
+        &mut control,
+        SendFlags::empty(),
+    )?;
     drop(tun);
     let nothing = std::fs::File::open("/dev/null")?;
     Err(Command::new(program).args(arguments).stdin(nothing).exec().into())
 }
 
-#[allow(unsafe_code)]
 fn receive(from: &UnixStream) -> Result<OwnedFd, Box<dyn Error>> {
-    let (mut byte, mut control) = ([0], cmsg_space!([i32; 1]));
-    let mut buffers = [IoSliceMut::new(&mut byte)];
-    let message = recvmsg::<()>(
-        from.as_raw_fd(),
-        &mut buffers,
-        Some(&mut control),
-        MsgFlags::MSG_CMSG_CLOEXEC,
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(
+        from,
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
     )?;
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(descriptors) = control
-            && let [descriptor] = descriptors[..]
-        {
-            // SAFETY: the kernel has just made it for this process, and nobody else knows its number.
-            return Ok(unsafe { OwnedFd::from_raw_fd(descriptor) });
-        }
-    }
-    Err("the network could not be set up".into())
+    let rights = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    rights.ok_or_else(|| "the network could not be set up".into())
 }

@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde_json::json;
 
+use super::Image;
 use super::manifest::{Descriptor, Platform};
 use super::packed::Family;
 use super::push::{Progress, Push, PushError, Pushed};
 use super::reference::Reference;
 use super::registry::{Registries, Repository};
 use super::save::{SaveError, Saved, To, write};
-use super::{Error, Image};
 use crate::store::{Digest, Store};
 
 /// An image and what it is for.
@@ -38,32 +38,21 @@ pub struct List {
 
 impl List {
     /// The document, once the images' manifests are known; they are in the same order.
-    fn document(&self, manifests: Vec<Descriptor>) -> Result<Vec<u8>, Error> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Document<'a> {
-            schema_version: u32,
-            media_type: &'a str,
-            manifests: Vec<Descriptor>,
-            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-            annotations: &'a BTreeMap<String, String>,
-        }
+    fn document(&self, manifests: Vec<Descriptor>) -> Vec<u8> {
         let with_platform = |(image, manifest): (&ForPlatform, Descriptor)| Descriptor {
             platform: Some(image.platform.clone()),
             ..manifest
         };
-        let document = Document {
-            schema_version: 2,
-            media_type: self.family.index(),
-            manifests: self.images.iter().zip(manifests).map(with_platform).collect(),
-            annotations: &self.annotations,
-        };
-        let id = self
-            .images
-            .first()
-            .map(|first| first.image.id)
-            .unwrap_or(Digest([0; 32]));
-        serde_json::to_vec(&document).map_err(|source| Error::Config { id, source })
+        let manifests = self.images.iter().zip(manifests).map(with_platform);
+        let mut document = json!({
+            "schemaVersion": 2,
+            "mediaType": self.family.index(),
+            "manifests": manifests.collect::<Vec<_>>(),
+        });
+        if !self.annotations.is_empty() {
+            document["annotations"] = json!(self.annotations);
+        }
+        document.to_string().into_bytes()
     }
 }
 
@@ -91,19 +80,12 @@ pub fn push(
         image, annotations, ..
     } in &list.images
     {
-        let layers = image.layers.iter().map(|layer| push.layer(layer));
-        let layers = layers.collect::<Result<Vec<_>, _>>()?;
-        push.blob(&image.id, &image.raw_config)?;
+        let layers = push.parts(image)?;
         let manifest = list.family.describe(image, layers, annotations.clone())?;
-        let digest = Digest::of(&manifest);
-        push.manifest(&digest.to_string(), &manifest)?;
-        manifests.push(Descriptor::new(
-            list.family.manifest(),
-            digest,
-            manifest.len() as u64,
-        ));
+        let sent = push.manifest(&Digest::of(&manifest).to_string(), &manifest)?;
+        manifests.push(Descriptor::new(sent.media_type, sent.digest, sent.size));
     }
-    let document = list.document(manifests)?;
+    let document = list.document(manifests);
     push.document(name.tag().unwrap_or("latest"), list.family.index(), &document)
 }
 
@@ -125,7 +107,7 @@ pub fn save(store: &Store, list: &List, names: &[Reference], to: To<'_>) -> Resu
                 annotations: annotations.clone(),
             })?);
         }
-        let document = list.document(manifests)?;
+        let document = list.document(manifests);
         let made = writer.blob(Family::Oci.index(), &document)?;
         writer.list(vec![(made.clone(), names)])?;
         Ok(made)

@@ -105,11 +105,7 @@ pub fn push(
         family: own.as_ref().map(|(own, _)| Family::of(own)).unwrap_or_default(),
     };
     let tag = name.tag().unwrap_or("latest");
-    let mut sent = Vec::new();
-    for layer in &image.layers {
-        sent.push(push.layer(layer)?);
-    }
-    push.blob(&image.id, &image.raw_config)?;
+    let sent = push.parts(image)?;
     let (own, bytes) = own.unzip();
     // The same layers in the same forms: then it is the same image, byte for byte.
     let same = own.as_ref().is_some_and(|own| {
@@ -137,6 +133,14 @@ pub(super) struct Push<'a> {
 }
 
 impl Push<'_> {
+    /// Sees to it that the registry has an image's layers and config; gives the forms of the layers.
+    pub(super) fn parts(&self, image: &Image) -> Result<Vec<Descriptor>, PushError> {
+        let layers = image.layers.iter().map(|layer| self.layer(layer));
+        let layers = layers.collect::<Result<_, _>>()?;
+        self.blob(&image.id, &image.raw_config)?;
+        Ok(layers)
+    }
+
     /// Sees to it that the registry has a layer; gives the form in which.
     pub(super) fn layer(&self, layer: &DiffId) -> Result<Descriptor, PushError> {
         for (digest, form) in forms::read(self.store, layer)? {

@@ -12,7 +12,7 @@ use socket2::{Domain, SockAddr, Type};
 
 use super::engine::Token;
 use super::packet::{Ends, Reason, Segment, Seq};
-use super::tcp::{self, Connection, Life, Ready, Socket, Turn};
+use super::tcp::{Connection, Life, Ready, Socket, Turn};
 use super::timers::Timers;
 
 /// More are refused: each is a descriptor and some hundred bytes of ours, and buffers of the kernel's.
@@ -312,9 +312,4 @@ pub(super) fn reason(error: &io::Error) -> Option<Reason> {
         Some(libc::EACCES | libc::EPERM) => Some(Reason::Forbidden),
         _ => None,
     }
-}
-
-/// The answer to a segment that belongs to nothing.
-pub(super) fn refuse(ends: &Ends, segment: &Segment<'_>, turn: &mut Turn<'_>) {
-    tcp::refuse(ends, segment, turn.wire);
 }

@@ -16,7 +16,7 @@ use super::squash::squash;
 use super::{Error, Progress};
 use crate::images::commit::{Described, add_image};
 use crate::images::manifest::Descriptor;
-use crate::images::push::{self, Sent};
+use crate::images::push::{self, PushError, Pushed, Sent};
 use crate::images::reference::Reference;
 use crate::images::registry::{Registries, RegistryError};
 use crate::images::save::{Format, SaveError, Saved, To, save};
@@ -215,7 +215,12 @@ impl Delivery<'_> {
                 let listed = self.list(part, names, described)?;
                 match push {
                     None => (0, Some(listed.1)),
-                    Some(trust) => (2, self.send(&listed.0, names, *trust)?),
+                    Some(trust) => {
+                        let push = |name: &Reference, registries: &Registries, heard: &Sending<'_>| {
+                            push::push(self.store, &listed.0, name, registries, heard)
+                        };
+                        (2, self.send(names, *trust, push)?)
+                    }
                 }
             }
             Output::Archive {
@@ -264,13 +269,18 @@ impl Delivery<'_> {
     }
 
     /// Sends it under all its names. Gives the manifest, which is the same in all registries that hold the same layers.
-    fn send(&self, image: &Image, names: &[Reference], trust: Trust) -> Result<Option<Descriptor>, Error> {
-        let registries = trust.registries().map_err(push::PushError::from)?;
+    fn send(
+        &self,
+        names: &[Reference],
+        trust: Trust,
+        push: impl Fn(&Reference, &Registries, &Sending<'_>) -> Result<Pushed, PushError>,
+    ) -> Result<Option<Descriptor>, Error> {
+        let registries = trust.registries().map_err(PushError::from)?;
         let mut sent = None;
         for name in names {
             let text = format!("pushing {name}\n");
             self.progress.output(text.as_bytes());
-            let pushed = push::push(self.store, image, name, &registries, &Sending(self.progress))?;
+            let pushed = push(name, &registries, &Sending(self.progress))?;
             let text = format!("pushed {name}@{}\n", pushed.digest);
             self.progress.output(text.as_bytes());
             sent = Some(Descriptor::new(pushed.media_type, pushed.digest, pushed.size));

@@ -1,11 +1,13 @@
 //! Where does an image for several platforms go? To a registry, or into an archive: as a list of images, one a platform. A
 //! directory gets one for each tree. The store's own list has one image under a name, so it takes none.
 
-use super::{Delivery, Output, Part};
+use super::{Delivery, Output, Part, Sending, Trust};
 use crate::build::Error;
+use crate::images::commit::Described;
 use crate::images::manifest::{Descriptor, Platform};
 use crate::images::platforms::{self, ForPlatform, List};
-use crate::images::push::PushError;
+use crate::images::reference::Reference;
+use crate::images::registry::Registries;
 use crate::images::save::Format;
 
 impl Output {
@@ -34,7 +36,7 @@ impl Delivery<'_> {
         parts: &[Part],
     ) -> Result<(u8, Option<Descriptor>), Error> {
         let platforms = || self.order.platforms.iter().zip(parts);
-        let list = |described: &super::Described| List {
+        let list = |described: &Described| List {
             images: platforms()
                 .map(|(platform, part)| ForPlatform {
                     platform: platform.clone(),
@@ -51,18 +53,11 @@ impl Delivery<'_> {
                 described,
                 push,
             } => {
-                let trust = push.unwrap_or(super::Trust::Verified);
-                let registries = trust.registries().map_err(PushError::from)?;
-                let (list, mut sent) = (list(described), None);
-                for name in names {
-                    self.progress.output(format!("pushing {name}\n").as_bytes());
-                    let heard = super::Sending(self.progress);
-                    let pushed = platforms::push(self.store, &list, name, &registries, &heard)?;
-                    let text = format!("pushed {name}@{}\n", pushed.digest);
-                    self.progress.output(text.as_bytes());
-                    sent = Some(Descriptor::new(pushed.media_type, pushed.digest, pushed.size));
-                }
-                (2, sent)
+                let (list, trust) = (list(described), push.unwrap_or(Trust::Verified));
+                let push = |name: &Reference, registries: &Registries, heard: &Sending<'_>| {
+                    platforms::push(self.store, &list, name, registries, heard)
+                };
+                (2, self.send(names, trust, push)?)
             }
             Output::Archive { names, described, .. } | Output::Layout { names, described, .. } => {
                 let list = list(described);

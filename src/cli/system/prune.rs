@@ -42,14 +42,10 @@ impl Prune {
             return Err(Failure::new("the filter until is not for volumes")
                 .hint(Some("prune volumes by a command of their own: bryo volume prune")));
         }
-        let of_volumes = volume_filters(
-            &self
-                .filter
-                .iter()
-                .filter(|_| self.volumes)
-                .cloned()
-                .collect::<Vec<_>>(),
-        )?;
+        let of_volumes = match self.volumes {
+            true => volume_filters(&self.filter)?,
+            false => Vec::new(),
+        };
         let (which, what) = match self.all {
             true => (
                 Which::Unused,

@@ -19,7 +19,7 @@ use super::datagrams::Flows;
 use super::dns::Servers;
 use super::packet::{self, Body, Ends, Packet, Reason, Segment};
 use super::reach::{self, Place};
-use super::tcp::{Ready, Turn, Wire};
+use super::tcp::{self, Ready, Turn, Wire};
 use super::timers::Timers;
 use super::{Addresses, Listener, NetError, Network, Protocol};
 
@@ -255,7 +255,7 @@ impl Engine {
         }
         let begins = segment.syn && segment.ack.is_none() && !segment.rst;
         if !begins || self.connections.is_full() {
-            return connections::refuse(&ends, segment, &mut turn);
+            return tcp::refuse(&ends, segment, turn.wire);
         }
         let to = match Place::of(ends.remote, &self.addresses) {
             Place::Host(to) => vec![to],
@@ -274,7 +274,7 @@ impl Engine {
         }
         match reason {
             Some(reason) => self.unreachable(&ends, segment.seq.0, reason),
-            None => connections::refuse(&ends, segment, &mut turn),
+            None => tcp::refuse(&ends, segment, turn.wire),
         }
     }
 

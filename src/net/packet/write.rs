@@ -55,6 +55,23 @@ pub struct Reply {
     pub scale: Option<u8>,
 }
 
+impl Reply {
+    /// One that ends a connection at once.
+    pub(in crate::net) fn reset(seq: Seq, ack: Option<Seq>) -> Reply {
+        Reply {
+            seq,
+            ack,
+            flags: Flags {
+                rst: true,
+                ..Flags::default()
+            },
+            window: 0,
+            mss: None,
+            scale: None,
+        }
+    }
+}
+
 /// Why something is out of reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {

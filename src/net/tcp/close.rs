@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{Connection, Life, Phase, Stream, Turn};
-use crate::net::packet::{self, Flags, Reply, Seq};
+use crate::net::packet::{self, Reply, Seq};
 
 /// What epoll told of a socket.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,17 +55,7 @@ impl<S: Stream> Connection<S> {
 
     /// The host's side is broken: the container hears so, and who is at the other side if there is anyone.
     pub(super) fn broken(&mut self, turn: &mut Turn<'_>) -> Life {
-        let reply = Reply {
-            seq: self.next,
-            ack: Some(self.expected),
-            flags: Flags {
-                rst: true,
-                ..Flags::default()
-            },
-            window: 0,
-            mss: None,
-            scale: None,
-        };
+        let reply = Reply::reset(self.next, Some(self.expected));
         turn.wire.put(&packet::segment(&self.ends, &reply, 0), &[]);
         self.aborted()
     }

@@ -236,28 +236,14 @@ impl<S: Stream> Connection<S> {
         self.put(turn, self.next, Flags::default(), &[]);
         self.owes_ack = owes_ack;
     }
-
-    /// The answer to what belongs to no connection (RFC 9293, 3.10.7.1).
-    fn refuse(ends: &Ends, segment: &Segment<'_>, wire: &mut dyn Wire) {
-        if segment.rst {
-            return;
-        }
-        let reply = Reply {
-            seq: segment.ack.unwrap_or(Seq(0)),
-            ack: segment.ack.is_none().then(|| segment.seq.plus(segment.length())),
-            flags: Flags {
-                rst: true,
-                ..Flags::default()
-            },
-            window: 0,
-            mss: None,
-            scale: None,
-        };
-        wire.put(&packet::segment(ends, &reply, 0), &[]);
-    }
 }
 
-/// The answer to a segment that belongs to no connection.
+/// The answer to a segment that belongs to no connection (RFC 9293, 3.10.7.1).
 pub(super) fn refuse(ends: &Ends, segment: &Segment<'_>, wire: &mut dyn Wire) {
-    Connection::<Socket>::refuse(ends, segment, wire);
+    if segment.rst {
+        return;
+    }
+    let ack = segment.ack.is_none().then(|| segment.seq.plus(segment.length()));
+    let reply = Reply::reset(segment.ack.unwrap_or(Seq(0)), ack);
+    wire.put(&packet::segment(ends, &reply, 0), &[]);
 }

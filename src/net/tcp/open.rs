@@ -109,7 +109,7 @@ impl<S: Stream> Connection<S> {
             Phase::Offered { by: Side::Host } if segment.ack.is_some() && !segment.rst => {
                 // Of an earlier connection between the same ends, which is over on our side: the container hears so, and
                 // takes our next SYN (RFC 9293, 3.10.7.3).
-                Self::refuse(&self.ends, segment, turn.wire);
+                super::refuse(&self.ends, segment, turn.wire);
                 Life::On
             }
             Phase::Offered { by: Side::Container } if segment.syn => {
