@@ -432,15 +432,15 @@ impl Tree {
     /// What `statfs` tells.
     pub fn statfs(&self) -> Result<Space> {
         let blocks = self.upper.space()?;
-        let (made, most) = self.upper.inodes();
+        let (named, most) = self.upper.inodes();
         let image = u64::from(self.below.view().node_count());
         // Without a limit inodes end only with the disk, which holds one for each block at most.
         let free = most.map_or(blocks.get(2).copied().unwrap_or(0), |most| {
-            most.saturating_sub(made)
+            most.saturating_sub(named)
         });
         Ok(Space {
             blocks,
-            inodes: [image + made + free, free],
+            inodes: [image + named + free, free],
         })
     }
 }

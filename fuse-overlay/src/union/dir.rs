@@ -247,6 +247,9 @@ impl Tree {
         if nlink >= MAX_LINKS {
             return Err(Error(Errno::EMLINK));
         }
+        if nlink == 0 {
+            self.upper.may_name()?;
+        }
         let time = now();
         let changes = [
             Change::Enter {

@@ -45,7 +45,7 @@ pub use self::journal::Durable;
 pub struct Limits {
     /// Most bytes of data and journal in the upper; `None` is unlimited.
     pub bytes: Option<u64>,
-    /// Most inodes made in the upper.
+    /// Most inodes made in the upper that have a name.
     pub inodes: Option<u64>,
 }
 
@@ -182,8 +182,9 @@ pub(crate) struct Upper {
     happened: HashMap<u64, Option<Ino>>,
     /// The next new inode number. Numbers are never used twice.
     next: AtomicU64,
-    /// Inodes made in the upper and not forgotten.
-    made: AtomicU64,
+    /// Inodes made in the upper that have a name. One that lost its last goes when the kernel forgets it, of which nobody
+    /// knows when; who removes a file may make another at once.
+    named: AtomicU64,
     limits: Limits,
     /// Held for reading from an operation's record until it is applied.
     applying: RwLock<()>,
@@ -235,7 +236,7 @@ impl Upper {
         ledger.begin(log.last_change());
         let lookups = Lookups::new(ledger.clone());
         let told: Vec<Ino> = happened.values().flatten().copied().collect();
-        let (used, made) = drop_orphans(&table, image_end, |ino| {
+        let (used, named) = drop_orphans(&table, image_end, |ino| {
             lookups.get(ino) > 0 || told.contains(&ino)
         });
         let pages = limits.bytes.map(|bytes| bytes / PAGE);
@@ -254,7 +255,7 @@ impl Upper {
             image_end,
             happened,
             next: AtomicU64::new(last.0 + 1),
-            made: AtomicU64::new(made),
+            named: AtomicU64::new(named),
             limits,
             applying: RwLock::new(()),
             checkpointing: Mutex::new(0),
@@ -278,14 +279,17 @@ impl Upper {
 
     /// A number for a new inode; ENOSPC at the limit.
     pub(crate) fn new_ino(&self) -> Result<Ino> {
-        if self
-            .limits
-            .inodes
-            .is_some_and(|most| self.made.load(Ordering::Relaxed) >= most)
-        {
-            return Err(Error(Errno::ENOSPC));
-        }
+        self.may_name()?;
         Ok(Ino(self.next.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// May one more inode get a name? ENOSPC at the limit.
+    pub(crate) fn may_name(&self) -> Result<()> {
+        let (named, most) = self.inodes();
+        match most {
+            Some(most) if named >= most => Err(Error(Errno::ENOSPC)),
+            _ => Ok(()),
+        }
     }
 
     /// Makes an operation happen: records it, then applies its changes to the locked inodes and to those that it makes.
@@ -319,13 +323,18 @@ impl Upper {
                     target,
                     parent,
                 } => {
-                    self.made.fetch_add(1, Ordering::Relaxed);
+                    self.count(ino, 0, meta.nlink);
                     let state = State::made(kind, meta, target, parent);
                     made.push(Arc::new(Inode::new(ino, kind, state)));
                     true
                 }
                 _ => match locked.get_mut(change.ino()) {
-                    Some(state) => state.apply(change, &mut freed),
+                    Some(state) => {
+                        let before = state.meta.nlink;
+                        let fits = state.apply(change, &mut freed);
+                        self.count(change.ino(), before, state.meta.nlink);
+                        fits
+                    }
                     // An inode that this very operation made: nobody else has it yet.
                     None => made
                         .iter()
@@ -395,9 +404,6 @@ impl Upper {
                 Ok(()) => {
                     released = Released::Gone;
                     self.table.remove(ino);
-                    if ino.0 > self.image_end {
-                        self.made.fetch_sub(1, Ordering::Relaxed);
-                    }
                 }
                 // Its space stays taken until the layer is opened again, which drops inodes without names.
                 Err(error) => tracing::warn!(?ino, %error, "cannot record that a removed file was closed"),
@@ -460,9 +466,21 @@ impl Upper {
         })
     }
 
-    /// Inodes made, and how many may be.
+    /// Inodes made that have a name, and how many may be.
     pub(crate) fn inodes(&self) -> (u64, Option<u64>) {
-        (self.made.load(Ordering::Relaxed), self.limits.inodes)
+        (self.named.load(Ordering::Relaxed), self.limits.inodes)
+    }
+
+    /// Counts an inode whose number of names goes from one to another.
+    fn count(&self, ino: Ino, before: u32, after: u32) {
+        if ino.0 <= self.image_end {
+            return;
+        }
+        match (before, after) {
+            (0, 1..) => self.named.fetch_add(1, Ordering::Relaxed),
+            (1.., 0) => self.named.fetch_sub(1, Ordering::Relaxed),
+            _ => return,
+        };
     }
 }
 
@@ -567,22 +585,22 @@ impl Replayed {
 }
 
 /// Takes inodes without names that nobody holds, which were open when the layer was last used, out of the table. Gives the
-/// data pages of all others, and how many of them are not the image's.
+/// data pages of all others, and how many of those with names are not the image's.
 fn drop_orphans(table: &Table, image_end: u64, is_held: impl Fn(Ino) -> bool) -> (Vec<Run>, u64) {
     let mut used = Vec::new();
-    let mut made = 0;
+    let mut named = 0;
     for inode in table.all() {
         let state = inode.state.read();
         if state.meta.nlink == 0 && !is_held(inode.ino) {
             table.remove(inode.ino);
             continue;
         }
-        made += u64::from(inode.ino.0 > image_end);
+        named += u64::from(inode.ino.0 > image_end && state.meta.nlink > 0);
         if let Body::Regular(content) = &state.body {
             used.extend(content.runs());
         }
     }
-    (used, made)
+    (used, named)
 }
 
 fn open_error(path: &Path, error: ReplayError) -> OpenError {

@@ -124,9 +124,20 @@ fn the_inode_limit_is_enospc_until_one_is_gone() {
         tree.mknod(&CALLER, Ino::ROOT, name("c"), REGULAR, 0),
         Errno::ENOSPC,
     );
-    tree.unlink(&CALLER, Ino::ROOT, name("a")).unwrap();
-    tree.forget(ino, 1);
+    // The kernel forgets a removed file when it likes.
+    let nameless = {
+        tree.unlink(&CALLER, Ino::ROOT, name("a")).unwrap();
+        tree.tmpfile(&CALLER, Ino::ROOT, 0o644).unwrap().ino
+    };
     file(&tree, "c");
+    for unnamed in [ino, nameless] {
+        fails(tree.link(&CALLER, unnamed, Ino::ROOT, name("d")), Errno::ENOSPC);
+    }
+    tree.forget(ino, 1);
+    assert_eq!(tree.statfs().unwrap().inodes[1], 0);
+    tree.unlink(&CALLER, Ino::ROOT, name("b")).unwrap();
+    tree.link(&CALLER, nameless, Ino::ROOT, name("d")).unwrap();
+    assert_eq!(tree.statfs().unwrap().inodes[1], 0);
 }
 
 #[test]
