@@ -145,18 +145,21 @@ fn a_reader_that_goes_away_hangs_up_the_terminal() {
 fn signals_reach_the_command() {
     let (bryo, image) = busybox();
     let script = "trap 'echo got; exit 42' TERM; echo ready; while :; do sleep 0.1; done";
-    let mut child = bryo
-        .command(["run", "--rm", &image, "sh", "-c", script])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdout = child.stdout.take().unwrap();
-    let mut ready = [0; 6];
-    stdout.read_exact(&mut ready).unwrap();
-    kill(pid_of(&child), Signal::SIGTERM).unwrap();
-    let mut rest = String::new();
-    stdout.read_to_string(&mut rest).unwrap();
-    assert_eq!((rest.as_str(), child.wait().unwrap().code()), ("got\n", Some(42)));
+    // What the command says first may arrive before the supervisor has told that it runs.
+    for _ in 0..8 {
+        let mut child = bryo
+            .command(["run", "--rm", &image, "sh", "-c", script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let mut ready = [0; 6];
+        stdout.read_exact(&mut ready).unwrap();
+        kill(pid_of(&child), Signal::SIGTERM).unwrap();
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).unwrap();
+        assert_eq!((rest.as_str(), child.wait().unwrap().code()), ("got\n", Some(42)));
+    }
 }
 
 #[test]

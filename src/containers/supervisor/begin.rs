@@ -165,6 +165,8 @@ fn launch(
     server.watch()?;
     announce::supervisor(&upkeep)?;
     let pidfile = announce::init(&upkeep)?;
+    // A tool that is gone is noticed by whoever listens to it next.
+    let _ = tell(tool, &Notice::Starting);
     let mut init = launch.go()?;
     if let (Some(network), Some(device)) = (&mut network, init.network.take()) {
         network.connect(device);

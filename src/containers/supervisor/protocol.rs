@@ -10,6 +10,8 @@ use crate::net::{Addresses, Port, Resolvers};
 pub(super) enum Notice {
     /// Something could not be done as asked; the container goes on.
     Warning(String),
+    /// The command is about to run, and may speak before [`Notice::Started`]: signals are its own from now on.
+    Starting,
     /// The command runs.
     Started,
     /// The user has typed the keys that leave its terminal; it goes on.

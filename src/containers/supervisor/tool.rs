@@ -163,7 +163,7 @@ impl Supervisor {
     }
 
     fn next(&mut self, warn: &mut dyn FnMut(&str), until: Until) -> io::Result<Ending> {
-        let mut started = false;
+        let mut stage = Stage::Before;
         loop {
             let mut fds = [
                 PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
@@ -179,9 +179,12 @@ impl Supervisor {
             if heard {
                 match self.channel.receive()? {
                     Some((Notice::Warning(text), _)) => warn(&text),
+                    // In the background no signal is meant for the command.
+                    Some((Notice::Starting, _)) if until == Until::Started => {}
+                    Some((Notice::Starting, _)) => stage = Stage::Starting { signalled: false },
                     Some((Notice::Started, _)) if until == Until::Started => return Ok(Ending::Started),
                     Some((Notice::Started, _)) => {
-                        started = true;
+                        stage = Stage::Started;
                         self.resize();
                     }
                     Some((Notice::Left, _)) => return Ok(Ending::Left),
@@ -202,7 +205,7 @@ impl Supervisor {
                 }
             } else if signalled
                 && let Some(signal) = self.signals.read_signal()?
-                && let Some(ending) = self.pass(signal.ssi_signo.cast_signed(), started)
+                && let Some(ending) = self.pass(signal.ssi_signo.cast_signed(), &mut stage)
             {
                 return Ok(ending);
             } else if dead && !heard {
@@ -213,12 +216,13 @@ impl Supervisor {
         }
     }
 
-    /// Passes a signal on. Before the command runs nobody could take it: those that end a program end the start.
-    fn pass(&self, number: i32, started: bool) -> Option<Ending> {
+    /// Passes a signal on. Before the command runs nobody could take it: those that end a program end the start. While it
+    /// is about to run, the first is kept for it, and the second ends a start that hangs.
+    fn pass(&self, number: i32, stage: &mut Stage) -> Option<Ending> {
         match Signal::try_from(number) {
             Ok(Signal::SIGWINCH) => self.resize(),
             Ok(Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT)
-                if !started || self.proxy == SignalProxy::End =>
+                if stage.ends() || self.proxy == SignalProxy::End =>
             {
                 // It may have ended by itself.
                 let _ = kill(self.pid, Signal::SIGKILL);
@@ -251,6 +255,27 @@ impl Supervisor {
     fn reap(&self) {
         // Only fails if it was reaped before.
         let _ = waitpid(self.pid, None);
+    }
+}
+
+/// How far a start is, as the supervisor has told it.
+enum Stage {
+    Before,
+    /// The supervisor hears of signals once the command runs.
+    Starting {
+        signalled: bool,
+    },
+    Started,
+}
+
+impl Stage {
+    /// Does a signal that ends programs end the start?
+    fn ends(&mut self) -> bool {
+        match self {
+            Stage::Before => true,
+            Stage::Starting { signalled } => std::mem::replace(signalled, true),
+            Stage::Started => false,
+        }
     }
 }
 
