@@ -355,7 +355,7 @@ impl Upper {
     fn over_limit(&self) -> bool {
         self.limits
             .bytes
-            .is_some_and(|most| self.log.length() + self.data.usage().0 * PAGE >= most)
+            .is_some_and(|most| self.log.charged() + self.data.usage().0 * PAGE >= most)
     }
 
     /// Counts a lookup.
@@ -459,7 +459,7 @@ impl Upper {
         let [all, free, available] = self.log.space()?;
         Ok(match (self.limits.bytes, self.data.usage()) {
             (Some(bytes), (_, Some(left))) => {
-                let left = left.saturating_sub(self.log.length() / PAGE);
+                let left = left.saturating_sub(self.log.charged() / PAGE);
                 [all.min(bytes / PAGE), free.min(left), available.min(left)]
             }
             _ => [all, free, available],

@@ -1,5 +1,6 @@
 //! One rule, one test: what random operations hit seldom or cannot tell.
 
+use std::cell::Cell;
 use std::os::unix::fs::FileExt;
 
 use fuse_overlay::attr::{Attr, Ino, Time};
@@ -138,6 +139,28 @@ fn the_inode_limit_is_enospc_until_one_is_gone() {
     tree.unlink(&CALLER, Ino::ROOT, name("b")).unwrap();
     tree.link(&CALLER, nameless, Ino::ROOT, name("d")).unwrap();
     assert_eq!(tree.statfs().unwrap().inodes[1], 0);
+}
+
+#[test]
+fn a_checkpoint_that_is_being_made_does_not_count_against_the_limit() {
+    let limits = Limits {
+        bytes: Some(400 << 10),
+        inodes: None,
+    };
+    let Mounted { tree, .. } = mounted_with(vec![], limits);
+    for number in 0..600 {
+        file(&tree, &format!("{number:0200}"));
+    }
+    let free = tree.statfs().unwrap().blocks[1];
+    let made = Cell::new(0);
+    let go_on = || {
+        file(&tree, &format!("beside {}", made.get()));
+        made.set(made.get() + 1);
+        true
+    };
+    tree.checkpoint(&go_on).unwrap();
+    assert!(made.get() > 600, "{}", made.get());
+    assert!(tree.statfs().unwrap().blocks[1] <= free);
 }
 
 #[test]

@@ -156,6 +156,13 @@ pub(crate) enum Operation {
     Checkpoint = 101,
 }
 
+impl Operation {
+    /// Is it no operation, but a part of a checkpoint?
+    pub(crate) fn is_checkpoint(self) -> bool {
+        matches!(self, Operation::State | Operation::Checkpoint)
+    }
+}
+
 /// One start of the host: what its page cache holds is what was written, until the next.
 pub(crate) type BootId = [u8; 16];
 

@@ -86,6 +86,8 @@ struct Tail {
     /// Where the records begin, in bytes, and where the checkpoint ends that they begin with.
     began: u64,
     checkpoint: u64,
+    /// Bytes of a checkpoint that is being made.
+    unfinished: u64,
     /// What each thread did last for a request. It works on one at a time, so no other of its requests waits for an answer.
     done: Vec<(ThreadId, Done)>,
     /// Reused for encoding.
@@ -167,6 +169,7 @@ impl Log {
             ready,
             began: start.offset.get(),
             checkpoint: end.checkpoint,
+            unfinished: 0,
             done: Vec::new(),
             buffer: Vec::new(),
         };
@@ -213,6 +216,9 @@ impl Log {
             return Err(Error(Errno::ENOSPC));
         }
         self.write_buffer(tail, sequence, room)?;
+        if operation.is_checkpoint() {
+            tail.unfinished += tail.buffer.len() as u64;
+        }
         tail.booted = true;
         tail.changed = sequence;
         if unique != 0 {
@@ -347,6 +353,12 @@ impl Log {
         tail.offset - tail.began
     }
 
+    /// Of these, those that count against a limit: not a checkpoint's while it is made, which is what will free the others.
+    pub(crate) fn charged(&self) -> u64 {
+        let tail = self.tail.lock();
+        (tail.offset - tail.began).saturating_sub(tail.unfinished)
+    }
+
     /// Of these, those up to the end of the checkpoint that they begin with.
     pub(crate) fn checkpoint_length(&self) -> u64 {
         let tail = self.tail.lock();
@@ -361,7 +373,8 @@ impl Log {
             write_full(&*self.disk, header.as_bytes(), 0)?;
             head.0 = header;
         }
-        let tail = self.tail.lock();
+        let mut tail = self.tail.lock();
+        tail.unfinished = 0;
         Ok(Beginning {
             offset: tail.offset,
             sequence: tail.sequence + 1,
@@ -414,6 +427,7 @@ impl Log {
             let mut tail = self.tail.lock();
             tail.began = from.offset;
             tail.checkpoint = tail.offset;
+            tail.unfinished = 0;
         }
         head.1 = new;
         let (first, last) = (new.freed.get().next_multiple_of(PAGE), from.offset / PAGE * PAGE);
