@@ -446,7 +446,17 @@ fn mounts_are_there_while_it_runs() {
     fs::write(data.join("x"), "x\n").unwrap();
     let bind = format!("{}:/data", data.display());
     bryo.ok([
-        "run", "-d", "--name", "one", "-v", &bind, "--tmpfs", "/memory", &image, "sleep", "1000",
+        "run",
+        "-d",
+        "--name",
+        "one",
+        "-v",
+        &bind,
+        "--mount",
+        "type=tmpfs,target=/memory",
+        &image,
+        "sleep",
+        "1000",
     ]);
     let file = bryo.scratch("new");
     fs::write(&file, "new\n").unwrap();
@@ -460,16 +470,70 @@ fn mounts_are_there_while_it_runs() {
     bryo.ok(["cp", &new, "one:/etc/hosts"]);
     assert_eq!(bryo.ok(["exec", "one", "cat", "/etc/hosts"]), "new\n");
     bryo.ok(["stop", "-t0", "one"]);
-    for (from, to) in [
-        ("one:/data", "out"),
-        ("one:/data/x", "out"),
-        (new.as_str(), "one:/data/y"),
-    ] {
+    for (from, to) in [("one:/memory", "out"), (new.as_str(), "one:/memory/y")] {
         let to = to.replace("out", &bryo.scratch("out").display().to_string());
         let error = bryo.fails(1, ["cp", from, &to]);
-        assert!(error.contains("mounted at /data"), "{error}");
+        assert!(error.contains("mounted at /memory"), "{error}");
     }
     assert!(!bryo.scratch("out").exists());
+}
+
+#[test]
+fn what_a_container_will_mount_is_reached_while_it_does_not_run() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    let (host, file) = (bryo.scratch("host"), bryo.scratch("new"));
+    fs::create_dir_all(host.join("deep")).unwrap();
+    fs::write(&file, "new\n").unwrap();
+    fs::write(bryo.scratch("secret"), "secret\n").unwrap();
+    symlink("../secret", host.join("out")).unwrap();
+    let bind = format!("{}:/data/host", host.display());
+    // As it is common in CI: a container that only holds a volume.
+    bryo.ok([
+        "create",
+        "--name",
+        "one",
+        "-v",
+        "stuff:/data",
+        "-v",
+        &bind,
+        "-v",
+        "stuff:/fixed:ro",
+        &image,
+        "true",
+    ]);
+    let new = file.display().to_string();
+    bryo.ok(["cp", &new, "one:/data"]);
+    bryo.ok(["cp", &new, "one:/data/other"]);
+    bryo.ok(["cp", &host.join("deep").display().to_string(), "one:data/./"]);
+    let script = "cd /data; cat new other; stat -c '%n %u:%g' new deep; echo mine > mine; chmod 0 mine";
+    let said = bryo.ok(["run", "--rm", "-v", "stuff:/data", &image, "sh", "-c", script]);
+    assert_eq!(said, "new\nnew\nnew 0:0\ndeep 0:0\n");
+    // Also what only the container's root may read.
+    assert_eq!(listed(&tar_of(&bryo, "one:/data/mine")), ["0 mine 0 0:0"],);
+    let names = listed(&tar_of(&bryo, "one:/data"));
+    let names: Vec<&str> = names.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+    let names = names.join(" ");
+    assert_eq!(names, "data/mine data/new data/other data/ data/deep/");
+    let told = bryo.run(["cp", "one:/data", &bryo.scratch("whole").display().to_string()]);
+    let left_out = "what is mounted at /data/host is left out";
+    assert!(told.status.success() && told.stderr.contains(left_out), "{told}");
+
+    // A directory of the host's is nearer than the volume that it is in, and its links lead no further than it.
+    bryo.ok(["cp", &new, "one:/data/host/deep/"]);
+    assert_eq!(fs::read_to_string(host.join("deep/new")).unwrap(), "new\n");
+    let error = bryo.fails(1, ["cp", "-L", "one:/data/host/out", "-"]);
+    assert!(error.contains("No such file"), "{error}");
+    bryo.ok(["cp", &new, "one:/data/host/out"]);
+    assert_eq!(fs::read_to_string(bryo.scratch("secret")).unwrap(), "secret\n");
+
+    let error = bryo.fails(1, ["cp", &new, "one:/fixed/"]);
+    assert!(error.contains("it is mounted read-only"), "{error}");
+    bryo.ok([
+        "cp",
+        "one:/fixed/other",
+        &bryo.scratch("got").display().to_string(),
+    ]);
+    assert_eq!(fs::read_to_string(bryo.scratch("got")).unwrap(), "new\n");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use fuse_overlay::attr::{Attr, Kind};
 use fuse_overlay::union::Tree;
 use nix::errno::Errno;
 
+use super::mounted::Shown;
 use super::names::{Asked, Top};
 use super::read::{self, Reading};
 use super::root::Root;
@@ -42,6 +43,7 @@ pub(super) fn give(
                 let reading = Reading {
                     root: &root,
                     asked: &asked,
+                    name: asked.name(),
                     follow,
                     xattrs: false,
                 };
@@ -56,12 +58,18 @@ pub(super) fn give(
                     let reading = Reading {
                         root: &root,
                         asked: &asked,
+                        name: asked.name(),
                         follow: order.follow,
                         xattrs: true,
                     };
                     read::give(&reading, buffered(writer)).map_err(shown)
                 }),
                 Way::Stands(record) => help(None, reader, || {
+                    if let Some(there) = Shown::of(store, &record, &asked).map_err(|error| chain(&error))? {
+                        let left_out = mounts_below(&record, &there.place);
+                        let given = give_mounted(store, &there, asked.name(), order.follow, writer)?;
+                        return Ok([left_out, given].concat());
+                    }
                     let tree = changes::tree(store, &record).map_err(|error| chain(&error))?;
                     give_tree(&tree, &record, &asked, order.follow, buffered(writer)).map_err(shown)
                 }),
@@ -73,6 +81,26 @@ pub(super) fn give(
 
 fn buffered(writer: PipeWriter) -> impl Write {
     io::BufWriter::with_capacity(1 << 18, writer)
+}
+
+/// Reads from a directory that is mounted in a container when it runs.
+fn give_mounted(
+    store: &Store,
+    there: &Shown,
+    name: Option<&[u8]>,
+    follow: bool,
+    writer: PipeWriter,
+) -> Result<Vec<String>, String> {
+    there.work(store, |root, asked| {
+        let reading = Reading {
+            root: &root,
+            asked,
+            name,
+            follow,
+            xattrs: true,
+        };
+        read::give(&reading, buffered(writer)).map_err(|error| error.to_string())
+    })
 }
 
 /// Reads from the tree of a container that does not run.
@@ -119,21 +147,27 @@ fn find_in(growing: &Growing<'_>, asked: &Asked, follow: bool) -> io::Result<(At
 
 /// What is mounted in a container is there only while it runs.
 pub(super) fn mounts_left_out(record: &Record, real: &[u8]) -> io::Result<Vec<String>> {
-    let mut warnings = Vec::new();
     for mounted in record.settings.mounts.iter().map(|mounted| &mounted.target) {
-        let point = mounted.trim_matches('/').as_bytes();
-        if is_below(real, point) {
+        if is_below(real, mounted.trim_matches('/').as_bytes()) {
             return Err(io::Error::other(format!(
                 "something is mounted at {mounted}, which is there only while the container runs: start it first"
             )));
         }
-        if is_below(point, real) {
-            warnings.push(format!(
-                "what is mounted at {mounted} is left out: it is there only while the container runs"
-            ));
-        }
     }
-    Ok(warnings)
+    Ok(mounts_below(record, real))
+}
+
+/// Warns of what will be mounted below a path.
+fn mounts_below(record: &Record, real: &[u8]) -> Vec<String> {
+    let targets = record.settings.mounts.iter().map(|mounted| &mounted.target);
+    let below = targets.filter(|mounted| {
+        let point = mounted.trim_matches('/').as_bytes();
+        point != real && is_below(point, real)
+    });
+    let told = |mounted: &String| {
+        format!("what is mounted at {mounted} is left out: it is there only while the container runs")
+    };
+    below.map(told).collect()
 }
 
 /// What is not found may be in what is mounted.

@@ -5,10 +5,12 @@
 //! source ── one line: what it is (names.rs) ── tar ──► destination
 //! ```
 //! Where the container runs, a process of ours in its namespaces is the end (`runtime/inside.rs`), by descriptors (`root`,
-//! `read`, `files`). Where it does not, its tree is read, or written to under its lock, without a mount (`tree`).
+//! `read`, `files`). Where it does not, its tree is read, or written to under its lock, without a mount (`tree`); so are the
+//! volumes that it will show (`mounted`).
 
 mod files;
 mod give;
+mod mounted;
 mod names;
 mod read;
 mod root;

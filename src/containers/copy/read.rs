@@ -37,6 +37,8 @@ const MOST: u64 = 1 << 20;
 pub(super) struct Reading<'a> {
     pub(super) root: &'a Root,
     pub(super) asked: &'a Asked,
+    /// What the copy is called; nothing if the content is meant.
+    pub(super) name: Option<&'a [u8]>,
     /// `-L`: a symlink at the path is followed.
     pub(super) follow: bool,
     /// Extended attributes are a container's to keep.
@@ -72,7 +74,7 @@ pub(super) fn give(reading: &Reading<'_>, mut out: impl Write) -> io::Result<Vec
     let stat = statat(&found, c"", AtFlags::EMPTY_PATH)?;
     let top = Top {
         is_directory: kind_of(&stat)? == Kind::Directory,
-        name: asked.name().map(Vec::from),
+        name: reading.name.map(Vec::from),
     };
     top.tell(&mut out)?;
     let mut walk = Walk {

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, openat, openat2, readlinkat, statat,
@@ -39,15 +40,20 @@ pub(super) struct Spot {
 impl Root {
     /// The user's own paths, from the working directory.
     pub(super) fn host() -> io::Result<Root> {
-        Root::of(".", ResolveFlags::empty())
+        Root::of(Path::new("."), ResolveFlags::empty())
     }
 
     /// Those of the container that this process is in.
     pub(super) fn container() -> io::Result<Root> {
-        Root::of("/", ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+        Root::beneath(Path::new("/"))
     }
 
-    fn of(top: &str, resolve: ResolveFlags) -> io::Result<Root> {
+    /// Those below a directory, which is their root.
+    pub(super) fn beneath(top: &Path) -> io::Result<Root> {
+        Root::of(top, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    }
+
+    fn of(top: &Path, resolve: ResolveFlags) -> io::Result<Root> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let top = openat(CWD, top, flags, Mode::empty())?;
         Ok(Root { top, resolve })

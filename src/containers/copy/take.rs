@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 
 use super::files::Place;
 use super::give::{explained, mounts_left_out};
+use super::mounted::Shown;
 use super::names::{self, Asked, There, Top};
 use super::root::{self, Root, Spot};
 use super::tree::{InTree, io_error};
@@ -119,6 +120,9 @@ fn into_container(
                 drop(held);
                 continue;
             }
+            if let Some(there) = Shown::of(store, &held.record, asked)? {
+                return Ok(into_mounted(store, &there, owners, incoming));
+            }
             if held.spec()?.root().as_ref().and_then(|root| root.readonly()) == Some(true) {
                 return Ok(Err("the container's root is read-only (--read-only)".into()));
             }
@@ -166,6 +170,21 @@ fn into_files(
         Some(_) => Place::Container { root, base },
     };
     pour(&place, &base_dir, &mut incoming, name.as_deref(), owners)
+}
+
+/// The same where a directory is mounted when the container runs.
+fn into_mounted(
+    store: &Store,
+    there: &Shown,
+    owners: Owners,
+    incoming: Incoming,
+) -> Result<Unpacked, String> {
+    if !there.is_writable {
+        return Err("it is mounted read-only".into());
+    }
+    there.work(store, |root, asked| {
+        into_files(incoming, asked, Some(owners), root)
+    })
 }
 
 /// The same in a tree.

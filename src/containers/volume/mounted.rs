@@ -7,6 +7,12 @@ use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::options::Backing;
+use super::record::find;
+use crate::containers::Error;
+use crate::containers::runtime::SUBDIRECTORY;
+use crate::store::Store;
+
 /// What a mount shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -70,6 +76,26 @@ pub(in crate::containers) fn of_spec(spec: &Spec, places: &[String]) -> Vec<Moun
 }
 
 impl Mounted {
+    /// The directory of the host's whose files are all that it shows; none of memory, of an image, of a part of a volume.
+    ///
+    /// # Errors
+    /// The volume's record cannot be read.
+    pub(in crate::containers) fn directory(&self, store: &Store) -> Result<Option<PathBuf>, Error> {
+        let directory = match self.kind {
+            Kind::Tmpfs | Kind::Image => return Ok(None),
+            Kind::Volume if self.options.iter().any(|option| option.starts_with(SUBDIRECTORY)) => {
+                return Ok(None);
+            }
+            Kind::Volume => match Backing::of(&find(store, &self.name)?.options)? {
+                Backing::Directory => self.source.clone(),
+                Backing::Host(device, _) => device,
+                Backing::Memory(_) => return Ok(None),
+            },
+            Kind::Bind => self.source.clone(),
+        };
+        Ok(directory.is_dir().then_some(directory))
+    }
+
     /// Docker's word for what it shows.
     pub fn type_name(&self) -> &'static str {
         match self.kind {
