@@ -32,6 +32,9 @@ pub(super) struct Voices<'a> {
     pub(super) network: &'a mut Option<Network>,
 }
 
+/// Milliseconds that the end alone is waited for when more cannot be.
+const LATER: u8 = 100;
+
 impl Voices<'_> {
     /// Passes on what is said until init ends, and takes in who attaches. A tool that was killed takes the user's streams
     /// with it. `renewed` is called when another filesystem server or network process has taken over.
@@ -58,6 +61,8 @@ impl Voices<'_> {
             fds.extend(others.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             match poll(&mut fds, self.patience()) {
                 Err(Errno::EINTR) => continue,
+                // Memory, or descriptors that a limit allows, are missing for so many, and may come back.
+                Err(_) if !self.has_ended(LATER) => continue,
                 Err(_) => return,
                 Ok(_) => {}
             }
@@ -97,6 +102,15 @@ impl Voices<'_> {
             {
                 self.guests.audience.welcome(door, self.relay.inlet());
             }
+        }
+    }
+
+    /// Has init ended, or does it within so many milliseconds? Also if that cannot be waited for.
+    fn has_ended(&self, within: u8) -> bool {
+        let mut end = [PollFd::new(self.init.pidfd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut end, PollTimeout::from(within)) {
+            Ok(0) | Err(Errno::EINTR) => false,
+            Ok(_) | Err(_) => true,
         }
     }
 
