@@ -119,7 +119,7 @@ make_workloads() {
         mkdir /etc/postgresql-common; echo create_main_cluster = false > /etc/postgresql-common/createcluster.conf
         apt-get -q update
         apt-get -qy -o DPkg::Options::=--force-unsafe-io -o DPkg::Options::=--force-confold install --no-install-recommends \
-            postgresql rpm npm cargo rsync acl attr libcap2-bin uidmap
+            postgresql redis-server python3-psycopg2 python3-redis rpm npm cargo rsync acl attr libcap2-bin uidmap
         apt-get clean; rm -rf /var/lib/apt/lists/*
     " > "$work/workloads.log" 2>&1 || { tail -20 "$work/workloads.log" >&2; exit 1; }
     buildah commit --quiet --rm "$c" localhost/workloads > /dev/null
