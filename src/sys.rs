@@ -298,6 +298,16 @@ pub(crate) fn user_namespace_owner(namespace: BorrowedFd<'_>) -> io::Result<(i32
     Ok((kind as i32, owner))
 }
 
+/// Gives the user namespace that has power over `namespace` (ioctl_ns(2)).
+pub(crate) fn owning_user_namespace(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    // SAFETY: NS_GET_USERNS takes no argument and gives a new descriptor, owned here alone.
+    unsafe {
+        let user = libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS as _);
+        Ok(OwnedFd::from_raw_fd(check(libc::c_long::from(user))? as RawFd))
+    }
+}
+
 /// Installs a seccomp filter: classic BPF instructions of 8 bytes each, as seccomp(2) defines them. Processors' memory
 /// disambiguation stays on, as runc has it: kernels before 5.16 would turn it off for whoever is filtered.
 pub(crate) fn install_seccomp(filter: &[u8]) -> io::Result<()> {

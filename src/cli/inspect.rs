@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::containers::inspect_container;
 use super::images::inspect_image;
+use super::networks::inspect_network;
 use super::output::{inspected, put};
 use super::report::Failure;
 use super::volumes::inspect_volume;
@@ -33,6 +34,7 @@ enum Kind {
     Container,
     Image,
     Volume,
+    Network,
 }
 
 impl Inspect {
@@ -45,6 +47,12 @@ impl Inspect {
     /// The same for `volume inspect`.
     pub(super) fn of_volumes(self) -> Inspect {
         let kind = Some(Kind::Volume);
+        Inspect { kind, ..self }
+    }
+
+    /// The same for `network inspect`.
+    pub(super) fn of_networks(self) -> Inspect {
+        let kind = Some(Kind::Network);
         Inspect { kind, ..self }
     }
 
@@ -68,6 +76,7 @@ impl Inspect {
             Some(Kind::Container) => "container",
             Some(Kind::Image) => "image",
             Some(Kind::Volume) => "volume",
+            Some(Kind::Network) => "network",
             None => "object",
         };
         for name in &missing {
@@ -85,7 +94,7 @@ impl Inspect {
         Ok(code)
     }
 
-    /// A container wins over an image of the same name, that over a volume.
+    /// A container wins over an image of the same name, that over a volume, that over a network.
     fn find(&self, store: &Store, name: &str) -> Result<Option<Value>, Failure> {
         if matches!(self.kind, None | Some(Kind::Container))
             && let Some(object) = inspect_container(store, name, self.size)?
@@ -97,9 +106,14 @@ impl Inspect {
         {
             return Ok(Some(object));
         }
+        if matches!(self.kind, None | Some(Kind::Volume))
+            && let Some(object) = inspect_volume(store, name)?
+        {
+            return Ok(Some(object));
+        }
         match self.kind {
-            None | Some(Kind::Volume) => inspect_volume(store, name),
-            Some(Kind::Container | Kind::Image) => Ok(None),
+            None | Some(Kind::Network) => inspect_network(store, name),
+            Some(Kind::Container | Kind::Image | Kind::Volume) => Ok(None),
         }
     }
 }

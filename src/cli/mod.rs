@@ -11,6 +11,7 @@ mod images;
 mod info;
 mod inspect;
 mod log;
+mod networks;
 mod output;
 mod pull;
 mod question;
@@ -44,10 +45,13 @@ enum Command {
     /// Work on what builds keep
     #[command(subcommand)]
     Builder(build::Builder),
+    /// Work on networks
+    #[command(subcommand)]
+    Network(networks::Command),
     /// Work on volumes
     #[command(subcommand)]
     Volume(volumes::Command),
-    /// Show all that is known of containers, images or volumes
+    /// Show all that is known of containers, images, volumes or networks
     Inspect(inspect::Inspect),
     /// Show what happens to containers and images
     Events(events::Events),
@@ -86,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Containers(command) => command.run(),
         Command::Build(build) => build.run(),
         Command::Builder(builder) => builder.run(),
+        Command::Network(command) => command.run(),
         Command::Volume(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Events(events) => events.run(),

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::bridge::Endpoint;
 use super::record::Record;
 use super::restart::Policy;
 use super::{Error, named};
@@ -24,6 +25,20 @@ pub struct Amended {
     /// `update --restart`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<Policy>,
+    /// `network connect`, `network disconnect`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Networks>,
+}
+
+/// The networks that a container is to be on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Networks {
+    /// How often they were changed.
+    pub serial: u64,
+    /// The built-in one.
+    pub bridge: bool,
+    /// The user's own.
+    pub endpoints: Vec<Endpoint>,
 }
 
 impl Amended {
@@ -50,6 +65,9 @@ impl Amended {
         }
         if let Some(policy) = self.restart {
             record.settings.upkeep.restart = policy;
+        }
+        if let Some(networks) = self.networks {
+            record.settings.ports.set_networks(networks);
         }
     }
 }

@@ -160,6 +160,29 @@ fn hosts(known: &str, hostname: &str, own: &[IpAddr], gateway: Ipv4Addr, names: 
     text
 }
 
+/// Has the container's hostname mean these addresses, in the file that is bound, or about to be.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub(super) fn set_own(directory: &Path, hostname: &str, own: &[IpAddr]) -> Result<(), Error> {
+    let path = directory.join("hosts");
+    let io = |action| {
+        let path = path.clone();
+        move |source| Error::Io { action, path, source }
+    };
+    let text = fs::read_to_string(&path).map_err(io("read"))?;
+    let is_own = |line: &&str| line.split_once('\t').is_some_and(|(_, name)| name == hostname);
+    let mut text: String = text
+        .lines()
+        .filter(|line| !is_own(line))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    own.iter()
+        .for_each(|address| text.push_str(&format!("{address}\t{hostname}\n")));
+    failpoint::step();
+    fs::write(&path, text).map_err(io("write"))
+}
+
 fn resolv_conf(host: &str, names: &HostNames) -> String {
     let asked = |keyword: &str| match keyword {
         "nameserver" => !names.servers.is_empty(),

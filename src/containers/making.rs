@@ -197,7 +197,7 @@ impl Making<'_> {
             user: spec::identity(&settings.user, &passwd, &group)?,
             durability,
         })?;
-        let (network, names) = (wanted.request.network, &wanted.host_names);
+        let (network, names) = (wanted.request.network, &settings.ports.names_inside());
         let addresses = settings.ports.addresses.as_ref();
         let own_files = match &wanted.network.joined {
             Some(joined) => files::shared(&store.container(&joined.id)),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 pub mod amended;
 pub mod attach;
+pub mod bridge;
 pub mod changes;
 pub mod copy;
 mod directory;
@@ -184,6 +185,9 @@ pub enum Error {
     /// The store.
     #[error(transparent)]
     Store(#[from] crate::store::Error),
+    /// A network of the user's own.
+    #[error(transparent)]
+    Bridge(#[from] bridge::BridgeError),
     /// A volume.
     #[error(transparent)]
     Volume(#[from] volume::VolumeError),

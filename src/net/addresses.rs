@@ -30,6 +30,16 @@ pub struct Addresses {
     pub v6: Option<Family<Ipv6Addr>>,
 }
 
+/// A container's way out, as its Spec names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outlet {
+    /// Its addresses.
+    #[serde(flatten)]
+    pub addresses: Addresses,
+    /// The device's name.
+    pub device: String,
+}
+
 impl Addresses {
     /// Chooses them: 10.0.2.0/24 and fd00::/64, or the first nets like them that the host has no route to.
     ///
@@ -137,6 +147,14 @@ impl Routes {
         Routes {
             default_v6: true,
             ..self
+        }
+    }
+
+    /// Is any address of the net one that there is a route to?
+    pub fn reaches(&self, net: IpAddr, prefix: u8) -> bool {
+        match net {
+            IpAddr::V4(net) => self.reach(net, prefix),
+            IpAddr::V6(net) => self.reach_v6(net, prefix),
         }
     }
 

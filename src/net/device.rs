@@ -21,20 +21,28 @@ pub(super) const MTU: u16 = 65535;
 /// # Errors
 /// Names the step that failed.
 pub fn set_up(addresses: &Addresses) -> Result<OwnedFd, NetError> {
+    set_up_as(addresses, NAME)
+}
+
+/// The same, with another name for the device.
+///
+/// # Errors
+/// As for [`set_up`].
+pub fn set_up_as(addresses: &Addresses, name: &str) -> Result<OwnedFd, NetError> {
     let step = |what| move |error| NetError::SetUp { what, error };
     Interface::named("lo")
         .and_then(|lo| lo.up())
         .map_err(step("the loopback device"))?;
     let device = open_tun().map_err(NetError::Tun)?;
-    make_tun(&device, NAME).map_err(NetError::MakeTun)?;
+    make_tun(&device, name).map_err(NetError::MakeTun)?;
     // Before it is up, so that no address of the kernel's own choice appears.
-    sysctl("net/ipv6/conf/eth0/accept_ra", "0");
-    sysctl("net/ipv6/conf/eth0/addr_gen_mode", "1");
+    sysctl(&format!("net/ipv6/conf/{name}/accept_ra"), "0");
+    sysctl(&format!("net/ipv6/conf/{name}/addr_gen_mode"), "1");
     sysctl(
-        "net/ipv6/conf/eth0/disable_ipv6",
+        &format!("net/ipv6/conf/{name}/disable_ipv6"),
         if addresses.v6.is_some() { "0" } else { "1" },
     );
-    let eth0 = Interface::named(NAME).map_err(step("eth0"))?;
+    let eth0 = Interface::named(name).map_err(step("eth0"))?;
     eth0.set_mtu(MTU).map_err(step("eth0's MTU"))?;
     eth0.add_v4(addresses.v4.address, addresses.v4.prefix)
         .map_err(step("eth0's address"))?;
@@ -86,7 +94,7 @@ fn last_id(map: &str) -> Option<u32> {
 }
 
 /// Sets a value of the namespace. One that cannot be set costs a comfort, not the network.
-fn sysctl(name: &str, value: &str) {
+pub(super) fn sysctl(name: &str, value: &str) {
     match fs::write(format!("/proc/sys/{name}"), value) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -2,6 +2,7 @@
 //! its own keeps in step: each connection of the container is one of the user's.
 
 mod addresses;
+mod bridge;
 mod clients;
 mod connections;
 mod datagrams;
@@ -10,6 +11,7 @@ mod device;
 mod dns;
 mod engine;
 mod error;
+mod names;
 pub mod packet;
 mod ports;
 mod reach;
@@ -19,10 +21,12 @@ mod timers;
 
 use std::os::fd::OwnedFd;
 
-pub use addresses::{Addresses, Family, Routes};
+pub use addresses::{Addresses, Family, Outlet, Routes};
+pub use bridge::{Bridge, Place, Plug, disconnect, number as namespace_number, own_namespace};
 pub use descriptors::{Raised, raise_limit};
-pub use device::set_up;
+pub use device::{set_up, set_up_as};
 pub use error::NetError;
+pub use names::{Keeper, Reach, Word};
 pub use ports::{Listener, Port, Protocol, listen};
 pub use resolvers::Resolvers;
 
@@ -49,6 +53,18 @@ impl Network {
     /// # Errors
     /// The device is gone, or memory.
     pub fn serve(self) -> Result<(), NetError> {
-        engine::Engine::new(self)?.run()
+        let reach = Reach {
+            outside: true,
+            names: false,
+        };
+        engine::Engine::new(self, None, reach)?.run()
+    }
+
+    /// The same, with somebody beside it who speaks by `orders`, knows names, and says how far the container reaches.
+    ///
+    /// # Errors
+    /// As for [`Network::serve`].
+    pub fn serve_beside(self, keeper: Box<dyn Keeper>, reach: Reach) -> Result<(), NetError> {
+        engine::Engine::new(self, Some(keeper), reach)?.run()
     }
 }

@@ -20,7 +20,7 @@ const ROOT: [&str; 9] = [
     "tmp",
     "locks",
 ];
-const STATE: [&str; 11] = [
+const STATE: [&str; 12] = [
     "containers",
     "names",
     "names.lock",
@@ -30,10 +30,11 @@ const STATE: [&str; 11] = [
     "urls",
     "hashes",
     "volumes",
+    "networks",
     "events",
     "events.1",
 ];
-const RUN: [&str; 2] = ["attach", "holders"];
+const RUN: [&str; 3] = ["attach", "holders", "networks"];
 
 /// Removes all; what cannot be removed stays, and is given with the reason.
 ///

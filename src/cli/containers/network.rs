@@ -5,14 +5,18 @@ use std::net::IpAddr;
 
 use super::super::report::Failure;
 use crate::containers::files::{self, HostAddress, HostNames};
-use crate::containers::network::{self, Flags, Mode};
+use crate::containers::network::{self, Flags, Wishes};
 
 /// As they are given.
 #[derive(Debug, clap::Args)]
 pub(super) struct NetworkFlags {
-    /// Network: bridge (the built-in one, also called default and private), none, host, container:NAME
+    /// Network: bridge (the built-in one, also called default and private), none, host, container:NAME, or one of your own;
+    /// several of those by several flags
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
-    network: Option<String>,
+    network: Vec<String>,
+    /// Another name of the container on its first network
+    #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
+    network_alias: Vec<String>,
     /// Publish a port of the container on the host
     #[arg(short, long, value_name = "[IP:][HOST:]CONTAINER[/udp]")]
     publish: Vec<String>,
@@ -37,11 +41,11 @@ pub(super) struct NetworkFlags {
     /// Set a DNS option
     #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
     dns_option: Vec<String>,
-    /// Address of the container (not supported)
-    #[arg(long, value_name = "IP", hide = true)]
+    /// Address of the container on its first network
+    #[arg(long, value_name = "IP")]
     ip: Option<String>,
-    /// IPv6 address of the container (not supported)
-    #[arg(long, value_name = "IP", hide = true)]
+    /// IPv6 address of the container on its first network
+    #[arg(long, value_name = "IP")]
     ip6: Option<String>,
     /// MAC address of the container (not supported)
     #[arg(long, value_name = "MAC", hide = true)]
@@ -51,23 +55,19 @@ pub(super) struct NetworkFlags {
 impl NetworkFlags {
     /// What they mean.
     pub(super) fn read(self) -> Result<(Flags, HostNames), Failure> {
-        if self.ip.is_some() || self.ip6.is_some() {
-            return Err(Failure::new(
-                "user specified IP address is supported on user defined networks only",
-            ));
-        }
         if self.mac_address.is_some() {
             return Err(Failure::new("--mac-address is not supported").hint(Some(
                 "the device in a container carries IP packets without Ethernet, so it has no such address",
             )));
         }
         let failed = |error: network::NetworkError| Failure::of(&error);
-        let mode = self
-            .network
-            .as_deref()
-            .map(Mode::parse)
-            .transpose()
-            .map_err(failed)?;
+        let wishes = Wishes {
+            networks: self.network,
+            aliases: self.network_alias,
+            v4: self.ip,
+            v6: self.ip6,
+        };
+        let wanted = wishes.read().map_err(failed)?;
         let mut published = Vec::new();
         for text in &self.publish {
             for one in network::publish(text).map_err(failed)? {
@@ -82,7 +82,9 @@ impl NetworkFlags {
             exposed.extend(network::expose(text).map_err(failed)?);
         }
         let flags = Flags {
-            mode,
+            mode: wanted.mode,
+            endpoints: wanted.endpoints,
+            on_bridge: wanted.on_bridge,
             published,
             publish_all: self.publish_all,
             exposed,

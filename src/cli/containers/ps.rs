@@ -175,7 +175,7 @@ impl Ps {
             ("Names", record.name.clone()),
             ("Labels", pairs.join(",")),
             ("Mounts", self.mounts(record)),
-            ("Networks", network::name(record).unwrap_or_default().into()),
+            ("Networks", network::names(record).join(",")),
             ("LocalVolumes", volumes.to_string()),
         ];
         let fields = fields
@@ -349,7 +349,7 @@ impl Filter {
             }
             Filter::Before(created) => record.created < *created,
             Filter::Since(created) => record.created > *created,
-            Filter::Network(wanted) => network::name(record) == Some(wanted),
+            Filter::Network(wanted) => network::has(record, wanted),
             Filter::Published(wanted) => network::shown(record).iter().any(|port| {
                 let host = port.host.map(|host| Exposed {
                     port: host.port(),

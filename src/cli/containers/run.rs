@@ -255,7 +255,7 @@ impl Container {
         let mut request = self.request().map_err(|error| Failure::of(&error))?;
         let volumes = self.volumes(&cwd).map_err(|error| Failure::of(&error))?;
         let upkeep = self.upkeep.read(&cwd, rm, &below)?;
-        let (flags, host_names) = self.network.read()?;
+        let (mut flags, host_names) = self.network.read()?;
         let choice = flags.choose(store, &host_names)?;
         if let Some(warning) = &choice.warning {
             warn(warning);

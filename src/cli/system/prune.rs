@@ -6,11 +6,12 @@ use crate::build::{Filters as Cached, Prune as PruneCache};
 use crate::cli::build::tell_kept;
 use crate::cli::containers::{prune_filters, pruned_containers};
 use crate::cli::images::{pruned_images, uses};
+use crate::cli::networks::{network_filters, pruned_networks};
 use crate::cli::output::{human_size, put};
 use crate::cli::question::confirmed_all;
 use crate::cli::report::Failure;
 use crate::cli::volumes::{pruned_volumes, volume_filters, volumes_stay};
-use crate::containers::{self, volume};
+use crate::containers::{self, bridge, volume};
 use crate::images::list::Filters;
 use crate::images::names::References;
 use crate::images::prune::{Which, prune};
@@ -56,7 +57,11 @@ impl Prune {
             ),
             false => (Which::Dangling, ["all dangling images", "unused build cache"]),
         };
-        let mut all = vec!["all stopped containers"];
+        let of_networks = network_filters(&self.filter)?;
+        let mut all = vec![
+            "all stopped containers",
+            "all networks not used by at least one container",
+        ];
         if self.volumes {
             all.push("all anonymous volumes not used by at least one container");
         }
@@ -65,13 +70,15 @@ impl Prune {
             return Err(Failure::new("system prune has been cancelled"));
         }
         let containers = containers::prune::prune(store, &of_containers)?;
+        let networks = bridge::prune(store, &|one| of_networks.iter().all(|filter| filter.accepts(one)))?;
         let is_chosen = |one: &volume::Record| {
             self.volumes && one.is_anonymous() && of_volumes.iter().all(|filter| filter.accepts(one))
         };
         let volumes = volume::prune(store, &is_chosen)?;
         let images = prune(store, which, &of_images, &|| uses(store))?;
-        let mut text =
-            pruned_containers(&containers.gone) + &pruned_volumes(&volumes.gone) + &pruned_images(&images);
+        let mut text = pruned_containers(&containers.gone) + &pruned_networks(&networks);
+        text += &pruned_volumes(&volumes.gone);
+        text += &pruned_images(&images);
         let mut bytes = containers.bytes + volumes.bytes + images.bytes;
         // What builds keep has no labels that one could ask for.
         let until = |filter: &&String| filter.starts_with("until=");

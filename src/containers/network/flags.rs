@@ -5,6 +5,7 @@ use std::fs::File;
 
 use super::{Exposed, NetworkError, Published};
 use crate::containers::Error;
+use crate::containers::bridge::{self, Endpoint};
 use crate::containers::files::HostNames;
 use crate::containers::record;
 use crate::containers::spec::Network;
@@ -59,6 +60,10 @@ pub struct Flags {
     pub exposed: BTreeSet<Exposed>,
     /// `--hostname`.
     pub hostname: Option<String>,
+    /// Networks of the user's own.
+    pub endpoints: Vec<Endpoint>,
+    /// The built-in one beside them.
+    pub on_bridge: bool,
 }
 
 /// What was chosen.
@@ -96,7 +101,10 @@ impl Asked {
         match (network, &self.joined) {
             (Network::Container, Some(joined)) => format!("container:{}", joined.id),
             (Network::None, _) => "none".into(),
-            (Network::Private, _) => "bridge".into(),
+            (Network::Private, _) => match self.flags.endpoints.first() {
+                Some(first) if !self.flags.on_bridge => first.network.clone(),
+                _ => "bridge".into(),
+            },
             _ => "host".into(),
         }
     }
@@ -121,7 +129,10 @@ impl Flags {
     /// # Errors
     /// Flags that contradict each other, in Docker's words; no such container; ports on a machine that lacks the device for a
     /// network.
-    pub fn choose(&self, store: &Store, names: &HostNames) -> Result<Choice, Error> {
+    pub fn choose(&mut self, store: &Store, names: &HostNames) -> Result<Choice, Error> {
+        if !self.endpoints.is_empty() {
+            return self.of_ones_own(store);
+        }
         match &self.mode {
             None | Some(Mode::Private) => Ok(self.built_in()?),
             Some(Mode::Host) => {
@@ -140,6 +151,24 @@ impl Flags {
                 join(store, name)
             }
         }
+    }
+
+    /// Networks of the user's own, each by its name from here on.
+    fn of_ones_own(&mut self, store: &Store) -> Result<Choice, Error> {
+        let mut leads_out = self.on_bridge;
+        for endpoint in &mut self.endpoints {
+            let network = bridge::find(store, &endpoint.network)?;
+            endpoint.fits(&network)?;
+            endpoint.network = network.name;
+            leads_out |= !network.internal;
+        }
+        let mut choice = self.built_in()?;
+        if !leads_out && self.publishes() {
+            (self.published, self.publish_all) = (Vec::new(), false);
+            let warning = "published ports are discarded: all networks of the container are internal";
+            choice.warning = Some(warning.into());
+        }
+        Ok(choice)
     }
 
     /// What belongs to the other container cannot be asked for.

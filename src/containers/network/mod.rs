@@ -1,11 +1,13 @@
 //! Which network does a container see, and which of its ports has the host? What the flags mean, what is recorded, and what
 //! a start needs; the packets' own way is `crate::net`, the process that carries them `supervisor/network`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::amended::Networks;
+use super::bridge::{Attached, Endpoint};
 use super::files::HostNames;
 use super::process::Process;
 use super::record::Record;
@@ -17,11 +19,13 @@ mod listen;
 mod ports;
 mod publish;
 mod start;
+mod wishes;
 
 pub use flags::{Asked, Choice, Flags, Joined, Mode};
 pub use ports::{Shown, asked, shown};
 pub use publish::{Exposed, Published, expose, of_image, publish};
 pub use start::{Link, Ready, ready};
+pub use wishes::{Wanted, Wishes, address, address_v6};
 
 /// What a container's record keeps of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,9 +41,48 @@ pub struct Settings {
     pub addresses: Option<Addresses>,
     /// The flags about names of hosts.
     pub names: HostNames,
+    /// What is asked of networks of the user's own.
+    pub endpoints: Vec<Endpoint>,
+    /// It is not on the built-in network.
+    pub left_bridge: bool,
+    /// How often that was changed.
+    pub serial: u64,
 }
 
 impl Settings {
+    /// The networks that it is to be on.
+    pub fn networks(&self) -> Networks {
+        Networks {
+            serial: self.serial,
+            bridge: self.is_on_bridge(),
+            endpoints: self.endpoints.clone(),
+        }
+    }
+
+    /// Changes them.
+    pub(super) fn set_networks(&mut self, networks: Networks) {
+        self.serial = networks.serial;
+        self.left_bridge = !networks.bridge;
+        self.endpoints = networks.endpoints;
+    }
+
+    /// The flags about names as its files follow them: on networks of the user's own, names are asked for here first.
+    pub(super) fn names_inside(&self) -> HostNames {
+        let mut names = self.names.clone();
+        if !self.endpoints.is_empty() {
+            names.servers.clear();
+            if !names.options.iter().any(|option| option.starts_with("ndots:")) {
+                names.options.push("ndots:0".into());
+            }
+        }
+        names
+    }
+
+    /// Is it on the built-in network?
+    pub fn is_on_bridge(&self) -> bool {
+        self.addresses.is_some() && !self.left_bridge
+    }
+
     /// Of these flags and the image's ports.
     ///
     /// # Errors
@@ -73,6 +116,9 @@ impl Settings {
             exposed,
             addresses,
             names: names.clone(),
+            left_bridge: !flags.endpoints.is_empty() && !flags.on_bridge,
+            endpoints: flags.endpoints.clone(),
+            serial: 0,
         })
     }
 }
@@ -87,12 +133,35 @@ pub struct Live {
     pub ports: Vec<Port>,
     /// How often another process had to take over.
     pub restarts: u32,
+    /// What it has of the user's own networks.
+    pub attached: Vec<Attached>,
+    /// Networks that it could not be put onto, and why.
+    pub trouble: BTreeMap<String, String>,
+    /// The last change of its networks that was seen to.
+    pub settled: u64,
+    /// The supervisor knows what is asked by SIGUSR2.
+    pub hears: bool,
 }
 
-/// The name of the network, as `ps` and `inspect` show it. One joined has none.
-pub fn name(record: &Record) -> Option<&str> {
-    let name = record.settings.network.as_str();
-    (!name.starts_with("container:")).then_some(name)
+/// The names of its networks, as `ps` and `inspect` show them. One joined has none.
+pub fn names(record: &Record) -> Vec<&str> {
+    let settings = &record.settings;
+    if settings.ports.addresses.is_some() {
+        let bridge = settings.ports.is_on_bridge().then_some("bridge");
+        let own = settings.ports.endpoints.iter().map(|one| one.network.as_str());
+        return bridge.into_iter().chain(own).collect();
+    }
+    let name = settings.network.as_str();
+    if name.starts_with("container:") {
+        Vec::new()
+    } else {
+        vec![name]
+    }
+}
+
+/// Is it on a network of this name or id?
+pub fn has(record: &Record, wanted: &str) -> bool {
+    names(record).contains(&wanted) || record.network.attached.iter().any(|one| one.id == wanted)
 }
 
 /// Why a container does not get the network that was asked for.
@@ -124,10 +193,28 @@ pub enum NetworkError {
     #[error("--network {0} is not supported: the built-in network does the same work (leave --network out)")]
     Helper(String),
     /// `--network` by another name.
-    #[error(
-        "network {0} not found: there are bridge, host, none and container:NAME; networks of one's own are not supported yet"
-    )]
+    #[error("network {0} not found")]
     Unknown(String),
+    /// `--network` of the same name twice.
+    #[error("network {0:?} is specified multiple times")]
+    Repeated(String),
+    /// `--network name=…`.
+    #[error("invalid --network {text:?}: {why}")]
+    Keys {
+        /// As given.
+        text: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// `--ip`.
+    #[error("invalid IP address: {0:?}")]
+    Address(String),
+    /// `--ip` with the built-in network.
+    #[error("user specified IP address is supported on user defined networks only")]
+    OwnAddress,
+    /// `--network-alias` with the built-in network.
+    #[error("network-scoped aliases are only supported for containers in user defined networks")]
+    OwnAlias,
     /// The container whose network is to be joined.
     #[error("cannot join network of a non running container: {0}")]
     NotRunning(String),

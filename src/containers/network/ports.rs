@@ -44,7 +44,7 @@ pub fn shown(record: &Record) -> Vec<Shown> {
             host: Some(port.host),
         })
         .collect();
-    let has_network = record.settings.network != "host" && super::name(record).is_some();
+    let has_network = record.settings.network != "host" && !super::names(record).is_empty();
     let exposed = record.settings.ports.exposed.iter().filter(|_| has_network);
     let unpublished = exposed.filter(|port| {
         !record

@@ -10,7 +10,7 @@ use super::{NetworkError, listen};
 use crate::containers::Error;
 use crate::containers::record::{self, Life, Record};
 use crate::containers::runtime::plan::NETWORK;
-use crate::net::{Addresses, Listener, Port, Raised, Resolvers, raise_limit};
+use crate::net::{Addresses, Listener, Outlet, Port, Raised, Resolvers, raise_limit};
 use crate::store::Store;
 
 /// What the network process works with, besides the device that init makes.
@@ -71,7 +71,13 @@ pub fn ready(store: &Store, record: &mut Record, spec: &mut Spec) -> Result<Read
     if let Some(raised) = &raised {
         keep_limit(spec, raised);
     }
-    let text = serde_json::to_string(&addresses).map_err(|source| Error::Json {
+    let outlet = Outlet {
+        addresses,
+        // What programs take for their own network is one that others reach them by.
+        device: if settings.is_on_bridge() { "eth0" } else { "tun0" }.into(),
+    };
+    let resolvers = resolvers(settings);
+    let text = serde_json::to_string(&outlet).map_err(|source| Error::Json {
         path: "the container's addresses".into(),
         source,
     })?;
@@ -82,11 +88,21 @@ pub fn ready(store: &Store, record: &mut Record, spec: &mut Spec) -> Result<Read
         link: Some(Link {
             addresses,
             listeners,
-            resolvers: Resolvers::read(),
+            resolvers,
             raised,
         }),
         joined: None,
     })
+}
+
+/// Whom the container's questions go to: on networks of the user's own, `--dns` says so; there all questions come here first.
+fn resolvers(settings: &super::Settings) -> Resolvers {
+    let mut resolvers = Resolvers::read();
+    let asked = &settings.names.servers;
+    if !settings.endpoints.is_empty() && !asked.is_empty() {
+        resolvers.servers.clone_from(asked);
+    }
+    resolvers
 }
 
 /// The container that has this port.

@@ -21,7 +21,7 @@ use super::rootfs::{Missing, Root, copy_of, host_tree, move_to, tree_below};
 use super::step::{Links, Source, Step};
 use super::{confine, devices, owners};
 use crate::line::chain;
-use crate::net::{self, Addresses};
+use crate::net::{self, Outlet};
 use crate::sys::{self, Depth, MountAttributes};
 
 /// What the steps work on.
@@ -60,7 +60,7 @@ impl<'a> Container<'a> {
             Step::Loopback => {
                 sys::loopback_up().map_err(|error| Failure::new("bring the device lo up", error))
             }
-            Step::Network(addresses) => self.network(addresses),
+            Step::Network(outlet) => self.network(outlet),
             Step::Make { source, attributes } => self.make(source, *attributes),
             Step::Attach { target, links } => self.attach(target, *links),
             Step::Sysctl(parameters) => self.set_parameters(parameters),
@@ -99,11 +99,13 @@ impl<'a> Container<'a> {
         }
     }
 
-    fn network(&self, addresses: &Addresses) -> Result<(), Failure> {
-        let device = net::set_up(addresses)
+    fn network(&self, outlet: &Outlet) -> Result<(), Failure> {
+        let device = net::set_up_as(&outlet.addresses, &outlet.device)
             .map_err(|error| Failure::new("make the container's network", chain(&error)))?;
+        // Nobody else could open it: see `hide`.
+        let namespace = net::own_namespace().map_err(|error| Failure::new("/proc/self/ns/net", error))?;
         self.channel
-            .send(&Report::Network, &[device])
+            .send(&Report::Network, &[device, namespace])
             .map_err(|error| named("hand out the network", error))
     }
 

@@ -106,6 +106,20 @@ impl Channel {
         message: &M,
         descriptors: &[impl AsFd],
     ) -> nix::Result<()> {
+        self.send_so(message, descriptors, MsgFlags::empty())
+    }
+
+    /// Sends a message if there is room for it, without waiting.
+    pub(in crate::containers) fn send_now<M: Serialize>(&self, message: &M) -> nix::Result<()> {
+        self.send_so(message, &[] as &[OwnedFd], MsgFlags::MSG_DONTWAIT)
+    }
+
+    fn send_so<M: Serialize>(
+        &self,
+        message: &M,
+        descriptors: &[impl AsFd],
+        flags: MsgFlags,
+    ) -> nix::Result<()> {
         let bytes = serde_json::to_vec(message).map_err(|_| Errno::EINVAL)?;
         if bytes.len() > LONGEST || descriptors.len() > MOST_DESCRIPTORS {
             return Err(Errno::EMSGSIZE);
@@ -120,7 +134,7 @@ impl Channel {
             self.0.as_raw_fd(),
             &[IoSlice::new(&bytes)],
             control,
-            MsgFlags::MSG_NOSIGNAL,
+            flags | MsgFlags::MSG_NOSIGNAL,
             None,
         )
         .map(drop)

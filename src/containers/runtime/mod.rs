@@ -30,5 +30,5 @@ pub use options::{SUBDIRECTORY, TOP_READ_ONLY};
 pub use plan::{Plan, PlanError, RootSource, plan};
 pub use sealed::ensure_sealed;
 pub(super) use sealed::is_sealed;
-pub use start::{Init, Launch, StartError, Stdio, spawn};
+pub use start::{Init, Launch, NetworkEnds, StartError, Stdio, spawn};
 pub use within::{Within, enter, plan_within, read_texts};

@@ -56,8 +56,17 @@ pub struct Launch {
     holder: Option<Holder>,
     search: Search,
     terminal: Option<OwnedFd>,
-    network: Option<OwnedFd>,
+    network: Option<NetworkEnds>,
     warnings: Vec<String>,
+}
+
+/// What there is of a network of the container's own that has a way out.
+#[derive(Debug)]
+pub struct NetworkEnds {
+    /// The device.
+    pub device: OwnedFd,
+    /// The network namespace.
+    pub namespace: OwnedFd,
 }
 
 /// A container whose command runs. Keep it as long as the container lives: it also holds the shared user namespace.
@@ -69,8 +78,8 @@ pub struct Init {
     pub pidfd: OwnedFd,
     /// The pty's master, for [`Stdio::Terminal`].
     pub terminal: Option<OwnedFd>,
-    /// The device of a network of its own that has a way out.
-    pub network: Option<OwnedFd>,
+    /// Of a network of its own that has a way out.
+    pub network: Option<NetworkEnds>,
     /// What could not be done as asked, one line each, for the user.
     pub warnings: Vec<String>,
     /// What made init, a child too: it may have become the helper (`owners`), or have ended.
@@ -201,6 +210,25 @@ impl Launch {
         }
     }
 
+    /// The user namespace, and the container's network namespace, as soon as init has made it: for whoever connects it with
+    /// others before the command starts. To be asked after [`Launch::devices`].
+    ///
+    /// # Errors
+    /// It was not made, or is no holder's.
+    pub fn namespaces(&mut self) -> Result<(OwnedFd, OwnedFd), StartError> {
+        while self.network.is_none() {
+            match self.receive()? {
+                Some((report, descriptors)) => self.note(report, descriptors)?,
+                None => return Err(self.vanished()),
+            }
+        }
+        let network = self.network.as_ref().map(|ends| ends.namespace.try_clone());
+        match (&self.holder, network) {
+            (Some(holder), Some(Ok(network))) => Ok((holder.descriptor()?, network)),
+            _ => Err(Failure::new("connect the container", "its namespaces are not there").into()),
+        }
+    }
+
     /// Lets the command start and waits until it runs.
     ///
     /// # Errors
@@ -323,7 +351,13 @@ impl Launch {
         match report {
             Report::Forked(pid) => self.init = Some(Pid::from_raw(pid)),
             Report::Terminal => self.terminal = descriptors.into_iter().next(),
-            Report::Network => self.network = descriptors.into_iter().next(),
+            Report::Network => {
+                let mut ends = descriptors.into_iter();
+                self.network = ends
+                    .next()
+                    .zip(ends.next())
+                    .map(|(device, namespace)| NetworkEnds { device, namespace });
+            }
             Report::Warning(text) => self.warnings.push(text),
             Report::Failed(failure) => return Err(failure.into()),
             Report::UserNamespace | Report::Mounted => {}

@@ -9,7 +9,7 @@ use nix::sys::resource::Resource;
 
 use super::options::{Attributes, Parameter};
 use crate::host::IdMaps;
-use crate::net::Addresses;
+use crate::net::Outlet;
 
 /// The user namespace a container lives in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +46,8 @@ pub(super) enum Source {
 pub(super) enum Step {
     /// Brings `lo` up.
     Loopback,
-    /// The same, and makes a device with these addresses, for the supervisor to carry its packets.
-    Network(Addresses),
+    /// The same, and makes a device with these addresses, for the supervisor to carry its packets; hands out the namespace, too.
+    Network(Outlet),
     /// Prepares a mount, detached. The FUSE server may not answer yet, so nothing of the root is touched.
     Make { source: Source, attributes: Attributes },
     /// Attaches the oldest prepared mount at a path in the root, which is made if it is missing.

@@ -10,12 +10,14 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::announce::{self, PidfileError};
 use super::beside::{reap, tell};
+use super::links::Links;
 use super::network::Network;
 use super::protocol::Notice;
 use super::server::{Server, ServerError};
 use super::stdio::{self, Attach, Beside, Relay};
 use crate::containers::attach::audience::Audience;
 use crate::containers::attach::{self, Keys};
+use crate::containers::bridge::Endpoint;
 use crate::containers::log::Log;
 use crate::containers::network::Link;
 use crate::containers::record;
@@ -23,6 +25,7 @@ use crate::containers::runtime::channel::Channel;
 use crate::containers::runtime::{self, Init, StartError};
 use crate::containers::upkeep::Upkeep;
 use crate::host::Probe;
+use crate::line::chain;
 
 /// Why the container never ran.
 pub(super) struct Failure {
@@ -83,6 +86,10 @@ pub(super) struct Container {
     pub(super) log: Log,
     /// For a network process.
     pub(super) link: Option<Link>,
+    /// The networks of the user's own, and what it asks of them.
+    pub(super) links: Links,
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) hostname: String,
     /// Where the container's files lie.
     pub(super) directory: PathBuf,
     /// Those who attach.
@@ -93,10 +100,17 @@ pub(super) struct Container {
 pub(super) struct Running {
     pub(super) server: Server,
     pub(super) network: Option<Network>,
+    pub(super) links: Links,
     pub(super) init: Init,
     pub(super) relay: Relay,
     pub(super) guests: Guests,
     pub(super) started: String,
+}
+
+/// The way out, and those to others.
+struct Ways {
+    network: Option<Network>,
+    links: Links,
 }
 
 /// Those who attach, and where they come in; no door if none could be made.
@@ -108,9 +122,10 @@ pub(super) struct Guests {
 /// Starts the container. The server opens image and writable layer while the child makes its namespaces.
 pub(super) fn begin(mut server: Server, container: Container, tool: &Channel) -> Result<Running, Failure> {
     match launch(&mut server, container, tool) {
-        Ok((init, relay, network, guests)) => Ok(Running {
+        Ok((init, relay, Ways { network, links }, guests)) => Ok(Running {
             server,
             network,
+            links,
             init,
             relay,
             guests,
@@ -127,7 +142,7 @@ fn launch(
     server: &mut Server,
     container: Container,
     tool: &Channel,
-) -> Result<(Init, Relay, Option<Network>, Guests), Failure> {
+) -> Result<(Init, Relay, Ways, Guests), Failure> {
     let Container {
         mut plan,
         host,
@@ -141,6 +156,9 @@ fn launch(
         discard,
         log,
         link,
+        mut links,
+        endpoints,
+        hostname,
         directory,
         audience,
     } = container;
@@ -165,11 +183,20 @@ fn launch(
     server.watch()?;
     announce::supervisor(&upkeep)?;
     let pidfile = announce::init(&upkeep)?;
+    if let Some(network) = &mut network {
+        let joined = links.begin(launch.namespaces()?, &endpoints);
+        joined.map_err(|error| Failure {
+            code: 125,
+            message: chain(&error),
+        })?;
+        links.tell_hosts(&hostname);
+        network.set_reach(links.reach());
+    }
     // A tool that is gone is noticed by whoever listens to it next.
     let _ = tell(tool, &Notice::Starting);
     let mut init = launch.go()?;
-    if let (Some(network), Some(device)) = (&mut network, init.network.take()) {
-        network.connect(device);
+    if let (Some(network), Some(ends)) = (&mut network, init.network.take()) {
+        network.connect(ends.device);
     }
     for warning in &init.warnings {
         // Nobody to be warned is no reason to stop.
@@ -193,7 +220,7 @@ fn launch(
         .map_err(Failure::from)
         .and_then(|()| Ok(server.guard(&init.pidfd)?));
     match guarded.and_then(|()| Ok(outside.start(terminal, log, beside)?)) {
-        Ok(relay) => Ok((init, relay, network, Guests { audience, door })),
+        Ok(relay) => Ok((init, relay, Ways { network, links }, Guests { audience, door })),
         Err(failure) => {
             // Nobody would be beside it.
             let _ = pidfd_send_signal(&init.pidfd, Signal::KILL);

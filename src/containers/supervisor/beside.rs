@@ -11,6 +11,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use super::announce;
 use super::begin::{Container, Failure, Running, begin};
 use super::checker::Checker;
+use super::links::Links;
 use super::network::{Impatient, Network};
 use super::protocol::Notice;
 use super::server::{Finish, Server};
@@ -85,6 +86,9 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         discard: held.record.afterwards == Afterwards::Remove,
         log: Log::new(held.directory(), held.record.settings.log),
         link: network.link,
+        links: Links::new(&store, &held.record),
+        endpoints: held.record.settings.ports.endpoints.clone(),
+        hostname: held.record.settings.hostname.clone(),
         directory: held.directory().to_owned(),
         audience: Arc::clone(&audience),
     };
@@ -225,12 +229,13 @@ fn stay(
     let Running {
         server,
         mut network,
+        mut links,
         mut init,
         relay,
         guests,
         started,
     } = running;
-    let mut trouble = record_running(held, &server, network.as_ref(), &init, &started).err();
+    let mut trouble = record_running(held, &server, (network.as_ref(), &links), &init, &started).err();
     events::happened(store.state(), &held.record, "start", &[]);
     // A tool that is gone is noticed below.
     let _ = tell(tool, &Notice::Started);
@@ -246,12 +251,15 @@ fn stay(
         told,
         checker: Checker::start(held, store),
         network: &mut network,
+        links: &mut links,
     };
-    voices.carry(held, server.succeeded(), |held, network| {
-        trouble = record_running(held, &server, network, &init, &started).err();
+    voices.carry(held, server.succeeded(), |held, networks| {
+        trouble = record_running(held, &server, networks, &init, &started).err();
     });
     drop(voices);
     let mut code = reap(&init);
+    // Nobody is to ask for it any more.
+    drop(links);
     init.end_helper();
     held.record.network = Live {
         restarts: network.as_ref().map_or(0, |network| network.live().restarts),
@@ -305,7 +313,7 @@ fn stay(
 fn record_running(
     held: &mut Held,
     server: &Server,
-    network: Option<&Network>,
+    (network, links): (Option<&Network>, &Links),
     init: &Init,
     started: &str,
 ) -> Result<(), String> {
@@ -318,7 +326,12 @@ fn record_running(
         started: started.into(),
     };
     held.record.takeovers = server.takeovers();
-    held.record.network = network.map(Network::live).unwrap_or_default();
+    let before = std::mem::take(&mut held.record.network);
+    held.record.network = Live {
+        trouble: before.trouble,
+        ..network.map(Network::live).unwrap_or_default()
+    };
+    links.note(&mut held.record.network);
     held.set_life(life).map_err(|error| chain(&error))
 }
 

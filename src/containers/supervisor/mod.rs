@@ -2,7 +2,7 @@
 //! of the FUSE connection and of the container's streams.
 //!
 //! [`start`] is the tool's side; `beside` is the supervisor's life (`begin`, `voices`); `server` the supervisor's side
-//! of the filesystem server, `serving` the server's own, `confine` what it may do; `network` is about the network process;
+//! of the filesystem server, `serving` the server's own, `confine` what it may do; `network` is about the network process, `links` and `wire` about networks of the user's own;
 //! `told` what others say to it, `again` its next life when the container is restarted.
 
 mod again;
@@ -12,6 +12,7 @@ mod beside;
 mod checker;
 mod confine;
 mod inlet;
+mod links;
 mod network;
 mod protocol;
 mod server;
@@ -21,6 +22,7 @@ pub(super) mod terminal;
 mod told;
 pub(super) mod tool;
 mod voices;
+mod wire;
 
 pub use again::resumed;
 pub use stdio::Attach;
@@ -77,6 +79,8 @@ pub fn helper() -> Option<u8> {
         // What the user's shell had open is not for it. A kernel that cannot close them leaves them.
         let _ = crate::sys::close_all_from(3);
         network::serve
+    } else if is(wire::NAME) {
+        wire::serve
     } else {
         return None;
     };

@@ -3,8 +3,10 @@
 //! may die at any moment: device and listeners are the supervisor's, which starts another; connections are lost, no more.
 
 mod drain;
+mod keeper;
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -12,17 +14,18 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use super::confine;
-use super::protocol::Errand;
+use super::protocol::{Errand, Inquiry};
 use crate::containers::network::{Link, Live};
 use crate::containers::process::Process;
 use crate::containers::record;
 use crate::containers::role;
 use crate::containers::runtime::channel::{Channel, MOST_DESCRIPTORS};
 use crate::line::chain;
-use crate::net::{Listener, NetError, Network as Stack, Port, Resolvers, raise_limit};
+use crate::net::{Listener, NetError, Network as Stack, Port, Reach, Resolvers, raise_limit};
 use crate::stderr;
 
 pub(super) use drain::Impatient;
+use keeper::Supervisor;
 
 /// The name under which it is started.
 pub(super) const NAME: &str = "bryo-network";
@@ -37,10 +40,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const HEALTHY: Duration = Duration::from_secs(10);
 /// The exit code of one whose device was deleted in the container: no other could go on.
 const GONE: u8 = 3;
+/// More than a plain answer has room for.
+const MOST_ADDRESSES: usize = 32;
 
 /// The network of a container that runs, as the supervisor sees it.
 pub(super) struct Network {
     link: Link,
+    reach: Reach,
     /// Once init has made it.
     device: Option<OwnedFd>,
     log: PathBuf,
@@ -63,6 +69,8 @@ struct Current {
     child: Child,
     pidfd: OwnedFd,
     channel: Channel,
+    /// It says nothing any more.
+    is_silent: bool,
 }
 
 impl Network {
@@ -74,6 +82,10 @@ impl Network {
             has_ports: !link.listeners.is_empty(),
             drained: false,
             link,
+            reach: Reach {
+                outside: true,
+                names: false,
+            },
             device: None,
             log,
             started: Instant::now(),
@@ -92,11 +104,42 @@ impl Network {
     /// One that cannot be given what it needs would wait for it for ever: its end is noticed by its pidfd, and it is followed.
     fn hand_over(&mut self) {
         if let (Some(current), Some(device)) = (&mut self.current, &self.device)
-            && let Err(error) = current.hand_over(&self.link, device)
+            && let Err(error) = current.hand_over(&self.link, self.reach, device)
         {
             // Fails only for one that was reaped.
             let _ = current.child.kill();
             self.note(&format!("the network process cannot be told what to do: {error}"));
+        }
+    }
+
+    /// The container reaches so far from now on.
+    pub(super) fn set_reach(&mut self, reach: Reach) {
+        self.reach = reach;
+        if let (Some(current), Some(_)) = (&self.current, &self.device) {
+            // One that ends is followed by one that is told so.
+            let _ = current.channel.send(&Errand::Reach(reach), &[] as &[OwnedFd]);
+        }
+    }
+
+    /// Readable when the process asks for a name.
+    pub(super) fn voice(&self) -> Option<BorrowedFd<'_>> {
+        let current = self.current.as_ref().filter(|current| !current.is_silent);
+        current.map(|current| current.channel.as_fd())
+    }
+
+    /// Answers the process's next question.
+    pub(super) fn answer(&mut self, addresses: impl FnOnce(&str) -> Option<Vec<IpAddr>>) {
+        let Some(current) = &mut self.current else { return };
+        match current.channel.receive::<Inquiry>() {
+            Ok(Some((Inquiry { question, name }, _))) => {
+                let mut addresses = addresses(&name);
+                if let Some(addresses) = &mut addresses {
+                    addresses.truncate(MOST_ADDRESSES);
+                }
+                // Where there is no room, the container asks again.
+                let _ = current.channel.send_now(&Errand::Answer { question, addresses });
+            }
+            Ok(None) | Err(_) => current.is_silent = true,
         }
     }
 
@@ -167,6 +210,7 @@ impl Network {
             process,
             ports: self.link.listeners.iter().map(|one| one.port()).collect(),
             restarts: self.restarts,
+            ..Live::default()
         }
     }
 }
@@ -184,10 +228,11 @@ impl Current {
             child,
             pidfd,
             channel: ours,
+            is_silent: false,
         })
     }
 
-    fn hand_over(&self, link: &Link, device: &OwnedFd) -> nix::Result<()> {
+    fn hand_over(&self, link: &Link, reach: Reach, device: &OwnedFd) -> nix::Result<()> {
         let errand = Errand::Begin {
             addresses: link.addresses,
             // It asks them, no more: the search list is the container's file's, and may be longer than a message.
@@ -197,6 +242,7 @@ impl Current {
                 options: Vec::new(),
             },
             listeners: link.listeners.len(),
+            reach,
         };
         self.channel.send(&errand, &[device.as_fd()])?;
         for some in link.listeners.chunks(MOST_DESCRIPTORS) {
@@ -252,11 +298,13 @@ pub(super) fn serve(channel: Channel) -> u8 {
     stderr::limit(MOST_LOG.saturating_sub(size.map_or(MOST_LOG, |log| log.len())) as usize);
     // Before the ports come, each of which is a descriptor.
     let _raised = raise_limit(usize::MAX);
-    let Some(stack) = received(channel) else { return 1 };
+    let Some((stack, keeper, reach)) = received(channel) else {
+        return 1;
+    };
     if let Err(why) = confine::network() {
         tracing::warn!(%why, "the network process is not confined");
     }
-    match stack.serve() {
+    match stack.serve_beside(Box::new(keeper), reach) {
         Ok(()) => 0,
         Err(error) => {
             tracing::error!("{}", chain(&error));
@@ -268,12 +316,13 @@ pub(super) fn serve(channel: Channel) -> u8 {
     }
 }
 
-fn received(channel: Channel) -> Option<Stack> {
+fn received(channel: Channel) -> Option<(Stack, Supervisor, Reach)> {
     let (
         Errand::Begin {
             addresses,
             resolvers,
             listeners: count,
+            reach,
         },
         device,
     ) = channel.receive().ok()??
@@ -296,13 +345,15 @@ fn received(channel: Channel) -> Option<Stack> {
         let pair = |(port, socket): (Port, OwnedFd)| Listener::from_descriptor(socket, port);
         listeners.extend(ports.into_iter().zip(sockets).map(pair));
     }
-    Some(Stack {
+    let orders = channel.as_fd().try_clone_to_owned().ok()?;
+    let stack = Stack {
         tun: device.into_iter().next()?,
         addresses,
         listeners,
         resolvers,
-        orders: channel.into(),
-    })
+        orders,
+    };
+    Some((stack, Supervisor(channel), reach))
 }
 
 #[cfg(test)]
@@ -318,6 +369,10 @@ mod tests {
             addresses: Addresses::choose(&Routes::default()).unwrap(),
             resolvers: Resolvers::parse(""),
             listeners: 2,
+            reach: Reach {
+                outside: true,
+                names: false,
+            },
         };
         let port = Port {
             protocol: Protocol::Tcp,

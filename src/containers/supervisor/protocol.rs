@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::containers::storage::Storage;
-use crate::net::{Addresses, Port, Resolvers};
+use std::net::IpAddr;
+
+use crate::net::{Addresses, Port, Reach, Resolvers};
 
 /// From the supervisor to the tool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +120,27 @@ pub(super) enum Errand {
         resolvers: Resolvers,
         /// How many listeners follow.
         listeners: usize,
+        /// How far the container reaches.
+        reach: Reach,
     },
     /// Listeners come along, of these ports.
     Listeners(Vec<Port>),
+    /// How far the container reaches from now on.
+    Reach(Reach),
+    /// Who has the name of an [`Inquiry`]; `None`: no container that is known.
+    Answer {
+        /// Its number.
+        question: u64,
+        /// Their addresses.
+        addresses: Option<Vec<IpAddr>>,
+    },
+}
+
+/// From the network process to the supervisor: who has this name?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Inquiry {
+    /// Its number.
+    pub(super) question: u64,
+    /// As it was asked.
+    pub(super) name: String,
 }

@@ -8,6 +8,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::stdio::becomes_readable;
+use crate::containers::bridge::NETWORKS;
 use crate::containers::end::{END, LEAVE};
 
 /// What was said so far.
@@ -15,13 +16,14 @@ use crate::containers::end::{END, LEAVE};
 pub(super) struct Told {
     signals: SignalFd,
     leave: bool,
+    networks: bool,
 }
 
 impl Told {
     /// Listens from here on: these signals no longer end the process. To be called while it has one thread.
     pub(super) fn listen() -> nix::Result<Told> {
         let mut set = SigSet::empty();
-        for signal in [LEAVE, END] {
+        for signal in [LEAVE, END, NETWORKS] {
             set.add(Signal::try_from(signal.as_raw())?);
         }
         set.thread_block()?;
@@ -29,6 +31,7 @@ impl Told {
         Ok(Told {
             signals: SignalFd::with_flags(&set, flags)?,
             leave: false,
+            networks: false,
         })
     }
 
@@ -36,10 +39,19 @@ impl Told {
     pub(super) fn hear(&mut self) -> bool {
         let mut end = false;
         while let Ok(Some(signal)) = self.signals.read_signal() {
-            end |= signal.ssi_signo.cast_signed() == END.as_raw();
-            self.leave = true;
+            let number = signal.ssi_signo.cast_signed();
+            match number == NETWORKS.as_raw() {
+                true => self.networks = true,
+                false => self.leave = true,
+            }
+            end |= number == END.as_raw();
         }
         end
+    }
+
+    /// Was it heard that other networks are wanted? Once.
+    pub(super) fn take_networks(&mut self) -> bool {
+        std::mem::take(&mut self.networks)
     }
 
     /// Waits so long, or until somebody says something.

@@ -12,6 +12,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::begin::Guests;
 use super::beside::tell;
 use super::checker::Checker;
+use super::links::Links;
 use super::network::Network;
 use super::protocol::{Notice, Order};
 use super::stdio::{self, Relay};
@@ -30,6 +31,7 @@ pub(super) struct Voices<'a> {
     pub(super) told: &'a mut Told,
     pub(super) checker: Checker<'a>,
     pub(super) network: &'a mut Option<Network>,
+    pub(super) links: &'a mut Links,
 }
 
 /// Milliseconds that the end alone is waited for when more cannot be.
@@ -42,9 +44,14 @@ impl Voices<'_> {
         &mut self,
         held: &mut Held,
         succeeded: &EventFd,
-        mut renewed: impl FnMut(&mut Held, Option<&Network>),
+        mut renewed: impl FnMut(&mut Held, (Option<&Network>, &Links)),
     ) {
         let mut listening = true;
+        held.amend();
+        // Whoever changed it before it was recorded that the container runs could not say so.
+        if self.links.are_outdated(&held.record) && self.settle(held) {
+            renewed(held, (self.network.as_ref(), &*self.links));
+        }
         loop {
             let mut fds = vec![
                 PollFd::new(self.init.pidfd.as_fd(), PollFlags::POLLIN),
@@ -56,7 +63,8 @@ impl Voices<'_> {
             let carrier = self.network.as_ref().and_then(Network::pidfd);
             let door = self.guests.door.as_ref().map(AsFd::as_fd);
             // In place of the one that is not there, one that is looked at anyway.
-            let others = [tool, door, self.checker.fd(), carrier];
+            let voice = self.network.as_ref().and_then(Network::voice);
+            let others = [tool, door, self.checker.fd(), carrier, voice];
             let others = others.map(|fd| fd.unwrap_or(self.init.pidfd.as_fd()));
             fds.extend(others.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             match poll(&mut fds, self.patience()) {
@@ -72,13 +80,19 @@ impl Voices<'_> {
                 return;
             }
             if ready(1) && succeeded.read().is_ok() {
-                renewed(held, self.network.as_ref());
+                renewed(held, (self.network.as_ref(), &*self.links));
+            }
+            if let Some(network) = self.network.as_mut().filter(|_| ready(8)) {
+                network.answer(|name| self.links.addresses(name));
             }
             if self.network.as_mut().is_some_and(Network::renew) {
-                renewed(held, self.network.as_ref());
+                renewed(held, (self.network.as_ref(), &*self.links));
             }
             if ready(2) && self.told.hear() {
                 self.signal(end::stop_signal(&held.record).unwrap_or(libc::SIGTERM));
+            }
+            if self.told.take_networks() && self.settle(held) {
+                renewed(held, (self.network.as_ref(), &*self.links));
             }
             self.checker.look();
             if ready(3) && self.relay.left().read().is_ok() {
@@ -112,6 +126,17 @@ impl Voices<'_> {
             Ok(0) | Err(Errno::EINTR) => false,
             Ok(_) | Err(_) => true,
         }
+    }
+
+    /// Sees to the networks that the container is to be on.
+    fn settle(&mut self, held: &mut Held) -> bool {
+        let Some(network) = self.network.as_mut() else {
+            return false;
+        };
+        held.amend();
+        self.links.settle(&mut held.record);
+        network.set_reach(self.links.reach());
+        true
     }
 
     /// How long nobody is due.

@@ -19,6 +19,15 @@ const UDP: u8 = 17;
 impl Engine {
     /// A datagram from the container.
     pub(super) fn datagram(&mut self, ends: Ends, datagram: &Datagram<'_>) {
+        match Place::of(ends.remote, &self.addresses) {
+            Place::Dns => self.question(ends, datagram.payload),
+            _ if !self.names.reach.outside => self.datagram_unreachable(&ends, Reason::Forbidden),
+            _ => self.forward(ends, datagram.payload),
+        }
+    }
+
+    /// Sends a datagram of the container's on its way.
+    pub(super) fn forward(&mut self, ends: Ends, payload: &[u8]) {
         let key = Key::Udp(ends);
         if let Some(server) = self.flows.server(&key)
             && self.servers.is_passed_over(server, self.now)
@@ -40,7 +49,7 @@ impl Engine {
         if let Way::Dns { server, .. } = flow.way {
             self.servers.asked(server, self.now);
         }
-        if let Err(error) = send(flow, &self.listeners, datagram.payload)
+        if let Err(error) = send(flow, &self.listeners, payload)
             && let Some(reason) = datagram_reason(&error)
         {
             self.datagram_unreachable(&ends, reason);
@@ -137,8 +146,8 @@ impl Engine {
             remote: SocketAddr::new(to, 0),
         };
         match Place::of(ends.remote, &self.addresses) {
-            Place::Host(_) => {}
-            Place::Forbidden => return,
+            Place::Host(_) if self.names.reach.outside => {}
+            Place::Host(_) | Place::Forbidden => return,
             Place::Gateway | Place::Dns => {
                 let head = packet::echo_reply(to, from, echo.identifier, echo.sequence, echo.payload);
                 return self.device.put(&head, echo.payload);
@@ -250,6 +259,9 @@ impl Engine {
     }
 
     fn deliver_from_client(&mut self, place: u64, port: u16, arrived: &Arrived) {
+        if !self.names.reach.outside {
+            return;
+        }
         let known = self.flows.client(place, arrived.client, self.now);
         let key = known.or_else(|| {
             let ends = clients::ends(arrived.client, port, &self.addresses);

@@ -2,6 +2,7 @@
 
 mod datagram;
 mod drain;
+mod names;
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
@@ -13,10 +14,12 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use self::drain::{Drain, LOOK};
+use self::names::Names;
 use super::clients;
 use super::connections::{self, Connections};
 use super::datagrams::Flows;
 use super::dns::Servers;
+use super::names::{Keeper, Reach};
 use super::packet::{self, Body, Ends, Packet, Reason, Segment};
 use super::reach::{self, Place};
 use super::tcp::{self, Ready, Turn, Wire};
@@ -89,6 +92,7 @@ pub(super) struct Engine {
     connections: Connections,
     flows: Flows,
     servers: Servers,
+    names: Names,
     /// That echo requests do not leave was said.
     said_no_echo: bool,
     timers: Timers,
@@ -113,7 +117,11 @@ impl Wire for Device {
 }
 
 impl Engine {
-    pub(super) fn new(network: Network) -> Result<Engine, NetError> {
+    pub(super) fn new(
+        network: Network,
+        keeper: Option<Box<dyn Keeper>>,
+        reach: Reach,
+    ) -> Result<Engine, NetError> {
         let failed = |what| {
             move |error: nix::errno::Errno| NetError::Serve {
                 what,
@@ -144,6 +152,7 @@ impl Engine {
             connections: Connections::new(&epoll),
             flows: Flows::default(),
             servers: Servers::new(network.resolvers),
+            names: Names::new(keeper, reach),
             said_no_echo: false,
             timers: Timers::default(),
             epoll,
@@ -179,7 +188,7 @@ impl Engine {
                     Some(Token::Listener(place)) => self.listener_ready(place),
                     Some(Token::Connection(id)) => self.ready(id, event.events()),
                     Some(Token::Flow(id)) => self.flow_ready(id),
-                    Some(Token::Orders) => self.drain(),
+                    Some(Token::Orders) => self.hear(),
                     None => {}
                 }
             }
@@ -258,6 +267,7 @@ impl Engine {
             return tcp::refuse(&ends, segment, turn.wire);
         }
         let to = match Place::of(ends.remote, &self.addresses) {
+            _ if !self.names.reach.outside => Vec::new(),
             Place::Host(to) => vec![to],
             Place::Gateway => reach::outward(ends.remote).into_iter().collect(),
             Place::Dns => self.servers.order(self.now),
@@ -355,7 +365,8 @@ impl Engine {
     fn client(&mut self, stream: socket2::Socket, client: SocketAddr, port: u16) {
         let ends = clients::ends(client, port, &self.addresses);
         let ends = clients::distinct(ends, |ends| self.connections.contains(ends));
-        let Some(ends) = ends.filter(|_| !self.connections.has_most_clients()) else {
+        let may_come = self.names.reach.outside && !self.connections.has_most_clients();
+        let Some(ends) = ends.filter(|_| may_come) else {
             // So that it sees a reset, not an end.
             let _ = stream.set_linger(Some(Duration::ZERO));
             return;

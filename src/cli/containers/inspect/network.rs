@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::containers::bridge::{Attached, Endpoint};
 use crate::containers::files::HostAddress;
 use crate::containers::network::{self, Shown};
 use crate::containers::record::{Life, Record};
@@ -23,8 +24,19 @@ pub(super) fn settings(record: &Record) -> Value {
         "Ports": Shown::bindings(&network::shown(record)),
     });
     let mut networks = Map::new();
-    if let Some(name) = network::name(record) {
-        networks.insert(name.into(), Value::Object(addresses.clone()));
+    for name in network::names(record) {
+        let endpoint = record
+            .settings
+            .ports
+            .endpoints
+            .iter()
+            .find(|one| one.network == name);
+        let attached = record.network.attached.iter().find(|one| one.network == name);
+        let shown = match endpoint {
+            Some(endpoint) => of_network(record, endpoint, attached.filter(|_| pid.is_some())),
+            None => addresses.clone(),
+        };
+        networks.insert(name.into(), Value::Object(shown));
     }
     if let Some(all) = all.as_object_mut() {
         all.extend(addresses);
@@ -50,6 +62,42 @@ fn outside() -> Map<String, Value> {
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
         .collect()
+}
+
+/// What it has of a network of the user's own, as Docker shows it.
+fn of_network(record: &Record, endpoint: &Endpoint, attached: Option<&Attached>) -> Map<String, Value> {
+    let given = |is_v4| attached.and_then(|attached| attached.of_family(is_v4));
+    let text =
+        |address: Option<std::net::IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
+    let (v4, v6) = (given(true), given(false));
+    let short = record.id.get(..12).unwrap_or_default();
+    let names = [record.name.as_str()]
+        .into_iter()
+        .chain(endpoint.aliases.iter().map(String::as_str));
+    let fields = [
+        ("Aliases", json!(endpoint.aliases)),
+        ("DNSNames", json!(names.chain([short]).collect::<Vec<_>>())),
+        (
+            "NetworkID",
+            json!(attached.map(|one| one.id.as_str()).unwrap_or_default()),
+        ),
+        (
+            "EndpointID",
+            json!(attached.map(|one| one.endpoint.as_str()).unwrap_or_default()),
+        ),
+        ("Gateway", json!(text(v4.map(|given| given.gateway)))),
+        ("IPAddress", json!(text(v4.map(|given| given.address)))),
+        ("IPPrefixLen", json!(v4.map_or(0, |given| given.prefix))),
+        ("IPv6Gateway", json!(text(v6.map(|given| given.gateway)))),
+        ("GlobalIPv6Address", json!(text(v6.map(|given| given.address)))),
+        ("GlobalIPv6PrefixLen", json!(v6.map_or(0, |given| given.prefix))),
+        (
+            "MacAddress",
+            json!(attached.map(Attached::mac_text).unwrap_or_default()),
+        ),
+    ];
+    let fields = fields.into_iter();
+    fields.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// Those that the container itself knows. Bryo's own.

@@ -1,0 +1,143 @@
+//! Is a container found where it is, and only there, when it comes, goes, is renamed, or starts anew?
+
+use crate::common::{Bryo, Done, until};
+use crate::{address, looked_up, page, serve};
+
+fn two() -> (Bryo, String) {
+    let (bryo, image) = Bryo::with_image("busybox");
+    bryo.ok(["network", "create", "one"]);
+    bryo.ok(["network", "create", "two"]);
+    (bryo, image)
+}
+
+#[test]
+fn a_running_container_comes_onto_a_network_and_leaves_it() {
+    let (bryo, image) = two();
+    serve(&bryo, &image, "web", &[]);
+    serve(&bryo, &image, "peer", &["--network", "one"]);
+    serve(&bryo, &image, "other", &["--network", "two"]);
+    bryo.ok(["network", "connect", "--alias", "www", "one", "web"]);
+    assert_eq!(page(&bryo, "peer", "www"), "web\n");
+    assert_eq!(page(&bryo, "web", "peer"), "peer\n");
+    bryo.ok(["network", "connect", "two", "web"]);
+    assert_eq!(page(&bryo, "other", "web"), "web\n");
+    assert_eq!(page(&bryo, "web", "other"), "other\n");
+    assert_eq!(looked_up(&bryo, "peer", "other"), [""; 0]);
+    let networks = bryo.ok(["ps", "-f", "name=web", "--format", "{{.Networks}}"]);
+    assert_eq!(networks, "bridge,one,two\n");
+    let line = bryo.fails(1, ["network", "connect", "one", "web"]);
+    assert!(
+        line.contains("endpoint with name web already exists in network one"),
+        "{line}"
+    );
+
+    let was = address(&bryo, "web", "one");
+    bryo.ok(["network", "disconnect", "one", "web"]);
+    assert_eq!(looked_up(&bryo, "peer", "www"), [""; 0]);
+    assert!(!bryo.ok(["exec", "web", "ip", "addr"]).contains(&was));
+    let line = bryo.fails(1, ["network", "disconnect", "one", "web"]);
+    assert!(line.contains("is not connected to network one"), "{line}");
+    assert_eq!(page(&bryo, "other", "web"), "web\n");
+    // What was wanted last is so after a restart, too.
+    bryo.ok(["restart", "-t", "0", "web"]);
+    assert_eq!(page(&bryo, "other", "web"), "web\n");
+    assert_eq!(looked_up(&bryo, "peer", "web"), [""; 0]);
+}
+
+#[test]
+fn a_stopped_container_is_not_found_and_a_restarted_one_has_its_new_address() {
+    let (bryo, image) = two();
+    serve(&bryo, &image, "web", &["--network", "one"]);
+    serve(&bryo, &image, "peer", &["--network", "one"]);
+    let was = address(&bryo, "web", "one");
+    bryo.ok(["stop", "-t", "0", "web"]);
+    assert_eq!(looked_up(&bryo, "peer", "web"), [""; 0]);
+    // Somebody else has its address meanwhile.
+    serve(&bryo, &image, "third", &["--network", "one"]);
+    assert_eq!(address(&bryo, "third", "one"), was);
+    bryo.ok(["start", "web"]);
+    let now = address(&bryo, "web", "one");
+    assert_ne!(now, was);
+    assert_eq!(looked_up(&bryo, "peer", "web"), [now.as_str()]);
+    assert_eq!(page(&bryo, "peer", "web"), "web\n");
+    // A network that comes and goes while nobody runs.
+    bryo.ok(["stop", "-t", "0", "web", "peer", "third"]);
+    bryo.ok(["network", "rm", "one"]);
+    let done = Done::of(&mut bryo.command(["start", "web"]));
+    assert!(
+        !done.status.success() && done.stderr.contains("network one not found"),
+        "{done}"
+    );
+    bryo.ok(["network", "create", "one"]);
+    bryo.ok(["start", "web", "peer"]);
+    assert_eq!(page(&bryo, "peer", "web"), "web\n");
+}
+
+#[test]
+fn a_name_that_several_have_means_all_of_them_and_a_renamed_one_the_new_name() {
+    let (bryo, image) = two();
+    for name in ["first", "second"] {
+        serve(
+            &bryo,
+            &image,
+            name,
+            &["--network", "one", "--network-alias", "both"],
+        );
+    }
+    let mut found = looked_up(&bryo, "first", "both");
+    found.sort();
+    assert_eq!(
+        found,
+        [address(&bryo, "first", "one"), address(&bryo, "second", "one")]
+    );
+    bryo.ok(["rename", "second", "last"]);
+    assert_eq!(looked_up(&bryo, "first", "second"), [""; 0]);
+    assert_eq!(looked_up(&bryo, "first", "last"), [address(&bryo, "last", "one")]);
+}
+
+#[test]
+fn one_that_leaves_all_networks_reaches_nothing_and_comes_back() {
+    let (bryo, image) = two();
+    serve(&bryo, &image, "web", &[]);
+    bryo.ok(["network", "disconnect", "bridge", "web"]);
+    assert_eq!(bryo.ok(["ps", "--format", "{{.Networks}}"]), "\n");
+    let done = Done::of(&mut bryo.command(["exec", "web", "nslookup", "-type=a", "example.invalid"]));
+    assert!(done.stdout.contains("SERVFAIL"), "{done}");
+    bryo.ok(["network", "connect", "bridge", "web"]);
+    assert_eq!(bryo.ok(["ps", "--format", "{{.Networks}}"]), "bridge\n");
+}
+
+#[test]
+fn many_start_at_once_on_one_network() {
+    let (bryo, image) = two();
+    let starts: Vec<_> = (0..6)
+        .map(|n| {
+            let name = format!("c{n}");
+            let mut command = bryo.command([
+                "run",
+                "-d",
+                "--network",
+                "one",
+                "--name",
+                &name,
+                &image,
+                "sleep",
+                "100",
+            ]);
+            command.stdout(std::process::Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for mut start in starts {
+        assert!(start.wait().unwrap().success());
+    }
+    let mut found: Vec<String> = (0..6).map(|n| address(&bryo, &format!("c{n}"), "one")).collect();
+    for (n, address) in found.iter().enumerate() {
+        assert_eq!(looked_up(&bryo, "c0", &format!("c{n}")), [address.as_str()]);
+        bryo.ok(["exec", "c0", "ping", "-c1", "-W5", address]);
+    }
+    found.sort();
+    found.dedup();
+    assert_eq!(found.len(), 6);
+    bryo.ok(["stop", "-t", "0", "c1", "c2", "c3", "c4", "c5"]);
+    until("they are gone", || looked_up(&bryo, "c0", "c5").is_empty());
+}
