@@ -10,6 +10,7 @@ use super::super::report::Failure;
 use super::attach::DetachKeys;
 use super::cidfile::CidFile;
 use super::environment::Environment;
+use super::limits::CgroupFlags;
 use super::network::NetworkFlags;
 use super::start::{attached, detached, require_terminal, warn};
 use crate::containers::end;
@@ -135,6 +136,8 @@ struct Container {
     /// Limit a resource
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     ulimit: Vec<String>,
+    #[command(flatten)]
+    cgroup: CgroupFlags,
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<String>,
@@ -262,6 +265,8 @@ impl Container {
         }
         request.network = choice.network;
         request.hostname.clone_from(&flags.hostname);
+        request.oom_score_adj = self.cgroup.oom_score_adj;
+        let cgroup = self.cgroup.read().map_err(|error| Failure::of(&error))?;
         let wanted = Wanted {
             below: (below, self.image.clone()),
             name: self.name,
@@ -276,6 +281,7 @@ impl Container {
             open_stdin: self.interactive,
             stop_signal: self.stop_signal,
             upkeep,
+            cgroup,
             storage,
             log,
             labels: self.label.iter().map(|text| label(text)).collect(),

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::process::{Signal, pidfd_send_signal};
@@ -16,6 +16,7 @@ use super::server::{Server, ServerError};
 use super::stdio::{self, Attach, Beside, Relay};
 use crate::containers::attach::audience::Audience;
 use crate::containers::attach::{self, Keys};
+use crate::containers::cgroup::{self, CgroupError, Group};
 use crate::containers::log::Log;
 use crate::containers::network::Link;
 use crate::containers::record;
@@ -23,6 +24,7 @@ use crate::containers::runtime::channel::Channel;
 use crate::containers::runtime::{self, Init, StartError};
 use crate::containers::upkeep::Upkeep;
 use crate::host::Probe;
+use crate::line::chain;
 
 /// Why the container never ran.
 pub(super) struct Failure {
@@ -66,6 +68,15 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl From<CgroupError> for Failure {
+    fn from(error: CgroupError) -> Failure {
+        Failure {
+            code: 125,
+            message: chain(&error),
+        }
+    }
+}
+
 /// What is to be started, and how.
 pub(super) struct Container {
     pub(super) plan: runtime::Plan,
@@ -87,6 +98,8 @@ pub(super) struct Container {
     pub(super) directory: PathBuf,
     /// Those who attach.
     pub(super) audience: Arc<Audience>,
+    /// Its limits; a step of a build has none.
+    pub(super) cgroup: Option<cgroup::Settings>,
 }
 
 /// A container whose command runs.
@@ -123,6 +136,14 @@ pub(super) fn begin(mut server: Server, container: Container, tool: &Channel) ->
     }
 }
 
+/// The container's cgroups, none if none can be made.
+fn make_group(settings: Option<&cgroup::Settings>, directory: &Path) -> Result<Group, Failure> {
+    let (Some(settings), Some(id)) = (settings, directory.file_name().and_then(|name| name.to_str())) else {
+        return Ok(Group::default());
+    };
+    Ok(Group::make(directory, id, settings)?)
+}
+
 fn launch(
     server: &mut Server,
     container: Container,
@@ -143,7 +164,10 @@ fn launch(
         link,
         directory,
         audience,
+        cgroup,
     } = container;
+    let group = make_group(cgroup.as_ref(), &directory)?;
+    plan.cgroups = group.entries();
     plan.foreign = link.as_ref().map(Link::crowd).unwrap_or_default();
     let (inside, outside) = match terminal {
         true => stdio::terminal(attach),
@@ -167,6 +191,11 @@ fn launch(
     let pidfile = announce::init(&upkeep)?;
     // A tool that is gone is noticed by whoever listens to it next.
     let _ = tell(tool, &Notice::Starting);
+    launch.made()?;
+    let limits = cgroup.map(|settings| settings.limits).unwrap_or_default();
+    for warning in group.limit(&limits)?.warnings() {
+        let _ = tell(tool, &Notice::Warning(warning));
+    }
     let mut init = launch.go()?;
     if let (Some(network), Some(device)) = (&mut network, init.network.take()) {
         network.connect(device);

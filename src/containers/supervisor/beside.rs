@@ -20,6 +20,7 @@ use super::voices::Voices;
 use super::{Start, again};
 use crate::containers::attach;
 use crate::containers::attach::audience::Audience;
+use crate::containers::cgroup;
 use crate::containers::events;
 use crate::containers::log::Log;
 use crate::containers::network::Live;
@@ -87,6 +88,11 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         link: network.link,
         directory: held.directory().to_owned(),
         audience: Arc::clone(&audience),
+        cgroup: held
+            .record
+            .builder
+            .is_none()
+            .then(|| held.record.settings.cgroup.clone()),
     };
     let begun = begun.and_then(|(server, told)| Ok((begin(server, container, &tool)?, told)));
     drop(network.joined);
@@ -106,7 +112,10 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
                 }
             }
         }
-        Err(failure) => failed(&held, failure),
+        Err(failure) => {
+            cgroup::remove(held.directory());
+            failed(&held, failure)
+        }
     };
     // Before the lock is free: the socket is another supervisor's then.
     attach::unlisten(store.run(), &held.record.id);
@@ -253,6 +262,8 @@ fn stay(
     drop(voices);
     let mut code = reap(&init);
     init.end_helper();
+    held.record.out_of_memory = cgroup::was_short_of_memory(&cgroup::of(held.directory()));
+    cgroup::remove(held.directory());
     held.record.network = Live {
         restarts: network.as_ref().map_or(0, |network| network.live().restarts),
         ..Live::default()
@@ -287,6 +298,9 @@ fn stay(
     code = code.clamp(0, 255);
     held.amend();
     let attribute = ("exitCode", code.to_string());
+    if held.record.out_of_memory {
+        events::happened(store.state(), &held.record, "oom", &[]);
+    }
     events::happened(store.state(), &held.record, "die", &[attribute]);
     let life = Life::Exited {
         code,
@@ -317,6 +331,7 @@ fn record_running(
         server: server.process(),
         started: started.into(),
     };
+    held.record.out_of_memory = false;
     held.record.takeovers = server.takeovers();
     held.record.network = network.map(Network::live).unwrap_or_default();
     held.set_life(life).map_err(|error| chain(&error))
