@@ -163,15 +163,16 @@ fn listen(channel: &Channel) -> Result<Init, StartError> {
 fn run_child(init: &OwnedFd, within: &Within, stdio: &Stdio, channel: &Channel) -> Result<(), Failure> {
     // While the host's /proc is there.
     let own = exec::Identity::of_this_program().map_err(|error| Failure::new("/proc/self/exe", error))?;
+    // Hidden, it could not open its own files of /proc.
+    if let Some(score) = within.oom_score {
+        set_oom_score(score)?;
+    }
     hide()?;
     umask(Umask::empty());
     let station = match owners::is_planned(&within.steps) {
         true => Station::new()?,
         false => None,
     };
-    if let Some(score) = within.oom_score {
-        set_oom_score(score)?;
-    }
     let doors = Doors::of(station.is_some());
     if let Err((path, error)) = cgroup::enter(&within.cgroups) {
         // As from another login: the kernel lets nobody cross a part that is not delegated.
