@@ -164,12 +164,9 @@ struct Container {
     /// Stand on a directory of the host instead of an image: the first argument. It stays as it is; DIR:O is taken, too
     #[arg(long, conflicts_with_all = ["pull", "platform"])]
     rootfs: bool,
-    /// The image
-    #[arg(value_name = "IMAGE")]
-    image: String,
-    /// The command and its arguments
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The image, then the command and its arguments: what follows the image is none of bryo's flags
+    #[arg(value_names = ["IMAGE", "COMMAND"], num_args = 1.., required = true, trailing_var_arg = true)]
+    words: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -243,7 +240,7 @@ impl Container {
         }
         let cidfile = self.cidfile.as_deref().map(CidFile::new).transpose()?;
         let below = match self.rootfs {
-            true => Below::Rootfs(rootfs::directory(&self.image).map_err(crate::containers::Error::from)?),
+            true => Below::Rootfs(rootfs::directory(self.image()).map_err(crate::containers::Error::from)?),
             false => Below::Image(Box::new(self.find_image(store)?)),
         };
         let cwd = std::env::current_dir()
@@ -257,6 +254,7 @@ impl Container {
         let rm = afterwards != Afterwards::Keep;
         let mut request = self.request().map_err(|error| Failure::of(&error))?;
         let volumes = self.volumes(&cwd).map_err(|error| Failure::of(&error))?;
+        let image = self.image().to_owned();
         let upkeep = self.upkeep.read(&cwd, rm, &below)?;
         let (flags, host_names) = self.network.read()?;
         let choice = flags.choose(store, &host_names)?;
@@ -268,7 +266,7 @@ impl Container {
         request.oom_score_adj = self.cgroup.oom_score_adj;
         let cgroup = self.cgroup.read().map_err(|error| Failure::of(&error))?;
         let wanted = Wanted {
-            below: (below, self.image.clone()),
+            below: (below, image),
             name: self.name,
             request,
             volumes,
@@ -297,24 +295,28 @@ impl Container {
         Ok(made)
     }
 
+    fn image(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
     fn find_image(&self, store: &Store) -> Result<Image, Failure> {
         let found = match self.pull {
             Pull::Always => None,
-            Pull::Missing | Pull::Never => images::find(store, &self.image)?,
+            Pull::Missing | Pull::Never => images::find(store, self.image())?,
         };
         match found.filter(|image| self.accepts(image)) {
             Some(image) => Ok(image),
-            None if self.pull == Pull::Never => Err(Failure::new(format!("No such image: {}", self.image))
+            None if self.pull == Pull::Never => Err(Failure::new(format!("No such image: {}", self.image()))
                 .hint(Some("--pull never was asked for"))),
             None => {
                 if self.pull == Pull::Missing && !self.quiet {
-                    let typed = Reference::parse(&self.image);
-                    let name = typed.map_or(self.image.clone(), |name| name.or_latest().familiar());
+                    let typed = Reference::parse(self.image());
+                    let name = typed.map_or(self.image().to_owned(), |name| name.or_latest().familiar());
                     eprintln!("Unable to find image '{name}' locally");
                 }
                 let shown = if self.quiet { Shown::Nothing } else { Shown::Stderr };
                 let order = Order {
-                    image: &self.image,
+                    image: self.image(),
                     platform: self.platform.as_ref(),
                     insecure: false,
                     shown,
@@ -367,7 +369,7 @@ impl Container {
             })
         };
         Ok(Request {
-            command: self.command.clone(),
+            command: self.words.get(1..).unwrap_or_default().to_vec(),
             entrypoint: self.entrypoint.clone(),
             env: environment,
             workdir: self.workdir.clone(),
