@@ -31,7 +31,8 @@ fn own(controller: &str) -> Option<PathBuf> {
     } else {
         controller
     };
-    writeln!(std::io::stderr(), "not run: no cgroup of {name} is the user's").unwrap();
+    let line = format!("not run: no cgroup of {name} is the user's\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
     None
 }
 
@@ -452,4 +453,42 @@ fn standard_input_of_a_paused_one_waits() {
     bryo.ok(["unpause", "one"]);
     let output = tool.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "later\n");
+}
+
+#[test]
+fn who_is_paused_is_not_asked_how_he_is() {
+    if own("").is_none() {
+        return;
+    }
+    let bryo = waiting(&[
+        "--health-cmd",
+        "true",
+        "--health-interval",
+        "50ms",
+        "--health-retries",
+        "1",
+        "--health-timeout",
+        "1s",
+    ]);
+    let checks = || {
+        let last = shown(&bryo, "{{(index .State.Health.Log 0).End}}");
+        (shown(&bryo, "{{.State.Health.Status}}"), last)
+    };
+    until("it is healthy", || {
+        shown(&bryo, "{{.State.Health.Status}}") == "healthy"
+    });
+    until("five are kept", || {
+        shown(&bryo, "{{len .State.Health.Log}}") == "5"
+    });
+    bryo.ok(["pause", "one"]);
+    // One may have been under way.
+    let mut before = checks();
+    until("it is left alone", || {
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        std::mem::replace(&mut before, checks()) == checks()
+    });
+    assert_eq!(before.0, "healthy");
+    bryo.ok(["unpause", "one"]);
+    until("it is asked again", || checks() != before);
+    assert_eq!(checks().0, "healthy");
 }

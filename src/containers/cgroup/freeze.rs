@@ -19,9 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// [`CgroupError::NotFreezable`], [`CgroupError::NotFrozen`].
 pub fn freeze(container: &Path) -> Result<(), CgroupError> {
     let group = of(container);
+    let placed = !group.seats.is_empty();
     let seat = group
         .with(Controller::Freezer)
-        .ok_or_else(|| CgroupError::NotFreezable(remedy()))?;
+        .ok_or_else(|| CgroupError::NotFreezable(remedy(placed)))?;
     seat.ask("1", "FROZEN")?;
     let end = Instant::now() + PATIENCE;
     while !seat.is_frozen() {

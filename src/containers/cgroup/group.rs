@@ -42,6 +42,8 @@ pub(in crate::containers) struct Shortfall {
     flags: Vec<&'static str>,
     /// Memory is limited, but not swap.
     swap: bool,
+    /// There are cgroups, but without these controllers.
+    placed: bool,
 }
 
 /// Those of the container in this directory; none if it has none, or does not run.
@@ -146,7 +148,10 @@ impl Group {
             // What is not said follows from `--memory`.
             .filter(|line| line.flag != "--memory-swap" || limits.memory_swap.is_some())
             .map(|line| line.flag);
-        let mut shortfall = Shortfall::default();
+        let mut shortfall = Shortfall {
+            placed: !self.seats.is_empty(),
+            ..Shortfall::default()
+        };
         shortfall.flags.extend(missing);
         for seat in &self.seats {
             let lines = limits.lines(seat.version);
@@ -197,7 +202,14 @@ impl Group {
 
 impl Seat {
     fn make(&self) -> Result<(), CgroupError> {
-        fs::create_dir(&self.path).map_err(|source| CgroupError::Io {
+        let make = || match fs::create_dir(&self.path) {
+            // Of a run that nobody noted, as by an older program; nobody is in it.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && is_removed(&self.path) => {
+                fs::create_dir(&self.path)
+            }
+            made => made,
+        };
+        make().map_err(|source| CgroupError::Io {
             action: "make the cgroup",
             path: self.path.clone(),
             source,
@@ -254,26 +266,29 @@ impl Shortfall {
         let swap = "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited \
                     without swap.";
         let swap = self.swap.then(|| swap.to_owned());
-        no_effect(&self.flags).into_iter().chain(swap).collect()
+        no_effect(&self.flags, self.placed)
+            .into_iter()
+            .chain(swap)
+            .collect()
     }
 }
 
-fn no_effect(flags: &[&str]) -> Option<String> {
+fn no_effect(flags: &[&str], placed: bool) -> Option<String> {
     let (last, before) = flags.split_last()?;
     let list = match before {
         [] => (*last).to_owned(),
         _ => format!("{} and {last}", before.join(", ")),
     };
     let verb = if before.is_empty() { "has" } else { "have" };
-    Some(format!("{list} {verb} no effect: {}", remedy()))
+    Some(format!("{list} {verb} no effect: {}", remedy(placed)))
 }
 
 /// Why there is no cgroup for a container, and what would help.
-pub(super) fn remedy() -> String {
-    remedy_of(&hierarchy::all()).to_owned()
+pub(super) fn remedy(placed: bool) -> String {
+    remedy_of(&hierarchy::all(), placed).to_owned()
 }
 
-fn remedy_of(hierarchies: &[Hierarchy]) -> &'static str {
+fn remedy_of(hierarchies: &[Hierarchy], placed: bool) -> &'static str {
     let limits = |one: &Hierarchy| {
         one.version == Version::One
             && one
@@ -283,6 +298,9 @@ fn remedy_of(hierarchies: &[Hierarchy]) -> &'static str {
     };
     if hierarchies.is_empty() {
         "no cgroups are mounted here"
+    } else if placed {
+        "the cgroups in which bryo may make others do not have that controller; an administrator can give it to them (with \
+         systemd by Delegate=yes for user@.service)"
     } else if hierarchies.iter().any(limits) {
         "cgroups of version 1 are not given to users; an administrator can boot with version 2 \
          (systemd.unified_cgroup_hierarchy=1), or give you groups in which you start bryo"
@@ -346,25 +364,25 @@ mod tests {
     #[test]
     fn the_warning_is_one_line_that_names_all() {
         let flags = ["--memory", "--cpus", "--pids-limit"];
-        let text = no_effect(&flags).unwrap();
+        let text = no_effect(&flags, false).unwrap();
         assert!(
             text.starts_with("--memory, --cpus and --pids-limit have no effect: "),
             "{text}"
         );
         assert!(
-            no_effect(&["--cpus"])
+            no_effect(&["--cpus"], true)
                 .unwrap()
                 .starts_with("--cpus has no effect: ")
         );
-        assert_eq!(no_effect(&[]), None);
+        assert_eq!(no_effect(&[], true), None);
         let version = |version| Hierarchy {
             version,
             controllers: vec![Controller::Memory],
             top: "/".into(),
             own: "/".into(),
         };
-        assert!(remedy_of(&[version(Version::One), version(Version::Two)]).contains("version 2"));
-        assert!(remedy_of(&[version(Version::Two)]).contains("systemd-run --user --scope"));
+        assert!(remedy_of(&[version(Version::One), version(Version::Two)], false).contains("version 2"));
+        assert!(remedy_of(&[version(Version::Two)], false).contains("systemd-run --user --scope"));
     }
 
     #[test]

@@ -412,8 +412,13 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
     }
     let doors = Doors::of(station.is_some());
     // Before its namespaces: that of cgroups begins at the container's.
-    cgroup::enter(&plan.cgroups)
-        .map_err(|(path, error)| Failure::new(format!("enter the cgroup of {}", path.display()), error))?;
+    cgroup::enter(&plan.cgroups).map_err(|(path, error)| {
+        let hint = match error.raw_os_error() {
+            Some(libc::EACCES) => " (there is a part of the tree between it and bryo that is not yours)",
+            _ => "",
+        };
+        Failure::new(format!("enter a cgroup by {}{hint}", path.display()), error)
+    })?;
     enter_user_namespace(entry, channel)?;
     enter_mount_namespace(plan.propagation)?;
     let (root, devices) = mount_root(&plan.root, &plan.place)?;

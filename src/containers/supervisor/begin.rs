@@ -141,7 +141,14 @@ fn make_group(settings: Option<&cgroup::Settings>, directory: &Path) -> Result<G
     let (Some(settings), Some(id)) = (settings, directory.file_name().and_then(|name| name.to_str())) else {
         return Ok(Group::default());
     };
-    Ok(Group::make(directory, id, settings)?)
+    match Group::make(directory, id, settings) {
+        // Nobody has asked for one, so nobody misses it: the kernel may have enough of them, or the disk be full.
+        Err(error) if *settings == cgroup::Settings::default() => {
+            tracing::warn!("the container has no cgroup: {}", chain(&error));
+            Ok(Group::default())
+        }
+        made => Ok(made?),
+    }
 }
 
 fn launch(
