@@ -34,6 +34,54 @@ make_user() {
     esac
 }
 
+# The cgroups that this shell is in, of the controllers that containers use, and of version 2.
+own_groups() {
+    local names path point
+    while IFS=: read -r _ names path; do
+        case ,$names, in
+            ,,) point=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts) ;;
+            *,memory,* | *,cpu,* | *,cpuacct,* | *,cpuset,* | *,pids,* | *,freezer,*)
+                point=$(awk -v names=",$names," '$3 == "cgroup" && index("," $4 ",", names) { print $2; exit }' /proc/mounts) ;;
+            *) continue ;;
+        esac
+        [ -z "$point" ] || echo "$point${path%/}"
+    done < /proc/self/cgroup
+}
+
+# delegate_groups USER: a group in each of ours that is the user's, and in it one for processes, for tests/limits.rs.
+delegate_groups() {
+    local own group file made=
+    for own in $(own_groups); do
+        for group in "$own/bryo-tests-$1" "$own/bryo-tests-$1/tests"; do
+            mkdir -p "$group" 2> /dev/null || continue 2
+            # In version 1 a new group has no processors.
+            [ -e "$group/cgroup.controllers" ] || for file in cpuset.cpus cpuset.mems; do
+                [ ! -e "$group/$file" ] || cat "$group/../$file" > "$group/$file"
+            done
+            chown "$1" "$group" "$group/cgroup.procs"
+            [ ! -e "$group/cgroup.subtree_control" ] || chown "$1" "$group/cgroup.subtree_control"
+        done
+        made=yes
+    done
+    [ -n "$made" ]
+}
+
+# enter_groups USER: this shell goes there.
+enter_groups() {
+    local own
+    for own in $(own_groups); do
+        [ ! -d "$own/bryo-tests-$1/tests" ] || echo "$BASHPID" > "$own/bryo-tests-$1/tests/cgroup.procs"
+    done
+}
+
+# remove_groups USER: they go, with what a killed test left in them.
+remove_groups() {
+    local own
+    for own in $(own_groups); do
+        [ ! -d "$own/bryo-tests-$1" ] || find "$own/bryo-tests-$1" -depth -type d -exec rmdir {} +
+    done
+}
+
 # Cargo and the pinned toolchain; rustup is the one thing Debian 12 does not have.
 need_cargo() {
     [ ! -d "$HOME/.cargo/bin" ] || PATH=$HOME/.cargo/bin:$PATH

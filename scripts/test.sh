@@ -43,6 +43,16 @@ users() {
     find /var/tmp/bryo-range /var/tmp/bryo-plain -mindepth 1 -maxdepth 1 -mmin +60 -exec rm -rf {} + 2> /dev/null || true
 }
 
+# Cgroups of the users' own, for tests/limits.rs; they go when the script ends.
+cgroups() {
+    trap 'remove_groups bryo-range; remove_groups bryo-plain' EXIT
+    if delegate_groups bryo-range 2> /dev/null && delegate_groups bryo-plain 2> /dev/null; then
+        export BRYO_TEST_GROUPS=yes
+    else
+        skipped "limits in cgroups" "none can be made here; tests/limits.rs tests nothing"
+    fi
+}
+
 # The users must be able to read what cargo built: a checkout below /root is copied to where they can.
 reachable() {
     as_plain test -r Cargo.toml && return 0
@@ -124,6 +134,7 @@ elif [ $# -gt 0 ]; then
     chosen=()
     for name in "$@"; do chosen+=(--test "$name"); done
     part "users and devices" users
+    cgroups
     part "images" scripts/images.sh busybox configured debian odd debs software golang nginx workloads
     part "build" build_tests "${chosen[@]}"
     case " $* " in *" posix "*) part "pjdfstest and fsx" posix_tools ;; esac
@@ -132,6 +143,7 @@ elif [ $# -gt 0 ]; then
 else
     part "packages" packages
     part "users and devices" users
+    cgroups
     reachable || exit 1
     scripts/images.sh busybox configured debian odd debs software golang nginx workloads > "$logs/images" 2>&1 &
     images=$!

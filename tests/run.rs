@@ -556,3 +556,13 @@ fn an_image_whose_resolv_conf_is_a_dangling_link_starts() {
         assert!(!std::path::Path::new("/var/tmp/bryo-hostile-resolv.conf").exists());
     }
 }
+
+/// Also what is a flag of ours, alone or as several in one word.
+#[test]
+fn what_follows_the_image_is_the_commands() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    let words = ["-it", "-e", "-v", "-ec", "-m", "--rm", "--name", "-h", "--", "x"];
+    let mut line = vec!["run", "--rm", "--entrypoint", "/bin/echo", &image, "-n"];
+    line.extend(words);
+    assert_eq!(bryo.ok(line), words.join(" "));
+}

@@ -15,6 +15,7 @@ use super::solve::file_time;
 use super::tree::{Growing, Times, add_tree};
 use super::workspace::io_error;
 use super::{Error, Progress};
+use crate::containers::cgroup;
 use crate::containers::end::{self, Force};
 use crate::containers::files::HostNames;
 use crate::containers::image_file;
@@ -120,6 +121,8 @@ impl Order {
         Wanted {
             below: (Below::Image(Box::new(image.clone())), "a step of a build".into()),
             upkeep: Upkeep::default(),
+            // It is in the builder's, as the help of `build` says.
+            cgroup: cgroup::Settings::default(),
             storage: Storage::default(),
             // It is shown, and part of the build's output.
             log: log::Settings {

@@ -7,9 +7,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::bridge::Endpoint;
-use super::record::Record;
+use super::cgroup::{self, Limits};
+use super::record::{Life, Record};
 use super::restart::Policy;
-use super::{Error, named};
+use super::{Error, events, named};
 use crate::store::Store;
 use crate::store::write::{Durability, replace};
 
@@ -28,6 +29,9 @@ pub struct Amended {
     /// `network connect`, `network disconnect`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub networks: Option<Networks>,
+    /// `update --memory` and the like: all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
 }
 
 /// The networks that a container is to be on.
@@ -69,6 +73,9 @@ impl Amended {
         if let Some(networks) = self.networks {
             record.settings.ports.set_networks(networks);
         }
+        if let Some(limits) = self.limits {
+            record.settings.cgroup.limits = limits;
+        }
     }
 }
 
@@ -85,4 +92,32 @@ pub fn set_policy(store: &Store, id: &str, policy: Policy) -> Result<(), Error> 
         ..Amended::read(&container)
     };
     amended.write(&container, record.durability())
+}
+
+/// Gives a container other limits, of which `newer` says some; if it runs, at once. Gives what is to be told of those that
+/// have no effect.
+///
+/// # Errors
+/// They contradict each other, or the kernel refuses one: then nothing is recorded.
+pub fn set_limits(store: &Store, id: &str, newer: &Limits) -> Result<Vec<String>, Error> {
+    let container = store.container(id);
+    let _lock = named::lock(&container, id)?;
+    let record = super::record::read(store, id)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
+    let limits = record.settings.cgroup.limits.clone().with(newer.clone());
+    limits.check(cgroup::processors())?;
+    let warnings = match record.life {
+        Life::Running { .. } => {
+            let mut group = cgroup::of(&container);
+            group.widen(&limits);
+            group.limit(&limits)?.warnings()
+        }
+        _ => Vec::new(),
+    };
+    let amended = Amended {
+        limits: Some(limits),
+        ..Amended::read(&container)
+    };
+    amended.write(&container, record.durability())?;
+    events::happened(store.state(), &record, "update", &[]);
+    Ok(warnings)
 }

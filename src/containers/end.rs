@@ -12,7 +12,7 @@ use super::held;
 use super::process::{self, Process};
 use super::record::{self, Life, Record, Volumes};
 use super::spec::SpecError;
-use super::{Error, events};
+use super::{Error, cgroup, events};
 use crate::store::Store;
 
 /// How long a container may take to be gone after SIGKILL before its supervisor is killed as well.
@@ -64,7 +64,12 @@ pub fn kill(store: &Store, record: &Record, signal: i32) -> Result<(), Error> {
             if is_ending(record, signal) {
                 leave(record, supervisor);
             }
-            send_told(init, number, told).map_err(|_| not_running())
+            send_told(init, number, told).map_err(|_| not_running())?;
+            if is_ending(record, signal) {
+                // Docker's way, too: it is to hear it.
+                cgroup::thaw(&store.container(&record.id))?;
+            }
+            Ok(())
         }
         Life::Restarting { supervisor, .. } if is_ending(record, signal) => {
             send_told(supervisor, END, told).map_err(|_| not_running())
@@ -144,6 +149,9 @@ pub fn remove_with(store: &Store, id: &str, force: Force, volumes: Volumes) -> R
             Err(error) => return Err(error),
         };
         match (&record.life, force) {
+            (Life::Running { .. }, Force::No) if record.paused => {
+                return Err(Error::RemovePaused(record.name));
+            }
             (Life::Running { .. }, Force::No) => return Err(Error::Running(record.name)),
             (Life::Restarting { .. }, Force::No) => return Err(Error::Restarting(record.name)),
             (Life::Running { .. } | Life::Restarting { .. }, Force::Yes) => end(store, &record, None)?,

@@ -24,7 +24,7 @@ use super::supervisor::Attach;
 use super::supervisor::stdio::{self, Beside, Outside, Relay};
 use super::supervisor::terminal::{self, Raw};
 use super::supervisor::tool::passed_signals;
-use super::{Error, events, names};
+use super::{Error, cgroup, events, names};
 use crate::host::{IdMaps, Probe, ids};
 use crate::line::chain;
 use crate::store::Store;
@@ -86,10 +86,15 @@ pub fn prepare(store: &Store, record: &Record, asked: &Within) -> Result<Prepare
     let Life::Running { init: process, .. } = record.life else {
         return Err(stopped());
     };
-    let spec = record::read_spec(&store.container(&record.id))?;
+    if record.paused {
+        return Err(Error::ExecPaused(record.name.clone()));
+    }
+    let directory = store.container(&record.id);
+    let spec = record::read_spec(&directory)?;
     let way = way_in(process, record)?.ok_or_else(stopped)?;
     let asked_process = process_of(&way, &spec, record, asked)?;
     let within = runtime::plan_within(&spec, &asked_process, &ids_of(process.pid), &Probe::now())?;
+    let within = within.in_cgroups(cgroup::of(&directory).entries());
     Ok(Prepared {
         init: way,
         within,

@@ -7,7 +7,7 @@ use oci_spec::runtime::Spec;
 
 use super::amended::Amended;
 use super::record::{Afterwards, Life, Record, load_at, read_spec};
-use super::{Error, directory, events, named, volume};
+use super::{Error, cgroup, directory, events, named, volume};
 use crate::store::lock::{Attempt, Lock, Mode};
 use crate::store::write::{Durability, replace, sync_parent};
 use crate::store::{Store, failpoint};
@@ -170,6 +170,8 @@ impl Held {
             }
         };
         let record = self.directory.join("record.json");
+        // Nobody is in them any more, and what names them goes.
+        cgroup::remove(&self.directory);
         failpoint::step();
         fs::remove_file(&record)
             .or_else(directory::ignore_missing)
@@ -217,6 +219,7 @@ pub(super) fn remove_damaged(store: &Store, id: &str) -> Result<(), Error> {
     let Attempt::Taken(lock) = Lock::attempt_existing(&directory.join("lock"), Mode::Exclusive)? else {
         return Err(Error::Running(id.into()));
     };
+    cgroup::remove(&directory);
     failpoint::step();
     let io = |source| Error::Io {
         action: "remove",

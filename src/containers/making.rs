@@ -13,7 +13,7 @@ use super::record::{Afterwards, Base, Held, Record, Settings};
 use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
 use super::storage::Storage;
 use super::upkeep::Upkeep;
-use super::{Error, events, image_file, log, names, network, rootfs, runtime, sources, volume};
+use super::{Error, cgroup, events, image_file, log, names, network, rootfs, runtime, sources, volume};
 use crate::host::Probe;
 use crate::host::probe::thermal_throttles;
 use crate::host::usable_devices;
@@ -68,6 +68,8 @@ pub struct Wanted {
     pub open_stdin: bool,
     /// `--stop-signal`.
     pub stop_signal: Option<String>,
+    /// `--memory` and the like.
+    pub cgroup: cgroup::Settings,
     /// `--storage-opt`.
     pub storage: Storage,
     /// `--log-driver`, `--log-opt`.
@@ -366,6 +368,7 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
         privileged: request.confine.privileged,
         security_opts: wanted.given.security_opts.clone(),
         init: request.init,
+        cgroup: wanted.cgroup.clone(),
         storage: wanted.storage,
         log: wanted.log,
         upkeep: wanted.upkeep.clone(),

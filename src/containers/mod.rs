@@ -6,6 +6,7 @@ use std::path::PathBuf;
 pub mod amended;
 pub mod attach;
 pub mod bridge;
+pub mod cgroup;
 pub mod changes;
 pub mod copy;
 mod directory;
@@ -25,6 +26,7 @@ pub mod named;
 mod names;
 pub mod network;
 pub mod orphans;
+pub mod pause;
 pub mod process;
 pub mod processes;
 pub mod prune;
@@ -122,6 +124,32 @@ pub enum Error {
     /// `exec` in a container that does not run.
     #[error("container {0} is not running")]
     Stopped(String),
+    /// `exec` in a container that is paused; Docker's words.
+    #[error("Container {0} is paused, unpause the container before exec")]
+    ExecPaused(String),
+    /// `attach` to one; Docker's words.
+    #[error("You cannot attach to a paused container, unpause it first: {0}")]
+    AttachPaused(String),
+    /// `start` of one; Docker's words.
+    #[error("cannot start a paused container, try unpause instead: {0}")]
+    StartPaused(String),
+    /// `rm` of one without `-f`; Docker's words.
+    #[error("cannot remove container \"/{0}\": container is paused and must be unpaused first")]
+    RemovePaused(String),
+    /// `pause` of one; Docker's words.
+    #[error("Container {0} is already paused")]
+    Paused(String),
+    /// `unpause` of one that is not.
+    #[error("Container {0} is not paused")]
+    NotPaused(String),
+    /// `pause` of one that cannot be.
+    #[error("cannot pause container {name}")]
+    Pause {
+        /// Which.
+        name: String,
+        /// Why not.
+        source: cgroup::CgroupError,
+    },
     /// The writable layer of a container cannot be read.
     #[error("writable layer")]
     Upper(#[from] fuse_overlay::upper::OpenError),
@@ -154,6 +182,12 @@ pub enum Error {
     /// `--restart`.
     #[error(transparent)]
     Policy(#[from] restart::PolicyError),
+    /// Flags of limits.
+    #[error(transparent)]
+    Limits(#[from] cgroup::LimitsError),
+    /// Limits cannot be changed.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::CgroupError),
     /// Flags and image make no health check.
     #[error(transparent)]
     Check(#[from] health::CheckError),

@@ -19,7 +19,7 @@ use super::amended::Amended;
 use super::process::Process;
 use super::storage::Storage;
 use super::upkeep::Upkeep;
-use super::{Error, events, log, names, network, volume};
+use super::{Error, cgroup, events, log, names, network, volume};
 use crate::line::chain;
 use crate::store::lock::{Attempt, Lock, Mode};
 use crate::store::write::Durability;
@@ -164,6 +164,9 @@ pub struct Settings {
     /// What is done for it while it lives.
     #[serde(default)]
     pub upkeep: Upkeep,
+    /// `--memory`, `--cgroup-parent` and the like.
+    #[serde(default)]
+    pub cgroup: cgroup::Settings,
     /// Ports, addresses, names of hosts.
     #[serde(default)]
     pub ports: network::Settings,
@@ -231,6 +234,12 @@ pub struct Record {
     /// The exit code of the run before the one that goes on now, if it is one by the restart policy.
     #[serde(default)]
     pub last_code: Option<i32>,
+    /// Whether the kernel killed a process of it, when it last ran, since its memory was at its end.
+    #[serde(default)]
+    pub out_of_memory: bool,
+    /// Whether its processes are stopped. The kernel knows that, and nobody else.
+    #[serde(skip)]
+    pub paused: bool,
     /// Its state.
     pub life: Life,
 }
@@ -262,6 +271,8 @@ impl Record {
             settings,
             restarts: 0,
             last_code: None,
+            out_of_memory: false,
+            paused: false,
             life,
         }
     }
@@ -333,11 +344,14 @@ pub fn read(store: &Store, id: &str) -> Result<Option<Record>, Error> {
     let Some(record) = load(store, id)? else {
         return Ok(None);
     };
-    let unsettled = record.life.supervisor().is_some() || record.afterwards == Afterwards::Remove;
+    let directory = store.container(id);
+    let unsettled = record.life.supervisor().is_some()
+        || record.afterwards == Afterwards::Remove
+        || cgroup::is_left(&directory);
     if !unsettled {
         return Ok(Some(record));
     }
-    match Lock::attempt_existing(&store.container(id).join("lock"), Mode::Exclusive)? {
+    match Lock::attempt_existing(&directory.join("lock"), Mode::Exclusive)? {
         Attempt::Held => Ok(Some(record)),
         Attempt::Gone => Ok(None),
         Attempt::Taken(lock) => settle(store, id, lock),
@@ -353,6 +367,8 @@ fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> 
         return Ok(None);
     };
     let mut held = Held::of(store, record, lock);
+    // In version 1 the frozen do not die.
+    let _ = cgroup::thaw(held.directory());
     if held.record.afterwards == Afterwards::Remove {
         held.remove()?;
         return Ok(None);
@@ -371,6 +387,7 @@ fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> 
             tracing::warn!("the end of container {id} cannot be recorded: {}", chain(&error));
         }
     }
+    cgroup::remove(held.directory());
     Ok(Some(held.record))
 }
 
@@ -434,6 +451,7 @@ pub(super) fn load_at(directory: &Path) -> Result<Option<Record>, Error> {
         });
     }
     Amended::read(directory).apply(&mut record);
+    record.paused = matches!(record.life, Life::Running { .. }) && cgroup::is_frozen(directory);
     let settings = &mut record.settings;
     if settings.mounts.is_empty() && !settings.mount_points.is_empty() {
         // An older program's. Without its Spec it cannot be started, but be looked at and removed.

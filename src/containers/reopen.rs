@@ -19,6 +19,9 @@ pub fn reopen(store: &Store, id: &str) -> Result<Option<Made>, Error> {
     loop {
         // Settles what a killed supervisor left.
         let record = record::read(store, id)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
+        if record.paused {
+            return Err(Error::StartPaused(record.name));
+        }
         if record.life.supervisor().is_some() {
             return Ok(None);
         }

@@ -15,6 +15,7 @@ use crate::containers::volume::{Kind, Mounted};
 use crate::containers::{Error, health};
 use crate::store::Store;
 
+mod limits;
 mod network;
 
 /// Docker's way to write that it never happened.
@@ -113,9 +114,9 @@ fn life(store: &Store, record: &Record) -> Value {
         "Status": state(record),
         // Docker's: whoever wants it to run is not disappointed yet.
         "Running": record.life.supervisor().is_some(),
-        "Paused": false,
+        "Paused": record.paused,
         "Restarting": restarting,
-        "OOMKilled": false,
+        "OOMKilled": record.out_of_memory,
         "Dead": false,
         "Pid": pid,
         "FilesystemPid": server,
@@ -196,7 +197,7 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         .and_then(|root| root.readonly())
         .unwrap_or(false);
     let linux = spec.linux().as_ref();
-    json!({
+    let mut config = json!({
         "Binds": list(settings.binds.iter().map(String::as_str)),
         "VolumesFrom": list(settings.volumes_from.iter().map(String::as_str)),
         "Mounts": list(settings.mounts.iter().filter_map(|mount| mount.spec.clone())),
@@ -222,7 +223,11 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         "LogConfig": {"Type": settings.log.name(), "Config": log_opt(&settings.log)},
         "MaskedPaths": linux.and_then(|l| l.masked_paths().clone()),
         "ReadonlyPaths": linux.and_then(|l| l.readonly_paths().clone()),
-    })
+    });
+    if let Value::Object(config) = &mut config {
+        config.extend(limits::fields(record, spec));
+    }
+    config
 }
 
 fn log_opt(log: &log::Settings) -> BTreeMap<&'static str, String> {

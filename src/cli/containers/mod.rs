@@ -15,8 +15,10 @@ mod end;
 mod environment;
 mod exec;
 mod inspect;
+mod limits;
 mod logs;
 mod network;
+mod pause;
 mod port;
 mod prune;
 mod ps;
@@ -107,8 +109,12 @@ pub(crate) enum Common {
     Wait(wait::Wait),
     /// Give a container another name
     Rename(rename::Rename),
-    /// Give containers another restart policy
+    /// Give containers another restart policy, or other limits
     Update(update::Update),
+    /// Stop all processes of containers, to go on later
+    Pause(pause::Pause),
+    /// Let the processes of paused containers go on
+    Unpause(pause::Pause),
 }
 
 impl Command {
@@ -164,6 +170,8 @@ impl Common {
             Common::Wait(wait) => wait.run(&store),
             Common::Rename(rename) => rename.run(&store).map(|()| ExitCode::SUCCESS),
             Common::Update(update) => update.run(&store),
+            Common::Pause(pause) => pause.pause(&store),
+            Common::Unpause(pause) => pause.unpause(&store),
         }
     }
 }

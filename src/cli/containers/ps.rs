@@ -200,6 +200,7 @@ fn age(since: i64) -> i64 {
 pub(super) fn state(record: &Record) -> &'static str {
     match &record.life {
         Life::Created => "created",
+        Life::Running { .. } if record.paused => "paused",
         Life::Running { .. } => "running",
         Life::Restarting { .. } => "restarting",
         // It never ran.
@@ -213,6 +214,9 @@ pub(in crate::cli) fn status(store: &Store, record: &Record) -> String {
     match &record.life {
         Life::Running { started, .. } => {
             let up = human_duration(age(seconds(started)));
+            if record.paused {
+                return format!("Up {up} (Paused)");
+            }
             match health::found(store, record).map(|health| health.status) {
                 None => format!("Up {up}"),
                 Some(Status::Starting) => format!("Up {up} (health: starting)"),
@@ -278,11 +282,11 @@ impl Filter {
                 let (label, value) = value.split_once('=').map_or((value, None), |(l, v)| (l, Some(v)));
                 Filter::Label(label.into(), value.map(String::from))
             }
-            "status" if ["created", "running", "restarting", "exited"].contains(&value) => {
+            "status" if ["created", "running", "paused", "restarting", "exited"].contains(&value) => {
                 Filter::Status(value.into())
             }
             // States that containers here are never in.
-            "status" if ["paused", "removing", "dead"].contains(&value) => Filter::Status(value.into()),
+            "status" if ["removing", "dead"].contains(&value) => Filter::Status(value.into()),
             "exited" => Filter::Exited(
                 value
                     .parse()

@@ -10,6 +10,7 @@ use super::super::report::Failure;
 use super::attach::DetachKeys;
 use super::cidfile::CidFile;
 use super::environment::Environment;
+use super::limits::CgroupFlags;
 use super::network::NetworkFlags;
 use super::start::{attached, detached, require_terminal, warn};
 use crate::containers::end;
@@ -135,6 +136,8 @@ struct Container {
     /// Limit a resource
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     ulimit: Vec<String>,
+    #[command(flatten)]
+    cgroup: CgroupFlags,
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<String>,
@@ -161,12 +164,9 @@ struct Container {
     /// Stand on a directory of the host instead of an image: the first argument. It stays as it is; DIR:O is taken, too
     #[arg(long, conflicts_with_all = ["pull", "platform"])]
     rootfs: bool,
-    /// The image
-    #[arg(value_name = "IMAGE")]
-    image: String,
-    /// The command and its arguments
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The image, then the command and its arguments: what follows the image is none of bryo's flags
+    #[arg(value_names = ["IMAGE", "COMMAND"], num_args = 1.., required = true, trailing_var_arg = true)]
+    words: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -240,7 +240,7 @@ impl Container {
         }
         let cidfile = self.cidfile.as_deref().map(CidFile::new).transpose()?;
         let below = match self.rootfs {
-            true => Below::Rootfs(rootfs::directory(&self.image).map_err(crate::containers::Error::from)?),
+            true => Below::Rootfs(rootfs::directory(self.image()).map_err(crate::containers::Error::from)?),
             false => Below::Image(Box::new(self.find_image(store)?)),
         };
         let cwd = std::env::current_dir()
@@ -254,6 +254,7 @@ impl Container {
         let rm = afterwards != Afterwards::Keep;
         let mut request = self.request().map_err(|error| Failure::of(&error))?;
         let volumes = self.volumes(&cwd).map_err(|error| Failure::of(&error))?;
+        let image = self.image().to_owned();
         let upkeep = self.upkeep.read(&cwd, rm, &below)?;
         let (mut flags, host_names) = self.network.read()?;
         let choice = flags.choose(store, &host_names)?;
@@ -262,8 +263,10 @@ impl Container {
         }
         request.network = choice.network;
         request.hostname.clone_from(&flags.hostname);
+        request.oom_score_adj = self.cgroup.oom_score_adj;
+        let cgroup = self.cgroup.read().map_err(|error| Failure::of(&error))?;
         let wanted = Wanted {
-            below: (below, self.image.clone()),
+            below: (below, image),
             name: self.name,
             request,
             volumes,
@@ -276,6 +279,7 @@ impl Container {
             open_stdin: self.interactive,
             stop_signal: self.stop_signal,
             upkeep,
+            cgroup,
             storage,
             log,
             labels: self.label.iter().map(|text| label(text)).collect(),
@@ -291,24 +295,28 @@ impl Container {
         Ok(made)
     }
 
+    fn image(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
     fn find_image(&self, store: &Store) -> Result<Image, Failure> {
         let found = match self.pull {
             Pull::Always => None,
-            Pull::Missing | Pull::Never => images::find(store, &self.image)?,
+            Pull::Missing | Pull::Never => images::find(store, self.image())?,
         };
         match found.filter(|image| self.accepts(image)) {
             Some(image) => Ok(image),
-            None if self.pull == Pull::Never => Err(Failure::new(format!("No such image: {}", self.image))
+            None if self.pull == Pull::Never => Err(Failure::new(format!("No such image: {}", self.image()))
                 .hint(Some("--pull never was asked for"))),
             None => {
                 if self.pull == Pull::Missing && !self.quiet {
-                    let typed = Reference::parse(&self.image);
-                    let name = typed.map_or(self.image.clone(), |name| name.or_latest().familiar());
+                    let typed = Reference::parse(self.image());
+                    let name = typed.map_or(self.image().to_owned(), |name| name.or_latest().familiar());
                     eprintln!("Unable to find image '{name}' locally");
                 }
                 let shown = if self.quiet { Shown::Nothing } else { Shown::Stderr };
                 let order = Order {
-                    image: &self.image,
+                    image: self.image(),
                     platform: self.platform.as_ref(),
                     insecure: false,
                     shown,
@@ -361,7 +369,7 @@ impl Container {
             })
         };
         Ok(Request {
-            command: self.command.clone(),
+            command: self.words.get(1..).unwrap_or_default().to_vec(),
             entrypoint: self.entrypoint.clone(),
             env: environment,
             workdir: self.workdir.clone(),

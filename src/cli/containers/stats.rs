@@ -1,5 +1,5 @@
-//! `stats`: what do containers use? A container has no cgroup of its own, so its living processes are asked, and the help
-//! says what they cannot tell.
+//! `stats`: what do containers use? Their cgroups know it. Of a container that has none its living processes are asked, and
+//! the help says what they cannot tell.
 
 use std::io::{IsTerminal as _, stdout};
 use std::process::ExitCode;
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::super::output::{Listing, Row, put, short_id};
 use super::super::report::Failure;
 use super::end::load;
+use crate::containers::cgroup;
 use crate::containers::processes::{self, Usage};
 use crate::containers::record::{self, Afterwards, Life, Record};
 use crate::store::Store;
@@ -15,8 +16,8 @@ use crate::store::Store;
 /// Flags of `stats`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Containers have no cgroup of their own: processor time, memory and disks are those of the \
-    processes that live now; the network, which is shared with the host or none, is not counted."
+    after_help = "Where a container has no cgroup of its own, processor time and memory are those of the processes that \
+    live now; disks always are. The network is not counted."
 )]
 pub(crate) struct Stats {
     /// Show those that do not run, too
@@ -60,6 +61,8 @@ const SHORT: Duration = Duration::from_millis(300);
 struct Look {
     record: Record,
     usage: Option<Usage>,
+    /// The memory that it may use.
+    limit: u64,
     at: Instant,
 }
 
@@ -96,11 +99,16 @@ impl Stats {
                 found.collect::<Result<Vec<_>, _>>()?
             }
         };
-        let looks = records.into_iter().map(|record| Look {
-            usage: matches!(record.life, Life::Running { .. })
-                .then(|| processes::usage(&processes::processes(&record))),
-            record,
-            at: Instant::now(),
+        let machine = processes::machine_memory();
+        let looks = records.into_iter().map(|record| {
+            let counted = cgroup::usage(&store.container(&record.id));
+            Look {
+                usage: matches!(record.life, Life::Running { .. })
+                    .then(|| over(processes::usage(&processes::processes(&record)), counted)),
+                limit: counted.memory_limit.map_or(machine, |limit| limit.min(machine)),
+                record,
+                at: Instant::now(),
+            }
         });
         Ok(looks.collect())
     }
@@ -113,7 +121,7 @@ impl Stats {
             short_id(&look.record.id)
         };
         let usage = look.usage.unwrap_or_default();
-        let limit = processes::machine_memory();
+        let limit = look.limit;
         // Pages that are shared with others count in part, if the kernel tells that much.
         let memory = usage.memory.unwrap_or(usage.resident);
         let (read, written) = usage.io.map_or(("--".into(), "--".into()), |(read, written)| {
@@ -144,6 +152,16 @@ impl Stats {
                 .collect(),
             ..Row::default()
         }
+    }
+}
+
+/// What its cgroups count, in place of what its processes tell.
+fn over(told: Usage, counted: cgroup::Usage) -> Usage {
+    Usage {
+        time: counted.time.unwrap_or(told.time),
+        memory: counted.memory.or(told.memory),
+        tasks: counted.tasks.unwrap_or(told.tasks),
+        ..told
     }
 }
 

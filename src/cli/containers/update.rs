@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use super::super::report::Failure;
+use super::limits::LimitFlags;
+use super::start::warn;
 use crate::containers::amended;
+use crate::containers::cgroup::Limits;
 use crate::containers::record::Afterwards;
 use crate::containers::restart::Policy;
 use crate::store::Store;
@@ -14,6 +17,8 @@ pub(crate) struct Update {
     /// Start it again when it ends: no, on-failure[:TIMES], always, unless-stopped
     #[arg(long, value_name = "POLICY", value_parser = Policy::parse)]
     restart: Option<Policy>,
+    #[command(flatten)]
+    limits: LimitFlags,
     /// Names or ids
     #[arg(value_name = "CONTAINER", required = true)]
     containers: Vec<String>,
@@ -21,19 +26,28 @@ pub(crate) struct Update {
 
 impl Update {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        let Some(policy) = self.restart else {
+        let limits = self.limits.limits();
+        if self.restart.is_none() && limits == Limits::default() {
             return Err(Failure::new(
                 "you must provide one or more flags when using this command",
             ));
-        };
+        }
         super::each(&self.containers, |name| {
             let record = super::end::load(store, name)?;
-            if record.afterwards != Afterwards::Keep && policy != Policy::No {
+            if record.afterwards != Afterwards::Keep
+                && self.restart.is_some_and(|policy| policy != Policy::No)
+            {
                 return Err(Failure::new(format!(
                     "container {name} cannot be restarted: it is removed when it ends (--rm)"
                 )));
             }
-            amended::set_policy(store, &record.id, policy)?;
+            if limits != Limits::default() {
+                let warnings = amended::set_limits(store, &record.id, &limits)?;
+                warnings.iter().for_each(|text| warn(text));
+            }
+            if let Some(policy) = self.restart {
+                amended::set_policy(store, &record.id, policy)?;
+            }
             Ok(Some(name.to_string()))
         })
     }

@@ -70,6 +70,7 @@ impl Visit {
     /// [`Error::NotAttachable`], [`Error::Unreached`].
     pub fn begin(store: &Store, record: Record, visitor: Visitor) -> Result<Visit, Error> {
         match record.life {
+            Life::Running { .. } if record.paused => return Err(Error::AttachPaused(record.name)),
             Life::Running { .. } => {}
             Life::Restarting { .. } => return Err(Error::AttachRestarting(record.name)),
             Life::Created | Life::Exited { .. } => return Err(Error::NotAttachable(record.name)),

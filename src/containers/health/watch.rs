@@ -11,6 +11,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use super::state::{Health, Probe};
 use super::{Check, Status, probe};
+use crate::containers::cgroup;
 use crate::containers::process::{Process, ends};
 use crate::containers::record::{self, Life, Record, now};
 use crate::containers::{Error, events, role};
@@ -84,11 +85,18 @@ impl Watch<'_> {
             if ends(&self.init, Some(pause)).map_err(io)? {
                 return Ok(());
             }
+            if self.is_paused() {
+                continue;
+            }
             let age = self.begun.elapsed();
             let probe = self.probe();
             // One that its end has ended says nothing.
             if ends(&self.init, Some(Duration::ZERO)).map_err(io)? {
                 return Ok(());
+            }
+            // Nor does one that was stopped on the way.
+            if self.is_paused() {
+                continue;
             }
             let before = self.health.status;
             self.health.add(probe, &self.check, age);
@@ -104,6 +112,10 @@ impl Watch<'_> {
                 self.tell(self.health.status);
             }
         }
+    }
+
+    fn is_paused(&self) -> bool {
+        cgroup::is_frozen(&self.store.container(&self.record.id))
     }
 
     fn tell(&self, status: Status) {

@@ -54,6 +54,8 @@ pub struct Plan {
     pub(super) command: Command,
     /// Descriptors that the container's processes have no room for.
     pub(in crate::containers) foreign: Vec<RawFd>,
+    /// Files by which the container's processes come into its cgroups.
+    pub(in crate::containers) cgroups: Vec<PathBuf>,
     /// What cannot be done as asked, one line each, for the user.
     pub(super) warnings: Vec<String>,
 }
@@ -168,6 +170,7 @@ pub fn plan(spec: &Spec, rootfs: RootSource, host: &Probe) -> Result<Plan, PlanE
         steps,
         command: command(spec, process)?,
         foreign: Vec::new(),
+        cgroups: Vec::new(),
         warnings,
     })
 }

@@ -29,6 +29,7 @@ use super::owners::{self, Station};
 use super::plan::Plan;
 use super::step::{Reaper, UserNamespace};
 use super::{exec, idmap};
+use crate::containers::cgroup;
 use crate::host::{IdMaps, Probe};
 use crate::sys;
 
@@ -229,6 +230,20 @@ impl Launch {
         }
     }
 
+    /// Waits until init is there, in the container's cgroups. So far it needs no more than its memory; limits may follow.
+    ///
+    /// # Errors
+    /// It could not be made.
+    pub fn made(&mut self) -> Result<(), StartError> {
+        while self.init.is_none() {
+            match self.receive()? {
+                Some((report, descriptors)) => self.note(report, descriptors)?,
+                None => return Err(self.vanished()),
+            }
+        }
+        Ok(())
+    }
+
     /// Lets the command start and waits until it runs.
     ///
     /// # Errors
@@ -427,9 +442,17 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
         false => None,
     };
     if let Some(score) = plan.oom_score {
-        std::fs::write("/proc/self/oom_score_adj", score.to_string())
-            .map_err(|error| Failure::new(format!("set oom_score_adj to {score}"), error))?;
+        set_oom_score(score)?;
     }
+    let doors = Doors::of(station.is_some());
+    // Before its namespaces: that of cgroups begins at the container's.
+    cgroup::enter(&plan.cgroups).map_err(|(path, error)| {
+        let hint = match error.raw_os_error() {
+            Some(libc::EACCES) => " (there is a part of the tree between it and bryo that is not yours)",
+            _ => "",
+        };
+        Failure::new(format!("enter a cgroup by {}{hint}", path.display()), error)
+    })?;
     enter_user_namespace(entry, channel)?;
     enter_mount_namespace(plan.propagation)?;
     let (root, devices) = mount_root(&plan.root, &plan.place)?;
@@ -447,9 +470,39 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
         .send(&Report::Forked(init.as_raw()), &[] as &[OwnedFd])
         .map_err(lost)?;
     if let Some(station) = station {
+        doors.leave();
         station.take_up();
     }
     Ok(())
+}
+
+/// The kernel lets everybody raise it, and lower it to what it was last set to by who may do so.
+pub(super) fn set_oom_score(score: i32) -> Result<(), Failure> {
+    std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(|error| {
+        let mut what = format!("set oom_score_adj to {score}");
+        if error.raw_os_error() == Some(libc::EACCES) {
+            let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+            what = format!(
+                "{what} (an ordinary user may raise it only; bryo itself has {})",
+                own.trim()
+            );
+        }
+        Failure::new(what, error)
+    })
+}
+
+/// The ways by which a helper leaves the container's cgroups again: it is not to be killed for the container's memory.
+pub(super) struct Doors(Vec<std::fs::File>);
+
+impl Doors {
+    /// Those of this process, if it is to become a helper.
+    pub(super) fn of(is_helper: bool) -> Doors {
+        Doors(if is_helper { cgroup::doors() } else { Vec::new() })
+    }
+
+    pub(super) fn leave(self) {
+        cgroup::leave(self.0);
+    }
 }
 
 /// Init: from there to the command. Returns only if it fails.

@@ -10,7 +10,7 @@
 
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
@@ -25,9 +25,10 @@ use super::apply::{Container, connect};
 use super::channel::{Channel, Failure, Report};
 use super::owners::Station;
 use super::plan::{Ids, PlanError, cells, command, confinement, invalid, namespaces};
-use super::start::{Init, StartError, Stdio, die_with_parent, hide, report, watch};
+use super::start::{Doors, Init, StartError, Stdio, die_with_parent, hide, report, set_oom_score, watch};
 use super::step::{Command, Step};
 use super::{exec, owners};
+use crate::containers::cgroup;
 use crate::host::{IdMaps, Probe};
 use crate::sys;
 
@@ -37,6 +38,10 @@ pub struct Within {
     namespaces: CloneFlags,
     steps: Vec<Step>,
     command: Command,
+    /// Files by which it comes into the container's cgroups.
+    cgroups: Vec<PathBuf>,
+    /// As init's.
+    oom_score: Option<i32>,
     /// It dies with who started it.
     bound: bool,
 }
@@ -46,6 +51,11 @@ impl Within {
     pub(in crate::containers) fn bound(self) -> Within {
         let bound = true;
         Within { bound, ..self }
+    }
+
+    /// The same in these cgroups.
+    pub(in crate::containers) fn in_cgroups(self, cgroups: Vec<PathBuf>) -> Within {
+        Within { cgroups, ..self }
     }
 }
 
@@ -84,6 +94,8 @@ pub fn plan_within(spec: &Spec, process: &Process, ids: &IdMaps, host: &Probe) -
         namespaces: joined | CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS,
         steps,
         command: command(spec, process)?,
+        cgroups: Vec::new(),
+        oom_score: spec.process().as_ref().and_then(Process::oom_score_adj),
         bound: false,
     })
 }
@@ -151,12 +163,25 @@ fn listen(channel: &Channel) -> Result<Init, StartError> {
 fn run_child(init: &OwnedFd, within: &Within, stdio: &Stdio, channel: &Channel) -> Result<(), Failure> {
     // While the host's /proc is there.
     let own = exec::Identity::of_this_program().map_err(|error| Failure::new("/proc/self/exe", error))?;
+    // Hidden, it could not open its own files of /proc.
+    if let Some(score) = within.oom_score {
+        set_oom_score(score)?;
+    }
     hide()?;
     umask(Umask::empty());
     let station = match owners::is_planned(&within.steps) {
         true => Station::new()?,
         false => None,
     };
+    let doors = Doors::of(station.is_some());
+    if let Err((path, error)) = cgroup::enter(&within.cgroups) {
+        // As from another login: the kernel lets nobody cross a part that is not delegated.
+        let text = format!(
+            "the command is not in the container's cgroups, so no limits or pauses are its own: {}: {error}",
+            path.display()
+        );
+        let _ = channel.send(&Report::Warning(text), &[] as &[OwnedFd]);
+    }
     join(init, within.namespaces)?;
     die_with_parent(channel)?;
     let process = sys::fork_sibling(CloneFlags::empty(), || {
@@ -168,6 +193,7 @@ fn run_child(init: &OwnedFd, within: &Within, stdio: &Stdio, channel: &Channel) 
         .send(&Report::Forked(process.as_raw()), &[] as &[OwnedFd])
         .map_err(|error| Failure::new("speak with the tool", error.desc()))?;
     if let Some(station) = station {
+        doors.leave();
         station.take_up();
     }
     Ok(())

@@ -97,6 +97,8 @@ pub struct Request {
     pub network: Network,
     /// `--ulimit`.
     pub ulimits: Vec<PosixRlimit>,
+    /// `--oom-score-adj`.
+    pub oom_score_adj: Option<i32>,
     /// `--shm-size` in bytes.
     pub shm_size: Option<u64>,
     /// `--init`.
@@ -310,6 +312,7 @@ fn process(request: &Request, context: &Context<'_>) -> Result<Process, SpecErro
         process.user_mut().set_additional_gids(Some(identity.groups));
     }
     process.set_rlimits((!request.ulimits.is_empty()).then(|| request.ulimits.clone()));
+    process.set_oom_score_adj(request.oom_score_adj);
     if let Some(size) = request.terminal {
         process.set_console_size(Some(size.to_spec()?));
     }

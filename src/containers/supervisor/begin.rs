@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::process::{Signal, pidfd_send_signal};
@@ -18,6 +18,7 @@ use super::stdio::{self, Attach, Beside, Relay};
 use crate::containers::attach::audience::Audience;
 use crate::containers::attach::{self, Keys};
 use crate::containers::bridge::Endpoint;
+use crate::containers::cgroup::{self, CgroupError, Group};
 use crate::containers::log::Log;
 use crate::containers::network::Link;
 use crate::containers::record;
@@ -69,6 +70,15 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl From<CgroupError> for Failure {
+    fn from(error: CgroupError) -> Failure {
+        Failure {
+            code: 125,
+            message: chain(&error),
+        }
+    }
+}
+
 /// What is to be started, and how.
 pub(super) struct Container {
     pub(super) plan: runtime::Plan,
@@ -94,6 +104,8 @@ pub(super) struct Container {
     pub(super) directory: PathBuf,
     /// Those who attach.
     pub(super) audience: Arc<Audience>,
+    /// Its limits; a step of a build has none.
+    pub(super) cgroup: Option<cgroup::Settings>,
 }
 
 /// A container whose command runs.
@@ -138,6 +150,21 @@ pub(super) fn begin(mut server: Server, container: Container, tool: &Channel) ->
     }
 }
 
+/// The container's cgroups, none if none can be made.
+fn make_group(settings: Option<&cgroup::Settings>, directory: &Path) -> Result<Group, Failure> {
+    let (Some(settings), Some(id)) = (settings, directory.file_name().and_then(|name| name.to_str())) else {
+        return Ok(Group::default());
+    };
+    match Group::make(directory, id, settings) {
+        // Nobody has asked for one, so nobody misses it: the kernel may have enough of them, or the disk be full.
+        Err(error) if *settings == cgroup::Settings::default() => {
+            tracing::warn!("the container has no cgroup: {}", chain(&error));
+            Ok(Group::default())
+        }
+        made => Ok(made?),
+    }
+}
+
 fn launch(
     server: &mut Server,
     container: Container,
@@ -161,7 +188,10 @@ fn launch(
         hostname,
         directory,
         audience,
+        cgroup,
     } = container;
+    let group = make_group(cgroup.as_ref(), &directory)?;
+    plan.cgroups = group.entries();
     plan.foreign = link.as_ref().map(Link::crowd).unwrap_or_default();
     let (inside, outside) = match terminal {
         true => stdio::terminal(attach),
@@ -191,6 +221,11 @@ fn launch(
         })?;
         links.tell_hosts(&hostname);
         network.set_reach(links.reach());
+    }
+    launch.made()?;
+    let limits = cgroup.map(|settings| settings.limits).unwrap_or_default();
+    for warning in group.limit(&limits)?.warnings() {
+        let _ = tell(tool, &Notice::Warning(warning));
     }
     // A tool that is gone is noticed by whoever listens to it next.
     let _ = tell(tool, &Notice::Starting);

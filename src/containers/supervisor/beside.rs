@@ -21,6 +21,7 @@ use super::voices::Voices;
 use super::{Start, again};
 use crate::containers::attach;
 use crate::containers::attach::audience::Audience;
+use crate::containers::cgroup;
 use crate::containers::events;
 use crate::containers::log::Log;
 use crate::containers::network::Live;
@@ -91,6 +92,11 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         hostname: held.record.settings.hostname.clone(),
         directory: held.directory().to_owned(),
         audience: Arc::clone(&audience),
+        cgroup: held
+            .record
+            .builder
+            .is_none()
+            .then(|| held.record.settings.cgroup.clone()),
     };
     let begun = begun.and_then(|(server, told)| Ok((begin(server, container, &tool)?, told)));
     drop(network.joined);
@@ -110,7 +116,10 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
                 }
             }
         }
-        Err(failure) => failed(&held, failure),
+        Err(failure) => {
+            cgroup::remove(held.directory());
+            failed(&held, failure)
+        }
     };
     // Before the lock is free: the socket is another supervisor's then.
     attach::unlisten(store.run(), &held.record.id);
@@ -261,6 +270,8 @@ fn stay(
     // Nobody is to ask for it any more.
     drop(links);
     init.end_helper();
+    held.record.out_of_memory = cgroup::was_short_of_memory(&cgroup::of(held.directory()));
+    cgroup::remove(held.directory());
     held.record.network = Live {
         restarts: network.as_ref().map_or(0, |network| network.live().restarts),
         ..Live::default()
@@ -295,6 +306,9 @@ fn stay(
     code = code.clamp(0, 255);
     held.amend();
     let attribute = ("exitCode", code.to_string());
+    if held.record.out_of_memory {
+        events::happened(store.state(), &held.record, "oom", &[]);
+    }
     events::happened(store.state(), &held.record, "die", &[attribute]);
     let life = Life::Exited {
         code,
@@ -325,6 +339,7 @@ fn record_running(
         server: server.process(),
         started: started.into(),
     };
+    held.record.out_of_memory = false;
     held.record.takeovers = server.takeovers();
     let before = std::mem::take(&mut held.record.network);
     held.record.network = Live {

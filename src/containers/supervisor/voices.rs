@@ -17,6 +17,7 @@ use super::network::Network;
 use super::protocol::{Notice, Order};
 use super::stdio::{self, Relay};
 use super::told::Told;
+use crate::containers::cgroup;
 use crate::containers::end;
 use crate::containers::record::Held;
 use crate::containers::runtime::Init;
@@ -90,6 +91,7 @@ impl Voices<'_> {
             }
             if ready(2) && self.told.hear() {
                 self.signal(end::stop_signal(&held.record).unwrap_or(libc::SIGTERM));
+                let _ = cgroup::thaw(held.directory());
             }
             if self.told.take_networks() && self.settle(held) {
                 renewed(held, (self.network.as_ref(), &*self.links));
@@ -155,6 +157,9 @@ impl Voices<'_> {
                     self.told.note_ending();
                 }
                 self.signal(number);
+                if end::is_ending(&held.record, number) {
+                    let _ = cgroup::thaw(held.directory());
+                }
             }
             Order::Resize { rows, columns } => self.relay.resize(rows, columns),
         }
