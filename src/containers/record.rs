@@ -155,6 +155,9 @@ pub struct Settings {
     pub security_opts: Vec<String>,
     /// `--init`: a process of ours is pid 1 and reaps.
     pub init: bool,
+    /// `--join`: a digest of the flags that it was made with, which all who join must give.
+    #[serde(default)]
+    pub shared: Option<String>,
     /// `--storage-opt`.
     #[serde(default)]
     pub storage: Storage,

@@ -8,7 +8,7 @@ use crate::containers::files::{self, HostAddress, HostNames};
 use crate::containers::network::{self, Flags, Mode};
 
 /// As they are given.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct NetworkFlags {
     /// Network: bridge (the built-in one, also called default and private), none, host, container:NAME
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
@@ -49,6 +49,11 @@ pub(super) struct NetworkFlags {
 }
 
 impl NetworkFlags {
+    /// The host's, unless another is asked for.
+    pub(super) fn or_hosts(&mut self) {
+        self.network.get_or_insert_with(|| "host".into());
+    }
+
     /// What they mean.
     pub(super) fn read(self) -> Result<(Flags, HostNames), Failure> {
         if self.ip.is_some() || self.ip6.is_some() {

@@ -9,7 +9,7 @@
 //! CVE-2024-21626).
 
 use std::io::Read as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
@@ -39,6 +39,8 @@ pub struct Within {
     command: Command,
     /// It dies with who started it.
     bound: bool,
+    /// What it finds open besides its three streams.
+    kept: Vec<RawFd>,
 }
 
 impl Within {
@@ -46,6 +48,11 @@ impl Within {
     pub(in crate::containers) fn bound(self) -> Within {
         let bound = true;
         Within { bound, ..self }
+    }
+
+    /// The same, with these descriptors of who starts it.
+    pub(in crate::containers) fn with(self, kept: Vec<RawFd>) -> Within {
+        Within { kept, ..self }
     }
 }
 
@@ -85,6 +92,7 @@ pub fn plan_within(spec: &Spec, process: &Process, ids: &IdMaps, host: &Probe) -
         steps,
         command: command(spec, process)?,
         bound: false,
+        kept: Vec::new(),
     })
 }
 
@@ -197,6 +205,9 @@ fn run_process(
     Container::new(channel, helper, root).apply(&within.steps)?;
     die_with_parent(channel)?; // the kernel forgot it when the user changed
     sys::close_on_exec_from(3).map_err(|error| Failure::new("close descriptors", error))?;
+    for descriptor in &within.kept {
+        sys::keep_on_exec(*descriptor).map_err(|error| Failure::new("keep a descriptor", error))?;
+    }
     sys::default_signals();
     if !within.bound {
         // From here on it may outlive the tool.

@@ -12,6 +12,7 @@ use super::announce::{self, PidfileError};
 use super::beside::{reap, tell};
 use super::network::Network;
 use super::protocol::Notice;
+use super::ranks::Ranks;
 use super::server::{Server, ServerError};
 use super::stdio::{self, Attach, Beside, Relay};
 use crate::containers::attach::audience::Audience;
@@ -76,6 +77,8 @@ pub(super) struct Container {
     pub(super) open_stdin: bool,
     /// By which others may attach.
     pub(super) id: Option<String>,
+    /// Whether it lives as long as somebody is in it.
+    pub(super) shared: bool,
     pub(super) upkeep: Upkeep,
     pub(super) run: PathBuf,
     /// Whether it is removed when it has ended.
@@ -96,6 +99,7 @@ pub(super) struct Running {
     pub(super) init: Init,
     pub(super) relay: Relay,
     pub(super) guests: Guests,
+    pub(super) ranks: Option<Ranks>,
     pub(super) started: String,
 }
 
@@ -107,11 +111,19 @@ pub(super) struct Guests {
 
 /// Starts the container. The server opens image and writable layer while the child makes its namespaces.
 pub(super) fn begin(mut server: Server, container: Container, tool: &Channel) -> Result<Running, Failure> {
-    match launch(&mut server, container, tool) {
-        Ok((init, relay, network, guests)) => Ok(Running {
+    let ranks = match (&container.id, container.shared) {
+        (Some(id), true) => Ranks::new(&container.run, id).map(Some),
+        _ => Ok(None),
+    };
+    let launched = ranks
+        .map_err(Failure::from)
+        .and_then(|ranks| Ok((ranks, launch(&mut server, container, tool)?)));
+    match launched {
+        Ok((ranks, (init, relay, network, guests))) => Ok(Running {
             server,
             network,
             init,
+            ranks,
             relay,
             guests,
             started: record::now(),
@@ -136,6 +148,7 @@ fn launch(
         keys,
         open_stdin,
         id,
+        shared: _,
         upkeep,
         run,
         discard,

@@ -14,6 +14,7 @@ mod confine;
 mod inlet;
 mod network;
 mod protocol;
+mod ranks;
 mod server;
 mod serving;
 pub(super) mod stdio;
@@ -25,7 +26,7 @@ mod voices;
 pub use again::resumed;
 pub use stdio::Attach;
 pub use terminal::size as terminal_size;
-pub use tool::{Ending, SignalProxy, Supervisor, start};
+pub use tool::{Ending, SignalProxy, Supervisor, start, unblock_signals};
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;

@@ -14,6 +14,7 @@ use super::beside::tell;
 use super::checker::Checker;
 use super::network::Network;
 use super::protocol::{Notice, Order};
+use super::ranks::Ranks;
 use super::stdio::{self, Relay};
 use super::told::Told;
 use crate::containers::end;
@@ -30,6 +31,7 @@ pub(super) struct Voices<'a> {
     pub(super) told: &'a mut Told,
     pub(super) checker: Checker<'a>,
     pub(super) network: &'a mut Option<Network>,
+    pub(super) ranks: &'a mut Option<Ranks>,
 }
 
 impl Voices<'_> {
@@ -53,7 +55,8 @@ impl Voices<'_> {
             let carrier = self.network.as_ref().and_then(Network::pidfd);
             let door = self.guests.door.as_ref().map(AsFd::as_fd);
             // In place of the one that is not there, one that is looked at anyway.
-            let others = [tool, door, self.checker.fd(), carrier];
+            let ranks = self.ranks.as_ref().map(AsFd::as_fd);
+            let others = [tool, door, self.checker.fd(), carrier, ranks];
             let others = others.map(|fd| fd.unwrap_or(self.init.pidfd.as_fd()));
             fds.extend(others.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             match poll(&mut fds, self.patience()) {
@@ -96,6 +99,13 @@ impl Voices<'_> {
                 && let Some(door) = &self.guests.door
             {
                 self.guests.audience.welcome(door, self.relay.inlet());
+            }
+            if ready(8) && self.ranks.as_mut().is_some_and(Ranks::look) {
+                // From here on nobody comes in; who wants to makes another.
+                if let Some(ranks) = self.ranks.take() {
+                    ranks.close();
+                }
+                self.signal(libc::SIGTERM);
             }
         }
     }
