@@ -234,6 +234,9 @@ pub struct Record {
     /// The exit code of the run before the one that goes on now, if it is one by the restart policy.
     #[serde(default)]
     pub last_code: Option<i32>,
+    /// Whether somebody ended its last run, if it has a restart policy: `unless-stopped` asks.
+    #[serde(default)]
+    pub stopped: bool,
     /// Its state.
     pub life: Life,
 }
@@ -265,6 +268,7 @@ impl Record {
             settings,
             restarts: 0,
             last_code: None,
+            stopped: false,
             life,
         }
     }

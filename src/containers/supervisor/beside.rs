@@ -97,6 +97,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         Ok((running, mut told)) => {
             let begun = Instant::now();
             let (life, notice) = stay(&mut held, running, (&tool, &store), &mut told);
+            held.record.stopped = told.is_stopped();
             let times = [pause, begun.elapsed()];
             match again::pause(&mut held, &life, &mut told, times) {
                 None => (life, notice),
