@@ -162,6 +162,15 @@ pub(crate) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     .map(drop)
 }
 
+/// Has a descriptor stay open over exec.
+pub(crate) fn keep_on_exec(descriptor: RawFd) -> io::Result<()> {
+    // SAFETY: the call only sets a flag of the descriptor, if it is open.
+    check(libc::c_long::from(unsafe {
+        libc::fcntl(descriptor, libc::F_SETFD, 0)
+    }))
+    .map(drop)
+}
+
 /// Closes every descriptor from `first` on, for a process that will use none of its own any more.
 ///
 /// The caller must not drop any owner of a closed descriptor afterwards; it is to end by `_exit` (as bodies of [`fork`]

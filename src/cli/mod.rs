@@ -20,7 +20,7 @@ mod system;
 mod template;
 mod volumes;
 
-use crate::containers::{health, supervisor, volume};
+use crate::containers::{health, inherited, runtime, supervisor, volume};
 use report::Failure;
 
 /// Pull, build and run OCI images as an ordinary user.
@@ -66,8 +66,10 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    inherited::note();
     log::start();
     let roles = [
+        runtime::keep,
         supervisor::helper,
         supervisor::resumed,
         health::beside,

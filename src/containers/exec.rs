@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -24,7 +24,7 @@ use super::supervisor::Attach;
 use super::supervisor::stdio::{self, Beside, Outside, Relay};
 use super::supervisor::terminal::{self, Raw};
 use super::supervisor::tool::passed_signals;
-use super::{Error, cgroup, events, names};
+use super::{Error, cgroup, events, inherited, names};
 use crate::host::{IdMaps, Probe, ids};
 use crate::line::chain;
 use crate::store::Store;
@@ -137,6 +137,14 @@ fn trouble(name: &str) -> impl Fn(io::Error) -> Error {
 }
 
 impl Prepared {
+    /// The same, to die with this process, and with these of its descriptors.
+    pub(super) fn bound(self, kept: Vec<RawFd>) -> Prepared {
+        Prepared {
+            within: self.within.bound().with(kept),
+            ..self
+        }
+    }
+
     /// Starts it. Until it runs, signals end the tool, and it with that.
     ///
     /// # Errors
@@ -210,6 +218,7 @@ impl Prepared {
                 return 125;
             };
             let _ = nix::unistd::setsid();
+            inherited::close();
             stdio::forget_streams();
             let told = match prepared.start(Attach::Detached) {
                 Ok(session) => Ok(session),

@@ -13,13 +13,13 @@ use nix::unistd::{Pid, getpid, getppid};
 use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd as _;
 
-use super::Error;
 use super::attach::Keys;
 use super::exec::Prepared;
 use super::runtime::StartError;
 use super::supervisor::Attach;
 use super::supervisor::stdio::{self, Beside};
 use super::supervisor::tool::passed_signals;
+use super::{Error, inherited};
 use crate::line::chain;
 use crate::sys;
 
@@ -101,6 +101,7 @@ fn stay(prepared: Prepared, keys: Keys, mut say: io::PipeWriter, tool: Pid) {
     }
     let ended = session.ended_or_left(|| {
         let _ = prctl::set_pdeathsig(None);
+        inherited::close();
         stdio::forget_streams();
         let _ = nix::unistd::setsid();
         tell(&Said::Left);

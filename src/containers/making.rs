@@ -87,6 +87,8 @@ pub struct Wanted {
 pub struct Given {
     /// `--security-opt`.
     pub security_opts: Vec<String>,
+    /// `--join`: a digest of all of them.
+    pub shared: Option<String>,
 }
 
 /// Makes a container: directory, files, Spec, record, name.
@@ -367,7 +369,8 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
         capabilities: (request.confine.cap_add.clone(), request.confine.cap_drop.clone()),
         privileged: request.confine.privileged,
         security_opts: wanted.given.security_opts.clone(),
-        init: request.init,
+        init: request.init || request.keep,
+        shared: wanted.given.shared.clone(),
         cgroup: wanted.cgroup.clone(),
         storage: wanted.storage,
         log: wanted.log,

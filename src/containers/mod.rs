@@ -18,6 +18,8 @@ pub mod growing;
 pub mod health;
 mod held;
 pub mod image_file;
+pub mod inherited;
+pub mod joining;
 pub mod leave;
 pub mod life;
 pub mod log;
@@ -212,6 +214,22 @@ pub enum Error {
         place: String,
         /// Why not.
         why: String,
+    },
+    /// `--join` of a container that lives as long as its own command.
+    #[error("container {0} was not made by --join: a command is run in it by exec")]
+    NotShared(String),
+    /// `--join` with other flags than those of the one who made the container.
+    #[error(
+        "container {0} was made by --join with other flags: all who join give the same, but for -e, --env-file, -i and the command"
+    )]
+    OtherFlags(String),
+    /// The supervisor of a container of `--join` cannot be reached.
+    #[error("cannot join container {name}")]
+    Join {
+        /// The container.
+        name: String,
+        /// Why not.
+        source: std::io::Error,
     },
     /// A command did not come into a running container.
     #[error(transparent)]

@@ -10,7 +10,7 @@ use super::directory;
 use super::end::{self, Force};
 use super::process::{self, Process};
 use super::record::{self, Afterwards, ids};
-use super::{Error, attach, volume};
+use super::{Error, attach, joining, volume};
 use crate::store::lock::{Lock, Mode};
 use crate::store::{self, Store};
 
@@ -51,6 +51,7 @@ pub fn remove(store: &Store) -> Result<u64, Error> {
     if let Err(error) = attach::sweep(store.run()) {
         tracing::warn!("the sockets of containers that are gone cannot be removed: {error}");
     }
+    joining::sweep(store);
     Ok(freed)
 }
 

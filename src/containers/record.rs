@@ -155,6 +155,9 @@ pub struct Settings {
     pub security_opts: Vec<String>,
     /// `--init`: a process of ours is pid 1 and reaps.
     pub init: bool,
+    /// `--join`: a digest of the flags that it was made with, which all who join must give.
+    #[serde(default)]
+    pub shared: Option<String>,
     /// `--storage-opt`.
     #[serde(default)]
     pub storage: Storage,
@@ -240,6 +243,9 @@ pub struct Record {
     /// Whether its processes are stopped. The kernel knows that, and nobody else.
     #[serde(skip)]
     pub paused: bool,
+    /// Whether somebody ended its last run, if it has a restart policy: `unless-stopped` asks.
+    #[serde(default)]
+    pub stopped: bool,
     /// Its state.
     pub life: Life,
 }
@@ -273,6 +279,7 @@ impl Record {
             last_code: None,
             out_of_memory: false,
             paused: false,
+            stopped: false,
             life,
         }
     }

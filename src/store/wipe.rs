@@ -20,7 +20,8 @@ const ROOT: [&str; 9] = [
     "tmp",
     "locks",
 ];
-const STATE: [&str; 12] = [
+const STATE: [&str; 13] = [
+    "joins",
     "containers",
     "names",
     "names.lock",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::containers::spec::env;
 use crate::containers::{Error, life};
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct Environment {
     /// Set an environment variable; without a value, the host's
     #[arg(short, long, value_name = "NAME[=VALUE]")]

@@ -4,7 +4,7 @@ use crate::containers::cgroup::{self, Limits, LimitsError};
 use crate::containers::spec::mounts;
 
 /// The flags.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct LimitFlags {
     /// Limit memory
     #[arg(short, long, value_name = "BYTES", value_parser = bytes)]
@@ -39,7 +39,7 @@ pub(super) struct LimitFlags {
 }
 
 /// Those of `run` and `create` alone.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct CgroupFlags {
     #[command(flatten)]
     limits: LimitFlags,

@@ -15,6 +15,7 @@ mod end;
 mod environment;
 mod exec;
 mod inspect;
+mod join;
 mod limits;
 mod logs;
 mod network;

@@ -8,7 +8,7 @@ use crate::containers::files::{self, HostAddress, HostNames};
 use crate::containers::network::{self, Flags, Wishes};
 
 /// As they are given.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct NetworkFlags {
     /// Network: bridge (the built-in one, also called default and private), none, host, container:NAME, or one of your own;
     /// several of those by several flags
@@ -53,6 +53,13 @@ pub(super) struct NetworkFlags {
 }
 
 impl NetworkFlags {
+    /// The host's, unless another is asked for.
+    pub(super) fn or_hosts(&mut self) {
+        if self.network.is_empty() {
+            self.network.push("host".into());
+        }
+    }
+
     /// What they mean.
     pub(super) fn read(self) -> Result<(Flags, HostNames), Failure> {
         if self.mac_address.is_some() {

@@ -10,6 +10,7 @@ use super::super::report::Failure;
 use super::attach::DetachKeys;
 use super::cidfile::CidFile;
 use super::environment::Environment;
+use super::join;
 use super::limits::CgroupFlags;
 use super::network::NetworkFlags;
 use super::start::{attached, detached, require_terminal, warn};
@@ -27,7 +28,7 @@ use crate::host::Probe;
 use crate::images::manifest::Platform;
 use crate::images::reference::Reference;
 use crate::images::{self, Image};
-use crate::store::Store;
+use crate::store::{Digest, Store};
 
 /// Flags of `run`.
 #[derive(Debug, clap::Args)]
@@ -43,6 +44,9 @@ pub(crate) struct Run {
     /// Pass the tool's signals to the command
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     sig_proxy: bool,
+    /// Run it in the container of this name, which the first makes and the last removes; auto: of this job's step
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["detach", "tty", "name", "cidfile"])]
+    join: Option<String>,
     #[command(flatten)]
     container: Container,
 }
@@ -58,8 +62,8 @@ pub(crate) struct Create {
 }
 
 /// Flags that shape a container.
-#[derive(Debug, clap::Args)]
-struct Container {
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Container {
     /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
@@ -161,6 +165,9 @@ struct Container {
     /// Set a label
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
+    /// `--join`: a digest of the flags that all who join give.
+    #[arg(skip)]
+    shared: Option<String>,
     /// Stand on a directory of the host instead of an image: the first argument. It stays as it is; DIR:O is taken, too
     #[arg(long, conflicts_with_all = ["pull", "platform"])]
     rootfs: bool,
@@ -178,6 +185,9 @@ enum Pull {
 
 impl Run {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
+        if let Some(name) = self.join {
+            return join::run(store, &name, self.container);
+        }
         let attach = match (self.detach, self.container.interactive) {
             (true, _) => Attach::Detached,
             (false, true) => Attach::InputAndOutput,
@@ -234,7 +244,34 @@ fn own_code(failure: Failure) -> Failure {
 }
 
 impl Container {
-    fn make(self, store: &Store, afterwards: Afterwards) -> Result<life::Made, Failure> {
+    /// For `--join`: what is each rank's own, and the container that all of them share.
+    pub(super) fn split(mut self, name: &str) -> (join::Rank, Container) {
+        let command = self.words.split_off(self.words.len().min(1));
+        let rank = join::Rank {
+            interactive: std::mem::take(&mut self.interactive),
+            environment: std::mem::take(&mut self.environment),
+            command: command.clone(),
+        };
+        // All give one, or none does.
+        self.words.extend(command.first().map(|_| String::new()));
+        self.shared = Some(Digest::of(format!("{self:?}").as_bytes()).hex());
+        self.words.truncate(1);
+        self.words.extend(command);
+        self.name = Some(name.into());
+        self.network.or_hosts();
+        if self.shm_size.is_none() {
+            self.shm_size = join::shared_memory();
+        }
+        self.volume.extend(join::servers_directory());
+        (rank, self)
+    }
+
+    /// What all must have in common.
+    pub(super) fn flags(&self) -> &str {
+        self.shared.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn make(self, store: &Store, afterwards: Afterwards) -> Result<life::Made, Failure> {
         if let Some(driver) = self.volume_driver.as_ref().filter(|driver| *driver != "local") {
             return Err(Failure::of(&volume::VolumeError::Driver(driver.clone())));
         }
@@ -285,6 +322,7 @@ impl Container {
             labels: self.label.iter().map(|text| label(text)).collect(),
             given: Given {
                 security_opts: self.security_opt,
+                shared: self.shared,
             },
         };
         let made = life::create(store, wanted)?;
@@ -386,6 +424,7 @@ impl Container {
                 .collect::<Result<_, _>>()?,
             shm_size: self.shm_size.as_ref().map(size).transpose()?,
             init: self.init,
+            keep: self.shared.is_some(),
             // The flags of the network say more.
             ..Request::default()
         })

@@ -10,7 +10,7 @@ use crate::containers::upkeep::{self, Notify};
 use crate::moment::age;
 
 /// The flags.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct Upkeep {
     /// Start it again when it ends: no, on-failure[:TIMES], always, unless-stopped
     #[arg(long, value_name = "POLICY", default_value = "no", value_parser = Policy::parse)]

@@ -74,7 +74,7 @@ pub(super) fn unlisten(run: &Path, id: &str) {
     let _ = fs::remove_file(run.join(DIRECTORY).join(id));
 }
 
-fn connect(run: &Path, id: &str) -> io::Result<UnixStream> {
+pub(super) fn connect(run: &Path, id: &str) -> io::Result<UnixStream> {
     let directory = directory(run)?;
     UnixStream::connect(short(&directory, id))
 }

@@ -143,7 +143,7 @@ fn failure(path: &CStr, error: Errno) -> Failure {
 ///
 /// Pid 1 is then this program, not the container's. It is not dumpable and its memory belongs to the host's user
 /// namespace, so /proc/1/exe, /proc/1/fd and the like are closed to the container, root included (ptrace(2)).
-pub(super) fn reap_around(command: &Command, own: Identity, report: impl FnOnce(Failure)) -> Failure {
+pub(super) fn reap_around(command: impl FnOnce() -> Failure, report: impl FnOnce(Failure)) -> Failure {
     if let Err(error) = SigSet::all().thread_block() {
         return Failure::new("block signals", error.desc());
     }
@@ -157,7 +157,7 @@ pub(super) fn reap_around(command: &Command, own: Identity, report: impl FnOnce(
         // ENOTTY is the ordinary case; without the foreground a shell says so itself.
         let _ = tcsetpgrp(std::io::stdin(), nix::unistd::getpid());
         sys::default_signals();
-        report(execute(command, own));
+        report(command());
         125
     });
     match child {

@@ -11,6 +11,7 @@ mod exec;
 mod holder;
 mod idmap;
 mod inside;
+mod keeper;
 mod limits;
 mod mounts;
 mod namespaces;
@@ -26,6 +27,7 @@ mod within;
 
 pub use errand::as_root;
 pub use inside::{Helper, help};
+pub use keeper::keep;
 pub use options::{SUBDIRECTORY, TOP_READ_ONLY};
 pub use plan::{Plan, PlanError, RootSource, plan};
 pub use sealed::ensure_sealed;

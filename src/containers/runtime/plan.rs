@@ -17,8 +17,11 @@ use super::seccomp;
 use super::step::{Command, Keep, Namespaces, Node, NodeKind, Reaper, Step, UserNamespace};
 use crate::host::{IdMaps, IdRange, Probe, ids};
 
-/// The Spec's annotation that asks for an init of ours as pid 1 (`--init`); its value is `true`.
+/// The Spec's annotation that asks for an init of ours as pid 1 (`--init`); its value is `true`, or [`KEEP`].
 pub const INIT: &str = "bryo.init";
+
+/// Its value where init runs no command, and lives until it is told to end (`--join`).
+pub const KEEP: &str = "keep";
 
 /// The Spec's annotation that says which of the groups the user asked for (`--group-add`): a list for people, told when
 /// they cannot be had.
@@ -505,10 +508,10 @@ pub(super) fn command(spec: &Spec, process: &Process) -> Result<Command, PlanErr
         return Err(invalid("no command is given"));
     }
     let init = spec.annotations().as_ref().and_then(|notes| notes.get(INIT));
-    let reaper = if init.is_some_and(|value| value == "true") {
-        Reaper::Ours
-    } else {
-        Reaper::Command
+    let reaper = match init.map(String::as_str) {
+        Some("true") => Reaper::Ours,
+        Some(KEEP) => Reaper::Keeper,
+        _ => Reaper::Command,
     };
     Ok(Command {
         arguments,

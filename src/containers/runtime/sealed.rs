@@ -53,7 +53,7 @@ pub fn ensure_sealed() -> io::Result<()> {
 }
 
 /// Whether nobody can write to a program that was executed by this file.
-fn leads_to_sealed(own: &File) -> io::Result<bool> {
+pub(super) fn leads_to_sealed(own: &File) -> io::Result<bool> {
     if fcntl_get_seals(own).is_ok_and(|seals| seals.contains(SealFlags::WRITE)) {
         return Ok(true);
     }

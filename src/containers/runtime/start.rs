@@ -28,7 +28,7 @@ use super::namespaces::{Entry, enter_mount_namespace, enter_user_namespace, join
 use super::owners::{self, Station};
 use super::plan::Plan;
 use super::step::{Reaper, UserNamespace};
-use super::{exec, idmap};
+use super::{exec, idmap, keeper};
 use crate::containers::cgroup;
 use crate::host::{IdMaps, Probe};
 use crate::sys;
@@ -515,6 +515,7 @@ fn run_init(
 ) -> Result<(), Failure> {
     // While the host's /proc is there: the container's, if it has one, may be anything.
     let own = exec::Identity::of_this_program().map_err(|error| Failure::new("/proc/self/exe", error))?;
+    let program = keeper::program().map_err(|error| Failure::new("/proc/self/exe", error))?;
     hide()?;
     die_with_parent(channel)?;
     setsid().map_err(|error| Failure::new("make a session", error.desc()))?;
@@ -524,14 +525,16 @@ fn run_init(
     Container::new(channel, helper, root).apply(&plan.steps)?;
     die_with_parent(channel)?; // the kernel forgot it when the user changed
     sys::close_on_exec_from(3).map_err(|error| Failure::new("close descriptors", error))?;
+    let failed = |failure| {
+        report(channel, Err(failure));
+    };
     match plan.command.reaper {
         Reaper::Command => {
             sys::default_signals();
             Err(exec::execute(&plan.command, own))
         }
-        Reaper::Ours => Err(exec::reap_around(&plan.command, own, |failure| {
-            report(channel, Err(failure));
-        })),
+        Reaper::Ours => Err(exec::reap_around(|| exec::execute(&plan.command, own), failed)),
+        Reaper::Keeper => Err(exec::reap_around(|| keeper::execute(&program), failed)),
     }
 }
 

@@ -162,4 +162,6 @@ pub(super) enum Reaper {
     Command,
     /// A process of ours that passes signals to the command and reaps what is left over.
     Ours,
+    /// The same, around one that waits in the command's stead (`keeper`).
+    Keeper,
 }

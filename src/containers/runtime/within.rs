@@ -9,7 +9,7 @@
 //! CVE-2024-21626).
 
 use std::io::Read as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns};
@@ -44,6 +44,8 @@ pub struct Within {
     oom_score: Option<i32>,
     /// It dies with who started it.
     bound: bool,
+    /// What it finds open besides its three streams.
+    kept: Vec<RawFd>,
 }
 
 impl Within {
@@ -56,6 +58,11 @@ impl Within {
     /// The same in these cgroups.
     pub(in crate::containers) fn in_cgroups(self, cgroups: Vec<PathBuf>) -> Within {
         Within { cgroups, ..self }
+    }
+
+    /// The same, with these descriptors of who starts it.
+    pub(in crate::containers) fn with(self, kept: Vec<RawFd>) -> Within {
+        Within { kept, ..self }
     }
 }
 
@@ -97,6 +104,7 @@ pub fn plan_within(spec: &Spec, process: &Process, ids: &IdMaps, host: &Probe) -
         cgroups: Vec::new(),
         oom_score: spec.process().as_ref().and_then(Process::oom_score_adj),
         bound: false,
+        kept: Vec::new(),
     })
 }
 
@@ -223,6 +231,9 @@ fn run_process(
     Container::new(channel, helper, root).apply(&within.steps)?;
     die_with_parent(channel)?; // the kernel forgot it when the user changed
     sys::close_on_exec_from(3).map_err(|error| Failure::new("close descriptors", error))?;
+    for descriptor in &within.kept {
+        sys::keep_on_exec(*descriptor).map_err(|error| Failure::new("keep a descriptor", error))?;
+    }
     sys::default_signals();
     if !within.bound {
         // From here on it may outlive the tool.

@@ -10,7 +10,7 @@ use oci_spec::runtime::{
     PosixRlimit, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
-use super::runtime::plan::{GROUPS_ASKED, INIT};
+use super::runtime::plan::{GROUPS_ASKED, INIT, KEEP};
 use super::runtime::seccomp::SECCOMP;
 use crate::host::IdMaps;
 
@@ -103,6 +103,8 @@ pub struct Request {
     pub shm_size: Option<u64>,
     /// `--init`.
     pub init: bool,
+    /// No command of its own: others come and go (`--join`).
+    pub keep: bool,
 }
 
 /// What the Spec needs besides the flags.
@@ -264,7 +266,9 @@ pub fn build(request: &Request, context: &Context<'_>) -> Result<Spec, SpecError
 /// What the runtime spec has no field for; see the executor's own constants.
 fn annotations(request: &Request) -> HashMap<String, String> {
     let mut notes = HashMap::new();
-    if request.init {
+    if request.keep {
+        notes.insert(INIT.into(), KEEP.into());
+    } else if request.init {
         notes.insert(INIT.into(), "true".into());
     }
     let groups: Vec<&str> = request

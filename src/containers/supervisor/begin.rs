@@ -13,6 +13,7 @@ use super::beside::{reap, tell};
 use super::links::Links;
 use super::network::Network;
 use super::protocol::Notice;
+use super::ranks::Ranks;
 use super::server::{Server, ServerError};
 use super::stdio::{self, Attach, Beside, Relay};
 use crate::containers::attach::audience::Audience;
@@ -89,6 +90,8 @@ pub(super) struct Container {
     pub(super) open_stdin: bool,
     /// By which others may attach.
     pub(super) id: Option<String>,
+    /// Whether it lives as long as somebody is in it.
+    pub(super) shared: bool,
     pub(super) upkeep: Upkeep,
     pub(super) run: PathBuf,
     /// Whether it is removed when it has ended.
@@ -116,6 +119,7 @@ pub(super) struct Running {
     pub(super) init: Init,
     pub(super) relay: Relay,
     pub(super) guests: Guests,
+    pub(super) ranks: Option<Ranks>,
     pub(super) started: String,
 }
 
@@ -133,12 +137,20 @@ pub(super) struct Guests {
 
 /// Starts the container. The server opens image and writable layer while the child makes its namespaces.
 pub(super) fn begin(mut server: Server, container: Container, tool: &Channel) -> Result<Running, Failure> {
-    match launch(&mut server, container, tool) {
-        Ok((init, relay, Ways { network, links }, guests)) => Ok(Running {
+    let ranks = match (&container.id, container.shared) {
+        (Some(id), true) => Ranks::new(&container.run, id).map(Some),
+        _ => Ok(None),
+    };
+    let launched = ranks
+        .map_err(Failure::from)
+        .and_then(|ranks| Ok((ranks, launch(&mut server, container, tool)?)));
+    match launched {
+        Ok((ranks, (init, relay, Ways { network, links }, guests))) => Ok(Running {
             server,
             network,
             links,
             init,
+            ranks,
             relay,
             guests,
             started: record::now(),
@@ -178,6 +190,7 @@ fn launch(
         keys,
         open_stdin,
         id,
+        shared: _,
         upkeep,
         run,
         discard,

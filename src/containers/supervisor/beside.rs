@@ -21,14 +21,13 @@ use super::voices::Voices;
 use super::{Start, again};
 use crate::containers::attach;
 use crate::containers::attach::audience::Audience;
-use crate::containers::cgroup;
-use crate::containers::events;
 use crate::containers::log::Log;
 use crate::containers::network::Live;
 use crate::containers::process::Process;
 use crate::containers::record::{self, Afterwards, Held, KILLED, Life};
 use crate::containers::runtime::Init;
 use crate::containers::runtime::channel::Channel;
+use crate::containers::{cgroup, events, inherited};
 use crate::line::chain;
 use crate::store::Store;
 
@@ -82,6 +81,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         open_stdin,
         // A step of a build is its builder's alone.
         id: held.record.builder.is_none().then(|| held.record.id.clone()),
+        shared: held.record.settings.shared.is_some(),
         upkeep: held.record.settings.upkeep.clone(),
         run: store.run().to_owned(),
         discard: held.record.afterwards == Afterwards::Remove,
@@ -106,6 +106,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         Ok((running, mut told)) => {
             let begun = Instant::now();
             let (life, notice) = stay(&mut held, running, (&tool, &store), &mut told);
+            held.record.stopped = told.is_stopped();
             let times = [pause, begun.elapsed()];
             match again::pause(&mut held, &life, &mut told, times) {
                 None => (life, notice),
@@ -141,6 +142,8 @@ fn settle_in(held: &Held, attach: Attach, log: Option<OwnedFd>) -> bool {
     // command. Both calls fail only for a session leader, which a forked child is not.
     let _ = nix::unistd::setsid();
     let _ = nix::sys::prctl::set_name(c"bryo-supervisor");
+    // What its user's shell had open is not the container's, which may live longer.
+    inherited::close();
     if attach == Attach::Detached {
         stdio::forget_streams();
     }
@@ -242,6 +245,7 @@ fn stay(
         mut init,
         relay,
         guests,
+        mut ranks,
         started,
     } = running;
     let mut trouble = record_running(held, &server, (network.as_ref(), &links), &init, &started).err();
@@ -261,11 +265,15 @@ fn stay(
         checker: Checker::start(held, store),
         network: &mut network,
         links: &mut links,
+        ranks: &mut ranks,
     };
     voices.carry(held, server.succeeded(), |held, networks| {
         trouble = record_running(held, &server, networks, &init, &started).err();
     });
     drop(voices);
+    if let Some(ranks) = ranks {
+        ranks.close();
+    }
     let mut code = reap(&init);
     // Nobody is to ask for it any more.
     drop(links);

@@ -15,6 +15,7 @@ mod inlet;
 mod links;
 mod network;
 mod protocol;
+mod ranks;
 mod server;
 mod serving;
 pub(super) mod stdio;
@@ -27,7 +28,7 @@ mod wire;
 pub use again::resumed;
 pub use stdio::Attach;
 pub use terminal::size as terminal_size;
-pub use tool::{Ending, SignalProxy, Supervisor, start};
+pub use tool::{Ending, SignalProxy, Supervisor, start, unblock_signals};
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;

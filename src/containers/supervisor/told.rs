@@ -17,6 +17,8 @@ pub(super) struct Told {
     signals: SignalFd,
     leave: bool,
     networks: bool,
+    /// By a person, not by a machine that goes down, which sends SIGTERM to all.
+    stopped: bool,
 }
 
 impl Told {
@@ -32,6 +34,7 @@ impl Told {
             signals: SignalFd::with_flags(&set, flags)?,
             leave: false,
             networks: false,
+            stopped: false,
         })
     }
 
@@ -39,12 +42,15 @@ impl Told {
     pub(super) fn hear(&mut self) -> bool {
         let mut end = false;
         while let Ok(Some(signal)) = self.signals.read_signal() {
-            let number = signal.ssi_signo.cast_signed();
-            match number == NETWORKS.as_raw() {
-                true => self.networks = true,
-                false => self.leave = true,
+            match signal.ssi_signo.cast_signed() {
+                number if number == NETWORKS.as_raw() => self.networks = true,
+                number => {
+                    let is_end = number == END.as_raw();
+                    end |= is_end;
+                    self.stopped |= !is_end;
+                    self.leave = true;
+                }
             }
-            end |= number == END.as_raw();
         }
         end
     }
@@ -67,7 +73,13 @@ impl Told {
 
     /// Somebody wants the container to end: it is not to be started again.
     pub(super) fn note_ending(&mut self) {
-        self.leave = true;
+        (self.leave, self.stopped) = (true, true);
+    }
+
+    /// Has somebody stopped it?
+    pub(super) fn is_stopped(&mut self) -> bool {
+        self.hear();
+        self.stopped
     }
 
     /// Is it not to be started again?

@@ -136,6 +136,14 @@ pub(in crate::containers) fn passed_signals() -> SigSet {
     set
 }
 
+/// Gives signals back their own meaning, which [`start`] took.
+///
+/// # Errors
+/// None with a valid set.
+pub fn unblock_signals() -> io::Result<()> {
+    Ok(passed_signals().thread_unblock()?)
+}
+
 impl Supervisor {
     /// Waits until the command runs; it goes on without the tool.
     ///

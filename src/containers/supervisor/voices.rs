@@ -15,6 +15,7 @@ use super::checker::Checker;
 use super::links::Links;
 use super::network::Network;
 use super::protocol::{Notice, Order};
+use super::ranks::Ranks;
 use super::stdio::{self, Relay};
 use super::told::Told;
 use crate::containers::cgroup;
@@ -33,6 +34,7 @@ pub(super) struct Voices<'a> {
     pub(super) checker: Checker<'a>,
     pub(super) network: &'a mut Option<Network>,
     pub(super) links: &'a mut Links,
+    pub(super) ranks: &'a mut Option<Ranks>,
 }
 
 /// Milliseconds that the end alone is waited for when more cannot be.
@@ -65,7 +67,8 @@ impl Voices<'_> {
             let door = self.guests.door.as_ref().map(AsFd::as_fd);
             // In place of the one that is not there, one that is looked at anyway.
             let voice = self.network.as_ref().and_then(Network::voice);
-            let others = [tool, door, self.checker.fd(), carrier, voice];
+            let ranks = self.ranks.as_ref().map(AsFd::as_fd);
+            let others = [tool, door, self.checker.fd(), carrier, voice, ranks];
             let others = others.map(|fd| fd.unwrap_or(self.init.pidfd.as_fd()));
             fds.extend(others.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             match poll(&mut fds, self.patience()) {
@@ -117,6 +120,13 @@ impl Voices<'_> {
                 && let Some(door) = &self.guests.door
             {
                 self.guests.audience.welcome(door, self.relay.inlet());
+            }
+            if ready(9) && self.ranks.as_mut().is_some_and(Ranks::look) {
+                // From here on nobody comes in; who wants to makes another.
+                if let Some(ranks) = self.ranks.take() {
+                    ranks.close();
+                }
+                self.signal(libc::SIGTERM);
             }
         }
     }
