@@ -35,9 +35,7 @@ pub fn prune(store: &Store, filters: &[Filter]) -> Result<Pruned, Error> {
                 pruned.gone.push(record.id);
             }
             // Somebody has started or removed it meanwhile, or is about to.
-            Err(
-                Error::Running(_) | Error::Restarting(_) | Error::Busy(_) | Error::NoSuchContainer(_),
-            ) => {}
+            Err(Error::Running(_) | Error::Restarting(_) | Error::Busy(_) | Error::NoSuchContainer(_)) => {}
             Err(error) => return Err(error),
         }
     }

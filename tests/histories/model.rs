@@ -264,6 +264,34 @@ impl Model {
         orders
     }
 
+    /// Who has found a container by its name goes on with it, whatever it is called by then.
+    fn renamed_beside(&self, from: Name, to: Name, other: &Step, turned: bool) -> Vec<Order> {
+        if !self.0.contains_key(from) {
+            return Vec::new();
+        }
+        let order = |outcome: Outcome| {
+            let mut model = outcome.model;
+            if let Some(container) = model.0.remove(from) {
+                model.0.insert(to, container);
+            }
+            let mut codes = [0, outcome.code];
+            if turned {
+                codes.reverse();
+            }
+            Order { codes, model }
+        };
+        let outcomes = self.after(other).into_iter();
+        outcomes
+            .filter(|outcome| !outcome.model.0.contains_key(to))
+            .map(order)
+            .collect()
+    }
+
+    fn is_new_and_to_go(&self, name: Name) -> bool {
+        let container = self.0.get(name);
+        container.is_some_and(|container| container.kind.remove && container.state == State::Created)
+    }
+
     /// What is no step of one moment: a signal is sent, and then the end is waited for; a command in the container runs for
     /// a while.
     fn within(&self, first: &Step, second: &Step) -> Vec<Order> {
@@ -275,9 +303,14 @@ impl Model {
                     Step::Kill(_) | Step::Stop(_) | Step::Restart(_) | Step::RemoveForced(_)
                 )
             };
+            if let Step::Rename(from, to) = *one {
+                more.extend(self.renamed_beside(from, to, other, turned));
+            }
             let codes: &[i32] = match one {
                 // Both signals reach it.
                 Step::Kill(_) if is_end(other) => &[0],
+                // It is refused of one that runs and would be removed; this one did not run when it was looked at.
+                Step::Restart(name) if self.is_new_and_to_go(name) => &[0],
                 // It is killed with its container, or does not come in any more.
                 Step::Exec(_) if is_end(other) => &[KILLED, 1],
                 _ => continue,

@@ -188,6 +188,8 @@ impl Stand {
             self.bryo.ok(["rm", "-f", id]);
         }
         let mut left = self.files();
+        // What stays is told once, by the case that left it.
+        left.iter().for_each(|path| drop(fs::remove_file(path)));
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let own = self.bryo.dir().to_str().unwrap();
         left.extend(mounts.lines().filter(|line| line.contains(own)).map(String::from));

@@ -1,6 +1,5 @@
 //! What comes out of a container and goes into it: cp, export, diff, commit.
 
-#[allow(unused_imports)]
 use crate::beside::Meant::{Differing, Refused, Same};
 use crate::beside::{Line, compare};
 

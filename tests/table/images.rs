@@ -1,6 +1,5 @@
 //! Images: listed, named, told of, saved, loaded, removed.
 
-#[allow(unused_imports)]
 use crate::beside::Meant::{Differing, Refused, Same};
 use crate::beside::{Line, compare};
 

@@ -1,6 +1,5 @@
 //! Containers made, started, ended, named.
 
-#[allow(unused_imports)]
 use crate::beside::Meant::{Differing, Refused, Same};
 use crate::beside::{Line, compare};
 

@@ -1,6 +1,5 @@
 //! What cannot be: names that several have, states that do not fit.
 
-#[allow(unused_imports)]
 use crate::beside::Meant::{Differing, Refused, Same};
 use crate::beside::{Line, compare};
 

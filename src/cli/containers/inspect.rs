@@ -247,7 +247,10 @@ fn shm_size(spec: &Spec) -> u64 {
 
 /// `--ulimit`.
 fn ulimits(spec: &Spec) -> Value {
-    let limits = spec.process().as_ref().and_then(|process| process.rlimits().as_ref());
+    let limits = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.rlimits().as_ref());
     list(limits.into_iter().flatten().map(|limit| {
         let name = limit.typ().to_string().to_lowercase();
         json!({"Name": name.trim_start_matches("rlimit_"), "Hard": limit.hard(), "Soft": limit.soft()})

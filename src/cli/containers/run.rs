@@ -278,7 +278,11 @@ impl Container {
             upkeep,
             storage,
             log,
-            labels: self.label.iter().map(|text| label(text)).collect::<Result<_, _>>()?,
+            labels: self
+                .label
+                .iter()
+                .map(|text| label(text))
+                .collect::<Result<_, _>>()?,
             given: Given {
                 security_opts: self.security_opt,
             },
