@@ -19,6 +19,9 @@ say "fuzzing: $targets targets, two at a time, $((hours * 1800 * 2 / targets)) s
 BRYO_KILLS=1000 scripts/test.sh containers takeover > /var/tmp/bryo-soak.log 2>&1 || { say "kills FAILED:"; tail -100 /var/tmp/bryo-soak.log; exit 1; }
 say "1000 kills as each user: what was synced was there each time, and programs noticed nothing of a killed server"
 
+BRYO_HISTORIES=200 scripts/test.sh histories > /var/tmp/bryo-soak.log 2>&1 || { say "histories FAILED:"; tail -100 /var/tmp/bryo-soak.log; exit 1; }
+say "200 histories of containers, and 200 pairs of commands at once, as each user: as the model has it"
+
 # The other half, the integration tests while something else wants both cores.
 round=0
 for _ in $(seq "$(nproc)"); do

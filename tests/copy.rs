@@ -682,7 +682,7 @@ fn export_is_the_whole_tree() {
 #[test]
 fn podman_imports_it_and_copies_alike() {
     let bryo = two();
-    let podman = Podman(&bryo);
+    let podman = Podman::beside(&bryo);
     let told = |command: &mut Command| {
         let output = command.output().unwrap();
         assert!(output.status.success(), "{command:?} {output:?}");

@@ -179,8 +179,10 @@ fn a_hostile_container_gains_nothing() {
     // CVE-2024-21626: a directory that one of our descriptors shows.
     for n in 3..12 {
         let directory = format!("/proc/self/fd/{n}");
-        let error = bryo.fails(125, ["exec", "-w", &directory, "one", "pwd"]);
-        assert!(error.contains("enter the directory"), "{error}");
+        let done = bryo.run(["exec", "-w", &directory, "one", "pwd"]);
+        // Most are not there.
+        assert!(matches!(done.status.code(), Some(125 | 127)), "{done}");
+        assert!(done.stderr.contains("enter the directory"), "{done}");
     }
 }
 

@@ -98,7 +98,7 @@ fn the_fields_of_docker_are_kept_in_every_format() {
 #[test]
 fn skopeo_and_podman_read_it() {
     let bryo = store();
-    let podman = Podman(&bryo);
+    let podman = Podman::beside(&bryo);
     let wanted = id(&bryo, "made");
     for format in ["docker-archive", "oci-archive", "oci-dir"] {
         let file = bryo.scratch(format);
@@ -144,7 +144,7 @@ fn what_others_wrote_is_loaded() {
     }
     // Podman's own, of two images.
     let bryo = store();
-    let podman = Podman(&bryo);
+    let podman = Podman::beside(&bryo);
     let file = bryo.scratch("saved");
     bryo.ok(["save", "-o", file.to_str().unwrap(), "made", "base:1"]);
     let loaded = Done::of(podman.command().args(["load", "-q", "-i"]).arg(&file));

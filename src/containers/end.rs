@@ -140,7 +140,7 @@ pub enum Force {
 /// Removes a container.
 ///
 /// # Errors
-/// [`Error::Running`] and [`Error::Restarting`] without [`Force::Yes`]; [`Error::Busy`].
+/// [`Error::Running`], [`Error::Restarting`] and [`Error::NoSuchContainer`] without [`Force::Yes`]; [`Error::Busy`].
 pub fn remove(store: &Store, id: &str, force: Force) -> Result<(), Error> {
     remove_with(store, id, force, Volumes::Keep)
 }
@@ -159,7 +159,7 @@ pub fn remove_with(store: &Store, id: &str, force: Force, volumes: Volumes) -> R
     for _ in 0..tries {
         let record = match record::read(store, id) {
             Ok(Some(record)) => record,
-            Ok(None) => return Ok(()),
+            Ok(None) => return gone(name, force),
             Err(Error::Json { .. }) => return held::remove_damaged(store, id),
             Err(error) => return Err(error),
         };
@@ -177,12 +177,20 @@ pub fn remove_with(store: &Store, id: &str, force: Force, volumes: Volumes) -> R
             Ok(Some(held)) => return held.remove(),
             // It is being made, started or ended at this moment.
             Ok(None) => std::thread::sleep(BETWEEN),
-            Err(Error::NoSuchContainer(_)) => return Ok(()),
+            Err(Error::NoSuchContainer(_)) => return gone(record.name, force),
             Err(error) => return Err(error),
         }
         name = record.name;
     }
     Err(Error::Busy(name))
+}
+
+/// Somebody else removed it meanwhile.
+fn gone(name: String, force: Force) -> Result<(), Error> {
+    match force {
+        Force::No => Err(Error::NoSuchContainer(name)),
+        Force::Yes => Ok(()),
+    }
 }
 
 /// Asks a container to end for good, and kills it after `limit` (`None`: never).

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,7 +16,7 @@ use oci_spec::runtime::Spec;
 use rustix::process::pidfd_send_signal;
 
 use super::log::Log;
-use super::process::Process;
+use super::process::{self, Process};
 use super::record::{self, Life, Record};
 use super::runtime::plan::GROUPS_ASKED;
 use super::runtime::{self, Init, StartError, Stdio};
@@ -136,6 +137,20 @@ fn trouble(name: &str) -> impl Fn(io::Error) -> Error {
     }
 }
 
+/// How long a container may take to be gone into which there is no way any more.
+const ENDING: Duration = Duration::from_millis(200);
+
+/// Goes into a container; if that fails since it ends at this moment, it is said so.
+fn enter(init: &OwnedFd, name: &str, within: &runtime::Within, inside: Stdio) -> Result<Init, Error> {
+    runtime::enter(init, within, inside).map_err(|why| match &why {
+        // The kernel refuses the way in a little before it tells of the end.
+        StartError::Failed(_) if process::ends(init, Some(ENDING)).unwrap_or(false) => {
+            Error::Stopped(name.into())
+        }
+        _ => why.into(),
+    })
+}
+
 impl Prepared {
     /// The same, to die with this process, and with these of its descriptors.
     pub(super) fn bound(self, kept: Vec<RawFd>) -> Prepared {
@@ -157,7 +172,7 @@ impl Prepared {
     pub(super) fn start_watched(self, attach: Attach, beside: Beside) -> Result<Session, Error> {
         let trouble = trouble(&self.name);
         let (inside, outside) = streams(attach, self.terminal).map_err(&trouble)?;
-        let mut command = runtime::enter(&self.init, &self.within, inside)?;
+        let mut command = enter(&self.init, &self.name, &self.within, inside)?;
         let begun = || {
             let passed = passed_signals();
             passed.thread_block()?;
@@ -200,7 +215,7 @@ impl Prepared {
             Ok((ours, inside))
         };
         let (output, inside) = streams().map_err(trouble)?;
-        let command = runtime::enter(&self.init, &self.within.bound(), inside)?;
+        let command = enter(&self.init, &self.name, &self.within.bound(), inside)?;
         Ok((command, output.into()))
     }
 

@@ -177,6 +177,10 @@ impl Held {
             .or_else(directory::ignore_missing)
             .map_err(io(&record))?;
         named::release(&self.names, &self.record.name, &self.record.id)?;
+        // One that is being renamed has two; who renames it looks for the record when that is written.
+        if let Some(renamed) = Amended::read(&self.directory).name {
+            named::release(&self.names, &renamed, &self.record.id)?;
+        }
         directory::remove(&self.directory, self.lock).map_err(io(&self.directory))?;
         let mounts = &mut self.record.settings.mounts;
         mounts.retain(|mount| volumes == Volumes::Remove || mount.kind == volume::Kind::Image);

@@ -157,6 +157,11 @@ pub fn rename(store: &Store, id: &str, name: &str) -> Result<(), Error> {
         return Err(error);
     }
     release(&names, &record.name, id)?;
+    // Removed meanwhile, maybe by somebody who has not seen the new name.
+    if load_at(&container)?.is_none() {
+        release(&names, name, id)?;
+        return Err(Error::NoSuchContainer(id.into()));
+    }
     let was = record.name.clone();
     let mut record = record;
     record.name = name.into();

@@ -34,8 +34,8 @@ pub fn prune(store: &Store, filters: &[Filter]) -> Result<Pruned, Error> {
                 pruned.bytes += freed;
                 pruned.gone.push(record.id);
             }
-            // Somebody has started it meanwhile, or is about to.
-            Err(Error::Running(_) | Error::Restarting(_) | Error::Busy(_)) => {}
+            // Somebody has started or removed it meanwhile, or is about to.
+            Err(Error::Running(_) | Error::Restarting(_) | Error::Busy(_) | Error::NoSuchContainer(_)) => {}
             Err(error) => return Err(error),
         }
     }

@@ -4,42 +4,60 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::Bryo;
 
-/// podman with storage of its own.
-pub struct Podman<'a>(pub &'a Bryo);
+/// podman with storage of its own, gone with this value.
+pub struct Podman {
+    dir: PathBuf,
+}
 
-impl Podman<'_> {
-    fn at(&self, name: &str) -> PathBuf {
-        let path = self.0.scratch(name);
-        fs::create_dir_all(&path).unwrap();
-        path
+impl Podman {
+    /// Beside the store of a test's.
+    pub fn beside(bryo: &Bryo) -> Podman {
+        let podman = Podman {
+            dir: bryo.dir().with_extension("podman"),
+        };
+        fs::create_dir_all(&podman.dir).unwrap();
+        fs::create_dir_all(podman.runtime()).unwrap();
+        podman
     }
 
     /// A command of its, not yet started.
     pub fn command(&self) -> Command {
-        let mut podman = Command::new("podman");
-        podman
-            .args(["--storage-driver", "vfs", "--root"])
-            .arg(self.at("podman"))
-            .arg("--runroot")
-            .arg(self.at("podman-run"))
-            .env("XDG_RUNTIME_DIR", self.at("podman-xdg"))
-            .stdin(Stdio::null());
-        podman
+        let mut command = Command::new("podman");
+        // Without systemd there is no journal to keep them.
+        command.args(["--events-backend", "file"]);
+        command.arg("--root").arg(self.dir.join("root"));
+        command.arg("--runroot").arg(self.dir.join("run"));
+        command.env("XDG_RUNTIME_DIR", self.runtime());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn runtime(&self) -> PathBuf {
+        self.dir.with_extension("xdg")
     }
 }
 
-/// It leaves a process that holds its user namespace.
-impl Drop for Podman<'_> {
+impl Drop for Podman {
     fn drop(&mut self) {
-        let pause = self.at("podman-xdg").join("libpod/tmp/pause.pid");
-        if let Some(pid) = fs::read_to_string(pause)
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-        {
-            let _ =
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        drop(self.command().args(["rm", "-af", "-t", "0"]).output());
+        // What it holds belongs to other ids; what podman makes anew at its end does not.
+        drop(
+            self.command()
+                .args(["unshare", "rm", "-rf"])
+                .arg(&self.dir)
+                .output(),
+        );
+        drop(fs::remove_dir_all(&self.dir));
+        // It leaves a process that holds its user namespace.
+        let pause = fs::read_to_string(self.runtime().join("libpod/tmp/pause.pid"));
+        if let Some(pid) = pause.ok().and_then(|text| text.trim().parse().ok()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
+        drop(fs::remove_dir_all(self.runtime()));
     }
 }

@@ -1,6 +1,7 @@
 //! `inspect`: everything about a container, in Docker's shape.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use oci_spec::runtime::Spec;
 use serde_json::{Map, Value, json};
@@ -68,6 +69,9 @@ fn object(store: &Store, name: &str) -> Result<Value, Error> {
         "RestartCount": record.restarts,
         "Driver": "fuse-overlay",
         "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
         "HostConfig": host_config(&record, &spec),
         "GraphDriver": {"Name": "fuse-overlay", "Data": {"UpperDir": file("upper")}},
         "Mounts": mounts(&record),
@@ -218,6 +222,13 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         "Privileged": settings.privileged,
         "ReadonlyRootfs": read_only,
         "SecurityOpt": settings.security_opts,
+        // Each has its own of these, and nothing else can be asked for.
+        "IpcMode": "private",
+        "PidMode": "",
+        "UTSMode": "",
+        "UsernsMode": "",
+        "ShmSize": shm_size(spec),
+        "Ulimits": ulimits(spec),
         "Init": settings.init,
         "StorageOpt": storage_opt(settings.storage),
         "LogConfig": {"Type": settings.log.name(), "Config": log_opt(&settings.log)},
@@ -228,6 +239,27 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         config.extend(limits::fields(record, spec));
     }
     config
+}
+
+/// What its /dev/shm may hold, as its mount says.
+fn shm_size(spec: &Spec) -> u64 {
+    let mounts = spec.mounts().iter().flatten();
+    let shm = mounts.filter(|mount| mount.destination() == Path::new("/dev/shm"));
+    let mut options = shm.filter_map(|mount| mount.options().as_ref()).flatten();
+    let size = options.find_map(|option| option.strip_prefix("size=")?.parse().ok());
+    size.unwrap_or(0)
+}
+
+/// `--ulimit`.
+fn ulimits(spec: &Spec) -> Value {
+    let limits = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.rlimits().as_ref());
+    list(limits.into_iter().flatten().map(|limit| {
+        let name = limit.typ().to_string().to_lowercase();
+        json!({"Name": name.trim_start_matches("rlimit_"), "Hard": limit.hard(), "Soft": limit.soft()})
+    }))
 }
 
 fn log_opt(log: &log::Settings) -> BTreeMap<&'static str, String> {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
+use regex_lite::Regex;
 use serde_json::{Map, Value};
 
 use super::super::output::{Listing, Row, human_duration, human_size, local_time, put, short_id};
@@ -89,7 +90,7 @@ impl Ps {
             .collect::<Result<Vec<_>, _>>()?;
         let last = if self.latest { 1 } else { self.last };
         let last = usize::try_from(last).ok();
-        // Docker: a status asked for, or a number of the last, means those that do not run as well.
+        // Docker: a status asked for, or a number of the last, means those that do not run as well; `exited` does not.
         let stopped = self.all || last.is_some() || filters.iter().any(Filter::is_about_state);
         let shown: Vec<&Record> = all
             .iter()
@@ -256,7 +257,8 @@ pub(super) fn chosen(store: &Store, filters: &[String]) -> Result<Vec<Record>, F
 /// One `--filter`. Several of one kind: any; of different kinds: all.
 enum Filter {
     Id(String),
-    Name(String),
+    /// `None`: no expression, which Docker has match nothing.
+    Name(Option<Regex>),
     Label(String, Option<String>),
     Status(String),
     Exited(i32),
@@ -293,7 +295,7 @@ impl Filter {
         };
         Ok(match key {
             "id" => Filter::Id(value.into()),
-            "name" => Filter::Name(value.trim_start_matches('/').into()),
+            "name" => Filter::Name(Regex::new(value).ok()),
             "label" => {
                 let (label, value) = value.split_once('=').map_or((value, None), |(l, v)| (l, Some(v)));
                 Filter::Label(label.into(), value.map(String::from))
@@ -331,7 +333,7 @@ impl Filter {
     }
 
     fn is_about_state(&self) -> bool {
-        matches!(self, Filter::Status(_) | Filter::Exited(_))
+        matches!(self, Filter::Status(_))
     }
 
     fn all_match(filters: &[Filter], record: &Record) -> bool {
@@ -352,12 +354,10 @@ impl Filter {
     fn matches(&self, record: &Record) -> bool {
         match self {
             Filter::Id(prefix) => record.id.starts_with(prefix.as_str()),
-            Filter::Name(part) => match (part.strip_prefix('^'), part.strip_suffix('$')) {
-                (Some(_), Some(_)) => record.name == part.trim_start_matches('^').trim_end_matches('$'),
-                (Some(start), None) => record.name.starts_with(start),
-                (None, Some(end)) => record.name.ends_with(end),
-                (None, None) => record.name.contains(part.as_str()),
-            },
+            // With Docker's slash and without: `^/web$` is written as well as `^web$`.
+            Filter::Name(wanted) => wanted.as_ref().is_some_and(|wanted| {
+                wanted.is_match(&record.name) || wanted.is_match(&format!("/{}", record.name))
+            }),
             Filter::Label(label, value) => record.settings.has_label(label, value.as_deref()),
             Filter::Status(wanted) => state(record) == wanted,
             Filter::Exited(wanted) => {

@@ -319,7 +319,11 @@ impl Container {
             cgroup,
             storage,
             log,
-            labels: self.label.iter().map(|text| label(text)).collect(),
+            labels: self
+                .label
+                .iter()
+                .map(|text| label(text))
+                .collect::<Result<_, _>>()?,
             given: Given {
                 security_opts: self.security_opt,
                 shared: self.shared,
@@ -431,7 +435,9 @@ impl Container {
     }
 }
 
-fn label(text: &str) -> (String, String) {
-    let (key, value) = text.split_once('=').unwrap_or((text, ""));
-    (key.into(), value.into())
+fn label(text: &str) -> Result<(String, String), Failure> {
+    match text.split_once('=').unwrap_or((text, "")) {
+        ("", _) => Err(Failure::new(format!("invalid label '{text}': empty name"))),
+        (key, value) => Ok((key.into(), value.into())),
+    }
 }

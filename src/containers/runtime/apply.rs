@@ -15,7 +15,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree, unmount,
 };
 
-use super::channel::{Channel, Failure, Order, Report};
+use super::channel::{Cause, Channel, Failure, Order, Report};
 use super::options::{Attributes, Parameter};
 use super::rootfs::{Missing, Root, copy_of, host_tree, move_to, tree_below};
 use super::step::{Links, Source, Step};
@@ -351,7 +351,13 @@ fn enter(directory: &Path) -> Result<(), Failure> {
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let found = openat2(CWD, directory, flags, Mode::empty(), inside).map_err(|error| failed(&error))?;
+    let found = openat2(CWD, directory, flags, Mode::empty(), inside).map_err(|error| Failure {
+        cause: match error {
+            rustix::io::Errno::NOENT => Cause::NotFound,
+            _ => Cause::Other,
+        },
+        ..failed(&error)
+    })?;
     fchdir(found).map_err(|error| failed(&error.desc()))?;
     match getcwd() {
         Ok(path) if path.is_absolute() => Ok(()),

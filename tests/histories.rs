@@ -1,0 +1,115 @@
+//! Random histories of commands, and of processes that are killed, against a model of the states; and two commands on one
+//! container at once, whose outcome must be that of one order or the other.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A test fails by panicking.
+
+mod common;
+#[path = "histories/model.rs"]
+mod model;
+#[path = "histories/step.rs"]
+mod step;
+#[path = "histories/store.rs"]
+mod store;
+
+use std::process::Child;
+
+use model::{Kind, Model};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError};
+use step::{Step, command, step};
+use store::Stand;
+
+/// More of them: `BRYO_HISTORIES=200 cargo test --test histories`.
+fn config(usual: u32) -> Config {
+    let asked = std::env::var("BRYO_HISTORIES").ok();
+    Config {
+        cases: asked.map_or(usual, |number| number.parse().unwrap()),
+        max_shrink_iters: 30,
+        failure_persistence: None,
+        ..Config::default()
+    }
+}
+
+fn check(stand: &Stand, steps: &[Step]) -> Result<(), TestCaseError> {
+    // A case that failed left what it had.
+    stand.emptied();
+    let mut model = Model::default();
+    let mut told = String::new();
+    for step in steps {
+        let allowed = model.after(step);
+        let answer = stand.carry_out(step, &model);
+        told += &format!("{step:?}: {answer:?}\n");
+        let found = allowed.iter().find(|outcome| stand.agrees(outcome, &answer));
+        let Some(outcome) = found else {
+            let shown = stand.shown();
+            prop_assert!(false, "{told}allowed: {allowed:#?}\nfound: {shown}");
+            return Ok(());
+        };
+        model = outcome.model.clone();
+    }
+    let left = stand.emptied();
+    prop_assert!(left.is_empty(), "{told}left: {left:#?}");
+    Ok(())
+}
+
+#[test]
+fn any_history_is_that_of_the_model() {
+    let stand = Stand::new();
+    proptest!(config(12), |(steps in prop::collection::vec(step(), 4..14))| {
+        check(&stand, &steps)?;
+    });
+}
+
+/// Both begin at once; what they answer and what is left is what one order or the other would have given.
+fn check_pair(stand: &Stand, before: &[Step], pair: &[Step; 2]) -> Result<(), TestCaseError> {
+    stand.emptied();
+    let mut model = Model::default();
+    for step in before {
+        let allowed = model.after(step);
+        let answer = stand.carry_out(step, &model);
+        let found = allowed.iter().find(|outcome| stand.agrees(outcome, &answer));
+        prop_assert!(found.is_some(), "{before:?}: {step:?}: {answer:?}");
+        model = found.unwrap().model.clone();
+    }
+    let [first, second] = pair;
+    let children = pair.each_ref().map(|step| started(stand, step));
+    let codes = children.map(|child| {
+        let done = child.wait_with_output().unwrap();
+        (
+            done.status.code().unwrap(),
+            String::from_utf8_lossy(&done.stderr).into_owned(),
+        )
+    });
+    let orders = model.pair(first, second);
+    let found = orders
+        .iter()
+        .any(|order| order.codes == [codes[0].0, codes[1].0] && stand.is_at(&order.model));
+    let shown = stand.shown();
+    prop_assert!(
+        found,
+        "after {before:?}\n{pair:?} at once: {codes:?}\nfound: {shown}\nallowed: {orders:#?}"
+    );
+    let left = stand.emptied();
+    prop_assert!(left.is_empty(), "{pair:?} left: {left:#?}");
+    Ok(())
+}
+
+fn started(stand: &Stand, step: &Step) -> Child {
+    let words = command(step, stand.token()).expect("a command");
+    let mut command = stand.bryo.command(words);
+    command.stdout(std::process::Stdio::piped());
+    command.stderr(std::process::Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// One container of each kind, created or running, and two commands on it.
+#[test]
+fn two_commands_at_once_are_one_after_the_other() {
+    let stand = Stand::new();
+    let kinds = prop::sample::select(Kind::still());
+    let pair = [step::on_one(), step::on_one()];
+    proptest!(config(40), |(kind in kinds, runs in any::<bool>(), pair in pair)| {
+        let before = if runs { Step::Run("one", kind) } else { Step::Create("one", kind) };
+        check_pair(&stand, &[before], &pair)?;
+    });
+}
