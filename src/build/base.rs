@@ -100,7 +100,7 @@ impl Build<'_> {
     fn stands_on(&self, name: String) -> Result<String, Error> {
         match self.named(&name) {
             Some(Named::Image(other)) => Ok(other.clone()),
-            Some(Named::Files(_)) => Err(Error::Unsupported(format!("FROM a directory ({name})"))),
+            Some(Named::Files(..)) => Err(Error::Unsupported(format!("FROM a directory ({name})"))),
             None => Ok(name),
         }
     }
@@ -111,6 +111,7 @@ impl Build<'_> {
             Some(image) => image,
             None => self.fetch(name, platform.as_ref())?,
         };
+        self.note_image(name, platform.as_ref(), &image);
         let claim = Claim::new(self.store, &image.layers)?;
         // Removed before the claim could be seen, it must not be built on.
         if images::find(self.store, &image.id.to_string())?.is_none() {

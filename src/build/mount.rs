@@ -110,15 +110,7 @@ impl Mounts {
 
     /// `type=secret`: a file, or a variable.
     pub(super) fn secret(&mut self, store: &Store, mount: &Mount, given: &[Secret]) -> Result<(), Error> {
-        let named = mount.id.clone().or_else(|| mount.source.clone());
-        let of_target = || {
-            mount
-                .target
-                .as_deref()
-                .and_then(|target| target.rsplit('/').next())
-                .map(String::from)
-        };
-        let id = named.or_else(of_target).unwrap_or_default();
+        let id = mount.secret();
         let Some(secret) = given.iter().find(|secret| secret.id == id) else {
             return match mount.required {
                 true => Err(Error::NoSecret(id)),
