@@ -30,6 +30,7 @@ mod lint;
 mod mount;
 mod order;
 mod output;
+mod owner;
 mod prune;
 mod remote;
 mod run;
