@@ -27,10 +27,9 @@ impl Build<'_> {
     pub(super) fn base(&mut self, from: &From, number: usize, label: &str) -> Result<Stage, Error> {
         let name = self.image_of(from)?;
         let platform = self.platform_of(from)?;
-        if let Some(stage) = self
-            .stage_from(&name, number)
-            .and_then(|earlier| self.done.get(&earlier))
-        {
+        let earlier = self.stage_from(&name, number);
+        self.noted.borrow_mut().base(number, from.place, &name, earlier);
+        if let Some(stage) = earlier.and_then(|earlier| self.done.get(&earlier)) {
             // ARGs are inherited, as ENVs are.
             return Ok(Stage {
                 has_command: false,

@@ -297,6 +297,7 @@ impl Build<'_> {
         };
         self.fresh = self.order.anew.iter().any(is_named);
         let label = self.label(text, number);
+        self.noted.borrow_mut().stage_begins(number);
         let mut stage = self.base(&text.from, number, &label).map_err(&at)?;
         for label in &self.order.unset_labels {
             stage.config.take_out("Labels", label);
@@ -326,12 +327,16 @@ impl Build<'_> {
             }
             let place = format!("{label} {count}/{all}");
             let title = format!("[{}] {}", place.trim_start(), step.text);
+            let before = counted(step).then(|| stage.clone());
             self.step(&mut stage, number, step, &title)
                 .map_err(|source| Error::Step {
                     place: step.place,
                     text: step.text.clone(),
                     source: Box::new(source),
                 })?;
+            if let Some(before) = before {
+                self.note_step(&before, number, step);
+            }
         }
         Ok(stage)
     }

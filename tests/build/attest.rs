@@ -162,6 +162,30 @@ fn provenance_says_what_it_was_made_of() {
         metadata["buildkit_completeness"],
         json!({ "request": true, "resolvedDependencies": false })
     );
+    // The graph (`buildConfig` there): what it stands on, the RUN, and the result.
+    let steps = made["internalParameters"]["buildConfig"]["llbDefinition"]
+        .as_array()
+        .unwrap();
+    let inputs: Vec<&Value> = steps.iter().map(|step| &step["inputs"]).collect();
+    assert_eq!(inputs, [&Value::Null, &json!(["step0:0"]), &json!(["step1:0"])]);
+    assert_eq!(
+        steps[0]["op"]["Op"]["source"]["identifier"],
+        "docker-image://docker.io/library/base:latest"
+    );
+    let meta = &steps[1]["op"]["Op"]["exec"]["meta"];
+    assert_eq!(
+        meta["args"],
+        json!(["/bin/sh", "-c", "echo $GREETING > /greeting"])
+    );
+    assert!(
+        meta["env"].as_array().unwrap().contains(&json!("GREETING=hello")),
+        "{meta}"
+    );
+    let locations = &metadata["buildkit_metadata"]["source"]["locations"];
+    assert_eq!(
+        locations["step1"]["locations"][0]["ranges"][0]["start"]["line"],
+        3
+    );
     let source = &metadata["buildkit_metadata"]["source"]["infos"][0];
     assert_eq!(source["filename"], "Dockerfile");
     assert!(

@@ -5,6 +5,7 @@
 mod noted;
 mod provenance;
 mod sbom;
+mod steps;
 
 pub(super) use noted::Noted;
 pub use noted::{Hash, Material};

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::steps::Told;
 use crate::build::dockerfile::{Mount, MountKind};
 use crate::build::remote::without_login;
 use crate::build::solve::Build;
@@ -74,6 +76,10 @@ pub(in crate::build) struct Noted {
     pub(super) agents: BTreeMap<String, bool>,
     /// A RUN could reach others.
     pub(super) network: bool,
+    /// The steps, stage by stage.
+    pub(super) steps: Vec<Told>,
+    /// What the RUN that is carried out runs.
+    pub(super) exec: Option<Value>,
 }
 
 impl Build<'_> {

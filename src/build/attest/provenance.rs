@@ -99,7 +99,11 @@ impl Made<'_> {
 
     fn v1(&self, asked: &Provenance) -> Value {
         let (request, complete) = self.request(asked.detail);
-        let builder = Platform::host().to_string();
+        let mut internal = Map::new();
+        internal.insert("builderPlatform".into(), json!(Platform::host().to_string()));
+        if asked.detail == Detail::Max {
+            internal.insert("buildConfig".into(), self.noted.graph().0);
+        }
         let mut metadata = self.times("invocationId", "startedOn", "finishedOn");
         metadata.insert("buildkit_metadata".into(), self.metadata(asked.detail));
         if self.is_hermetic() {
@@ -116,7 +120,7 @@ impl Made<'_> {
             "buildDefinition": {
                 "buildType": TYPE_1,
                 "externalParameters": { "configSource": self.source("path"), "request": request },
-                "internalParameters": { "builderPlatform": builder },
+                "internalParameters": internal,
                 "resolvedDependencies": self.materials(),
             },
             "runDetails": { "builder": { "id": asked.builder }, "metadata": metadata },
@@ -135,7 +139,7 @@ impl Made<'_> {
         if self.is_hermetic() {
             metadata.insert(format!("{TYPE_02}#hermetic"), json!(true));
         }
-        json!({
+        let mut predicate = json!({
             "builder": { "id": asked.builder },
             "buildType": TYPE_02,
             "materials": self.materials(),
@@ -145,7 +149,11 @@ impl Made<'_> {
                 "environment": { "platform": Platform::host().to_string() },
             },
             "metadata": metadata,
-        })
+        });
+        if asked.detail == Detail::Max {
+            predicate["buildConfig"] = self.noted.graph().0;
+        }
+        predicate
     }
 
     /// When it was made, under the names that the version has.
@@ -223,13 +231,14 @@ impl Made<'_> {
         (request, complete)
     }
 
-    /// The Dockerfile.
+    /// The Dockerfile, and where in it the steps stand.
     fn metadata(&self, detail: Detail) -> Value {
         if detail == Detail::Min {
             return json!({});
         }
         json!({
             "source": {
+                "locations": self.noted.graph().1,
                 "infos": [{
                     "filename": self.order.name,
                     "language": "Dockerfile",

@@ -43,6 +43,7 @@ impl Build<'_> {
             0 => format!("RUN {} # buildkit", command.join(" ")),
             count => format!("RUN |{count} {} {} # buildkit", told.join(" "), command.join(" ")),
         };
+        self.note_exec(stage, &command, &args, &mounts, network);
         if self.kept(stage, &said)? {
             return Ok(());
         }
