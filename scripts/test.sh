@@ -107,9 +107,10 @@ fuzz() {
         corpus=$(mktemp -d /var/tmp/bryo-range/fuzz.XXXXXX) && chown bryo-range "$corpus" || exit 1
         seeds=(); [ ! -d fuzz/corpus/{} ] || seeds=("$PWD/fuzz/corpus/{}")
         binary=$PWD/fuzz/target/x86_64-unknown-linux-gnu/release/{}
-        cd "$corpus" && BRYO_TEST_USER=bryo-range "$0" "$binary" -max_total_time="$1" -timeout=20 -rss_limit_mb=2048 \
+        cd "$corpus" && BRYO_TEST_USER=bryo-range BRYO_FUZZ_STORE="$corpus.store" "$0" "$binary" -max_total_time="$1" -timeout=20 -rss_limit_mb=2048 \
             -artifact_prefix="$corpus/" "$corpus" "${seeds[@]}" > "$2/fuzz-{}" 2>&1
         code=$?
+        rm -rf "$corpus.store"
         if [ $code = 0 ]; then echo "{}: $(tail -1 "$2/fuzz-{}")"; rm -r "$corpus"
         else echo "{} FAILED, its input is in $corpus:"; tail -30 "$2/fuzz-{}"; exit 1; fi
     ' "$PWD/scripts/as-user" "$seconds" "$logs"

@@ -4,8 +4,12 @@
 
 #[path = "build/at_once.rs"]
 mod at_once;
+#[path = "build/attest.rs"]
+mod attest;
 #[path = "build/cache.rs"]
 mod cache;
+#[path = "build/call.rs"]
+mod call;
 #[path = "build/checks.rs"]
 mod checks;
 mod common;
@@ -23,6 +27,8 @@ mod kept;
 mod output;
 #[path = "build/platforms.rs"]
 mod platforms;
+#[path = "build/progress.rs"]
+mod progress;
 #[path = "build/reviewed.rs"]
 mod reviewed;
 #[path = "build/sequences.rs"]

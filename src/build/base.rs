@@ -27,10 +27,9 @@ impl Build<'_> {
     pub(super) fn base(&mut self, from: &From, number: usize, label: &str) -> Result<Stage, Error> {
         let name = self.image_of(from)?;
         let platform = self.platform_of(from)?;
-        if let Some(stage) = self
-            .stage_from(&name, number)
-            .and_then(|earlier| self.done.get(&earlier))
-        {
+        let earlier = self.stage_from(&name, number);
+        self.noted.borrow_mut().base(number, from.place, &name, earlier);
+        if let Some(stage) = earlier.and_then(|earlier| self.done.get(&earlier)) {
             // ARGs are inherited, as ENVs are.
             return Ok(Stage {
                 has_command: false,
@@ -100,7 +99,7 @@ impl Build<'_> {
     fn stands_on(&self, name: String) -> Result<String, Error> {
         match self.named(&name) {
             Some(Named::Image(other)) => Ok(other.clone()),
-            Some(Named::Files(_)) => Err(Error::Unsupported(format!("FROM a directory ({name})"))),
+            Some(Named::Files(..)) => Err(Error::Unsupported(format!("FROM a directory ({name})"))),
             None => Ok(name),
         }
     }
@@ -111,6 +110,7 @@ impl Build<'_> {
             Some(image) => image,
             None => self.fetch(name, platform.as_ref())?,
         };
+        self.note_image(name, platform.as_ref(), &image);
         let claim = Claim::new(self.store, &image.layers)?;
         // Removed before the claim could be seen, it must not be built on.
         if images::find(self.store, &image.id.to_string())?.is_none() {

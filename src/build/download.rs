@@ -13,7 +13,7 @@ use super::source::{Entry, Links, Source};
 use super::tree::Owner;
 use super::urls::{self, Note};
 use super::workspace::{Workspace, io_error};
-use super::{Error, Progress};
+use super::{Error, Material, Progress};
 use crate::images::registry::{Answer, download};
 use crate::store::{Digest, Digesting, Store};
 
@@ -21,6 +21,7 @@ use crate::store::{Digest, Digesting, Store};
 pub(super) struct Downloads {
     workspace: Workspace,
     files: Vec<(Vec<u8>, Entry)>,
+    materials: Vec<Material>,
 }
 
 impl Downloads {
@@ -33,7 +34,7 @@ impl Downloads {
         progress: &dyn Progress,
     ) -> Result<Downloads, Error> {
         let workspace = Workspace::new(store)?;
-        let mut files = Vec::new();
+        let (mut files, mut materials) = (Vec::new(), Vec::new());
         for (number, url) in urls.iter().enumerate() {
             let place = workspace.path().join(number.to_string());
             let name = name_of(url);
@@ -60,8 +61,18 @@ impl Downloads {
                 linked: None,
             };
             files.push((name, entry));
+            materials.push(Material::file(url, &got.digest));
         }
-        Ok(Downloads { workspace, files })
+        Ok(Downloads {
+            workspace,
+            files,
+            materials,
+        })
+    }
+
+    /// What was fetched.
+    pub(super) fn materials(&self) -> Vec<Material> {
+        self.materials.clone()
     }
 
     /// The paths of all.

@@ -11,6 +11,7 @@ pub mod dockerfile;
 pub mod patterns;
 
 mod archive;
+mod attest;
 mod base;
 mod cache;
 mod carry;
@@ -19,6 +20,7 @@ mod commit;
 mod config;
 mod contents;
 mod copy;
+mod describe;
 mod download;
 mod extract;
 mod git;
@@ -28,6 +30,7 @@ mod lint;
 mod mount;
 mod order;
 mod output;
+mod owner;
 mod prune;
 mod remote;
 mod run;
@@ -45,11 +48,14 @@ mod workers;
 mod workspace;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use archive::begins_archive;
+pub use attest::{Attests, Detail, Hash, Material, Provenance, Sbom, Version};
 pub use cache::{CacheTo, Mode, OnFailure};
 pub use commit::{Commit, commit};
 pub use copy::CopyError;
+pub use describe::{Argument, Location, Outline, Targets, Wanted, base64, outline, targets};
 pub use git::{Address, AddressError, GitError};
 pub use lint::{Checked, Extent, Finding, Rule, check, is_fatal};
 pub use mount::Secret;
@@ -84,6 +90,14 @@ pub trait Progress: Sync {
     fn found(&self, _step: &crate::images::steps::Step) {}
     /// A step was made by this build.
     fn made(&self, _step: &crate::images::steps::Step) {}
+    /// Something from outside is used.
+    fn uses(&self, _material: &Material) {}
+    /// How often who waits tells that it does, by [`Progress::tick`].
+    fn pace(&self) -> Option<Duration> {
+        None
+    }
+    /// Time has passed.
+    fn tick(&self) {}
     /// For a stage that is built beside others: its steps come in between theirs.
     fn beside(&self) -> Box<dyn Progress + '_>;
 }
@@ -143,6 +157,22 @@ pub enum Error {
         what: &'static str,
         /// As given, variables replaced.
         value: String,
+    },
+    /// `--provenance`, `--sbom`.
+    #[error("{wanted} cannot be had for this output: {why}")]
+    Unattested {
+        /// The flag.
+        wanted: &'static str,
+        /// Why, and what can.
+        why: &'static str,
+    },
+    /// `--sbom`.
+    #[error("no SBOM by the scanner {generator}: {why}")]
+    Scanner {
+        /// Its name.
+        generator: String,
+        /// Why.
+        why: String,
     },
     /// Something that Bryo cannot do yet.
     #[error("{0} is not supported yet")]

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
-use super::dockerfile::{Mount, MountKind, Sharing};
+use super::dockerfile::{Mount, Sharing};
+use super::owner;
 use super::workspace::{Workspace, io_error};
 use crate::containers::spec::mounts::{Asked, Bind, Missing};
 use crate::store::{Digest, Lock, Mode, Store};
@@ -58,14 +59,19 @@ impl Mounts {
 
     /// `type=cache`: a directory that later builds see again, by its id; without one by its target.
     pub(super) fn cache(&mut self, store: &Store, mount: &Mount, target: String) -> Result<(), Error> {
-        is_roots(mount)?;
         if mount.from.is_some() {
             return Err(Error::Unsupported(
                 "a cache mount that begins as a copy (from=)".into(),
             ));
         }
         let id = mount.id.as_deref().unwrap_or(&target);
-        let name = Digest(Sha256::digest(id).into()).hex();
+        // As in BuildKit, who wants another owner has another cache.
+        let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        let name = match (uid, gid) {
+            (0, 0) => Digest(Sha256::digest(id).into()),
+            _ => Digest(Sha256::digest(format!("{id}\0{uid}:{gid}")).into()),
+        };
+        let name = name.hex();
         let above = store.state().join("caches");
         let directory = above.join(&name);
         let mode = mount.mode.unwrap_or(0o755);
@@ -85,6 +91,7 @@ impl Mounts {
             Err(error) => Err(error),
         }
         .map_err(io_error("make", &directory))?;
+        owner::give(store, &directory, uid, gid)?;
         let lock = above.join(format!("{name}.lock"));
         // A step that names a cache twice has it already.
         let directory = match mount.sharing {
@@ -100,7 +107,11 @@ impl Mounts {
                     directory
                 }
                 // Somebody uses it: one of its own, which goes with the step.
-                None => self.workspace(store)?,
+                None => {
+                    let own = self.workspace(store)?;
+                    owner::give(store, &own, uid, gid)?;
+                    own
+                }
             },
         };
         let access = if mount.readonly { "ro" } else { "rw" };
@@ -110,22 +121,13 @@ impl Mounts {
 
     /// `type=secret`: a file, or a variable.
     pub(super) fn secret(&mut self, store: &Store, mount: &Mount, given: &[Secret]) -> Result<(), Error> {
-        let named = mount.id.clone().or_else(|| mount.source.clone());
-        let of_target = || {
-            mount
-                .target
-                .as_deref()
-                .and_then(|target| target.rsplit('/').next())
-                .map(String::from)
-        };
-        let id = named.or_else(of_target).unwrap_or_default();
+        let id = mount.secret();
         let Some(secret) = given.iter().find(|secret| secret.id == id) else {
             return match mount.required {
                 true => Err(Error::NoSecret(id)),
                 false => Ok(()),
             };
         };
-        is_roots(mount)?;
         if let Some(name) = &mount.env {
             let value = String::from_utf8_lossy(&secret.value);
             self.env.push(format!("{name}={value}"));
@@ -138,6 +140,7 @@ impl Mounts {
             .clone()
             .unwrap_or_else(|| format!("/run/secrets/{id}"));
         let file = self.file(store, &secret.value, mount.mode.unwrap_or(0o400))?;
+        owner::give(store, &file, mount.uid.unwrap_or(0), mount.gid.unwrap_or(0))?;
         self.asked.push(bind(file, target, "ro"));
         Ok(())
     }
@@ -150,7 +153,14 @@ impl Mounts {
                 false => Ok(()),
             };
         };
-        is_roots(mount)?;
+        for (name, id) in [("uid", mount.uid), ("gid", mount.gid)] {
+            if let Some(id) = id.filter(|id| *id != 0) {
+                let what = format!(
+                    "an ssh mount with {name}={id}: the socket is the user's own, so root's inside; this"
+                );
+                return Err(Error::Unsupported(what));
+            }
+        }
         let target = mount
             .target
             .clone()
@@ -200,21 +210,6 @@ impl Mounts {
         written.map_err(io_error("write", &path))?;
         Ok(path)
     }
-}
-
-/// What is bound is the user's own, whom the container calls root: nobody else can own it.
-fn is_roots(mount: &Mount) -> Result<(), Error> {
-    for (name, id) in [("uid", mount.uid), ("gid", mount.gid)] {
-        if let Some(id) = id.filter(|id| *id != 0) {
-            let kind = match mount.kind {
-                MountKind::Ssh => "an ssh",
-                MountKind::Secret => "a secret",
-                _ => "a cache",
-            };
-            return Err(Error::Unsupported(format!("{kind} mount with {name}={id}")));
-        }
-    }
-    Ok(())
 }
 
 /// What the cache of steps takes a mount for: all that is said of it. Of a secret that is no value.

@@ -2,6 +2,7 @@
 
 use oci_spec::runtime::PosixRlimit;
 
+use super::attest::{Attests, Material};
 use super::cache::CacheTo;
 use super::dockerfile::{self, Dockerfile};
 use super::output::{Output, Trust};
@@ -47,8 +48,8 @@ pub enum Squash {
 /// What a name given by `--build-context` means.
 #[derive(Debug)]
 pub enum Named {
-    /// A directory.
-    Files(Box<Context>),
+    /// Files: of a directory of the user's, or fetched.
+    Files(Box<Context>, Option<Material>),
     /// An image of this name.
     Image(String),
 }
@@ -56,8 +57,12 @@ pub enum Named {
 /// What is to be built.
 #[derive(Debug)]
 pub struct Order {
-    /// The Dockerfile's text.
+    /// The Dockerfile's name.
+    pub name: String,
+    /// Its text.
     pub dockerfile: String,
+    /// The repository or archive that it came from, with the context; `None`: they are the user's own files.
+    pub origin: Option<Material>,
     /// Where COPY takes files from; `None` if the Dockerfile came alone.
     pub context: Option<Context>,
     /// `--build-context`: what FROM and `--from` find under a name before they look for a stage or an image.
@@ -110,6 +115,8 @@ pub struct Order {
     pub agent: Option<std::path::PathBuf>,
     /// `--output`: where the result goes, with the names that it has there.
     pub outputs: Vec<Output>,
+    /// `--attest`: what is said of the image.
+    pub attests: Attests,
     /// `--jobs`: so many stages at once.
     pub jobs: usize,
     /// When everything is said to be made: SOURCE_DATE_EPOCH, in seconds since 1970.

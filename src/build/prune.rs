@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::usage::{self, Kept, Kind, Place, Total};
-use super::workspace::{io_error, remove_orphans, remove_tree};
-use super::{Error, urls};
+use super::workspace::{io_error, remove_orphans};
+use super::{Error, owner, urls};
 use crate::images::list::moment;
 use crate::images::{prune, steps};
 use crate::store::lock::Attempt;
@@ -123,7 +123,7 @@ impl Prune {
                     pruned.bytes += urls::remove(path)?;
                     true
                 }
-                Place::Directory(directory) => match remove_cache(directory)? {
+                Place::Directory(directory) => match remove_cache(store, directory)? {
                     Removed::Yes => {
                         pruned.bytes += one.bytes;
                         true
@@ -170,7 +170,7 @@ enum Removed {
     Foreign,
 }
 
-fn remove_cache(directory: &Path) -> Result<Removed, Error> {
+fn remove_cache(store: &Store, directory: &Path) -> Result<Removed, Error> {
     // Every step that uses it holds this, however it shares the cache.
     let used = directory.with_extension("use");
     let lock = match Lock::attempt_existing(&used, Mode::Exclusive)? {
@@ -178,7 +178,7 @@ fn remove_cache(directory: &Path) -> Result<Removed, Error> {
         Attempt::Gone => None,
         Attempt::Taken(lock) => Some(lock),
     };
-    match remove_tree(directory) {
+    match owner::remove(store, directory) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Removed::Foreign),

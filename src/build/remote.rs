@@ -9,9 +9,9 @@ use super::dockerfile::MAX_TEXT;
 use super::git::{Access, Address, AddressError, NamedBy};
 use super::source::Context;
 use super::workspace::{Workspace, io_error};
-use super::{Error, Progress, Secret};
+use super::{Error, Material, Progress, Secret};
 use crate::images::registry::{Answer, download};
-use crate::store::Store;
+use crate::store::{Digesting, Store};
 
 /// Something that is fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +25,10 @@ pub enum Remote {
 /// A build context that was fetched.
 #[derive(Debug)]
 pub enum Fetched {
-    /// A repository, or an archive.
-    Files(Box<Context>),
+    /// A repository, or an archive; and what it was.
+    Files(Box<Context>, Material),
     /// A file that is no archive: a Dockerfile.
-    Text(Vec<u8>),
+    Text(Vec<u8>, Material),
 }
 
 /// Bytes by which an archive is told from a text.
@@ -82,7 +82,8 @@ impl Remote {
                 };
                 let commit = address.resolve(store, access)?;
                 progress.output(format!("{commit}\n").as_bytes());
-                Fetched::Files(Box::new(address.check_out(store, access, &commit)?))
+                let material = Material::repository(&address.to_string(), &commit.id);
+                Fetched::Files(Box::new(address.check_out(store, access, &commit)?), material)
             }
             Remote::File(url) => {
                 progress.begins("[internal] load remote build context");
@@ -121,10 +122,11 @@ fn file(text: &str) -> Option<Remote> {
 fn context(store: &Store, url: &str, progress: &dyn Progress) -> Result<Fetched, Error> {
     let workspace = Workspace::new(store)?;
     let place = workspace.path().join("context");
-    let mut to = File::create(&place).map_err(io_error("make", &place))?;
+    let mut to = Digesting::new(File::create(&place).map_err(io_error("make", &place))?);
     if let Answer::Fetched(got) = download(url, None, &mut to)? {
         progress.output(format!("{} bytes\n", got.size).as_bytes());
     }
+    let material = Material::file(url, &to.finish().0);
     let open = || File::open(&place);
     let read = |most: u64| {
         let mut bytes = Vec::new();
@@ -136,11 +138,11 @@ fn context(store: &Store, url: &str, progress: &dyn Progress) -> Result<Fetched,
         let tar = open().map_err(io_error("read", &place))?;
         let name = "the context by URL";
         let context = Context::unpack(store, Box::new(tar), name)?;
-        return Ok(Fetched::Files(Box::new(context)));
+        return Ok(Fetched::Files(Box::new(context), material));
     }
     // One byte more, so that whoever reads it sees that it is too much.
     let text = read(MAX_TEXT as u64 + 1).map_err(io_error("read", &place))?;
-    Ok(Fetched::Text(text))
+    Ok(Fetched::Text(text, material))
 }
 
 #[cfg(test)]

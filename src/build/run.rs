@@ -3,11 +3,13 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use fuse_overlay::attr::Time;
 use fuse_overlay::union::{Limits, Lower, Tree};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::{PosixRlimit, Spec};
 
 use super::contents::Contents;
@@ -63,6 +65,22 @@ impl Order {
         image: &Image,
         progress: &dyn Progress,
     ) -> Result<Claim, Error> {
+        let times = self.times;
+        let (container, stubs) = self.carried_out(store, image, progress)?;
+        container.commit(image, &stubs, times)
+    }
+
+    /// The same, but what it changed in its own tree is dropped.
+    pub(super) fn run(self, store: &Store, image: &Image, progress: &dyn Progress) -> Result<(), Error> {
+        self.carried_out(store, image, progress).map(|_| ())
+    }
+
+    fn carried_out<'a>(
+        self,
+        store: &'a Store,
+        image: &Image,
+        progress: &dyn Progress,
+    ) -> Result<(Container<'a>, Vec<PathBuf>), Error> {
         let shown = self.command.join(" ");
         let made = life::create(store, self.wanted(image))?;
         let id = made.held.record.id.clone();
@@ -103,7 +121,7 @@ impl Order {
                 return Err(Error::Trouble("the step's supervisor was killed".into()));
             }
         }
-        container.commit(image, &stubs, self.times)
+        Ok((container, stubs))
     }
 
     fn wanted(&self, image: &Image) -> Wanted {
@@ -145,7 +163,16 @@ impl Order {
 
 fn relay(mut from: File, progress: &dyn Progress) {
     let mut buffer = vec![0; 1 << 16];
+    let pace = progress.pace();
+    let pace = pace.map_or(PollTimeout::NONE, |pace| {
+        pace.try_into().unwrap_or(PollTimeout::NONE)
+    });
     loop {
+        let mut fds = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
+        if let Ok(0) = poll(&mut fds, pace) {
+            progress.tick();
+            continue;
+        }
         match from.read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Ok(0) | Err(_) => return,

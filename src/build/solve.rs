@@ -8,6 +8,7 @@ use std::sync::Arc;
 use fuse_overlay::attr::Time;
 use fuse_overlay::index::DiffId;
 
+use super::attest::{self, Noted};
 use super::base::Wanted;
 use super::cache;
 use super::config::Config;
@@ -70,6 +71,8 @@ pub(super) struct Build<'a> {
     pub(super) told: Option<VecDeque<steps::Step>>,
     /// Bases that were fetched for this build, so that `--pull` does it once: their ids.
     pub(super) fetched: RefCell<BTreeMap<Wanted, Digest>>,
+    /// What is used, for what is said of the image.
+    pub(super) noted: RefCell<Noted>,
     /// What it is for; `None` is this machine, and nobody asked.
     pub(super) platform: Option<Platform>,
     /// The stage that is built now takes nothing from the cache.
@@ -88,10 +91,11 @@ pub(super) struct Build<'a> {
 /// A step failed, or the Dockerfile is none. Steps that were finished are remembered.
 pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Built, Error> {
     let text = order.parsed()?;
-    order
-        .outputs
-        .iter()
-        .try_for_each(|output| output.takes(&order.platforms))?;
+    for output in &order.outputs {
+        output.takes(&order.platforms)?;
+        order.attests.allow(output)?;
+    }
+    let run = attest::Run::begins(order)?;
     // What killed builds left may hold secrets: it does not wait for somebody to prune.
     remove_orphans(store)?;
     orphans::remove(store)?;
@@ -115,7 +119,9 @@ pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Bu
         let steps = build.used.take();
         claims.extend(build.claims_of_exported());
         used.push((steps.clone(), target.layers.clone()));
-        parts.push(build.part(target, &steps)?);
+        let mut part = build.part(target, &steps)?;
+        part.statements = build.statements(&part.target, run.as_ref())?;
+        parts.push(part);
     }
     let delivery = Delivery {
         store,
@@ -158,6 +164,7 @@ impl<'a> Build<'a> {
             made: RefCell::default(),
             told: None,
             fetched: RefCell::default(),
+            noted: RefCell::default(),
             platform,
             fresh: false,
             hashes: order
@@ -290,6 +297,7 @@ impl Build<'_> {
         };
         self.fresh = self.order.anew.iter().any(is_named);
         let label = self.label(text, number);
+        self.noted.borrow_mut().stage_begins(number);
         let mut stage = self.base(&text.from, number, &label).map_err(&at)?;
         for label in &self.order.unset_labels {
             stage.config.take_out("Labels", label);
@@ -319,12 +327,16 @@ impl Build<'_> {
             }
             let place = format!("{label} {count}/{all}");
             let title = format!("[{}] {}", place.trim_start(), step.text);
+            let before = counted(step).then(|| stage.clone());
             self.step(&mut stage, number, step, &title)
                 .map_err(|source| Error::Step {
                     place: step.place,
                     text: step.text.clone(),
                     source: Box::new(source),
                 })?;
+            if let Some(before) = before {
+                self.note_step(&before, number, step);
+            }
         }
         Ok(stage)
     }

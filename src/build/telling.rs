@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::Progress;
+use super::{Material, Progress};
 use crate::images::steps::Step;
 
 /// What a builder hears.
@@ -30,6 +30,8 @@ pub(super) enum Message {
     Found(Step),
     /// [`Progress::made`].
     Made(Step),
+    /// [`Progress::uses`].
+    Uses(Material),
     /// The last message.
     Ended(Ended),
 }
@@ -72,6 +74,7 @@ impl Message {
             Message::Found(step) => (7, serde_json::to_vec(step)?),
             Message::Made(step) => (8, serde_json::to_vec(step)?),
             Message::Ended(ended) => (9, serde_json::to_vec(ended)?),
+            Message::Uses(material) => (10, serde_json::to_vec(material)?),
         })
     }
 
@@ -87,6 +90,7 @@ impl Message {
             7 => Message::Found(serde_json::from_slice(bytes)?),
             8 => Message::Made(serde_json::from_slice(bytes)?),
             9 => Message::Ended(serde_json::from_slice(bytes)?),
+            10 => Message::Uses(serde_json::from_slice(bytes)?),
             _ => return Err(io::ErrorKind::InvalidData.into()),
         })
     }
@@ -141,6 +145,10 @@ impl Progress for Voice {
 
     fn made(&self, step: &Step) {
         self.say(&Message::Made(step.clone()));
+    }
+
+    fn uses(&self, material: &Material) {
+        self.say(&Message::Uses(material.clone()));
     }
 
     fn beside(&self) -> Box<dyn Progress + '_> {
@@ -220,6 +228,7 @@ mod tests {
             Message::Hashes(vec![7; 30_000]),
             Message::Found(step.clone()),
             Message::Made(step),
+            Message::Uses(Material::repository("https://h/r.git", "abc")),
             Message::Ended(Ended::Command {
                 lines: (3, 4),
                 text: "RUN x".into(),

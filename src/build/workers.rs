@@ -210,6 +210,10 @@ impl<'a> Build<'a> {
     /// Hears all workers until one has ended, which is reaped then.
     fn wait<'w>(&mut self, workers: &mut Workers<'w>) -> Result<Worker<'w>, Error> {
         let signals = Blocked::new()?;
+        let pace = self.progress.pace();
+        let pace = pace.map_or(PollTimeout::NONE, |pace| {
+            pace.try_into().unwrap_or(PollTimeout::NONE)
+        });
         let ended = loop {
             let mut fds = vec![PollFd::new(signals.heard.as_fd(), PollFlags::POLLIN)];
             fds.extend(
@@ -218,8 +222,12 @@ impl<'a> Build<'a> {
                     .iter()
                     .map(|worker| PollFd::new(worker.ear.pipe.as_fd(), PollFlags::POLLIN)),
             );
-            match poll(&mut fds, PollTimeout::NONE) {
+            match poll(&mut fds, pace) {
                 Err(Errno::EINTR) => continue,
+                Ok(0) => {
+                    self.progress.tick();
+                    continue;
+                }
                 polled => drop(polled.map_err(trouble("hear"))?),
             }
             let ready: Vec<bool> = fds.iter().skip(1).map(|fd| fd.any().unwrap_or(false)).collect();
@@ -265,6 +273,7 @@ impl<'a> Build<'a> {
                 self.made.borrow_mut().insert(step.key(), step.clone());
                 worker.steps.push(step);
             }
+            Message::Uses(material) => self.note(material),
             Message::Ended(ended) => worker.ended = Some(ended),
         }
     }

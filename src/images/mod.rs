@@ -2,6 +2,7 @@
 
 pub mod archive;
 mod arrive;
+pub mod attest;
 pub mod cache;
 pub mod check;
 pub mod commit;
@@ -21,6 +22,7 @@ mod pipe;
 pub mod platforms;
 pub mod prune;
 pub mod pull;
+pub mod purl;
 pub mod push;
 pub mod reference;
 pub mod registry;

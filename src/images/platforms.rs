@@ -1,11 +1,13 @@
-//! How is an image for several platforms sent or saved? Each platform's as any image, but without a name; then a list of
-//! them (OCI image spec, image-index.md), which has the name.
+//! How is an image for several platforms, or one of which something is said (`attest`), sent or saved? Each platform's as
+//! any image, but without a name; then what is said of each, and a list of all (OCI image spec, image-index.md), which
+//! has the name.
 
 use std::collections::BTreeMap;
 
 use serde_json::json;
 
 use super::Image;
+use super::attest::{self, Statement};
 use super::manifest::{Descriptor, Platform};
 use super::packed::Family;
 use super::push::{Progress, Push, PushError, Pushed};
@@ -23,6 +25,8 @@ pub struct ForPlatform {
     pub image: Image,
     /// Of its manifest.
     pub annotations: BTreeMap<String, String>,
+    /// What is said of it.
+    pub statements: Vec<Statement>,
 }
 
 /// Images of one name.
@@ -34,11 +38,13 @@ pub struct List {
     pub family: Family,
     /// Of the list itself.
     pub annotations: BTreeMap<String, String>,
+    /// What the images are called, for what is said of them.
+    pub names: Vec<Reference>,
 }
 
 impl List {
-    /// The document, once the images' manifests are known; they are in the same order.
-    fn document(&self, manifests: Vec<Descriptor>) -> Vec<u8> {
+    /// The document, once the images' manifests are known, and those of what is said of them.
+    fn document(&self, manifests: Vec<Descriptor>, said: Vec<Descriptor>) -> Vec<u8> {
         let with_platform = |(image, manifest): (&ForPlatform, Descriptor)| Descriptor {
             platform: Some(image.platform.clone()),
             ..manifest
@@ -47,7 +53,7 @@ impl List {
         let mut document = json!({
             "schemaVersion": 2,
             "mediaType": self.family.index(),
-            "manifests": manifests.collect::<Vec<_>>(),
+            "manifests": manifests.chain(said).collect::<Vec<_>>(),
         });
         if !self.annotations.is_empty() {
             document["annotations"] = json!(self.annotations);
@@ -75,17 +81,24 @@ pub fn push(
         progress,
         family: list.family,
     };
-    let mut manifests = Vec::new();
-    for ForPlatform {
-        image, annotations, ..
-    } in &list.images
-    {
-        let layers = push.parts(image)?;
-        let manifest = list.family.describe(image, layers, annotations.clone())?;
+    let (mut manifests, mut said) = (Vec::new(), Vec::new());
+    for part in &list.images {
+        let layers = push.parts(&part.image)?;
+        let annotations = part.annotations.clone();
+        let manifest = list.family.describe(&part.image, layers, annotations)?;
         let sent = push.manifest(&Digest::of(&manifest).to_string(), &manifest)?;
-        manifests.push(Descriptor::new(sent.media_type, sent.digest, sent.size));
+        let sent = Descriptor::new(sent.media_type, sent.digest, sent.size);
+        if !part.statements.is_empty() {
+            let made = attest::documents(&part.statements, &sent, &list.names, &part.platform)?;
+            for (_, bytes) in &made.blobs {
+                push.blob(&Digest::of(bytes), bytes)?;
+            }
+            push.manifest(&made.listed.digest.to_string(), &made.manifest)?;
+            said.push(made.listed);
+        }
+        manifests.push(sent);
     }
-    let document = list.document(manifests);
+    let document = list.document(manifests, said);
     push.document(name.tag().unwrap_or("latest"), list.family.index(), &document)
 }
 
@@ -96,18 +109,24 @@ pub fn push(
 pub fn save(store: &Store, list: &List, names: &[Reference], to: To<'_>) -> Result<Descriptor, SaveError> {
     write(store, to, &mut |writer| {
         writer.begin()?;
-        let mut manifests = Vec::new();
-        for ForPlatform {
-            image, annotations, ..
-        } in &list.images
-        {
-            manifests.push(writer.image(&Saved {
-                image: image.clone(),
+        let (mut manifests, mut said) = (Vec::new(), Vec::new());
+        for part in &list.images {
+            let saved = writer.image(&Saved {
+                image: part.image.clone(),
                 names: Vec::new(),
-                annotations: annotations.clone(),
-            })?);
+                annotations: part.annotations.clone(),
+            })?;
+            if !part.statements.is_empty() {
+                let made = attest::documents(&part.statements, &saved, &list.names, &part.platform)?;
+                for (media_type, bytes) in &made.blobs {
+                    writer.blob(media_type, bytes)?;
+                }
+                writer.blob(Family::Oci.manifest(), &made.manifest)?;
+                said.push(made.listed);
+            }
+            manifests.push(saved);
         }
-        let document = list.document(manifests);
+        let document = list.document(manifests, said);
         let made = writer.blob(Family::Oci.index(), &document)?;
         writer.list(vec![(made.clone(), names)])?;
         Ok(made)

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use crate::common::{Project, mode};
+use crate::common::{Project, has_id_range, mode};
 use crate::last;
 
 #[test]
@@ -345,25 +345,66 @@ fn compressed_contexts_and_archives_are_read_whole() {
     project.is_clean();
 }
 
-/// What is mounted is the user's own, so root's in the container: who asks for another owner is told, not fooled.
+/// The reference, "RUN --mount=type=cache" and "type=secret": uid, gid and mode are those of the directory or file.
 #[test]
-fn mounts_of_another_owner_are_refused() {
+fn mounts_are_their_owners() {
     let project = Project::new();
     fs::write(project.bryo.scratch("secret"), "hidden").unwrap();
     let secret = format!("id=s,src={}", project.bryo.scratch("secret").display());
-    for (mount, said) in [
-        ("secret,id=s,uid=1000", "a secret mount with uid=1000"),
-        ("secret,id=s,gid=5", "a secret mount with gid=5"),
-        ("cache,target=/c,uid=1000", "a cache mount with uid=1000"),
-        ("ssh,uid=1000", "an ssh mount with uid=1000"),
+    // Who has one id is root, and all is root's.
+    let ranged = has_id_range();
+    let shown = |owner: &str, mode: &str| match ranged {
+        true => format!("{owner} {mode}\n"),
+        false => format!("0:0 {mode}\n"),
+    };
+    let stat = |mount: &str, path: &str| {
+        let text = format!("FROM base\nRUN --mount=type={mount} stat -c '%u:%g %a' {path} > /out\n");
+        project.build(&text, &["--secret", &secret]);
+        project.sh("cat /out")
+    };
+    for (mount, path, owner, mode) in [
+        ("secret,id=s,uid=1000", "/run/secrets/s", "1000:0", "400"),
+        ("secret,id=s,gid=5,mode=0440", "/run/secrets/s", "0:5", "440"),
+        ("secret,id=s,uid=0,gid=0", "/run/secrets/s", "0:0", "400"),
+        (
+            "cache,target=/c,uid=1000,gid=1001,mode=0700",
+            "/c",
+            "1000:1001",
+            "700",
+        ),
+        ("cache,target=/c,mode=0711", "/c", "0:0", "711"),
+        (
+            "cache,target=/c,uid=1000,gid=1001,mode=0700,sharing=private",
+            "/c",
+            "1000:1001",
+            "700",
+        ),
     ] {
-        let text = format!("FROM base\nRUN --mount=type={mount} true\n");
-        let told = project.fails(&text, &["--secret", &secret, "--ssh", "default=/no/agent"]);
-        let wanted = format!("failed to solve: {said} is not supported yet\n");
-        assert!(told.ends_with(&wanted), "{told}");
+        assert_eq!(stat(mount, path), shown(owner, mode), "{mount}");
     }
-    let text = "FROM base\nRUN --mount=type=secret,id=s,uid=0,gid=0 cat /run/secrets/s > /dev/null\n";
-    project.build(text, &["--secret", &secret]);
+    if ranged {
+        // The owner can write there, later builds find it, and it can be pruned.
+        let write = "FROM base\nUSER 1000:1001\nRUN --mount=type=cache,target=/c,uid=1000,gid=1001,mode=0700 \
+            mkdir -p /c/deep && echo mine > /c/deep/file\n";
+        project.build(write, &[]);
+        let read = "FROM base\nRUN --mount=type=cache,target=/c,uid=1000,gid=1001,mode=0700 cat /c/deep/file > /out\n";
+        project.build(read, &[]);
+        assert_eq!(project.sh("cat /out"), "mine\n");
+        let none = project.build("FROM base\nRUN --mount=type=cache,target=/c ls /c > /out\n", &[]);
+        assert_eq!(project.sh("cat /out"), "", "{none:?}");
+    }
+    let said = project
+        .bryo
+        .command(["builder", "prune", "-af"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stderr), "");
+    let left = fs::read_dir(project.bryo.state().join("caches")).unwrap();
+    assert_eq!(left.count(), 0);
+    let text = "FROM base\nRUN --mount=type=ssh,uid=1000 true\n";
+    let told = project.fails(text, &["--ssh", "default=/no/agent"]);
+    assert!(told.contains("an ssh mount with uid=1000"), "{told}");
+    project.is_clean();
 }
 
 /// The examples of the Dockerfile reference ("COPY --parents").

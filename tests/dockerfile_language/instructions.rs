@@ -1,6 +1,8 @@
 //! Each instruction and its flags.
 
-use bryo::build::dockerfile::{Add, Arg, Command, Copy, Healthcheck, Instruction, Source, parse_trigger};
+use bryo::build::dockerfile::{
+    Add, Arg, Command, Copy, Healthcheck, Instruction, Place, Source, parse_trigger,
+};
 
 use super::{step, steps, strings};
 
@@ -177,6 +179,8 @@ fn arg() {
     let arg = |name: &str, default: Option<&str>| Arg {
         name: name.into(),
         default: default.map(Into::into),
+        place: Place { first: 2, last: 2 },
+        description: None,
     };
     let table = [
         ("ARG user1", vec![arg("user1", None)]),

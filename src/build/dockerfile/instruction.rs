@@ -73,6 +73,8 @@ pub struct From {
     pub platform: Option<String>,
     /// The stage's name, in lower case.
     pub name: Option<String>,
+    /// What a comment before it, which begins with the stage's name, says of it.
+    pub description: Option<String>,
 }
 
 /// An instruction at its place.
@@ -117,6 +119,10 @@ pub struct Arg {
     pub name: String,
     /// Its value if the builder is given none.
     pub default: Option<String>,
+    /// Where the instruction stands.
+    pub place: Place,
+    /// What a comment before that, which begins with its name, says of it.
+    pub description: Option<String>,
 }
 
 /// A command in one of its two forms.

@@ -14,6 +14,8 @@ pub const MAX_TEXT: usize = 16 << 20;
 pub(super) struct Line {
     pub(super) first: u32,
     pub(super) text: String,
+    /// The comments before it, without their `#`: all since the last instruction, or since an empty comment.
+    pub(super) comments: Vec<String>,
 }
 
 /// Reads a Dockerfile's lines.
@@ -69,9 +71,15 @@ impl<'a> Lexer<'a> {
 
     /// The next instruction's text, if there is one.
     pub(super) fn next(&mut self) -> Result<Option<Line>, ParseError> {
+        let mut comments = Vec::new();
         while let Some(raw) = self.raw_line() {
             let line = without_end(raw).trim_start();
-            self.directive(line)?;
+            let is_directive = self.directive(line)?;
+            match line.strip_prefix('#').map(str::trim) {
+                Some("") => comments.clear(),
+                Some(comment) if !is_directive => comments.push(comment.to_owned()),
+                _ => {}
+            }
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
@@ -80,7 +88,11 @@ impl<'a> Lexer<'a> {
                 Some(start) => self.continuation(start),
                 None => line.to_owned(),
             };
-            return Ok(Some(Line { first, text }));
+            return Ok(Some(Line {
+                first,
+                text,
+                comments,
+            }));
         }
         Ok(None)
     }
@@ -138,14 +150,14 @@ impl<'a> Lexer<'a> {
         Some(line)
     }
 
-    /// Takes a `# name=value` line at the start of the file.
-    fn directive(&mut self, line: &str) -> Result<(), ParseError> {
+    /// Takes a `# name=value` line at the start of the file. Was it one?
+    fn directive(&mut self, line: &str) -> Result<bool, ParseError> {
         if self.past_directives {
-            return Ok(());
+            return Ok(false);
         }
         if self.line == 1 && line.starts_with("#!") {
             self.shebang = true;
-            return Ok(());
+            return Ok(false);
         }
         let place = Place {
             first: self.line,
@@ -178,7 +190,7 @@ impl<'a> Lexer<'a> {
             true => Err(refused(Fault::DirectiveTwice {
                 name: name.to_owned(),
             })),
-            false => Ok(()),
+            false => Ok(!self.past_directives),
         }
     }
 }

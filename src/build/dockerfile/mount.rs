@@ -218,6 +218,18 @@ impl MountFlag {
 }
 
 impl Mount {
+    /// The id of a secret: said, or the last name of where it lies.
+    pub fn secret(&self) -> String {
+        let named = self.id.as_deref().or(self.source.as_deref());
+        let of_target = || self.target.as_deref()?.rsplit('/').next();
+        named.or_else(of_target).unwrap_or_default().to_owned()
+    }
+
+    /// The id of an SSH agent.
+    pub fn agent(&self) -> String {
+        self.id.clone().unwrap_or_else(|| "default".into())
+    }
+
     fn new() -> Self {
         Self {
             kind: MountKind::Bind,

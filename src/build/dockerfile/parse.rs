@@ -137,7 +137,7 @@ fn next(lexer: &mut Lexer) -> Result<Option<(Place, String, Parsed)>, ParseError
         last: lexer.last(),
     };
     let parsed = Request::new(text, lexer.directives().escape, heredocs)
-        .and_then(|request| request.parse(place))
+        .and_then(|request| request.parse(place, &line.comments))
         .map_err(|fault| ParseError::new(place, fault))?;
     Ok(Some((place, text.to_owned(), parsed)))
 }
@@ -155,6 +155,12 @@ fn heredocs(text: &str) -> Result<Vec<Heredoc>, Fault> {
         true => Heredoc::of_line(text),
         false => Ok(Vec::new()),
     }
+}
+
+/// The first of the comments that begins with a name: what it says behind that.
+fn description(comments: &[String], name: &str) -> Option<String> {
+    let behind = |comment: &String| Some(comment.strip_prefix(name)?.strip_prefix(' ')?.to_owned());
+    comments.iter().find_map(behind)
 }
 
 /// An instruction, not yet read.
@@ -189,11 +195,11 @@ impl<'a> Request<'a> {
         })
     }
 
-    fn parse(self, place: Place) -> Result<Parsed, Fault> {
+    fn parse(self, place: Place, comments: &[String]) -> Result<Parsed, Fault> {
         Ok(Parsed::Step(match self.name {
-            "FROM" => return self.from(place).map(Parsed::From),
+            "FROM" => return self.from(place, comments).map(Parsed::From),
             "ADD" => Instruction::Add(self.add()?),
-            "ARG" => Instruction::Arg(self.arg()?),
+            "ARG" => Instruction::Arg(self.arg(place, comments)?),
             "CMD" => Instruction::Cmd(self.plain()?.command()?),
             "COPY" => Instruction::Copy(self.copy()?),
             "ENTRYPOINT" => Instruction::Entrypoint(self.plain()?.command()?),
@@ -266,18 +272,20 @@ impl<'a> Request<'a> {
         words.iter().map(pair).collect()
     }
 
-    fn arg(&self) -> Result<Vec<Arg>, Fault> {
+    fn arg(&self, place: Place, comments: &[String]) -> Result<Vec<Arg>, Fault> {
         let words = self.plain()?.list(words(self.rest, self.escape))?;
-        let arg = |word: String| match word.split_once('=') {
-            Some(("", _)) => Err(Fault::EmptyName("ARG")),
-            Some((name, default)) => Ok(Arg {
-                name: name.to_owned(),
-                default: Some(default.to_owned()),
-            }),
-            None => Ok(Arg {
-                name: word,
-                default: None,
-            }),
+        let arg = |word: String| {
+            let (name, default) = match word.split_once('=') {
+                Some(("", _)) => return Err(Fault::EmptyName("ARG")),
+                Some((name, default)) => (name.to_owned(), Some(default.to_owned())),
+                None => (word, None),
+            };
+            Ok(Arg {
+                description: description(comments, &name),
+                name,
+                default,
+                place,
+            })
         };
         words.into_iter().map(arg).collect()
     }
@@ -298,7 +306,7 @@ impl<'a> Request<'a> {
         self.list(self.json_or_fields()?)?.into_iter().map(path).collect()
     }
 
-    fn from(&self, place: Place) -> Result<From, Fault> {
+    fn from(&self, place: Place, comments: &[String]) -> Result<From, Fault> {
         let flags = self.flags(&[("platform", Kind::Text)])?;
         let mut words = fields(self.rest).into_iter();
         let (image, name) = match (words.next(), words.next(), words.next(), words.next()) {
@@ -314,6 +322,7 @@ impl<'a> Request<'a> {
             text: self.text.to_owned(),
             image,
             platform,
+            description: name.as_ref().and_then(|name| description(comments, name)),
             name,
         })
     }
@@ -379,7 +388,7 @@ impl<'a> Request<'a> {
         if text.is_empty() {
             return Err(Fault::NoArgument("ONBUILD"));
         }
-        trigger(Request::new(text, self.escape, self.heredocs.clone())?.parse(place)?)?;
+        trigger(Request::new(text, self.escape, self.heredocs.clone())?.parse(place, &[])?)?;
         let behind = self
             .heredocs
             .iter()

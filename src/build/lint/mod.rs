@@ -5,7 +5,8 @@
 
 mod casing;
 mod meant;
-mod needed;
+pub(super) mod needed;
+mod rules;
 mod stages;
 mod steps;
 
@@ -154,19 +155,19 @@ pub fn is_fatal(order: &Order) -> Result<bool, Error> {
 }
 
 /// What the checks look at.
-struct Look<'a> {
-    store: &'a Store,
-    order: &'a Order,
-    file: &'a Dockerfile,
-    given: Given,
+pub(super) struct Look<'a> {
+    pub(super) store: &'a Store,
+    pub(super) order: &'a Order,
+    pub(super) file: &'a Dockerfile,
+    pub(super) given: Given,
     /// The ARGs before the first FROM, with what was given, and without.
-    global: Scope,
+    pub(super) global: Scope,
     defaults: Scope,
     meant: Meant,
 }
 
 impl Look<'_> {
-    fn new<'a>(store: &'a Store, order: &'a Order, file: &'a Dockerfile) -> Look<'a> {
+    pub(super) fn new<'a>(store: &'a Store, order: &'a Order, file: &'a Dockerfile) -> Look<'a> {
         let target = order.target.as_deref().unwrap_or("default");
         let platform = order.platforms.first().cloned().unwrap_or_else(Platform::host);
         let given = Given::new(&order.args, target, &platform);

@@ -6,13 +6,17 @@ use super::Look;
 use crate::build::dockerfile::{From, Instruction};
 use crate::build::solve::expanded;
 
-pub(super) fn stages(look: &Look<'_>) -> BTreeSet<usize> {
+/// The stage that is to be built. It need not be there.
+pub(in crate::build) fn target(look: &Look<'_>) -> Option<usize> {
     let count = look.file.stages.len();
-    let target = match &look.order.target {
+    match &look.order.target {
         None => count.checked_sub(1),
         Some(name) => find(look, name, count).or_else(|| name.parse().ok()),
-    };
-    let (mut needed, mut next) = (BTreeSet::new(), Vec::from_iter(target));
+    }
+}
+
+pub(in crate::build) fn stages(look: &Look<'_>) -> BTreeSet<usize> {
+    let (mut needed, mut next) = (BTreeSet::new(), Vec::from_iter(target(look)));
     while let Some(number) = next.pop() {
         if needed.insert(number) {
             next.extend(uses(look, number));
@@ -31,7 +35,7 @@ fn find(look: &Look<'_>, name: &str, before: usize) -> Option<usize> {
 }
 
 /// The stage that FROM means.
-pub(super) fn base(look: &Look<'_>, from: &From, number: usize) -> Option<usize> {
+pub(in crate::build) fn base(look: &Look<'_>, from: &From, number: usize) -> Option<usize> {
     let name = image(look, from);
     match look.order.named(&name) {
         Some(_) => None,
@@ -45,8 +49,8 @@ pub(super) fn image(look: &Look<'_>, from: &From) -> String {
     expanded(look.file.directives.escape, &from.image, &get).unwrap_or_default()
 }
 
-/// The stages that a stage names.
-fn uses(look: &Look<'_>, number: usize) -> Vec<usize> {
+/// The stages that a stage names, the one that it stands on first.
+pub(in crate::build) fn uses(look: &Look<'_>, number: usize) -> Vec<usize> {
     let Some(stage) = look.file.stages.get(number) else {
         return Vec::new();
     };

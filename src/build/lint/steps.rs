@@ -110,7 +110,7 @@ impl Steps<'_> {
         let name = match look.order.named(name) {
             Some(Named::Image(other)) => other,
             // On files, nothing can be built.
-            Some(Named::Files(_)) => return seen,
+            Some(Named::Files(..)) => return seen,
             None => name,
         };
         let config = match name {

@@ -14,6 +14,7 @@ use super::order::{Order, Squash};
 use super::solve::{Build, Stage};
 use super::squash::squash;
 use super::{Error, Progress};
+use crate::images::attest::Statement;
 use crate::images::commit::{Described, add_image};
 use crate::images::manifest::Descriptor;
 use crate::images::push::{self, PushError, Pushed, Sent};
@@ -97,8 +98,10 @@ pub struct Built {
 
 /// What was built for one platform.
 pub(super) struct Part {
-    target: Stage,
+    pub(super) target: Stage,
     image: Image,
+    /// What is said of it.
+    pub(super) statements: Vec<Statement>,
 }
 
 impl Built {
@@ -140,7 +143,11 @@ impl Build<'_> {
             self.progress.done();
         }
         let image = target.image(&self.created)?;
-        Ok(Part { target, image })
+        Ok(Part {
+            target,
+            image,
+            statements: Vec::new(),
+        })
     }
 
     /// `--cache-to type=inline`.
@@ -181,8 +188,8 @@ impl Delivery<'_> {
         for output in &self.order.outputs {
             self.progress.begins(output.title());
             let (rank, made) = match self.parts {
-                [part] => self.put(output, part)?,
-                parts => self.put_several(output, parts)?,
+                [part] if !self.order.attests.concern(output) => self.put(output, part)?,
+                parts => self.put_list(output, parts)?,
             };
             if best < Some(rank) && made.is_some() {
                 (best, manifest) = (Some(rank), made);

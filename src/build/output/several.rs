@@ -1,8 +1,12 @@
-//! Where does an image for several platforms go? To a registry, or into an archive: as a list of images, one a platform. A
-//! directory gets one for each tree. The store's own list has one image under a name, so it takes none.
+//! Where does an image for several platforms go, or one of which something is said? To a registry, or into an archive: as a
+//! list of images, one a platform, and of what is said of them. A directory gets one for each tree. The store's own list has
+//! one image under a name, so it takes none.
+
+use std::iter;
 
 use super::{Delivery, Output, Part, Sending, Trust};
 use crate::build::Error;
+use crate::build::attest::platform_of;
 use crate::images::commit::Described;
 use crate::images::manifest::{Descriptor, Platform};
 use crate::images::platforms::{self, ForPlatform, List};
@@ -30,22 +34,32 @@ impl Output {
 }
 
 impl Delivery<'_> {
-    pub(super) fn put_several(
+    pub(super) fn put_list(
         &self,
         output: &Output,
         parts: &[Part],
     ) -> Result<(u8, Option<Descriptor>), Error> {
-        let platforms = || self.order.platforms.iter().zip(parts);
-        let list = |described: &Described| List {
-            images: platforms()
+        let ordered = self.order.platforms.iter().map(Some).chain(iter::repeat(None));
+        let platforms: Vec<(Platform, &Part)> = ordered
+            .zip(parts)
+            .map(|(ordered, part)| (platform_of(ordered, &part.image), part))
+            .collect();
+        let list = |names: &[Reference], described: &Described| List {
+            images: platforms
+                .iter()
                 .map(|(platform, part)| ForPlatform {
                     platform: platform.clone(),
                     image: part.image.clone(),
                     annotations: described.annotations.clone(),
+                    statements: match self.order.attests.concern(output) {
+                        true => part.statements.clone(),
+                        false => Vec::new(),
+                    },
                 })
                 .collect(),
             family: described.family,
             annotations: described.index.clone(),
+            names: names.to_vec(),
         };
         Ok(match output {
             Output::Image {
@@ -53,19 +67,22 @@ impl Delivery<'_> {
                 described,
                 push,
             } => {
-                let (list, trust) = (list(described), push.unwrap_or(Trust::Verified));
+                if let [part] = parts {
+                    self.list(part, names, described)?;
+                }
+                let (list, trust) = (list(names, described), push.unwrap_or(Trust::Verified));
                 let push = |name: &Reference, registries: &Registries, heard: &Sending<'_>| {
                     platforms::push(self.store, &list, name, registries, heard)
                 };
                 (2, self.send(names, trust, push)?)
             }
             Output::Archive { names, described, .. } | Output::Layout { names, described, .. } => {
-                let list = list(described);
+                let list = list(names, described);
                 let made = output.written(|to| platforms::save(self.store, &list, names, to))?;
                 (1, Some(made))
             }
             Output::Directory(to) => {
-                for (platform, part) in platforms() {
+                for (platform, part) in &platforms {
                     // BuildKit's names.
                     let below = to.join(platform.to_string().replace('/', "_"));
                     part.target.write_directory(self.store, &below)?;

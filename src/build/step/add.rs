@@ -8,7 +8,7 @@ use crate::build::remote::Remote;
 use crate::build::solve::{Build, Stage};
 use crate::build::source::{Source, Stage as StageSource};
 use crate::build::workspace::Draft;
-use crate::build::{CopyError, Error, Workspace, archive, copy};
+use crate::build::{CopyError, Error, Material, Workspace, archive, copy};
 use crate::store::Digest;
 
 /// The sources of an ADD, variables replaced.
@@ -49,6 +49,9 @@ impl Build<'_> {
             self.cache(),
             self.progress,
         )?;
+        for material in downloads.materials() {
+            self.note(material);
+        }
         let fetched = order.of(downloads.paths());
         let mut parts: Vec<Part<'_>> = Vec::new();
         let mut drafts = Vec::new();
@@ -117,6 +120,7 @@ impl Build<'_> {
             let commit = address.resolve(self.store, access)?;
             self.progress.output(format!("{commit}\n").as_bytes());
             key.list(&whole.words()).list(&address.identity(&commit));
+            self.note(Material::repository(&address.to_string(), &commit.id));
             commits.push((address, commit));
         }
         let Some(turn) = self.turn(stage, key, said)? else {

@@ -206,7 +206,10 @@ impl Build<'_> {
             .stage(name, number)
             .and_then(|earlier| self.done.get(&earlier).cloned());
         let (earlier, name) = match self.named(name) {
-            Some(Named::Files(context)) => return with(&**context),
+            Some(Named::Files(context, material)) => {
+                material.iter().for_each(|material| self.note(material.clone()));
+                return with(&**context);
+            }
             Some(Named::Image(image)) => (None, image.as_str()),
             None => (earlier, name),
         };

@@ -35,6 +35,7 @@ impl Build<'_> {
         let network = self.network(run)?;
         let args = stage.scope.for_commands();
         let mounts = self.resolved(stage, run)?;
+        self.note_run(&mounts, network);
         let mut mounted = Mounts::default();
         let command = self.command(stage, run, &mut mounted)?;
         let told = stage.scope.told(&stage.config);
@@ -42,6 +43,7 @@ impl Build<'_> {
             0 => format!("RUN {} # buildkit", command.join(" ")),
             count => format!("RUN |{count} {} {} # buildkit", told.join(" "), command.join(" ")),
         };
+        self.note_exec(stage, &command, &args, &mounts, network);
         if self.kept(stage, &said)? {
             return Ok(());
         }

@@ -1,22 +1,41 @@
 //! How are the findings of checks shown? As buildx does: in full by `--check`, in a line each behind a build.
 
-use std::process::ExitCode;
+use serde_json::{Value, json};
 
-use super::super::output::put;
 use super::super::report::Failure;
 use super::{excerpt, failed};
-use crate::build::{self, Extent, Order};
+use crate::build::{self, Checked, Extent, Location, Order};
 use crate::line::printable_line;
 use crate::store::Store;
 
-/// `--check`: exit code 1 if anything was found. Without a target, all stages are looked at.
-pub(super) fn check(store: &Store, order: &Order, name: &str) -> Result<ExitCode, Failure> {
+/// `--check`. Without a target, all stages are looked at.
+pub(super) fn all(store: &Store, order: &Order, name: &str) -> Result<Checked, Failure> {
     let extent = match order.target {
         None => Extent::Whole,
         Some(_) => Extent::Target,
     };
     let checked = build::check(store, order, extent);
-    let checked = checked.map_err(|error| failed(&error, name, &order.dockerfile))?;
+    checked.map_err(|error| failed(&error, name, &order.dockerfile))
+}
+
+/// BuildKit's document (`frontend/subrequests/lint`).
+pub(super) fn document(checked: &Checked, order: &Order, name: &str) -> Value {
+    let warning = |finding: &build::Finding| {
+        json!({
+            "ruleName": finding.rule.name(),
+            "description": finding.rule.description(),
+            "url": finding.rule.url(),
+            "detail": finding.detail,
+            "location": Location::from(finding.place),
+        })
+    };
+    json!({
+        "warnings": checked.findings.iter().map(warning).collect::<Vec<_>>(),
+        "sources": [{ "filename": name, "data": build::base64(&order.dockerfile), "language": "Dockerfile" }],
+    })
+}
+
+pub(super) fn text(checked: &Checked, order: &Order, name: &str) -> String {
     let mut text = match checked.findings.len() {
         0 => "Check complete, no warnings found.\n".to_string(),
         1 => "Check complete, 1 warning has been found!\n".into(),
@@ -32,8 +51,7 @@ pub(super) fn check(store: &Store, order: &Order, name: &str) -> Result<ExitCode
             excerpt(name, &lines, finding.place)
         );
     }
-    put(&text)?;
-    Ok(ExitCode::from(u8::from(!checked.findings.is_empty())))
+    text
 }
 
 /// `# check=error=true`: what was found is why nothing is built.
@@ -59,7 +77,7 @@ pub(super) fn warn(store: &Store, order: &Order) {
     }
 }
 
-fn show(checked: &build::Checked) {
+fn show(checked: &Checked) {
     match checked.findings.len() {
         0 => return,
         1 => eprintln!("\n 1 warning found (use --check to expand):"),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::build::dockerfile::MAX_TEXT;
 use crate::build::patterns::ignore::Ignore;
-use crate::build::{Context, Fetched, Named, Order, Progress, Remote, Secret, begins_archive};
+use crate::build::{Context, Fetched, Material, Named, Order, Progress, Remote, Secret, begins_archive};
 use crate::cli::report::Failure;
 use crate::store::Store;
 
@@ -34,16 +34,24 @@ pub(super) struct Found {
     pub(super) dockerfile: String,
     /// `None`: the Dockerfile came alone.
     pub(super) context: Option<Context>,
+    /// Where both were fetched from.
+    pub(super) origin: Option<Material>,
 }
 
 impl Given<'_> {
     pub(super) fn find(&self, store: &Store, progress: &dyn Progress) -> Result<Found, Failure> {
         if let Some(remote) = self.remote()? {
             let fetched = remote.fetch(store, self.secrets, self.agent, progress);
-            return match fetched.map_err(|error| Failure::of(&error))? {
-                Fetched::Files(context) => self.fetched(*context),
-                Fetched::Text(text) => self.alone(&mut text.as_slice(), "a Dockerfile by URL"),
+            let (found, material) = match fetched.map_err(|error| Failure::of(&error))? {
+                Fetched::Files(context, material) => (self.fetched(*context)?, material),
+                Fetched::Text(text, material) => {
+                    (self.alone(&mut text.as_slice(), "a Dockerfile by URL")?, material)
+                }
             };
+            return Ok(Found {
+                origin: Some(material),
+                ..found
+            });
         }
         match (self.path, self.file) {
             ("-", _) => self.standard_input(store),
@@ -53,6 +61,7 @@ impl Given<'_> {
                     name: "Dockerfile".into(),
                     dockerfile,
                     context: Some(self.without_ignored(self.directory()?)?),
+                    origin: None,
                 })
             }
             _ => self.in_directory(),
@@ -96,6 +105,7 @@ impl Given<'_> {
             name: "Dockerfile".into(),
             dockerfile: self.text_of(text)?,
             context: None,
+            origin: None,
         })
     }
 
@@ -137,6 +147,7 @@ impl Given<'_> {
         Ok(Found {
             dockerfile: text(&name, bytes)?,
             context: Some(context),
+            origin: None,
             name,
         })
     }
@@ -169,6 +180,7 @@ impl Given<'_> {
         Ok(Found {
             dockerfile: self.text_of(&mut opened)?,
             context: Some(self.without_ignored(self.directory()?)?),
+            origin: None,
             name,
         })
     }
@@ -261,10 +273,10 @@ pub(super) fn named(
         true => None,
         false => Remote::of_context(place).map_err(|error| invalid(&error.to_string()))?,
     };
-    let context = match remote {
+    let (context, material) = match remote {
         Some(remote) => match remote.fetch(store, &order.secrets, order.agent.as_deref(), progress) {
-            Ok(Fetched::Files(context)) => context,
-            Ok(Fetched::Text(_)) => {
+            Ok(Fetched::Files(context, material)) => (context, Some(material)),
+            Ok(Fetched::Text(..)) => {
                 return Err(Failure::new(format!("{name}: the file by URL is no archive")));
             }
             Err(error) => return Err(Failure::of(&error)),
@@ -274,7 +286,13 @@ pub(super) fn named(
                 "a directory, docker-image://NAME, a git repository and an archive by URL are supported";
             return Err(invalid(known));
         }
-        None => Box::new(Context::open(Path::new(place)).map_err(|error| invalid(&error.to_string()))?),
+        None => {
+            let opened = Context::open(Path::new(place));
+            (
+                Box::new(opened.map_err(|error| invalid(&error.to_string()))?),
+                None,
+            )
+        }
     };
-    Ok((name.into(), Named::Files(context)))
+    Ok((name.into(), Named::Files(context, material)))
 }

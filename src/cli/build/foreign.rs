@@ -63,7 +63,6 @@ const PLATFORM: &str = "it is said by --platform";
 const USERS: &str = "each RUN has the ids that /etc/subuid and /etc/subgid give the user";
 const DAEMON: &str = "there is no builder to choose: this program builds";
 const RUNTIME: &str = "this program runs containers itself";
-const STATEMENTS: &str = "images have no attestations yet";
 
 const FLAGS: &[Foreign] = &[
     // Accepted.
@@ -92,8 +91,6 @@ const FLAGS: &[Foreign] = &[
         &["network.host"],
         "privileges cannot be given by an ordinary user",
     ),
-    value("provenance", &["false"], STATEMENTS),
-    value("sbom", &["false"], STATEMENTS),
     value(
         "isolation",
         &["default"],
@@ -160,9 +157,7 @@ const FLAGS: &[Foreign] = &[
         &[],
         "what builds keep ages by its last use: `builder prune --filter until=24h`",
     ),
-    value("attest", &[], STATEMENTS),
     value("builder", &[], DAEMON),
-    value("print", &[], "a Dockerfile can only be built"),
     short(
         'D',
         switch("debug", &["false"], "BRYO_LOG=debug shows what is done"),
@@ -301,7 +296,6 @@ mod tests {
         for words in [
             &["--rm"][..],
             &["--rm=false", "--force-rm", "--compress"],
-            &["--provenance=false", "--sbom", "false"],
             &["--allow", "network.host", "--isolation=default"],
             &["--skip-unused-stages", "--http-proxy=false"],
         ] {
@@ -323,10 +317,6 @@ mod tests {
             (
                 &["--isolation", "chroot"],
                 "--isolation=chroot is not supported: each RUN is isolated",
-            ),
-            (
-                &["--provenance", "mode=max"],
-                "--provenance=mode=max is not supported: images have no",
             ),
             (
                 &["--http-proxy"],

@@ -13,8 +13,10 @@ use crate::containers::files::{HostAddress, add_host};
 use crate::images::manifest::Platform;
 use crate::store::{Store, given};
 
+mod attest;
 mod builder;
 mod cache;
+mod call;
 mod check;
 mod context;
 mod foreign;
@@ -24,8 +26,9 @@ mod progress;
 mod prune;
 
 pub(super) use builder::Builder;
+use call::{Call, Method};
 use context::{Given, named};
-use progress::{Lines, Quiet};
+use progress::Shown;
 pub(super) use prune::tell_kept;
 
 /// Flags of `build`.
@@ -109,7 +112,8 @@ pub(crate) struct Build {
     /// Print only the image's id
     #[arg(short, long)]
     quiet: bool,
-    /// How progress is shown: plain or quiet
+    /// How progress is shown: in a live view (tty), in lines (plain), in JSON (rawjson), not (quiet), or as there is a
+    /// terminal or not (auto)
     #[arg(long, value_name = "HOW")]
     progress: Option<Shown>,
     /// Where the result goes instead of into the store; may be given several times. DIRECTORY, or `-` for a tar of the
@@ -126,6 +130,16 @@ pub(crate) struct Build {
     /// Require HTTPS and verify certificates of registries; false is for those that have neither
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     tls_verify: Option<bool>,
+    /// Say beside the image where it comes from (type=provenance,mode=min|max) or what is in it
+    /// (type=sbom,generator=IMAGE), for outputs that have a list of images: --push, --output type=oci
+    #[arg(long, value_name = "type=TYPE,…")]
+    attest: Vec<String>,
+    /// Say where the image comes from: true, false, mode=min, mode=max …, like --attest type=provenance
+    #[arg(long, value_name = "WHAT")]
+    provenance: Option<String>,
+    /// Say what is in the image: true, false, generator=IMAGE …, like --attest type=sbom
+    #[arg(long, value_name = "WHAT")]
+    sbom: Option<String>,
     /// Write the image's id to this file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
@@ -166,9 +180,11 @@ pub(crate) struct Build {
     /// Check the Dockerfile, and build nothing
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     check: Option<bool>,
-    /// What to do: build, or the same as --check
+    /// What to do: build; check, as --check; outline, to tell what can be given to the target; targets, to list the
+    /// stages. With `,format=json` behind it, the answer is JSON
     #[arg(
         long,
+        alias = "print",
         value_name = "METHOD",
         default_value = "build",
         hide_default_value = true
@@ -180,20 +196,6 @@ pub(crate) struct Build {
     /// a Dockerfile alone; or `-` for either on standard input
     #[arg(value_name = "PATH|URL|-")]
     context: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Shown {
-    Auto,
-    Plain,
-    Quiet,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Call {
-    Build,
-    #[value(alias = "lint")]
-    Check,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -223,27 +225,37 @@ impl Build {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         self.foreign.check()?;
         let store = Store::open()?;
-        let quiet = self.quiet || self.progress == Some(Shown::Quiet);
-        let progress: &dyn Progress = match quiet {
-            true => &Quiet,
-            false => &Lines::new(),
+        let shown = match self.quiet {
+            true => Shown::Quiet,
+            false => Shown::asked(self.progress)?,
         };
+        let progress = shown.progress();
         // Wrong flags are told before anything is fetched.
         let mut order = self.order()?;
-        let name = self.find(&mut order, &store, progress)?;
-        if self.check == Some(true) || self.call == Call::Check {
-            return check::check(&store, &order, &name);
-        }
-        check::allow(&store, &order, &name)?;
-        let built = build::build(&store, &order, progress);
-        if !quiet {
-            check::warn(&store, &order);
-        }
-        let built = built.map_err(|error| failed(&error, &name, &order.dockerfile))?;
+        let name = self.find(&mut order, &store, &*progress)?;
         let written = |file: &Path, text: String| {
             given::write(file, text.as_bytes())
                 .map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))
         };
+        let call = match self.check {
+            Some(true) => self.call.checks(),
+            _ => self.call,
+        };
+        if call.method != Method::Build {
+            let (answer, code) = call.answer(&store, &order, &name)?;
+            if let Some(file) = &self.metadata_file {
+                written(file, format!("{:#}\n", call::metadata(&answer)))?;
+            }
+            return Ok(code);
+        }
+        check::allow(&store, &order, &name)?;
+        let built = build::build(&store, &order, &*progress);
+        // What follows is in nobody's way.
+        drop(progress);
+        if shown.is_for_people() {
+            check::warn(&store, &order);
+        }
+        let built = built.map_err(|error| failed(&error, &name, &order.dockerfile))?;
         if let (Some(file), Some(id)) = (&self.iidfile, built.id()) {
             written(file, id.to_string())?;
         }
@@ -277,6 +289,7 @@ impl Build {
         let contexts = contexts.map(|text| named(text, store, order, progress));
         order.contexts = contexts.collect::<Result<_, _>>()?;
         (order.dockerfile, order.context) = (found.dockerfile, found.context);
+        (order.name, order.origin) = (found.name.clone(), found.origin);
         Ok(found.name)
     }
 }

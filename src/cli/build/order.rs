@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use super::attest;
 use super::cache;
 use super::outputs::Asked;
 use super::{Build, FormatFlag, NetworkFlag, PullFlag};
-use crate::build::{Cache, Fetch, Order, Secret, Squash, Times, Trust};
+use crate::build::{Attests, Cache, Fetch, Order, Secret, Squash, Times, Trust};
 use crate::cli::report::Failure;
 use crate::containers::files::HostNames;
 use crate::containers::spec::{Network, confine, mounts};
@@ -28,12 +29,18 @@ impl Build {
             Some(false) => Trust::All,
             _ => Trust::Verified,
         };
+        let said = attest::Asked {
+            attest: &self.attest,
+            provenance: self.provenance.as_deref(),
+            sbom: self.sbom.as_deref(),
+        };
+        let attests = said.attests()?;
         let asked = Asked {
             outputs: &self.output,
             load: self.load,
             push: self.push,
             names: &self.names()?,
-            described: &self.described()?,
+            described: &self.described(&attests)?,
             trust,
         };
         let wanted = asked.wanted()?;
@@ -42,7 +49,9 @@ impl Build {
             None => epoch(&args)?,
         };
         Ok(Order {
+            name: String::new(),
             dockerfile: String::new(),
+            origin: None,
             context: None,
             contexts: Vec::new(),
             target: self.target.clone(),
@@ -88,6 +97,7 @@ impl Build {
                 confine::ulimit(text).map_err(|error| Failure::of(&error).code(125))
             })?,
             outputs: wanted.outputs,
+            attests,
             // podman's 0 is no limit.
             jobs: match self.jobs {
                 Some(0) => usize::MAX,
@@ -125,7 +135,8 @@ impl Build {
     }
 
     /// `--format` and `--annotation`, with BuildKit's prefixes.
-    fn described(&self) -> Result<Described, Failure> {
+    fn described(&self, attests: &Attests) -> Result<Described, Failure> {
+        let has_index = self.platforms().len() > 1 || *attests != Attests::default();
         let mut described = Described {
             family: match self.format {
                 FormatFlag::Oci => Family::Oci,
@@ -142,7 +153,7 @@ impl Build {
                 .ok_or_else(|| invalid("expected NAME=VALUE"))?;
             let name = match name.split_once(':') {
                 Some(("manifest", name)) => name,
-                Some(("index", name)) if self.platforms().len() > 1 => {
+                Some(("index", name)) if has_index => {
                     described.index.insert(name.into(), value.into());
                     continue;
                 }

@@ -1,29 +1,13 @@
 //! How is a build shown? BuildKit's plain lines, on standard error: `#3 [2/4] RUN make`, `#3 0.214 output`, `#3 DONE 0.3s`.
 
-use std::io::{Write, stderr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::{lines, show};
 use crate::build::Progress;
-
-/// `-q`: nothing, but what the user should know.
-pub(super) struct Quiet;
-
-impl Progress for Quiet {
-    fn begins(&self, _title: &str) {}
-    fn cached(&self) {}
-    fn output(&self, _bytes: &[u8]) {}
-    fn done(&self) {}
-    fn warning(&self, text: &str) {
-        eprintln!("bryo: {text}");
-    }
-    fn beside(&self) -> Box<dyn Progress + '_> {
-        Box::new(Quiet)
-    }
-}
 
 /// Plain lines.
 pub(super) struct Lines {
@@ -39,9 +23,6 @@ struct Now {
     /// What a command wrote of a line that has no end yet.
     unfinished: Vec<u8>,
 }
-
-/// A line that does not end is shown in parts of this many bytes.
-const LONGEST: usize = 64 << 10;
 
 impl Lines {
     pub(super) fn new() -> Lines {
@@ -82,11 +63,6 @@ impl Now {
     }
 }
 
-/// Progress that nobody can read any more is no reason to stop.
-fn show(bytes: &[u8]) {
-    let _ = stderr().lock().write_all(bytes);
-}
-
 impl Progress for Lines {
     fn begins(&self, title: &str) {
         let mut now = self.now.lock();
@@ -101,12 +77,8 @@ impl Progress for Lines {
 
     fn output(&self, bytes: &[u8]) {
         let mut now = self.now.lock();
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            now.unfinished.extend_from_slice(part);
-            if now.unfinished.last() == Some(&b'\n') || now.unfinished.len() >= LONGEST {
-                let line = std::mem::take(&mut now.unfinished);
-                now.line(line.strip_suffix(b"\n").unwrap_or(&line));
-            }
+        for line in lines(&mut now.unfinished, bytes) {
+            now.line(&line);
         }
     }
 

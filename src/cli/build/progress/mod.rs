@@ -1,0 +1,99 @@
+//! How is a build shown (`--progress`)? On a terminal by a view that is drawn anew (`live`), else in lines (`plain`), for
+//! programs in JSON (`raw`), or not.
+
+mod live;
+mod plain;
+mod raw;
+
+use std::io::{IsTerminal as _, Write as _, stderr};
+
+use clap::ValueEnum as _;
+
+use crate::build::Progress;
+use crate::cli::report::Failure;
+
+/// `--progress`, in buildx' words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Shown {
+    Auto,
+    Plain,
+    Tty,
+    Rawjson,
+    Quiet,
+}
+
+/// Says how, where no flag does.
+const VARIABLE: &str = "BUILDKIT_PROGRESS";
+
+impl Shown {
+    /// What was asked for, by the flag or else by the environment, which asks for nothing that cannot be had.
+    pub(super) fn asked(flag: Option<Shown>) -> Result<Shown, Failure> {
+        let is_terminal = stderr().is_terminal();
+        let shown = match (flag, std::env::var(VARIABLE)) {
+            (Some(shown), _) => shown,
+            (None, Ok(text)) if !text.is_empty() => Shown::from_str(&text, true)
+                .map_err(|_| Failure::new(format!("{VARIABLE}: there is no progress {text:?}")).code(125))?,
+            (None, _) => Shown::Auto,
+        };
+        match shown {
+            Shown::Tty if !is_terminal => Err(Failure::new(
+                "--progress=tty needs a terminal, and standard error is none (auto takes what there is)",
+            )
+            .code(125)),
+            Shown::Auto if is_terminal => Ok(Shown::Tty),
+            Shown::Auto => Ok(Shown::Plain),
+            other => Ok(other),
+        }
+    }
+
+    pub(super) fn progress(self) -> Box<dyn Progress> {
+        match self {
+            Shown::Quiet => Box::new(Quiet),
+            Shown::Rawjson => Box::new(raw::Documents::new()),
+            Shown::Tty => Box::new(live::Live::new()),
+            Shown::Auto | Shown::Plain => Box::new(plain::Lines::new()),
+        }
+    }
+
+    /// Are people told what checks found?
+    pub(super) fn is_for_people(self) -> bool {
+        !matches!(self, Shown::Quiet | Shown::Rawjson)
+    }
+}
+
+/// `-q`: nothing, but what the user should know.
+struct Quiet;
+
+impl Progress for Quiet {
+    fn begins(&self, _title: &str) {}
+    fn cached(&self) {}
+    fn output(&self, _bytes: &[u8]) {}
+    fn done(&self) {}
+    fn warning(&self, text: &str) {
+        eprintln!("bryo: {text}");
+    }
+    fn beside(&self) -> Box<dyn Progress + '_> {
+        Box::new(Quiet)
+    }
+}
+
+/// A line that does not end is shown in parts of this many bytes.
+const LONGEST: usize = 64 << 10;
+
+/// Progress that nobody can read any more is no reason to stop.
+fn show(bytes: &[u8]) {
+    let _ = stderr().lock().write_all(bytes);
+}
+
+/// Adds what a command wrote to what it wrote of a line without an end; gives the lines that have one now.
+fn lines(unfinished: &mut Vec<u8>, bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut lines = Vec::new();
+    for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+        unfinished.extend_from_slice(part);
+        if unfinished.last() == Some(&b'\n') || unfinished.len() >= LONGEST {
+            let line = std::mem::take(unfinished);
+            lines.push(line.strip_suffix(b"\n").map(<[u8]>::to_vec).unwrap_or(line));
+        }
+    }
+    lines
+}
