@@ -1,6 +1,6 @@
 //! Is a container found where it is, and only there, when it comes, goes, is renamed, or starts anew?
 
-use crate::common::{Bryo, Done, until};
+use crate::common::{Bryo, Done, field, process, until};
 use crate::{address, looked_up, page, serve};
 
 fn two() -> (Bryo, String) {
@@ -71,6 +71,55 @@ fn a_stopped_container_is_not_found_and_a_restarted_one_has_its_new_address() {
     bryo.ok(["network", "create", "one"]);
     bryo.ok(["start", "web", "peer"]);
     assert_eq!(page(&bryo, "peer", "web"), "web\n");
+}
+
+#[test]
+fn one_that_is_started_again_by_its_policy_is_found_again() {
+    let (bryo, image) = two();
+    serve(&bryo, &image, "web", &["--network", "one", "--restart", "always"]);
+    serve(&bryo, &image, "peer", &["--network", "one"]);
+    let was = process(&bryo, "web", "Pid");
+    nix::sys::signal::kill(was, nix::sys::signal::Signal::SIGKILL).unwrap();
+    until("another run", || {
+        let now = field(&bryo, "web", "{{.State.Pid}}");
+        now != "0" && now != was.to_string()
+    });
+    assert_eq!(page(&bryo, "peer", "web"), "web\n");
+    let found = looked_up(&bryo, "peer", "web");
+    assert_eq!(found, [address(&bryo, "web", "one")]);
+}
+
+#[test]
+fn what_happens_is_told() {
+    let (bryo, image) = two();
+    serve(&bryo, &image, "web", &["--network", "one"]);
+    bryo.ok(["network", "connect", "two", "web"]);
+    bryo.ok(["network", "disconnect", "two", "web"]);
+    bryo.ok(["rm", "-f", "web"]);
+    bryo.ok(["network", "rm", "one"]);
+    let format = "{{.Action}} {{.Actor.Attributes.name}}";
+    let words = [
+        "events",
+        "--since",
+        "1h",
+        "--until",
+        "0s",
+        "-f",
+        "type=network",
+        "--format",
+        format,
+    ];
+    let told = bryo.ok(words);
+    let wanted = [
+        "create one",
+        "create two",
+        "connect one",
+        "connect two",
+        "disconnect two",
+        "disconnect one",
+        "destroy one",
+    ];
+    assert_eq!(told.lines().collect::<Vec<_>>(), wanted);
 }
 
 #[test]

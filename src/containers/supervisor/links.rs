@@ -167,6 +167,7 @@ impl Links {
             &namespace,
         );
         let member = member.map_err(io)?.write(self.store.run())?;
+        attached.happened(self.store.state(), "connect", &self.id);
         self.joined.push(Joined {
             attached,
             member,
@@ -270,9 +271,18 @@ impl Links {
             .ok_or_else(|| refused("no namespace came back".into()).into())
     }
 
+    /// Nobody is to find it there.
+    fn forget(&self, joined: &Joined) {
+        // One that stays is seen to be stale.
+        let _ = fs::remove_file(&joined.member);
+        joined
+            .attached
+            .happened(self.store.state(), "disconnect", &self.id);
+    }
+
     fn leave(&self, joined: &Joined) {
         // First, so that nobody asks for it any more.
-        let _ = fs::remove_file(&joined.member);
+        self.forget(joined);
         let Some((user, own)) = &self.namespaces else {
             return;
         };
@@ -287,8 +297,7 @@ impl Drop for Links {
     /// The container has ended, and its devices with it.
     fn drop(&mut self) {
         for joined in &self.joined {
-            // One that stays is seen to be stale.
-            let _ = fs::remove_file(&joined.member);
+            self.forget(joined);
         }
     }
 }
