@@ -1,5 +1,8 @@
 //! Is a container found where it is, and only there, when it comes, goes, is renamed, or starts anew?
 
+use std::net::TcpListener;
+
+use crate::common::network::{ADDRESS, Names, alone};
 use crate::common::{Bryo, Done, field, process, until};
 use crate::{address, looked_up, page, serve};
 
@@ -87,6 +90,45 @@ fn one_that_is_started_again_by_its_policy_is_found_again() {
     assert_eq!(page(&bryo, "peer", "web"), "web\n");
     let found = looked_up(&bryo, "peer", "web");
     assert_eq!(found, [address(&bryo, "web", "one")]);
+}
+
+/// Its kernel lives on for what it sent last to the world; on the network it must not.
+#[test]
+fn one_that_has_ended_answers_no_more_for_an_address_that_is_anothers() {
+    let test = "moves::one_that_has_ended_answers_no_more_for_an_address_that_is_anothers";
+    alone(test, Names::Hosts, || {
+        // Takes nothing of what is sent.
+        let listener = TcpListener::bind((ADDRESS, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (bryo, image) = two();
+        let script = format!("nc {ADDRESS} {port} </dev/zero & while [ ! -e /end ]; do sleep 0.1; done");
+        bryo.ok([
+            "run",
+            "-d",
+            "--name",
+            "first",
+            "--network",
+            "one",
+            &image,
+            "sh",
+            "-c",
+            &script,
+        ]);
+        let _stream = listener.accept().unwrap();
+        serve(&bryo, &image, "peer", &["--network", "one"]);
+        let was = address(&bryo, "first", "one");
+        bryo.ok(["exec", "first", "touch", "/end"]);
+        until("the name is gone", || {
+            looked_up(&bryo, "peer", "first").is_empty()
+        });
+        serve(&bryo, &image, "second", &["--network", "one"]);
+        assert_eq!(address(&bryo, "second", "one"), was);
+        assert_eq!(page(&bryo, "second", "127.0.0.1"), "second\n");
+        for _ in 0..5 {
+            let words = ["exec", "peer", "wget", "-qO-", "http://second/"];
+            assert_eq!(bryo.ok(words), "second\n");
+        }
+    });
 }
 
 #[test]

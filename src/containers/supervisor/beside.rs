@@ -258,8 +258,7 @@ fn stay(
     });
     drop(voices);
     let mut code = reap(&init);
-    // Nobody is to ask for it any more.
-    drop(links);
+    links.end();
     init.end_helper();
     held.record.network = Live {
         restarts: network.as_ref().map_or(0, |network| network.live().restarts),
