@@ -132,6 +132,41 @@ fn one_that_has_ended_answers_no_more_for_an_address_that_is_anothers() {
 }
 
 #[test]
+fn a_connect_that_fails_leaves_the_container_as_it_was() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    bryo.ok(["network", "create", "--subnet", "10.96.0.0/24", "one"]);
+    serve(&bryo, &image, "peer", &["--network", "one", "--ip", "10.96.0.9"]);
+    serve(&bryo, &image, "web", &[]);
+    // In which the way out of each container lies.
+    let inside = bryo.ok(["inspect", "-f", "{{.NetworkSettings.Inside.Gateway}}", "web"]);
+    let subnet = format!("{}/24", inside.trim());
+    bryo.ok(["network", "create", "--subnet", &subnet, "clash"]);
+    for (words, why) in [
+        (
+            vec!["--ip", "10.96.0.9", "one"],
+            "Address already in use: 10.96.0.9",
+        ),
+        (vec!["--ip", "10.97.0.9", "one"], "no configured subnet"),
+        (vec!["clash"], "the container's way out lies"),
+    ] {
+        let done = Done::of(bryo.command(["network", "connect"]).args(&words).arg("web"));
+        assert_eq!(done.status.code(), Some(1), "{words:?}: {done}");
+        assert!(
+            done.stderr.contains(why) && done.stderr.lines().count() == 1,
+            "{words:?}: {done}"
+        );
+    }
+    assert_eq!(
+        bryo.ok(["ps", "-f", "name=web", "--format", "{{.Networks}}"]),
+        "bridge\n"
+    );
+    bryo.ok(["restart", "-t", "0", "web"]);
+    bryo.ok(["network", "connect", "--ip", "10.96.0.10", "one", "web"]);
+    assert_eq!(looked_up(&bryo, "peer", "web"), ["10.96.0.10"]);
+    assert_eq!(page(&bryo, "peer", "web"), "web\n");
+}
+
+#[test]
 fn what_happens_is_told() {
     let (bryo, image) = two();
     serve(&bryo, &image, "web", &["--network", "one"]);
