@@ -113,7 +113,7 @@ fn what_nothing_uses_goes_after_a_question() {
     // Not asked with yes, nothing goes.
     let done = fed(&mut bryo.command(["system", "prune"]), "n\n");
     assert_eq!(done.status.code(), Some(1), "{done}");
-    let question = "WARNING! This will remove:\n  - all stopped containers\n  - all dangling images\n  - unused build cache\n\nAre you sure";
+    let question = "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n  - all dangling images\n  - unused build cache\n\nAre you sure";
     assert!(done.stderr.starts_with(question), "{done}");
     assert_eq!(names(bryo).lines().count(), 3);
     let done = fed(&mut bryo.command(["system", "prune"]), "y\n");

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::common::{Bryo, Done};
+use crate::common::{Bryo, Done, has_id_range};
 use crate::serve;
 
 #[test]
@@ -159,6 +159,27 @@ fn flags_of_run_are_checked_before_anything_is_made() {
         assert!(done.stderr.contains(why), "{flags:?}: {done}");
     }
     assert_eq!(bryo.ok(["ps", "-aq"]), "");
+}
+
+#[test]
+fn containers_of_other_ids_are_refused() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    bryo.ok(["network", "create", "one"]);
+    serve(&bryo, &image, "web", &["--network", "one"]);
+    let join = |path: &str| {
+        let words = ["run", "--rm", "--network", "one", &image, "true"];
+        Done::of(bryo.command(words).env("PATH", path))
+    };
+    // Nothing maps a range there: one id is left, as a user without a range has anyway.
+    let done = join("/nowhere");
+    match has_id_range() {
+        true => {
+            assert_eq!(done.status.code(), Some(125), "{done}");
+            assert!(done.stderr.contains("have other id maps"), "{done}");
+        }
+        false => assert!(done.status.success(), "{done}"),
+    }
+    assert!(join(&std::env::var("PATH").unwrap()).status.success());
 }
 
 #[test]

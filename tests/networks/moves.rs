@@ -1,6 +1,9 @@
 //! Is a container found where it is, and only there, when it comes, goes, is renamed, or starts anew?
 
-use crate::common::{Bryo, Done, until};
+use std::net::TcpListener;
+
+use crate::common::network::{ADDRESS, Names, alone};
+use crate::common::{Bryo, Done, field, process, until};
 use crate::{address, looked_up, page, serve};
 
 fn two() -> (Bryo, String) {
@@ -71,6 +74,129 @@ fn a_stopped_container_is_not_found_and_a_restarted_one_has_its_new_address() {
     bryo.ok(["network", "create", "one"]);
     bryo.ok(["start", "web", "peer"]);
     assert_eq!(page(&bryo, "peer", "web"), "web\n");
+}
+
+#[test]
+fn one_that_is_started_again_by_its_policy_is_found_again() {
+    let (bryo, image) = two();
+    serve(&bryo, &image, "web", &["--network", "one", "--restart", "always"]);
+    serve(&bryo, &image, "peer", &["--network", "one"]);
+    let was = process(&bryo, "web", "Pid");
+    nix::sys::signal::kill(was, nix::sys::signal::Signal::SIGKILL).unwrap();
+    until("another run", || {
+        let now = field(&bryo, "web", "{{.State.Pid}}");
+        now != "0" && now != was.to_string()
+    });
+    assert_eq!(page(&bryo, "peer", "web"), "web\n");
+    let found = looked_up(&bryo, "peer", "web");
+    assert_eq!(found, [address(&bryo, "web", "one")]);
+}
+
+/// Its kernel lives on for what it sent last to the world; on the network it must not.
+#[test]
+fn one_that_has_ended_answers_no_more_for_an_address_that_is_anothers() {
+    let test = "moves::one_that_has_ended_answers_no_more_for_an_address_that_is_anothers";
+    alone(test, Names::Hosts, || {
+        // Takes nothing of what is sent.
+        let listener = TcpListener::bind((ADDRESS, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (bryo, image) = two();
+        let script = format!("nc {ADDRESS} {port} </dev/zero & while [ ! -e /end ]; do sleep 0.1; done");
+        bryo.ok([
+            "run",
+            "-d",
+            "--name",
+            "first",
+            "--network",
+            "one",
+            &image,
+            "sh",
+            "-c",
+            &script,
+        ]);
+        let _stream = listener.accept().unwrap();
+        serve(&bryo, &image, "peer", &["--network", "one"]);
+        let was = address(&bryo, "first", "one");
+        bryo.ok(["exec", "first", "touch", "/end"]);
+        until("the name is gone", || {
+            looked_up(&bryo, "peer", "first").is_empty()
+        });
+        serve(&bryo, &image, "second", &["--network", "one"]);
+        assert_eq!(address(&bryo, "second", "one"), was);
+        assert_eq!(page(&bryo, "second", "127.0.0.1"), "second\n");
+        for _ in 0..5 {
+            let words = ["exec", "peer", "wget", "-qO-", "http://second/"];
+            assert_eq!(bryo.ok(words), "second\n");
+        }
+    });
+}
+
+#[test]
+fn a_connect_that_fails_leaves_the_container_as_it_was() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    bryo.ok(["network", "create", "--subnet", "10.96.0.0/24", "one"]);
+    serve(&bryo, &image, "peer", &["--network", "one", "--ip", "10.96.0.9"]);
+    serve(&bryo, &image, "web", &[]);
+    // In which the way out of each container lies.
+    let inside = bryo.ok(["inspect", "-f", "{{.NetworkSettings.Inside.Gateway}}", "web"]);
+    let subnet = format!("{}/24", inside.trim());
+    bryo.ok(["network", "create", "--subnet", &subnet, "clash"]);
+    for (words, why) in [
+        (
+            vec!["--ip", "10.96.0.9", "one"],
+            "Address already in use: 10.96.0.9",
+        ),
+        (vec!["--ip", "10.97.0.9", "one"], "no configured subnet"),
+        (vec!["clash"], "the container's way out lies"),
+    ] {
+        let done = Done::of(bryo.command(["network", "connect"]).args(&words).arg("web"));
+        assert_eq!(done.status.code(), Some(1), "{words:?}: {done}");
+        assert!(
+            done.stderr.contains(why) && done.stderr.lines().count() == 1,
+            "{words:?}: {done}"
+        );
+    }
+    assert_eq!(
+        bryo.ok(["ps", "-f", "name=web", "--format", "{{.Networks}}"]),
+        "bridge\n"
+    );
+    bryo.ok(["restart", "-t", "0", "web"]);
+    bryo.ok(["network", "connect", "--ip", "10.96.0.10", "one", "web"]);
+    assert_eq!(looked_up(&bryo, "peer", "web"), ["10.96.0.10"]);
+    assert_eq!(page(&bryo, "peer", "web"), "web\n");
+}
+
+#[test]
+fn what_happens_is_told() {
+    let (bryo, image) = two();
+    serve(&bryo, &image, "web", &["--network", "one"]);
+    bryo.ok(["network", "connect", "two", "web"]);
+    bryo.ok(["network", "disconnect", "two", "web"]);
+    bryo.ok(["rm", "-f", "web"]);
+    bryo.ok(["network", "rm", "one"]);
+    let format = "{{.Action}} {{.Actor.Attributes.name}}";
+    let words = [
+        "events",
+        "--since",
+        "1h",
+        "--until",
+        "0s",
+        "-f",
+        "type=network",
+        "--format",
+        format,
+    ];
+    let told = bryo.ok(words);
+    let wanted = [
+        "create one",
+        "create two",
+        "connect one",
+        "connect two",
+        "disconnect two",
+        "disconnect one",
+        "destroy one",
+    ];
+    assert_eq!(told.lines().collect::<Vec<_>>(), wanted);
 }
 
 #[test]

@@ -70,9 +70,6 @@ pub fn connect(store: &Store, mut endpoint: Endpoint, container: &str) -> Result
         let (network, why) = (name, why.clone());
         return Err(BridgeError::Join { network, why }.into());
     }
-    if let Some(network) = network {
-        network.happened(store.state(), "connect", Some(&id));
-    }
     Ok(())
 }
 
@@ -109,11 +106,7 @@ pub fn disconnect(store: &Store, network: &str, container: &str) -> Result<(), E
             false => Ok(()),
         }
     })?;
-    settled(store, &id, serial)?;
-    if let Some(network) = found {
-        network.happened(store.state(), "disconnect", Some(&id));
-    }
-    Ok(())
+    settled(store, &id, serial).map(drop)
 }
 
 /// Changes what is wanted. Gives the container's id, and the change's number.

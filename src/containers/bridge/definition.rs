@@ -103,11 +103,8 @@ impl Definition {
     }
 
     /// Tells what becomes of it.
-    pub(in crate::containers) fn happened(&self, state: &Path, action: &str, container: Option<&str>) {
-        let mut event = Event::now(Kind::Network, action, &self.id);
-        if let Some(container) = container {
-            event = event.with("container", container);
-        }
+    pub(super) fn happened(&self, state: &Path, action: &str) {
+        let event = Event::now(Kind::Network, action, &self.id);
         tell(state, &event.with("name", &self.name).with("type", "bridge"));
     }
 }
@@ -160,7 +157,7 @@ pub fn create(store: &Store, new: New) -> Result<Definition, Error> {
     })?;
     replace(&place(store), &path, &text, Durability::Durable)?;
     sync_parent(&path)?;
-    definition.happened(store.state(), "create", None);
+    definition.happened(store.state(), "create");
     Ok(definition)
 }
 

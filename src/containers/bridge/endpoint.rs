@@ -1,11 +1,13 @@
 //! What does a container ask of a network, and what has it got while it runs?
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::{BridgeError, Definition, Pool, Subnet};
 use crate::net::Addresses;
+use crate::store::events::{Event, Kind, tell};
 
 /// What is asked: the record keeps it. A network is known by its name, so that one that was made anew is found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +85,12 @@ impl Endpoint {
 }
 
 impl Attached {
+    /// Tells that a container came onto its network, or left it.
+    pub(in crate::containers) fn happened(&self, state: &Path, action: &str, container: &str) {
+        let event = Event::now(Kind::Network, action, &self.id).with("container", container);
+        tell(state, &event.with("name", &self.network).with("type", "bridge"));
+    }
+
     /// Docker's Ethernet address of an address of IPv4.
     pub fn mac(&self) -> [u8; 6] {
         let v4 = self.given.iter().find_map(|given| match given.address {

@@ -38,7 +38,7 @@ fn take(store: &Store, network: &Definition) -> Result<(), Error> {
     let path = network.path(store);
     unlink(&path)?;
     sync_parent(&path)?;
-    network.happened(store.state(), "destroy", None);
+    network.happened(store.state(), "destroy");
     // Nobody finds the way there any more; what stays is in $BRYO_RUN, which a reboot empties.
     let _ = fs::remove_dir_all(Member::directory(store.run(), &network.id));
     Ok(())

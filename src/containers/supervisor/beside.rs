@@ -275,8 +275,7 @@ fn stay(
         ranks.close();
     }
     let mut code = reap(&init);
-    // Nobody is to ask for it any more.
-    drop(links);
+    links.end();
     init.end_helper();
     held.record.out_of_memory = cgroup::was_short_of_memory(&cgroup::of(held.directory()));
     cgroup::remove(held.directory());

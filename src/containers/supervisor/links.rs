@@ -101,7 +101,7 @@ impl Links {
         while let Some(at) = self.joined.iter().position(left) {
             leaving.push(self.joined.remove(at));
         }
-        leaving.into_iter().for_each(|joined| self.leave(&joined));
+        self.leave(&leaving);
         record.network.trouble.clear();
         for endpoint in &wanted.endpoints {
             let is_there = self
@@ -167,6 +167,7 @@ impl Links {
             &namespace,
         );
         let member = member.map_err(io)?.write(self.store.run())?;
+        attached.happened(self.store.state(), "connect", &self.id);
         self.joined.push(Joined {
             attached,
             member,
@@ -270,25 +271,43 @@ impl Links {
             .ok_or_else(|| refused("no namespace came back".into()).into())
     }
 
-    fn leave(&self, joined: &Joined) {
-        // First, so that nobody asks for it any more.
+    /// Nobody is to find it there.
+    fn forget(&self, joined: &Joined) {
+        // One that stays is seen to be stale.
         let _ = fs::remove_file(&joined.member);
-        let Some((user, own)) = &self.namespaces else {
+        joined
+            .attached
+            .happened(self.store.state(), "disconnect", &self.id);
+    }
+
+    fn leave(&self, leaving: &[Joined]) {
+        // First, so that nobody asks for it any more.
+        leaving.iter().for_each(|joined| self.forget(joined));
+        let devices: Vec<String> = leaving
+            .iter()
+            .map(|joined| joined.attached.device.clone())
+            .collect();
+        let Some((user, own)) = self.namespaces.as_ref().filter(|_| !devices.is_empty()) else {
             return;
         };
-        let device = joined.attached.device.clone();
-        if let Err(why) = wire(&Job::Disconnect { device }, &[user, own]) {
-            tracing::warn!("network {}: {why}", joined.attached.network);
+        if let Err(why) = wire(&Job::Disconnect { devices }, &[user, own]) {
+            tracing::warn!("the container's networks: {why}");
         }
+    }
+
+    /// The container has ended. Its network namespace may stay for a while, for what it sent last by its way out; without its
+    /// devices, or its kernel would answer for addresses that others have by then.
+    pub(super) fn end(mut self) {
+        let joined = std::mem::take(&mut self.joined);
+        self.leave(&joined);
     }
 }
 
 impl Drop for Links {
-    /// The container has ended, and its devices with it.
+    /// Of one that did not come to run: its devices end with it.
     fn drop(&mut self) {
         for joined in &self.joined {
-            // One that stays is seen to be stale.
-            let _ = fs::remove_file(&joined.member);
+            self.forget(joined);
         }
     }
 }

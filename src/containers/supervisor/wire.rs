@@ -25,10 +25,10 @@ pub(super) enum Job {
         /// The container's device.
         plug: Plug,
     },
-    /// Take a device away.
+    /// Take devices away.
     Disconnect {
-        /// Its name.
-        device: String,
+        /// Their names.
+        devices: Vec<String>,
     },
 }
 
@@ -104,8 +104,10 @@ fn carry_out(job: &Job, namespaces: Vec<OwnedFd>) -> Result<Option<OwnedFd>, Str
                 .map_err(|error| chain(&error))?;
             Ok(made)
         }
-        Job::Disconnect { device } => {
-            disconnect(device, container.as_fd()).map_err(|error| chain(&error))?;
+        Job::Disconnect { devices } => {
+            for device in devices {
+                disconnect(device, container.as_fd()).map_err(|error| chain(&error))?;
+            }
             Ok(None)
         }
     }

@@ -200,6 +200,12 @@ impl Flows {
         }
     }
 
+    /// Forgets all.
+    pub(super) fn end(&mut self) {
+        let all: Vec<u64> = self.by_id.keys().copied().collect();
+        all.into_iter().for_each(|id| self.remove(id));
+    }
+
     pub(super) fn remove(&mut self, id: u64) {
         if let Some(flow) = self.by_id.remove(&id) {
             self.kind(&flow.way).count -= 1;

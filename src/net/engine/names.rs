@@ -63,7 +63,14 @@ impl Engine {
             .map_or(Word::End, |keeper| keeper.hear())
         {
             Word::End => self.drain(),
-            Word::Reach(reach) => self.names.reach = reach,
+            Word::Reach(reach) => {
+                if !reach.outside {
+                    // What began while there was a way out ends with it.
+                    self.connections.end();
+                    self.flows.end();
+                }
+                self.names.reach = reach;
+            }
             Word::Answer { question, addresses } => self.answered(question, addresses),
             Word::Nothing => {}
         }
