@@ -23,6 +23,8 @@ mod git;
 mod go;
 #[path = "build/kept.rs"]
 mod kept;
+#[path = "build/layout.rs"]
+mod layout;
 #[path = "build/output.rs"]
 mod output;
 #[path = "build/platforms.rs"]

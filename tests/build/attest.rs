@@ -2,103 +2,13 @@
 //! (`docs/attestations/attestation-storage.md`), what it should say (`slsa-definitions.md`), and nothing that it should not?
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::common::hostile::{Answer, Hostile};
+use crate::common::repositories::Repositories;
 use crate::common::{Done, Mode, Project, Registry, skopeo};
-
-fn parsed(bytes: &[u8]) -> Value {
-    serde_json::from_slice(bytes).expect("JSON")
-}
-
-/// A layout's documents.
-struct Layout(PathBuf);
-
-impl Layout {
-    fn blob(&self, digest: &Value) -> Vec<u8> {
-        let hex = digest.as_str().unwrap().strip_prefix("sha256:").unwrap();
-        fs::read(self.0.join("blobs/sha256").join(hex)).unwrap()
-    }
-
-    fn document(&self, digest: &Value) -> Value {
-        parsed(&self.blob(digest))
-    }
-
-    /// The list that the layout names.
-    fn list(&self) -> Value {
-        let index = parsed(&fs::read(self.0.join("index.json")).unwrap());
-        assert_eq!(index["manifests"].as_array().unwrap().len(), 1, "{index}");
-        self.document(&index["manifests"][0]["digest"])
-    }
-
-    /// What is said of the list's first image: checked against the storage specification.
-    #[track_caller]
-    fn statements(&self) -> Vec<Value> {
-        let list = self.list();
-        let manifests = list["manifests"].as_array().unwrap();
-        let [image, said] = &manifests[..] else {
-            panic!("{list}")
-        };
-        assert_eq!(image["platform"]["os"], "linux");
-        assert_eq!(
-            said["platform"],
-            json!({ "architecture": "unknown", "os": "unknown" })
-        );
-        assert_eq!(
-            said["annotations"],
-            json!({
-                "vnd.docker.reference.digest": image["digest"],
-                "vnd.docker.reference.type": "attestation-manifest",
-            })
-        );
-        let manifest = self.document(&said["digest"]);
-        assert_eq!(
-            manifest["mediaType"],
-            "application/vnd.oci.image.manifest.v1+json"
-        );
-        let config = self.document(&manifest["config"]["digest"]);
-        assert_eq!(
-            (&config["os"], &config["architecture"]),
-            (&json!("unknown"), &json!("unknown"))
-        );
-        let layers = manifest["layers"].as_array().unwrap();
-        let digests: Vec<&Value> = layers.iter().map(|layer| &layer["digest"]).collect();
-        assert_eq!(config["rootfs"]["diff_ids"], json!(digests));
-        let statement = |layer: &Value| {
-            assert_eq!(layer["mediaType"], "application/vnd.in-toto+json");
-            let statement = self.document(&layer["digest"]);
-            assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
-            let kind = &layer["annotations"]["in-toto.io/predicate-type"];
-            assert_eq!(&statement["predicateType"], kind);
-            let digest = image["digest"].as_str().unwrap().strip_prefix("sha256:");
-            assert_eq!(statement["subject"][0]["digest"]["sha256"].as_str(), digest);
-            statement
-        };
-        layers.iter().map(statement).collect()
-    }
-
-    fn has(&self, text: &str) -> bool {
-        let blobs = fs::read_dir(self.0.join("blobs/sha256")).unwrap();
-        let holds = |path: &Path| {
-            let bytes = fs::read(path).unwrap();
-            bytes.windows(text.len()).any(|part| part == text.as_bytes())
-        };
-        blobs.map(|entry| entry.unwrap().path()).any(|path| holds(&path))
-    }
-}
-
-/// Builds into a layout.
-#[track_caller]
-fn built(project: &Project, dockerfile: &str, flags: &[&str], env: &[(&str, &str)]) -> Layout {
-    let to = project.bryo.scratch("layout");
-    let _ = fs::remove_dir_all(&to);
-    let output = format!("--output=type=oci,tar=false,dest={}", to.display());
-    let mut command = project.command(dockerfile, &[&[output.as_str()], flags].concat());
-    let done = Done::of(command.envs(env.iter().copied()));
-    assert!(done.status.success(), "{done}");
-    Layout(to)
-}
+use crate::layout::{Layout, built, parsed};
 
 const DOCKERFILE: &str = "FROM base\n\
     ARG GREETING=none\n\
@@ -286,6 +196,54 @@ fn all_that_stages_use_is_told() {
         all.push(used.clone());
     }
     assert_eq!(all[0], all[1], "made by workers, and from the cache");
+}
+
+/// "configSource" and "resolvedDependencies" of the definitions: what can be fetched again, with its digest.
+#[test]
+fn what_was_fetched_is_told_with_its_digest() {
+    let project = Project::new();
+    let served = Repositories::serve(&project.bryo.scratch("repositories"));
+    let server = Hostile::serve(|_| Answer::new(200, "x"));
+    let url = format!("http://{}/file", server.address());
+    let repository = served.repository("sample");
+    repository.write(
+        "Dockerfile",
+        &format!("FROM base\nADD {url} /added\nCOPY Dockerfile /\n"),
+    );
+    let commit = repository.commit();
+    let address = served.url("sample");
+    let to = project.bryo.scratch("layout");
+    let output = format!("--output=type=oci,tar=false,dest={}", to.display());
+    let words = ["build", "--provenance=mode=min", &output, &address];
+    let done = Done::of(project.bryo.command(words).env_remove("SOURCE_DATE_EPOCH"));
+    assert!(done.status.success(), "{done}");
+    let [statement] = &Layout(to).statements()[..] else {
+        panic!("one")
+    };
+    let made = &statement["predicate"]["buildDefinition"];
+    assert_eq!(
+        made["externalParameters"],
+        json!({
+            "configSource": { "uri": address, "digest": { "sha1": commit }, "path": "Dockerfile" },
+            "request": { "frontend": "dockerfile.v0", "args": {} },
+        })
+    );
+    let used = made["resolvedDependencies"].as_array().unwrap();
+    assert_eq!(used.len(), 3, "{used:?}");
+    // sha256 of "x".
+    let file = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
+    for wanted in [
+        json!({ "uri": url, "digest": { "sha256": file } }),
+        json!({ "uri": address, "digest": { "sha1": commit } }),
+    ] {
+        assert!(used.contains(&wanted), "{wanted} in {used:?}");
+    }
+    let metadata = &statement["predicate"]["runDetails"]["metadata"];
+    assert_eq!(metadata["buildkit_hermetic"], true, "no RUN");
+    assert_eq!(
+        metadata["buildkit_completeness"],
+        json!({ "request": true, "resolvedDependencies": true })
+    );
 }
 
 #[test]
