@@ -142,6 +142,20 @@ fn limits_are_in_the_containers_own_group() {
 }
 
 #[test]
+fn info_says_what_can_be_limited() {
+    if own("memory").is_none() || own("cpu").is_none() {
+        return;
+    }
+    let bryo = Bryo::new();
+    let fields = "{{.CgroupDriver}} {{.MemoryLimit}} {{.CpuCfsQuota}} {{.PidsLimit}}";
+    assert_eq!(bryo.ok(["info", "-f", fields]), "cgroupfs true true true\n");
+    assert!(
+        bryo.ok(["info"])
+            .contains("\nLimits by cgroups: memory, cpu, cpuset, pids, freezer, cpuacct\n")
+    );
+}
+
+#[test]
 fn nobody_in_a_container_changes_its_limits() {
     if own("memory").is_none() {
         return;
