@@ -70,7 +70,8 @@ delegate_groups() {
 enter_groups() {
     local own
     for own in $(own_groups); do
-        [ ! -d "$own/bryo-tests-$1/tests" ] || echo "$BASHPID" > "$own/bryo-tests-$1/tests/cgroup.procs"
+        # Where that fails, the tests find that they are not there.
+        [ ! -d "$own/bryo-tests-$1/tests" ] || echo "$BASHPID" > "$own/bryo-tests-$1/tests/cgroup.procs" || true
     done
 }
 

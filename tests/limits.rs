@@ -142,6 +142,20 @@ fn limits_are_in_the_containers_own_group() {
 }
 
 #[test]
+fn info_says_what_can_be_limited() {
+    if own("memory").is_none() || own("cpu").is_none() {
+        return;
+    }
+    let bryo = Bryo::new();
+    let fields = "{{.CgroupDriver}} {{.MemoryLimit}} {{.CpuCfsQuota}} {{.PidsLimit}}";
+    assert_eq!(bryo.ok(["info", "-f", fields]), "cgroupfs true true true\n");
+    assert!(
+        bryo.ok(["info"])
+            .contains("\nLimits by cgroups: memory, cpu, cpuset, pids, freezer, cpuacct\n")
+    );
+}
+
+#[test]
 fn nobody_in_a_container_changes_its_limits() {
     if own("memory").is_none() {
         return;
@@ -377,8 +391,11 @@ fn a_killed_supervisor_leaves_no_group() {
     let group = group(&bryo, "");
     assert_eq!(group.parent(), Some(above.as_path()));
     kill_supervisor(&bryo);
-    bryo.ok(["ps", "-a"]);
-    assert!(!group.exists());
+    // It may take a moment to die, and has the lock until then.
+    until("the next command removes it", || {
+        bryo.ok(["ps", "-a"]);
+        !group.exists()
+    });
     // One that was killed before it could tell that the container runs.
     fs::create_dir(&group).unwrap();
     let seat = serde_json::json!({"seats": [{"path": group, "version": "Two", "controllers": ["freezer"]}]});

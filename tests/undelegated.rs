@@ -70,6 +70,11 @@ fn one_warning_names_what_is_not_limited_and_what_would_help() {
         bryo.ok(["inspect", "-f", "{{.HostConfig.Memory}}", "one"]),
         "33554432\n"
     );
+    assert_eq!(
+        bryo.ok(["info", "-f", "{{.CgroupDriver}} {{.MemoryLimit}}"]),
+        "none false\n"
+    );
+    assert!(bryo.ok(["info"]).contains("\nLimits by cgroups: none: "));
     // Nothing asked for, nothing said.
     let done = bryo.run(["run", "--rm", &image, "true"]);
     assert!(done.stderr.is_empty(), "{done}");

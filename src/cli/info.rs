@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::output::{inspected, put};
 use super::report::Failure;
+use crate::containers::cgroup;
 use crate::host::Probe;
 use crate::images::names::References;
 use crate::store::{Medium, Store};
@@ -78,6 +79,12 @@ pub(crate) fn info(format: &Format) -> Result<ExitCode, Failure> {
     };
     let path = |path: &std::path::Path| path.display().to_string();
     let host = Probe::now();
+    let cgroups = cgroup::offered();
+    let limits = |controller| {
+        cgroups
+            .as_ref()
+            .is_ok_and(|offered| offered.contains(&controller))
+    };
     let object = json!({
         "Images": images,
         "Driver": "bryo",
@@ -93,6 +100,12 @@ pub(crate) fn info(format: &Format) -> Result<ExitCode, Failure> {
         "MemTotal": memory,
         "Name": nix::unistd::gethostname().unwrap_or_default().to_string_lossy(),
         "SecurityOptions": ["name=rootless"],
+        "CgroupDriver": if cgroups.is_ok() { "cgroupfs" } else { "none" },
+        "MemoryLimit": limits("memory"),
+        "CpuCfsQuota": limits("cpu"),
+        "CPUShares": limits("cpu"),
+        "CPUSet": limits("cpuset"),
+        "PidsLimit": limits("pids"),
         "Warnings": host.one_id_warning().into_iter().collect::<Vec<_>>(),
     });
     let text = |field: &str| {
@@ -117,5 +130,9 @@ pub(crate) fn info(format: &Format) -> Result<ExitCode, Failure> {
         Some(why) => format!("Ids in containers: one user, one group: {why}\n"),
         None => "Ids in containers: a range\n".to_owned(),
     };
-    format.print(object.clone(), &(lines.concat() + &ids))
+    let limits = match &cgroups {
+        Ok(offered) => format!("Limits by cgroups: {}\n", offered.join(", ")),
+        Err(why) => format!("Limits by cgroups: none: {why}\n"),
+    };
+    format.print(object.clone(), &(lines.concat() + &ids + &limits))
 }

@@ -108,7 +108,12 @@ pub fn set_limits(store: &Store, id: &str, newer: &Limits) -> Result<Vec<String>
     let warnings = match record.life {
         Life::Running { .. } => {
             let mut group = cgroup::of(&container);
+            let before = group.clone();
             group.widen(&limits);
+            if group != before {
+                // If it has ended meanwhile, whoever reads its record next removes that.
+                group.note(&container)?;
+            }
             group.limit(&limits)?.warnings()
         }
         _ => Vec::new(),

@@ -253,7 +253,7 @@ fn what_does_not_work_here_is_refused_with_its_reason() {
     for (flags, why) in [
         (
             &["--memory", "2g"][..],
-            "--memory is not supported: there are no limits by cgroups yet",
+            "--memory is not supported: a RUN has no cgroup of its own yet",
         ),
         (&["--cgroup-parent=x"], "start it by `systemd-run"),
         (&["--isolation", "chroot"], "each RUN is isolated as a container"),

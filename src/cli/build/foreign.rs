@@ -53,7 +53,7 @@ const fn short(short: char, foreign: Foreign) -> Foreign {
 }
 
 const ANY: &[&str] = &["*"];
-const CGROUPS: &str = "there are no limits by cgroups yet; --ulimit limits each process";
+const CGROUPS: &str = "a RUN has no cgroup of its own yet; --ulimit limits each process";
 const NAMESPACES: &str = "each RUN has namespaces of its own, and no others can be chosen";
 const RIGHTS: &str = "the rights of a RUN cannot be changed yet";
 const DNS: &str = "a RUN resolves names as the host does";
@@ -304,11 +304,11 @@ mod tests {
         for (words, what) in [
             (
                 &["-m", "2g"][..],
-                "--memory is not supported: there are no limits by cgroups",
+                "--memory is not supported: a RUN has no cgroup of its own",
             ),
             (
                 &["--cpu-quota", "-1"],
-                "--cpu-quota is not supported: there are no limits",
+                "--cpu-quota is not supported: a RUN has no cgroup",
             ),
             (
                 &["--cgroup-parent", "x"],

@@ -124,7 +124,7 @@ impl Group {
     }
 
     /// Writes down what there is, before it is there. After a power cut nothing is.
-    fn note(&self, container: &Path) -> Result<(), CgroupError> {
+    pub(in crate::containers) fn note(&self, container: &Path) -> Result<(), CgroupError> {
         let path = container.join(NAME);
         let failed = |path: &Path, source| CgroupError::Io {
             action: "write",

@@ -63,6 +63,18 @@ pub(in crate::containers) enum Controller {
     Time,
 }
 
+/// The controllers that containers can have here, by the kernel's names; or why they have none, and what would help.
+///
+/// # Errors
+/// There is no place for a container's cgroup.
+pub fn offered() -> Result<Vec<&'static str>, String> {
+    let offered = place::offered(&hierarchy::all());
+    if offered.is_empty() {
+        return Err(group::remedy(false));
+    }
+    Ok(offered.into_iter().map(Controller::name).collect())
+}
+
 /// How many processors there are, for [`Limits::check`].
 pub fn processors() -> u64 {
     let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN)

@@ -3,6 +3,7 @@
 //! controllers ("no internal processes"), but the one above can, and in a delegated part one may move processes from one group
 //! to the other ("delegation containment": the files `cgroup.procs` of the target and of the nearest common ancestor count).
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Component, Path, PathBuf};
 
@@ -88,6 +89,28 @@ fn delegated(hierarchy: &Hierarchy) -> Vec<PathBuf> {
         .take_while(|directory| is_ours(directory))
         .map(Path::to_owned)
         .collect()
+}
+
+/// What containers could have here. Nothing is asked to give it.
+pub(super) fn offered(hierarchies: &[Hierarchy]) -> BTreeSet<Controller> {
+    let mut offered = BTreeSet::new();
+    for hierarchy in hierarchies {
+        for directory in delegated(hierarchy) {
+            if hierarchy.version == Version::One {
+                offered.extend(&hierarchy.controllers);
+                continue;
+            }
+            offered.extend([Controller::Freezer, Controller::Time]);
+            // One that has processes gives nothing else.
+            let free = read(&directory.join("cgroup.procs")).is_ok_and(|pids| pids.is_empty());
+            let file = match free {
+                true => "cgroup.controllers",
+                false => "cgroup.subtree_control",
+            };
+            offered.extend(words(&directory.join(file)));
+        }
+    }
+    offered
 }
 
 fn is_ours(directory: &Path) -> bool {
@@ -214,6 +237,20 @@ mod tests {
         let found = find(&hierarchies, &[Controller::Memory], None).unwrap();
         let places: Vec<&Path> = found.iter().map(|place| place.directory.as_path()).collect();
         assert_eq!(places, [own.as_path(), memory.as_path()]);
+    }
+
+    #[test]
+    fn what_is_offered_is_what_a_container_would_get() {
+        let top = tempfile::tempdir().unwrap();
+        let slice = group(top.path(), "app.slice", "memory pids\n", "");
+        let own = group(top.path(), "app.slice/run.scope", "memory pids\n", "");
+        fs::write(own.join("cgroup.procs"), "17\n").unwrap();
+        let core = [Controller::Freezer, Controller::Time];
+        let offered = |top: &Path| Vec::from_iter(offered(&[unified_at(top, &own)]));
+        assert_eq!(offered(&own), core);
+        let all = [&[Controller::Memory, Controller::Pids][..], &core].concat();
+        assert_eq!(offered(&slice), all);
+        assert_eq!(read(&slice.join("cgroup.subtree_control")).unwrap(), "");
     }
 
     #[test]
