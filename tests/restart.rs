@@ -5,7 +5,7 @@ mod common;
 
 use std::process::Stdio;
 
-use common::{Bryo, Done, field, kills, process, until};
+use common::{Bryo, Done, field, kills, parent, process, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -408,4 +408,66 @@ fn a_restart_that_fails_is_the_end() {
     assert_ne!(field(&bryo, "one", "{{.State.Error}}"), "");
     std::fs::rename(bryo.root().join("away"), bryo.root().join("layers")).unwrap();
     bryo.ok(["start", "one"]);
+}
+
+/// As podman-restart.service does it after a reboot: every process of the containers is gone then.
+#[test]
+fn what_ran_is_started_again_with_the_machine() {
+    let (bryo, image) = busybox();
+    for (name, policy) in [
+        ("no", "no"),
+        ("failure", "on-failure"),
+        ("always", "always"),
+        ("ran", "unless-stopped"),
+        ("stopped", "unless-stopped"),
+        ("down", "unless-stopped"),
+    ] {
+        bryo.ok([
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--restart",
+            policy,
+            &image,
+            "sh",
+            "-c",
+            "trap 'exit 0' TERM; while :; do sleep 0.05; done",
+        ]);
+    }
+    bryo.ok(["stop", "always", "stopped"]);
+    // A machine that goes down ends all by SIGTERM.
+    kill(parent(process(&bryo, "down", "Pid")), Signal::SIGTERM).unwrap();
+    until("its end", || status(&bryo, "down").starts_with("exited"));
+    for name in ["no", "failure", "ran"] {
+        kill(parent(process(&bryo, name, "Pid")), Signal::SIGKILL).unwrap();
+    }
+    until("the end of all", || bryo.ok(["ps", "-q"]).is_empty());
+    let said = bryo.ok(["start", "--all", "--filter", "restart-policy=always"]);
+    assert_eq!(said, "always\n");
+    let said = bryo.ok(["start", "--filter", "should-start-on-boot=true"]);
+    assert_eq!(said, "always\nran\ndown\n");
+    let running = bryo.ok(["ps", "--format", "{{.Names}}"]);
+    assert_eq!(running, "down\nran\nalways\n");
+    // Started by somebody, it is stopped no more.
+    bryo.ok(["start", "stopped"]);
+    kill(parent(process(&bryo, "stopped", "Pid")), Signal::SIGKILL).unwrap();
+    until("its end", || status(&bryo, "stopped").starts_with("exited"));
+    assert_eq!(
+        bryo.ok([
+            "start",
+            "--filter",
+            "should-start-on-boot=true",
+            "-f",
+            "name=stop"
+        ]),
+        "stopped\n"
+    );
+    assert_eq!(bryo.ok(["start", "--all"]).lines().count(), 6);
+    assert!(
+        bryo.fails(125, ["start", "--filter", "restart-policy=often"])
+            .contains("invalid filter")
+    );
+    bryo.fails(125, ["start", "--all", "no"]);
+    bryo.fails(1, ["start"]);
 }

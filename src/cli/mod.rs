@@ -7,6 +7,7 @@ use clap::Parser;
 mod build;
 mod containers;
 mod events;
+mod generate;
 mod images;
 mod info;
 mod inspect;
@@ -47,6 +48,9 @@ enum Command {
     /// Work on volumes
     #[command(subcommand)]
     Volume(volumes::Command),
+    /// Make units for systemd
+    #[command(subcommand)]
+    Generate(generate::Generate),
     /// Show all that is known of containers, images or volumes
     Inspect(inspect::Inspect),
     /// Show what happens to containers and images
@@ -89,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Build(build) => build.run(),
         Command::Builder(builder) => builder.run(),
         Command::Volume(command) => command.run(),
+        Command::Generate(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Events(events) => events.run(),
         Command::Version(format) => info::version(&format),

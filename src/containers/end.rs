@@ -4,6 +4,7 @@
 //! needs no room on a disk: SIGUSR1 says only that, SIGTERM also ends the container, or the wait for its next start.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, pidfd_send_signal};
@@ -67,7 +68,7 @@ pub fn kill(store: &Store, record: &Record, signal: i32) -> Result<(), Error> {
             send_told(init, number, told).map_err(|_| not_running())
         }
         Life::Restarting { supervisor, .. } if is_ending(record, signal) => {
-            send_told(supervisor, END, told).map_err(|_| not_running())
+            give_up(supervisor, told).map_err(|_| not_running())
         }
         Life::Restarting { .. } | Life::Created | Life::Exited { .. } => Err(not_running()),
     }
@@ -81,16 +82,30 @@ fn leave(record: &Record, supervisor: Process) {
     }
 }
 
+/// Ends a wait for the next start. Both signals: END alone may be the machine's, which goes down.
+fn give_up(supervisor: Process, tell: impl FnOnce()) -> io::Result<()> {
+    let pidfd = open(supervisor)?;
+    tell();
+    pidfd_send_signal(&pidfd, LEAVE)?;
+    // The first may have been enough.
+    let _ = pidfd_send_signal(&pidfd, END);
+    Ok(())
+}
+
 fn send(process: Process, signal: Signal) -> io::Result<()> {
     send_told(process, signal, || {})
 }
 
 /// The same; `tell` is called before, so that what follows from the signal is told after it.
 fn send_told(process: Process, signal: Signal, tell: impl FnOnce()) -> io::Result<()> {
-    let gone = || io::Error::from_raw_os_error(libc::ESRCH);
-    let pidfd = process.open()?.ok_or_else(gone)?;
+    let pidfd = open(process)?;
     tell();
     Ok(pidfd_send_signal(&pidfd, signal)?)
+}
+
+fn open(process: Process) -> io::Result<OwnedFd> {
+    let gone = || io::Error::from_raw_os_error(libc::ESRCH);
+    process.open()?.ok_or_else(gone)
 }
 
 /// Waits until a container's supervisor has ended, hence everything of it is on disk. `false`: not within
@@ -175,7 +190,7 @@ pub fn stop(store: &Store, record: &Record, signal: i32, limit: Option<Duration>
                 let _ = send(supervisor, END);
             }
         }
-        Life::Restarting { supervisor, .. } => drop(send(supervisor, END)),
+        Life::Restarting { supervisor, .. } => drop(give_up(supervisor, || {})),
         Life::Created | Life::Exited { .. } => return Ok(()),
     }
     await_command(record, limit)?;

@@ -121,6 +121,7 @@ fn start_with(store: &Store, made: Made, attach: Attach, log: Option<OwnedFd>) -
     start.log = log;
     start.held.record.restarts = 0;
     start.held.record.last_code = None;
+    start.held.record.stopped = false;
     supervisor::start(start).map_err(|source| Error::Io {
         action: "start a process beside",
         path: "the container".into(),

@@ -18,6 +18,7 @@ pub use super::named::find;
 use super::amended::Amended;
 use super::process::Process;
 use super::storage::Storage;
+use super::unit::Line;
 use super::upkeep::Upkeep;
 use super::{Error, events, log, names, network, volume};
 use crate::line::chain;
@@ -158,6 +159,9 @@ pub struct Settings {
     /// `--join`: a digest of the flags that it was made with, which all who join must give.
     #[serde(default)]
     pub shared: Option<String>,
+    /// How its command line was written.
+    #[serde(default)]
+    pub line: Option<Line>,
     /// `--storage-opt`.
     #[serde(default)]
     pub storage: Storage,
@@ -234,6 +238,9 @@ pub struct Record {
     /// The exit code of the run before the one that goes on now, if it is one by the restart policy.
     #[serde(default)]
     pub last_code: Option<i32>,
+    /// Whether somebody ended its last run, if it has a restart policy: `unless-stopped` asks.
+    #[serde(default)]
+    pub stopped: bool,
     /// Its state.
     pub life: Life,
 }
@@ -265,6 +272,7 @@ impl Record {
             settings,
             restarts: 0,
             last_code: None,
+            stopped: false,
             life,
         }
     }

@@ -89,6 +89,15 @@ impl Policy {
         }
     }
 
+    /// Is a container started with the machine, which somebody may have `stopped`? Podman's should-start-on-boot.
+    pub fn starts_on_boot(self, stopped: bool) -> bool {
+        match self {
+            Policy::Always => true,
+            Policy::UnlessStopped => !stopped,
+            Policy::No | Policy::OnFailure(_) => false,
+        }
+    }
+
     /// Is a container started again that ended with `code`, after so many `restarts`, and that nobody has stopped?
     pub(super) fn restarts(self, code: i32, restarts: u32) -> bool {
         match self {

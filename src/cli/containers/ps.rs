@@ -12,6 +12,7 @@ use crate::containers::changes::{self, Sizes};
 use crate::containers::health::{self, Status};
 use crate::containers::network::{self, Exposed};
 use crate::containers::record::{self, Afterwards, Life, Record};
+use crate::containers::restart::Policy;
 use crate::containers::volume::{Kind, Mounted};
 use crate::store::Store;
 
@@ -237,6 +238,17 @@ pub(in crate::cli) fn status(store: &Store, record: &Record) -> String {
     }
 }
 
+/// All containers of the user's that some `--filter` accept, newest first.
+pub(super) fn chosen(store: &Store, filters: &[String]) -> Result<Vec<Record>, Failure> {
+    let mut all = record::all(store)?;
+    // Steps of builds are no containers of the user's.
+    all.retain(|record| record.afterwards != Afterwards::Commit);
+    let filters = filters.iter().map(|text| Filter::parse(text, store, &all));
+    let filters = filters.collect::<Result<Vec<_>, _>>()?;
+    all.retain(|record| Filter::all_match(&filters, record));
+    Ok(all)
+}
+
 /// One `--filter`. Several of one kind: any; of different kinds: all.
 enum Filter {
     Id(String),
@@ -255,6 +267,10 @@ enum Filter {
     /// `expose`: the container's.
     Exposed(Vec<Exposed>),
     Volume(String),
+    /// `restart-policy`, by name.
+    Policy(String),
+    /// `should-start-on-boot`.
+    OnBoot(bool),
 }
 
 impl Filter {
@@ -302,6 +318,10 @@ impl Filter {
             "publish" => Filter::Published(ports(text, value)?),
             "expose" => Filter::Exposed(ports(text, value)?),
             "volume" => Filter::Volume(value.into()),
+            "restart-policy" if Policy::parse(value).is_ok_and(|policy| policy.name() == value) => {
+                Filter::Policy(value.into())
+            }
+            "should-start-on-boot" if ["true", "false"].contains(&value) => Filter::OnBoot(value == "true"),
             _ => return Err(bad(format!("invalid filter '{text}'"))),
         })
     }
@@ -360,6 +380,10 @@ impl Filter {
             Filter::Exposed(wanted) => network::shown(record)
                 .iter()
                 .any(|port| wanted.contains(&port.container)),
+            Filter::Policy(name) => record.settings.upkeep.restart.name() == name,
+            Filter::OnBoot(wanted) => {
+                record.settings.upkeep.restart.starts_on_boot(record.stopped) == *wanted
+            }
             // A volume's name, what is shown, or where.
             Filter::Volume(wanted) => record
                 .settings

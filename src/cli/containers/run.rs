@@ -10,9 +10,9 @@ use super::super::report::Failure;
 use super::attach::DetachKeys;
 use super::cidfile::CidFile;
 use super::environment::Environment;
-use super::join;
 use super::network::NetworkFlags;
 use super::start::{attached, detached, require_terminal, warn};
+use super::{join, words};
 use crate::containers::end;
 use crate::containers::life::{self, Below, Given, Wanted};
 use crate::containers::log;
@@ -318,6 +318,7 @@ impl Container {
             given: Given {
                 security_opts: self.security_opt,
                 shared: self.shared,
+                line: words::line(&self.command),
             },
         };
         let made = life::create(store, wanted)?;

@@ -26,8 +26,14 @@ pub(crate) struct Start {
     /// Pass the tool's signals to the command
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     sig_proxy: bool,
+    /// Start all containers
+    #[arg(long, conflicts_with = "containers")]
+    all: bool,
+    /// Start those for which this holds, as of ps; also restart-policy and should-start-on-boot
+    #[arg(short, long, value_name = "KEY=VALUE", conflicts_with = "containers")]
+    filter: Vec<String>,
     /// Names or ids
-    #[arg(value_name = "CONTAINER", required = true)]
+    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "filter"])]
     containers: Vec<String>,
 }
 
@@ -41,7 +47,21 @@ impl Start {
             };
             return self.attached(store, name);
         }
+        if self.all || !self.filter.is_empty() {
+            return self.chosen(store);
+        }
         super::each(&self.containers, |name| {
+            start(store, &record::find(store, name)?)?;
+            Ok(Some(name.to_string()))
+        })
+    }
+
+    /// Those that filters choose, the oldest first: later ones may need it.
+    fn chosen(&self, store: &Store) -> Result<ExitCode, Failure> {
+        let mut chosen = super::ps::chosen(store, &self.filter)?;
+        chosen.reverse();
+        let names: Vec<String> = chosen.into_iter().map(|record| record.name).collect();
+        super::each(&names, |name| {
             start(store, &record::find(store, name)?)?;
             Ok(Some(name.to_string()))
         })

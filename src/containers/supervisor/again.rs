@@ -119,6 +119,7 @@ fn resume(id: &str, pause: Duration, restarts: u32) -> Result<u8, crate::contain
     told.wait(pause);
     reap();
     if told.is_left() {
+        held.record.stopped = told.is_stopped();
         held.set_life(given_up(held.record.life.clone(), None))?;
         return Ok(0);
     }

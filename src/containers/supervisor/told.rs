@@ -15,6 +15,8 @@ use crate::containers::end::{END, LEAVE};
 pub(super) struct Told {
     signals: SignalFd,
     leave: bool,
+    /// By a person, not by a machine that goes down, which sends SIGTERM to all.
+    stopped: bool,
 }
 
 impl Told {
@@ -29,6 +31,7 @@ impl Told {
         Ok(Told {
             signals: SignalFd::with_flags(&set, flags)?,
             leave: false,
+            stopped: false,
         })
     }
 
@@ -36,7 +39,9 @@ impl Told {
     pub(super) fn hear(&mut self) -> bool {
         let mut end = false;
         while let Ok(Some(signal)) = self.signals.read_signal() {
-            end |= signal.ssi_signo.cast_signed() == END.as_raw();
+            let is_end = signal.ssi_signo.cast_signed() == END.as_raw();
+            end |= is_end;
+            self.stopped |= !is_end;
             self.leave = true;
         }
         end
@@ -55,7 +60,13 @@ impl Told {
 
     /// Somebody wants the container to end: it is not to be started again.
     pub(super) fn note_ending(&mut self) {
-        self.leave = true;
+        (self.leave, self.stopped) = (true, true);
+    }
+
+    /// Has somebody stopped it?
+    pub(super) fn is_stopped(&mut self) -> bool {
+        self.hear();
+        self.stopped
     }
 
     /// Is it not to be started again?
