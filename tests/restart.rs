@@ -469,5 +469,39 @@ fn what_ran_is_started_again_with_the_machine() {
             .contains("invalid filter")
     );
     bryo.fails(125, ["start", "--all", "no"]);
-    bryo.fails(125, ["start"]);
+    bryo.fails(1, ["start"]);
+}
+
+/// A lock of a script is free when the script is over, whatever containers it has left.
+#[test]
+fn what_a_script_had_open_is_nobodys() {
+    let (bryo, image) = busybox();
+    let lock = bryo.scratch("lock");
+    let script = "exec 9>\"$0\"; flock 9; \"$@\" >/dev/null";
+    let tool = |words: &[&str]| {
+        let mut command = bryo.command_of("sh", ["-c", script, lock.to_str().unwrap()]);
+        let own = bryo.command(words);
+        command.arg(own.get_program()).args(own.get_args());
+        let done = Done::of(&mut command);
+        assert!(done.status.success(), "{done}");
+    };
+    tool(&[
+        "run",
+        "-d",
+        "--name",
+        "one",
+        "--restart",
+        "always",
+        &image,
+        "sleep",
+        "1000",
+    ]);
+    tool(&["exec", "-d", "one", "sleep", "1000"]);
+    let free = std::process::Command::new("flock")
+        .arg("-n")
+        .arg(&lock)
+        .arg("true")
+        .status();
+    assert!(free.unwrap().success());
+    assert_eq!(status(&bryo, "one"), "running 0 0");
 }

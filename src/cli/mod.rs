@@ -7,6 +7,7 @@ use clap::Parser;
 mod build;
 mod containers;
 mod events;
+mod generate;
 mod images;
 mod info;
 mod inspect;
@@ -51,6 +52,9 @@ enum Command {
     /// Work on volumes
     #[command(subcommand)]
     Volume(volumes::Command),
+    /// Make units for systemd
+    #[command(subcommand)]
+    Generate(generate::Generate),
     /// Show all that is known of containers, images, volumes or networks
     Inspect(inspect::Inspect),
     /// Show what happens to containers and images
@@ -94,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Builder(builder) => builder.run(),
         Command::Network(command) => command.run(),
         Command::Volume(command) => command.run(),
+        Command::Generate(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Events(events) => events.run(),
         Command::Version(format) => info::version(&format),

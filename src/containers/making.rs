@@ -12,6 +12,7 @@ use super::life::{Made, lower, read_file};
 use super::record::{Afterwards, Base, Held, Record, Settings};
 use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
 use super::storage::Storage;
+use super::unit::Line;
 use super::upkeep::Upkeep;
 use super::{Error, cgroup, events, image_file, log, names, network, rootfs, runtime, sources, volume};
 use crate::host::Probe;
@@ -89,6 +90,8 @@ pub struct Given {
     pub security_opts: Vec<String>,
     /// `--join`: a digest of all of them.
     pub shared: Option<String>,
+    /// The command line.
+    pub line: Option<Line>,
 }
 
 /// Makes a container: directory, files, Spec, record, name.
@@ -372,6 +375,7 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
         init: request.init || request.keep,
         shared: wanted.given.shared.clone(),
         cgroup: wanted.cgroup.clone(),
+        line: wanted.given.line.clone(),
         storage: wanted.storage,
         log: wanted.log,
         upkeep: wanted.upkeep.clone(),

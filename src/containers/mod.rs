@@ -42,6 +42,7 @@ mod sources;
 pub mod spec;
 pub mod storage;
 pub mod supervisor;
+pub mod unit;
 pub mod upgrade;
 pub mod upkeep;
 pub mod volume;

@@ -84,8 +84,10 @@ pub fn processes(record: &Record) -> Vec<Running> {
     let mut found: Vec<Running> = pids().filter_map(|pid| read(pid, &ids)).collect();
     found.sort_by_key(|process| process.pid);
     let below = descendants(&found, init.pid);
-    // With --init the kernel tells nobody of pid 1, but of others.
-    let space = below.iter().find_map(|pid| namespace(*pid));
+    // With --init the kernel tells nobody of pid 1, but of its child, the command. Not of just any: what is below may have
+    // namespaces of its own.
+    let children = found.iter().filter(|process| process.parent == init.pid);
+    let space = namespace(init.pid).or_else(|| children.map(|child| child.pid).find_map(namespace));
     found
         .retain(|process| below.contains(&process.pid) || space.is_some() && namespace(process.pid) == space);
     found

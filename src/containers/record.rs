@@ -18,6 +18,7 @@ pub use super::named::find;
 use super::amended::Amended;
 use super::process::Process;
 use super::storage::Storage;
+use super::unit::Line;
 use super::upkeep::Upkeep;
 use super::{Error, cgroup, events, log, names, network, volume};
 use crate::line::chain;
@@ -158,6 +159,9 @@ pub struct Settings {
     /// `--join`: a digest of the flags that it was made with, which all who join must give.
     #[serde(default)]
     pub shared: Option<String>,
+    /// How its command line was written.
+    #[serde(default)]
+    pub line: Option<Line>,
     /// `--storage-opt`.
     #[serde(default)]
     pub storage: Storage,

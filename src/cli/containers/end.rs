@@ -73,7 +73,7 @@ pub(crate) struct Restart {
     containers: Vec<String>,
 }
 
-pub(super) fn load(store: &Store, name: &str) -> Result<Record, Error> {
+pub(in crate::cli) fn load(store: &Store, name: &str) -> Result<Record, Error> {
     let id = record::find(store, name)?;
     record::read(store, &id)?.ok_or_else(|| Error::NoSuchContainer(name.into()))
 }

@@ -32,10 +32,13 @@ mod update;
 mod upgrade;
 mod upkeep;
 mod wait;
+mod words;
 
+pub(super) use end::load as load_container;
 pub(super) use inspect::found as inspect_container;
 pub(super) use prune::{filters as prune_filters, told as pruned_containers};
 pub(super) use ps::status as container_status;
+pub(super) use words::without as flags_without;
 
 #[derive(Debug, clap::Subcommand)]
 #[command(defer = true)]

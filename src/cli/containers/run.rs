@@ -10,10 +10,10 @@ use super::super::report::Failure;
 use super::attach::DetachKeys;
 use super::cidfile::CidFile;
 use super::environment::Environment;
-use super::join;
 use super::limits::CgroupFlags;
 use super::network::NetworkFlags;
 use super::start::{attached, detached, require_terminal, warn};
+use super::{join, words};
 use crate::containers::end;
 use crate::containers::life::{self, Below, Given, Wanted};
 use crate::containers::log;
@@ -327,6 +327,7 @@ impl Container {
             given: Given {
                 security_opts: self.security_opt,
                 shared: self.shared,
+                line: words::line(self.words.get(1..).unwrap_or_default()),
             },
         };
         let made = life::create(store, wanted)?;

@@ -2,7 +2,7 @@
 //! so that none holds up the container, or another.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -95,12 +95,23 @@ impl Audience {
         self.changed.notify_all();
     }
 
-    /// Takes in who waits at the door.
-    pub(in crate::containers) fn welcome(self: &Arc<Self>, door: &UnixListener, host: &Arc<impl Host>) {
-        // It may have left already.
-        let Ok((connection, _)) = door.accept() else {
-            return;
-        };
+    /// Takes in who waits at the door. `false`: there is no descriptor for it, and it goes on waiting.
+    pub(in crate::containers) fn welcome(
+        self: &Arc<Self>,
+        door: &UnixListener,
+        host: &Arc<impl Host>,
+    ) -> bool {
+        match door.accept() {
+            Ok((connection, _)) => self.take_in(connection, host),
+            // It may have left already.
+            Err(error) => {
+                return matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted);
+            }
+        }
+        true
+    }
+
+    fn take_in(self: &Arc<Self>, connection: UnixStream, host: &Arc<impl Host>) {
         let own = nix::unistd::geteuid().as_raw();
         let is_own = getsockopt(&connection, PeerCredentials).is_ok_and(|peer| peer.uid() == own);
         if !is_own || connection.set_nonblocking(false).is_err() {

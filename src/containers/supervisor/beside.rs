@@ -126,7 +126,16 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     attach::unlisten(store.run(), &held.record.id);
     let notice = conclude(held, life, notice, &tool);
     leave(&notice, &audience);
-    0
+    exit_code(&notice)
+}
+
+/// That of the container is the supervisor's, too: systemd may have been told to watch it.
+fn exit_code(notice: &Notice) -> u8 {
+    match notice {
+        Notice::Ended { code, .. } => u8::try_from(*code).unwrap_or(u8::MAX),
+        Notice::Failed { code, .. } => *code,
+        _ => 0,
+    }
 }
 
 /// Tells those who are attached that this run is over.

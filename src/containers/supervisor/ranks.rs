@@ -26,6 +26,8 @@ pub(super) struct Ranks {
     /// Until somebody has come.
     timer: Option<TimerFd>,
     epoll: Epoll,
+    /// Whether somebody waits at the door for whom there is no descriptor: until another leaves, nobody looks there.
+    full: bool,
     run: PathBuf,
     name: String,
 }
@@ -39,6 +41,7 @@ impl Ranks {
             seats: Vec::new(),
             timer: None,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            full: false,
             run: run.to_owned(),
             name,
         };
@@ -57,13 +60,7 @@ impl Ranks {
 
     /// Takes in who came, lets go who left. Is the container to end, since nobody is in it any more?
     pub(super) fn look(&mut self) -> bool {
-        while let Ok((connection, _)) = self.door.accept() {
-            // Who has left already, or cannot be watched, hears the end of its connection.
-            if self.take_in(&connection).is_ok() {
-                self.timer = None;
-                self.seats.push(connection);
-            }
-        }
+        self.welcome();
         if let Some(timer) = &self.timer {
             return timer.get().is_ok_and(|rest| rest.is_none());
         }
@@ -72,9 +69,35 @@ impl Ranks {
             // The last waits until all of the container is gone.
             return true;
         }
+        let left = stays.contains(&false);
         let mut stays = stays.into_iter();
         self.seats.retain(|_| stays.next() == Some(true));
+        if left && std::mem::take(&mut self.full) {
+            // It was watched before.
+            let _ = self.watch(&self.door);
+        }
         false
+    }
+
+    fn welcome(&mut self) {
+        while !self.full {
+            match self.door.accept() {
+                // Who has left already, or cannot be watched, hears the end of its connection.
+                Ok((connection, _)) => {
+                    if self.take_in(&connection).is_ok() {
+                        self.timer = None;
+                        self.seats.push(connection);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(_) => {
+                    // Only fails for what is not watched.
+                    let _ = self.epoll.delete(&self.door);
+                    self.full = true;
+                }
+            }
+        }
     }
 
     fn take_in(&self, connection: &UnixStream) -> io::Result<()> {

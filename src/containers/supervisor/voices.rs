@@ -2,7 +2,7 @@
 //! beside it that die: all are heard in one loop, until init ends.
 
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,6 +23,9 @@ use crate::containers::end;
 use crate::containers::record::Held;
 use crate::containers::runtime::Init;
 use crate::containers::runtime::channel::Channel;
+
+/// How long who wants to attach waits where there are no descriptors left.
+const CROWDED: Duration = Duration::from_secs(1);
 
 /// A container that runs, and who has something to say about it.
 pub(super) struct Voices<'a> {
@@ -55,7 +58,10 @@ impl Voices<'_> {
         if self.links.are_outdated(&held.record) && self.settle(held) {
             renewed(held, (self.network.as_ref(), &*self.links));
         }
+        // Until then nobody comes in by the door, for want of descriptors.
+        let mut closed: Option<Instant> = None;
         loop {
+            closed = closed.filter(|end| *end > Instant::now());
             let mut fds = vec![
                 PollFd::new(self.init.pidfd.as_fd(), PollFlags::POLLIN),
                 PollFd::new(succeeded.as_fd(), PollFlags::POLLIN),
@@ -64,14 +70,15 @@ impl Voices<'_> {
             ];
             let tool = listening.then(|| self.tool.as_fd());
             let carrier = self.network.as_ref().and_then(Network::pidfd);
-            let door = self.guests.door.as_ref().map(AsFd::as_fd);
+            let door = self.guests.door.as_ref().filter(|_| closed.is_none());
+            let door = door.map(AsFd::as_fd);
             // In place of the one that is not there, one that is looked at anyway.
             let voice = self.network.as_ref().and_then(Network::voice);
             let ranks = self.ranks.as_ref().map(AsFd::as_fd);
             let others = [tool, door, self.checker.fd(), carrier, voice, ranks];
             let others = others.map(|fd| fd.unwrap_or(self.init.pidfd.as_fd()));
             fds.extend(others.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-            match poll(&mut fds, self.patience()) {
+            match poll(&mut fds, self.patience(closed)) {
                 Err(Errno::EINTR) => continue,
                 // Memory, or descriptors that a limit allows, are missing for so many, and may come back.
                 Err(_) if !self.has_ended(LATER) => continue,
@@ -118,8 +125,9 @@ impl Voices<'_> {
             }
             if ready(5)
                 && let Some(door) = &self.guests.door
+                && !self.guests.audience.welcome(door, self.relay.inlet())
             {
-                self.guests.audience.welcome(door, self.relay.inlet());
+                closed = Some(Instant::now() + CROWDED);
             }
             if ready(9) && self.ranks.as_mut().is_some_and(Ranks::look) {
                 // From here on nobody comes in; who wants to makes another.
@@ -152,8 +160,13 @@ impl Voices<'_> {
     }
 
     /// How long nobody is due.
-    fn patience(&self) -> PollTimeout {
-        let due = [self.checker.rest(), self.network.as_ref().and_then(Network::due)];
+    fn patience(&self, closed: Option<Instant>) -> PollTimeout {
+        let opens = closed.map(|end| end.saturating_duration_since(Instant::now()));
+        let due = [
+            self.checker.rest(),
+            self.network.as_ref().and_then(Network::due),
+            opens,
+        ];
         // Rounded up, so that what is waited for is due then.
         due.into_iter().flatten().min().map_or(PollTimeout::NONE, |rest| {
             PollTimeout::try_from(rest + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
