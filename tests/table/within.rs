@@ -91,9 +91,9 @@ const EVENTS: &[Line] = &[
     ("kill gg", Same),
     ("wait gg", Same),
     ("rm gg", Same),
-    // Docker's words: podman has no destroy but remove, and died for die.
+    // Docker's words: podman has no destroy but remove, died for die, and that of a command at times twice.
     (
-        "$ t events --since 1h --stream=false --filter container=gg --format '{{.Status}}'",
+        "$ t events --since 1h --stream=false --filter container=gg --format '{{.Status}}' | uniq",
         Differing(
             (
                 0,
