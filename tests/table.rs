@@ -18,3 +18,5 @@ mod looking;
 mod refused;
 #[path = "table/volumes.rs"]
 mod volumes;
+#[path = "table/within.rs"]
+mod within;
