@@ -368,7 +368,11 @@ fn swapped_symlinks_lead_nowhere_else() {
     let put = bryo.scratch("file");
     fs::write(&put, "put").unwrap();
     let (mut read, out) = (0, bryo.scratch("out"));
-    for _ in 0..15 {
+    // On a busy machine it may be away at each look.
+    for round in 0..300 {
+        if round >= 15 && read > 0 {
+            break;
+        }
         let _ = fs::remove_file(&out);
         bryo.run(["cp", "swaps:/w/at/file", &out.display().to_string()]);
         if let Ok(text) = fs::read_to_string(&out) {
