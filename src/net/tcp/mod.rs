@@ -131,7 +131,8 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// So often a SYN is sent again, and anything else.
 const SYN_TRIES: u8 = 5;
 const TRIES: u8 = 15;
-/// How often a container that said its last word is asked whether it is still there to listen.
+/// How often a container is asked whether it still knows the connection, if all is quiet. Its last word may never come: when
+/// thousands close at once, the device's queue overflows, and its kernel gives up saying so after eight times.
 const STILL_THERE: Duration = Duration::from_secs(75);
 
 impl<S: Stream> Connection<S> {

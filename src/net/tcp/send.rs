@@ -148,13 +148,9 @@ impl<S: Stream> Connection<S> {
     fn arm(&mut self, turn: &Turn<'_>) {
         let waits = self.next != self.unacknowledged;
         let closed = self.readable && !self.fin_sent && self.window == 0;
-        let wait = match (waits || closed, self.fin_received) {
-            (true, _) => (RETRY * (1 << self.tries.min(6))).min(LONGEST),
-            (false, true) => STILL_THERE,
-            (false, false) => {
-                self.deadline = None;
-                return;
-            }
+        let wait = match waits || closed {
+            true => (RETRY * (1 << self.tries.min(6))).min(LONGEST),
+            false => STILL_THERE,
         };
         // The earlier one counts, so that it comes though there is always something.
         let deadline = turn.now + wait;

@@ -181,6 +181,11 @@ impl Talk {
         std::mem::take(&mut self.ear.0)
     }
 
+    /// Nothing is to be done but to ask after it.
+    fn is_quiet(&self) -> bool {
+        self.connection.deadline() == Some(self.now + STILL_THERE)
+    }
+
     /// Time passes until something is to be done.
     fn wait(&mut self) -> (Duration, Vec<Said>) {
         let deadline = self.connection.deadline().expect("something to wait for");
@@ -257,7 +262,7 @@ fn what_is_lost_comes_again() {
     let again = talk.hear(segment(1, 101, 1000, &[]));
     assert_eq!(again[0].payload, (100..200).collect::<Vec<u8>>());
     assert_eq!(numbers(&talk.hear(segment(1, 251, 1000, &[]))), []);
-    assert_eq!(talk.connection.deadline(), None);
+    assert!(talk.is_quiet());
     // What nobody answers comes later and later, then the connection is given up.
     talk.comes(b"hello");
     let mut waits = Vec::new();
@@ -321,7 +326,7 @@ fn a_reset_after_the_end_is_told() {
     };
     talk.with(|connection, turn| connection.ready(ending, turn).unwrap());
     talk.hear(segment(1, 2, 1000, &[]));
-    assert_eq!(talk.connection.deadline(), None);
+    assert!(talk.is_quiet());
     // Both ends in order are no failure.
     let ready = Ready {
         failed: true,
@@ -373,7 +378,7 @@ fn a_container_that_answers_is_not_given_up() {
     // Its questions come no more often for that.
     assert_eq!(talk.wait().0, LONGEST);
     assert_eq!(talk.hear(segment(1, 6, 1000, &[])), []);
-    assert_eq!(talk.connection.deadline(), None);
+    assert!(talk.is_quiet());
 }
 
 #[test]
@@ -432,6 +437,29 @@ fn a_lost_end_comes_again() {
     let last = segment(5, 2, 1000, &[]);
     assert_eq!(
         talk.with(|connection, turn| connection.receive(&last, turn)),
+        Life::Over
+    );
+}
+
+#[test]
+fn a_quiet_connection_is_asked_after() {
+    let mut talk = Talk::open(1000);
+    talk.hear(segment(1, 1, 1000, b"hello"));
+    for _ in 0..3 {
+        let (waited, said) = talk.wait();
+        assert_eq!(waited, STILL_THERE);
+        // By a number that the container has acknowledged, so that it answers.
+        assert_eq!(numbers(&said), [(0, 0)]);
+        talk.hear(segment(6, 1, 1000, &[]));
+    }
+    talk.wait();
+    // Its last word was lost, and it knows nothing of it any more.
+    let reset = Segment {
+        rst: true,
+        ..segment(6, 1, 0, &[])
+    };
+    assert_eq!(
+        talk.with(|connection, turn| connection.receive(&reset, turn)),
         Life::Over
     );
 }
