@@ -293,12 +293,17 @@ fn a_terminal_is_left_and_come_back_to() {
     let mut second = AtTerminal::new(&bryo, &words, (30, 90));
     second.types("\nstty size\n");
     second.shows("30 90");
-    second.resize(31, 91);
-    until("its size is told", || {
+    // Also one that changes while something is typed is told.
+    for rows in 31..41 {
         second.types("stty size\n");
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        second.shown.lock().unwrap().contains("31 91")
-    });
+        second.resize(rows, 91);
+        second.types("stty size\n");
+        until("its size is told", || {
+            second.types("stty size\n");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            second.shown.lock().unwrap().contains(&format!("{rows} 91"))
+        });
+    }
     second.types("\x18y");
     assert_eq!(second.ends(), Some(0));
     assert!(second.is_cooked());

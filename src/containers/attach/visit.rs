@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -135,12 +136,12 @@ impl Visit {
     /// The way to leave, `None` if the connection has ended.
     fn listen(&mut self, signals: &SignalFd) -> io::Result<Option<Left>> {
         let left = Arc::new(EventFd::new()?);
-        let writer = Arc::new(Mutex::new(self.connection.try_clone()?));
+        let voice = Arc::new(Voice::new(self.connection.try_clone()?));
         if self.visitor.input {
             let watch = self.terminal.then(|| Watch::new(self.visitor.keys.clone()));
-            let (writer, left) = (Arc::clone(&writer), Arc::clone(&left));
+            let (voice, left) = (Arc::clone(&voice), Arc::clone(&left));
             // Never joined: it ends with the process.
-            drop(std::thread::Builder::new().spawn(move || speak(&writer, watch, &left))?);
+            drop(std::thread::Builder::new().spawn(move || speak(&voice, watch, &left))?);
         }
         loop {
             let mut fds = [
@@ -159,7 +160,7 @@ impl Visit {
             }
             if signalled
                 && let Some(signal) = signals.read_signal()?
-                && let Some(left) = self.signal(signal.ssi_signo.cast_signed(), &writer)
+                && let Some(left) = self.signal(signal.ssi_signo.cast_signed(), &voice)
             {
                 return Ok(Some(left));
             }
@@ -208,16 +209,12 @@ impl Visit {
     }
 
     /// What a signal does: to a container without a terminal it goes, if wanted; else those that end a program end this one.
-    fn signal(&self, number: i32, writer: &Mutex<UnixStream>) -> Option<Left> {
+    fn signal(&self, number: i32, voice: &Voice) -> Option<Left> {
         let signal = Signal::try_from(number).ok();
         match signal {
             Some(Signal::SIGWINCH) => {
-                // One that is gone is noticed when it is heard; one that takes no input now, takes no size either.
-                if self.terminal
-                    && let Some(size) = terminal::size()
-                    && let Some(mut writer) = writer.try_lock()
-                {
-                    let _ = Asked::Size(size).send(&mut *writer);
+                if self.terminal {
+                    voice.tell_size();
                 }
                 None
             }
@@ -255,8 +252,55 @@ fn show(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+/// What is said to the supervisor: by the thread that reads what is typed, and of the terminal's size by another, which waits
+/// for nobody.
+struct Voice {
+    stream: Mutex<UnixStream>,
+    /// A size that is not told yet.
+    resized: AtomicBool,
+}
+
+impl Voice {
+    fn new(stream: UnixStream) -> Voice {
+        Voice {
+            stream: Mutex::new(stream),
+            resized: AtomicBool::new(false),
+        }
+    }
+
+    /// Says something, and the size if it has changed meanwhile.
+    fn say(&self, asked: &Asked) -> io::Result<()> {
+        asked.send(&mut *self.stream.lock())?;
+        // Looked at when the stream is free again: who found it taken has left the size to us.
+        while self.resized.load(Ordering::Acquire) {
+            self.send_size(&mut self.stream.lock())?;
+        }
+        Ok(())
+    }
+
+    /// Tells the terminal's size, now, or when who is speaking has spoken. A supervisor that is gone is noticed when it is heard.
+    fn tell_size(&self) {
+        self.resized.store(true, Ordering::Release);
+        if let Some(mut stream) = self.stream.try_lock() {
+            let _ = self.send_size(&mut stream);
+        }
+    }
+
+    fn send_size(&self, stream: &mut UnixStream) -> io::Result<()> {
+        match self
+            .resized
+            .swap(false, Ordering::AcqRel)
+            .then(terminal::size)
+            .flatten()
+        {
+            Some(size) => Asked::Size(size).send(stream),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Sends what is typed.
-fn speak(writer: &Mutex<UnixStream>, mut watch: Option<Watch>, left: &EventFd) {
+fn speak(voice: &Voice, mut watch: Option<Watch>, left: &EventFd) {
     let mut buffer = vec![0; LONGEST / 2];
     loop {
         let typed = match read(stdin(), &mut buffer) {
@@ -269,7 +313,7 @@ fn speak(writer: &Mutex<UnixStream>, mut watch: Option<Watch>, left: &EventFd) {
                 continue;
             }
             Ok(0) | Err(_) => {
-                let _ = Asked::InputEnd.send(&mut *writer.lock());
+                let _ = voice.say(&Asked::InputEnd);
                 return;
             }
             Ok(length) => buffer.get(..length).unwrap_or_default(),
@@ -279,7 +323,7 @@ fn speak(writer: &Mutex<UnixStream>, mut watch: Option<Watch>, left: &EventFd) {
             Some(Typed::Pass(bytes)) => (bytes, false),
             Some(Typed::Leave(bytes)) => (bytes, true),
         };
-        if !bytes.is_empty() && Asked::Input(bytes).send(&mut *writer.lock()).is_err() {
+        if !bytes.is_empty() && voice.say(&Asked::Input(bytes)).is_err() {
             return;
         }
         if leaves {
