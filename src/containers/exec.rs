@@ -72,8 +72,8 @@ pub struct Session {
     command: Init,
     relay: Option<Relay>,
     signals: SignalFd,
-    /// Whether the user's terminal is the command's.
-    terminal: bool,
+    /// While the user's terminal is the command's.
+    raw: Option<Raw>,
     told: Told,
 }
 
@@ -173,23 +173,26 @@ impl Prepared {
         let trouble = trouble(&self.name);
         let (inside, outside) = streams(attach, self.terminal).map_err(&trouble)?;
         let mut command = enter(&self.init, &self.name, &self.within, inside)?;
+        let is_terminal = self.terminal && attach == Attach::InputAndOutput;
         let begun = || {
             let passed = passed_signals();
             passed.thread_block()?;
             let signals = SignalFd::with_flags(&passed, SfdFlags::SFD_CLOEXEC)?;
             let master = command.terminal.take();
+            // Before anything is shown, whose line ends are those of the container's terminal already.
+            let raw = is_terminal.then(Raw::enter).flatten();
             let relay = outside.map(|outside| outside.start(master, Log::nothing(), beside));
-            Ok((signals, relay.transpose()?))
+            Ok((signals, relay.transpose()?, raw))
         };
         match begun() {
-            Ok((signals, relay)) => {
+            Ok((signals, relay, raw)) => {
                 self.told.started();
                 Ok(Session {
                     told: self.told,
                     command,
                     relay,
                     signals,
-                    terminal: self.terminal && attach == Attach::InputAndOutput,
+                    raw,
                 })
             }
             Err(error) => {
@@ -335,7 +338,7 @@ impl Session {
     /// The same; `left` is called when the user has typed the keys that leave its terminal, which is the user's again.
     pub(super) fn ended_or_left(mut self, left: impl FnOnce()) -> io::Result<i32> {
         let mut left = Some(left);
-        let mut raw = self.terminal.then(Raw::enter).flatten();
+        let mut raw = self.raw.take();
         self.resize();
         loop {
             let mut fds = vec![
