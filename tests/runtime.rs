@@ -278,11 +278,12 @@ fn a_working_directory_cannot_be_a_descriptor_of_ours() {
     for number in 0..32 {
         let mut bundle = Bundle::new("echo inside; cat ../../../../etc/shadow");
         bundle.spec["process"]["cwd"] = json!(format!("/proc/self/fd/{number}"));
-        let (code, error) = bundle.failure();
-        assert_eq!(code, 125, "{number}: {error}");
+        // One that is not there, or one that leads nowhere within.
+        let refused = |(code, error): (i32, String)| assert!([125, 127].contains(&code), "{number}: {error}");
+        refused(bundle.failure());
         symlink(format!("/proc/self/fd/{number}"), bundle.root().join("work")).unwrap();
         bundle.spec["process"]["cwd"] = json!("/work");
-        assert_eq!(bundle.failure().0, 125, "{number}, through a link");
+        refused(bundle.failure());
     }
 }
 
