@@ -160,8 +160,8 @@ const PS: &[Line] = &[
     ),
     ("ps -a --format '{{.Nonsense}}'", Refused),
     ("ps -a --format '{{'", Refused),
-    ("$ t ps -a | head -1 | tr -s ' '", Same),
-    ("$ t ps -a --size | head -1 | grep -c SIZE", Same),
+    ("$ t ps -a | sed -n 1p | tr -s ' '", Same),
+    ("$ t ps -a --size | sed -n 1p | grep -c SIZE", Same),
     // Docker: who names the size gets it.
     (
         "$ t ps -a --filter name=dd --format '{{.Size}}' | sort",
