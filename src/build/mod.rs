@@ -59,7 +59,7 @@ pub use describe::{Argument, Location, Outline, Targets, Wanted, base64, outline
 pub use git::{Address, AddressError, GitError};
 pub use lint::{Checked, Extent, Finding, Rule, check, is_fatal};
 pub use mount::Secret;
-pub use order::{Cache, Fetch, Named, Order, Squash};
+pub use order::{Cache, Fetch, Named, Order, Origin, Squash};
 pub use output::{Built, Output, Trust};
 pub use prune::{Filters, Prune, Pruned};
 pub use remote::{Fetched, Remote};

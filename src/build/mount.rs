@@ -84,14 +84,11 @@ impl Mounts {
         let noted = lock.file().write_all_at(id.as_bytes(), 0);
         noted.map_err(io_error("write", &used))?;
         self.locks.push(lock);
-        match fs::DirBuilder::new().mode(mode).create(&directory) {
-            // The umask is not asked.
-            Ok(()) => fs::set_permissions(&directory, fs::Permissions::from_mode(mode)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
-        }
-        .map_err(io_error("make", &directory))?;
-        owner::give(store, &directory, uid, gid)?;
+        let make = |directory: &Path| {
+            have_directory(directory, mode)?;
+            owner::give(store, directory, uid, gid)
+        };
+        make(&directory)?;
         let lock = above.join(format!("{name}.lock"));
         // A step that names a cache twice has it already.
         let directory = match mount.sharing {
@@ -108,8 +105,8 @@ impl Mounts {
                 }
                 // Somebody uses it: one of its own, which goes with the step.
                 None => {
-                    let own = self.workspace(store)?;
-                    owner::give(store, &own, uid, gid)?;
+                    let own = self.workspace(store)?.join("cache");
+                    make(&own)?;
                     own
                 }
             },
@@ -210,6 +207,16 @@ impl Mounts {
         written.map_err(io_error("write", &path))?;
         Ok(path)
     }
+}
+
+/// Makes a directory, unless it is there. The umask is not asked.
+fn have_directory(directory: &Path, mode: u32) -> Result<(), Error> {
+    match fs::DirBuilder::new().mode(mode).create(directory) {
+        Ok(()) => fs::set_permissions(directory, fs::Permissions::from_mode(mode)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+    .map_err(io_error("make", directory))
 }
 
 /// What the cache of steps takes a mount for: all that is said of it. Of a secret that is no value.

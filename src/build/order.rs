@@ -54,6 +54,15 @@ pub enum Named {
     Image(String),
 }
 
+/// The repository, archive or file that something was fetched from; `None`: it is the user's own.
+#[derive(Debug, Default)]
+pub struct Origin {
+    /// The Dockerfile, which may lie beside a fetched context.
+    pub dockerfile: Option<Material>,
+    /// The context.
+    pub context: Option<Material>,
+}
+
 /// What is to be built.
 #[derive(Debug)]
 pub struct Order {
@@ -61,8 +70,8 @@ pub struct Order {
     pub name: String,
     /// Its text.
     pub dockerfile: String,
-    /// The repository or archive that it came from, with the context; `None`: they are the user's own files.
-    pub origin: Option<Material>,
+    /// Where it and the context were fetched from.
+    pub origin: Origin,
     /// Where COPY takes files from; `None` if the Dockerfile came alone.
     pub context: Option<Context>,
     /// `--build-context`: what FROM and `--from` find under a name before they look for a stage or an image.
@@ -133,9 +142,9 @@ impl Order {
         Ok(text)
     }
 
-    /// What `--build-context` says of a name.
+    /// What `--build-context` says of a name: the last that is said.
     pub(super) fn named(&self, name: &str) -> Option<&Named> {
-        let mut contexts = self.contexts.iter();
+        let mut contexts = self.contexts.iter().rev();
         contexts
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
             .map(|(_, named)| named)

@@ -44,11 +44,44 @@ pub(super) fn remove(store: &Store, directory: &Path) -> io::Result<()> {
         done => return done,
     }
     let removed = runtime::as_root(&Probe::now(), store.run(), |_| {
-        remove_tree(directory).map_err(|error| error.to_string())
+        remove_tree(directory).map_err(|error| (error.raw_os_error(), error.to_string()))
     });
+    outcome(removed, directory)
+}
+
+/// What the one who is root inside says. Where nobody can be that, it stays somebody else's.
+fn outcome<E: std::fmt::Display>(removed: Result<Told, E>, directory: &Path) -> io::Result<()> {
     match removed {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(io::ErrorKind::PermissionDenied.into()),
-        Err(error) => Err(io::Error::other(error)),
+        Ok(Err((Some(number), _))) => Err(io::Error::from_raw_os_error(number)),
+        Ok(Err((None, why))) => Err(io::Error::other(why)),
+        Err(error) => {
+            tracing::debug!(path = %directory.display(), %error, "nobody can be root of its files");
+            Err(io::ErrorKind::PermissionDenied.into())
+        }
+    }
+}
+
+/// An error's number and text, by another process.
+type Told = Result<(), (Option<i32>, String)>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nobody_can_be_root_it_stays_somebody_elses() {
+        let kind = |removed: Result<Told, &str>| {
+            let done = outcome(removed, Path::new("/x"));
+            done.map_err(|error| error.kind())
+        };
+        assert_eq!(kind(Ok(Ok(()))), Ok(()));
+        assert_eq!(kind(Err("no namespaces")), Err(io::ErrorKind::PermissionDenied));
+        let busy = nix::errno::Errno::EBUSY as i32;
+        assert_eq!(
+            kind(Ok(Err((Some(busy), "busy".into())))),
+            Err(io::ErrorKind::ResourceBusy)
+        );
+        assert_eq!(kind(Ok(Err((None, "odd".into())))), Err(io::ErrorKind::Other));
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use fuse_overlay::index::DiffId;
 use fuse_overlay::union::{Limits, Lower, Tree};
 
-use super::Error;
+use super::{Error, owner};
 use crate::images::layers;
 use crate::store::lock::Attempt;
 use crate::store::{Lock, Mode, Store};
@@ -18,6 +18,7 @@ use crate::store::{Lock, Mode, Store};
 /// A step's directory.
 #[derive(Debug)]
 pub(super) struct Workspace {
+    store: Store,
     directory: tempfile::TempDir,
     lock: PathBuf,
     _held: Lock,
@@ -42,6 +43,7 @@ impl Workspace {
             .map_err(|error| io_error("keep", &above)(error.error))?;
         let directory = tempfile::Builder::new().prefix(&prefix(&lock)).tempdir_in(&above);
         Ok(Workspace {
+            store: store.clone(),
             directory: directory.map_err(io_error("make a directory in", &above))?,
             lock,
             _held,
@@ -79,8 +81,8 @@ impl Draft {
 
 impl Drop for Workspace {
     fn drop(&mut self) {
-        // What stays goes with the next prune.
-        let _ = remove_tree(self.path());
+        // What stays goes with the next prune. A container may have left what is another's.
+        let _ = owner::remove(&self.store, self.path());
         let _ = fs::remove_file(&self.lock);
     }
 }
@@ -133,7 +135,7 @@ pub fn remove_orphans(store: &Store) -> Result<(), Error> {
             Attempt::Taken(held) => Some(held),
         };
         let removed = match path.is_dir() {
-            true => remove_tree(&path),
+            true => owner::remove(store, &path),
             false => fs::remove_file(&path),
         };
         if let Err(error) = removed

@@ -1,6 +1,8 @@
 //! What is said of an image, and where does it lie? In statements (in-toto.io/Statement/v1), which are the layers of a
 //! manifest of their own, beside the image's on a list, as BuildKit stores them (`docs/attestations/attestation-storage.md`).
 
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::Error;
@@ -18,15 +20,27 @@ const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 /// What no machine runs.
 const UNKNOWN: &str = "unknown";
 
-/// A statement.
-#[derive(Debug, Clone, PartialEq)]
+/// A statement. Of what others say the JSON stays as it came, byte by byte: read, it would take many times the room, and
+/// large numbers could change.
+#[derive(Debug, Clone)]
 pub struct Statement {
     /// Of which kind it is, by a URI.
     pub predicate_type: String,
     /// What it says.
-    pub predicate: Value,
-    /// What it is about; none is the image.
-    pub subjects: Vec<Value>,
+    pub predicate: Box<RawValue>,
+    /// What it is about; `None`: the image.
+    pub subjects: Option<Box<RawValue>>,
+}
+
+/// As it is written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    #[serde(rename = "_type")]
+    kind: &'static str,
+    predicate_type: &'a str,
+    subject: &'a RawValue,
+    predicate: &'a RawValue,
 }
 
 /// The documents that statements lie in.
@@ -58,18 +72,19 @@ pub(super) fn documents(
         subjects.push(json!({ "name": "_", "digest": hashes(&target.digest) }));
     }
     let (mut blobs, mut layers) = (Vec::new(), Vec::new());
+    let unwritten = |source| Error::Config {
+        id: target.digest,
+        source,
+    };
+    let subjects = to_raw_value(&subjects).map_err(unwritten)?;
     for statement in statements {
-        let about = match statement.subjects.is_empty() {
-            true => &subjects,
-            false => &statement.subjects,
+        let document = Document {
+            kind: STATEMENT,
+            predicate_type: &statement.predicate_type,
+            subject: statement.subjects.as_ref().unwrap_or(&subjects),
+            predicate: &statement.predicate,
         };
-        let document = json!({
-            "_type": STATEMENT,
-            "predicateType": statement.predicate_type,
-            "subject": about,
-            "predicate": statement.predicate,
-        });
-        let bytes = document.to_string().into_bytes();
+        let bytes = serde_json::to_vec(&document).map_err(unwritten)?;
         let mut layer = Descriptor::new(MEDIA_TYPE, Digest::of(&bytes), bytes.len() as u64);
         let kind = (PREDICATE_TYPE.to_string(), statement.predicate_type.clone());
         layer.annotations.extend([kind]);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::common::hostile::{Answer, Hostile};
 use crate::common::repositories::Repositories;
-use crate::common::{Done, Mode, Project, Registry, skopeo};
+use crate::common::{Done, Mode, Project, Registry, fed, skopeo};
 use crate::layout::{Layout, built, parsed};
 
 const DOCKERFILE: &str = "FROM base\n\
@@ -22,7 +22,14 @@ fn provenance_says_what_it_was_made_of() {
     let key = project.bryo.scratch("key");
     fs::write(&key, "the-secret-itself").unwrap();
     let secret = format!("--secret=id=key,src={}", key.display());
-    let flags = [&*secret, "--build-arg=GREETING=hello", "--label=a=b"];
+    // Of what is given twice the last counts.
+    let flags = [
+        &*secret,
+        "--build-arg=GREETING=before",
+        "--build-arg=GREETING=hello",
+        "--label=a=a",
+        "--label=a=b",
+    ];
     let platform = format!("{}/{}", "linux", project.image("base", "{{.Architecture}}"));
     let layout = built(
         &project,
@@ -154,16 +161,19 @@ fn the_least_provenance_has_no_values() {
     assert_eq!(predicate["materials"].as_array().unwrap().len(), 1);
 }
 
+/// A name of the base that a registry has, too.
+fn pulled(project: &Project) -> String {
+    let tags: Vec<String> = serde_json::from_str(&project.image("base", "{{json .RepoTags}}")).unwrap();
+    let mut tags = tags.into_iter();
+    tags.find(|tag| tag.contains(':') && tag.contains('/')).unwrap()
+}
+
 /// Stages that workers build, and steps that the cache has, are told of like others.
 #[test]
 fn all_that_stages_use_is_told() {
     let project = Project::new();
     let known: Vec<String> = serde_json::from_str(&project.image("base", "{{json .RepoDigests}}")).unwrap();
-    let tags: Vec<String> = serde_json::from_str(&project.image("base", "{{json .RepoTags}}")).unwrap();
-    let pulled = tags
-        .iter()
-        .find(|tag| tag.contains(":") && tag.contains('/'))
-        .unwrap();
+    let pulled = pulled(&project);
     let (_, digest) = known[0].split_once("@sha256:").unwrap();
     let dockerfile = format!(
         "FROM base AS one\nCOPY --from={pulled} /bin/busybox /one\n\
@@ -204,11 +214,12 @@ fn what_was_fetched_is_told_with_its_digest() {
     let project = Project::new();
     let served = Repositories::serve(&project.bryo.scratch("repositories"));
     let server = Hostile::serve(|_| Answer::new(200, "x"));
-    let url = format!("http://{}/file", server.address());
+    let url = format!("http://{}/file?token=", server.address());
     let repository = served.repository("sample");
+    let base = pulled(&project);
     repository.write(
         "Dockerfile",
-        &format!("FROM base\nADD {url} /added\nCOPY Dockerfile /\n"),
+        &format!("FROM {base}\nARG TOKEN=hidden-here\nADD {url}$TOKEN /added\nCOPY Dockerfile /\n"),
     );
     let commit = repository.commit();
     let address = served.url("sample");
@@ -230,6 +241,7 @@ fn what_was_fetched_is_told_with_its_digest() {
     );
     let used = made["resolvedDependencies"].as_array().unwrap();
     assert_eq!(used.len(), 3, "{used:?}");
+    assert!(!statement.to_string().contains("hidden-here"));
     // sha256 of "x".
     let file = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
     for wanted in [
@@ -244,6 +256,81 @@ fn what_was_fetched_is_told_with_its_digest() {
         metadata["buildkit_completeness"],
         json!({ "request": true, "resolvedDependencies": true })
     );
+}
+
+/// "complete" and "hermetic" are said of what came from where it can be fetched again, and of nothing else.
+#[test]
+fn what_nobody_can_fetch_again_is_not_claimed() {
+    let project = Project::new();
+    let served = Repositories::serve(&project.bryo.scratch("repositories"));
+    let repository = served.repository("sample");
+    let address = served.url("sample");
+    let predicate = |dockerfile: &str, flags: &[&str], input: &str| {
+        repository.write("Dockerfile", dockerfile);
+        let commit = repository.commit();
+        let to = project.bryo.scratch("layout");
+        let _ = fs::remove_dir_all(&to);
+        let output = format!("--output=type=oci,tar=false,dest={}", to.display());
+        let words = ["build", "--provenance=mode=min", &output, &address];
+        let done = fed(project.bryo.command(words).args(flags), input);
+        assert!(done.status.success(), "{done}");
+        let [statement] = &Layout(to).statements()[..] else {
+            panic!("one")
+        };
+        (statement["predicate"].clone(), commit)
+    };
+    let claims = |predicate: &Value| {
+        let metadata = &predicate["runDetails"]["metadata"];
+        let complete = &metadata["buildkit_completeness"];
+        let claims = [
+            &complete["resolvedDependencies"],
+            &metadata["buildkit_hermetic"],
+            &complete["request"],
+        ];
+        claims.map(|claim| claim == true)
+    };
+    let base = pulled(&project);
+    let id = project.image("base", "{{.Id}}");
+    let short = &id.trim_start_matches("sha256:")[..12];
+    let volume = format!("{}:/in", project.path("").display());
+    let run = format!("FROM {base}\nRUN --network=none ls /in > /out; true\n");
+    for (dockerfile, flags, wanted) in [
+        (&*run, &[][..], [true, true, true]),
+        (&run, &["-v", &volume], [false, false, false]),
+        (&run, &["--ulimit=nofile=100"], [true, true, false]),
+        (&format!("FROM {base}\nRUN true\n"), &[], [true, false, true]),
+        ("FROM base\n", &[], [false, false, true]),
+        (&format!("FROM {short}\n"), &[], [false, false, true]),
+        (&format!("FROM {id}\n"), &[], [false, false, true]),
+        (
+            &format!("FROM {base}\nCOPY --from={short} /bin /\n"),
+            &[],
+            [false, false, true],
+        ),
+    ] {
+        let (predicate, _) = predicate(dockerfile, flags, "");
+        assert_eq!(claims(&predicate), wanted, "{dockerfile} {flags:?}");
+        assert!(!predicate.to_string().contains(&format!("docker/{short}")));
+    }
+    // The repository has another Dockerfile than that which was built.
+    let input = format!("FROM {base}\nCOPY Dockerfile /\n");
+    let (predicate, commit) = predicate("FROM base\nRUN false\n", &["-f", "-"], &input);
+    let made = &predicate["buildDefinition"];
+    assert_eq!(
+        made["externalParameters"],
+        json!({
+            "configSource": { "path": "Dockerfile" },
+            "request": {
+                "frontend": "dockerfile.v0",
+                "args": { "context": address },
+                "locals": [{ "name": "dockerfile" }],
+            },
+        })
+    );
+    let context = json!({ "uri": address, "digest": { "sha1": commit } });
+    let used = made["resolvedDependencies"].as_array().unwrap();
+    assert!(used.contains(&context), "{used:?}");
+    assert_eq!(claims(&predicate), [false, false, true]);
 }
 
 #[test]
@@ -433,16 +520,24 @@ fn a_scanner_that_fails_is_told() {
         &["-t", "sly"],
     );
     project.build("FROM scratch\nCOPY . /x/\n", &["-t", "nothing"]);
+    project.build(
+        "FROM base\nCMD [\"sh\", \"-c\", \"cd /run/out && mkdir d && touch d/f && chmod 700 d && chown -R 1000 d || true\"]\n",
+        &["-t", "greedy"],
+    );
     for (scanner, why) in [
         ("broken", "exit code: 7"),
         ("silent", "no SBOM by the scanner silent: it left nothing"),
         ("sly", "it left \"sbom.spdx.json\", which cannot be read"),
         ("nothing", "it has neither entrypoint nor command"),
         ("missing", "missing"),
+        // A directory, which may be another's; no later build clears it away.
+        ("greedy", "it left \"d\", which "),
     ] {
         let generator = format!("--sbom=generator={scanner}");
         let said = project.fails("FROM base\n", &[&output, &generator, "--pull=never"]);
         assert!(said.contains(why), "{said}");
     }
+    let left = fs::read_dir(project.bryo.state().join("builds")).unwrap();
+    assert_eq!(left.count(), 0, "what it left went with it, whoever's it is");
     project.is_clean();
 }

@@ -407,6 +407,42 @@ fn mounts_are_their_owners() {
     project.is_clean();
 }
 
+/// Who finds a private cache in use has one of its own, made alike, which goes with the step.
+#[test]
+fn a_private_cache_beside_another_is_made_alike_and_goes() {
+    let project = Project::new();
+    let ranged = has_id_range();
+    // Both go on when both have begun; then one of them has the stand-in.
+    let stage = |name: &str, other: &str| {
+        format!(
+            "FROM base AS {name}\nRUN --mount=type=cache,target=/meet,sharing=shared \\\n \
+             --mount=type=cache,id=x,target=/c,uid=1000,gid=1001,mode=0757,sharing=private \\\n \
+             touch /meet/{name}; until test -e /meet/{other}; do sleep 0.05; done; \\\n \
+             mkdir /c/{name} && touch /c/{name}/file && chmod 700 /c/{name} && stat -c '%u:%g %a' /c > /{name} && \\\n \
+             {}\n",
+            match ranged {
+                true => format!("chown -R 1000:1001 /c/{name}"),
+                false => "true".into(),
+            }
+        )
+    };
+    let text = format!(
+        "{}{}FROM base\nCOPY --from=one /one /\nCOPY --from=two /two /\n",
+        stage("one", "two"),
+        stage("two", "one")
+    );
+    let done = project.build(&text, &["--jobs=2"]);
+    let owner = if ranged { "1000:1001" } else { "0:0" };
+    assert_eq!(project.sh("cat /one /two"), format!("{owner} 757\n").repeat(2));
+    assert!(!done.said.contains("cannot be removed"), "{}", done.said);
+    let left: Vec<_> = fs::read_dir(project.bryo.state().join("builds"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    project.is_clean();
+}
+
 /// The examples of the Dockerfile reference ("COPY --parents").
 #[test]
 fn copies_keep_the_directories_above_if_asked() {

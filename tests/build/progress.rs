@@ -9,6 +9,10 @@ use crate::common::{Done, Project};
 
 /// Builds on a terminal of a size; gives what came there.
 fn on_terminal(project: &Project, dockerfile: &str, flags: &[&str]) -> String {
+    on_kind_of_terminal(project, "xterm", dockerfile, flags)
+}
+
+fn on_kind_of_terminal(project: &Project, kind: &str, dockerfile: &str, flags: &[&str]) -> String {
     let build = project.command(dockerfile, flags);
     let words = std::iter::once(build.get_program()).chain(build.get_args());
     let words: Vec<String> = words
@@ -23,7 +27,7 @@ fn on_terminal(project: &Project, dockerfile: &str, flags: &[&str]) -> String {
             None => script.env_remove(name),
         };
     }
-    script.env("TERM", "xterm").env_remove("BUILDKIT_PROGRESS");
+    script.env("TERM", kind).env_remove("BUILDKIT_PROGRESS");
     Done::of(&mut script).stdout
 }
 
@@ -145,6 +149,22 @@ fn a_step_that_fails_on_a_terminal_says_why() {
     }
 }
 
+/// An editor's shell, or a CI's: nothing that is drawn can be drawn anew there.
+#[test]
+fn a_terminal_that_cannot_go_back_gets_lines() {
+    let project = Project::new();
+    let written = on_kind_of_terminal(&project, "dumb", SLOW, &["--jobs=2"]);
+    for text in [" line <9>", "DONE", "COPY . /there/"] {
+        assert!(written.contains(text), "{text}: {written:?}");
+    }
+    assert!(!written.contains("[+] Building"), "{written:?}");
+    let refused = on_kind_of_terminal(&project, "dumb", SLOW, &["--progress=tty"]);
+    assert!(
+        refused.contains("--progress=tty needs a terminal, and TERM is unset, or dumb"),
+        "{refused:?}"
+    );
+}
+
 #[test]
 fn elsewhere_are_lines() {
     let project = Project::new();
@@ -158,6 +178,8 @@ fn elsewhere_are_lines() {
     assert!(done.stderr.contains("--progress=tty needs a terminal"), "{done}");
     let done = Done::of(project.command(SLOW, &[]).env("BUILDKIT_PROGRESS", "quiet"));
     assert_eq!((done.status.code(), done.stderr.as_str()), (Some(0), ""));
+    let done = Done::of(project.command(SLOW, &[]).env("BUILDKIT_PROGRESS", "tty"));
+    assert!(done.status.success() && done.stderr.contains("CACHED"), "{done}");
     let done = Done::of(project.command(SLOW, &[]).env("BUILDKIT_PROGRESS", "loud"));
     assert!(done.stderr.contains("there is no progress \"loud\""), "{done}");
 }

@@ -58,9 +58,21 @@ fn annotations_and_formats_are_those_of_the_manifest() {
     other.ok(["pull", "-q", &name]);
     assert_eq!(other.sh(&name, "cat /made"), "made\n");
 
-    let done = Done::of(&mut project.command(text, &["--annotation", "index:a=b"]));
-    assert_eq!(done.status.code(), Some(125), "{done}");
-    assert!(done.stderr.contains("has no index to annotate"), "{done}");
+    let archive = format!("type=docker,dest={}", project.bryo.scratch("x.tar").display());
+    let tree = format!("type=local,dest={}", project.bryo.scratch("tree").display());
+    let where_it_can = "--provenance=inline-only=true";
+    for flags in [
+        &[][..],
+        // What is said of the image goes where it can, which is nowhere here.
+        &[where_it_can],
+        &[where_it_can, "-o", &archive],
+        &["--platform=linux/amd64,linux/arm64", "-o", &tree],
+    ] {
+        let flags = [&["--annotation=index:a=b"], flags].concat();
+        let done = Done::of(&mut project.command(text, &flags));
+        assert_eq!(done.status.code(), Some(125), "{flags:?}: {done}");
+        assert!(done.stderr.contains("has no index to annotate"), "{done}");
+    }
 }
 
 #[test]

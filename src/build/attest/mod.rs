@@ -47,6 +47,12 @@ impl Attests {
         (provenance || self.sbom.is_some()) && output.why_unattested().is_none()
     }
 
+    /// Is what goes to this output a list of images?
+    pub fn make_list(&self, output: &Output, platforms: &[Platform]) -> bool {
+        let is_tree = matches!(output, Output::Directory(_) | Output::Tar(_));
+        self.concern(output) || platforms.len() > 1 && !is_tree
+    }
+
     /// Whether the output can have what is wanted. What is wanted `inline-only` goes where it can.
     pub(super) fn allow(&self, output: &Output) -> Result<(), Error> {
         let wanted = match (&self.provenance, &self.sbom) {
@@ -102,7 +108,9 @@ impl Build<'_> {
             noted: &noted,
             run,
         };
-        statements.extend(attests.provenance.iter().map(|asked| made.statement(asked)));
+        if let Some(asked) = &attests.provenance {
+            statements.push(made.statement(asked)?);
+        }
         Ok(statements)
     }
 }

@@ -51,19 +51,25 @@ impl Material {
         }
     }
 
-    /// An image, by the name that was used; `None` if that is no name but an id.
-    fn image(name: &str, platform: Option<&Platform>, image: &Image) -> Option<Material> {
+    /// An image, by the name that was used, and whether a registry is known to have it; `None` if that is no name but an id.
+    fn image(name: &str, platform: Option<&Platform>, image: &Image) -> Option<(Material, bool)> {
+        let is_id = image.id.hex().starts_with(name.trim_start_matches("sha256:"));
         let name = Reference::parse(name).ok()?;
+        // A name wins over the beginning of an id.
+        if is_id && !image.names.contains(&name.clone().or_latest().to_string()) {
+            return None;
+        }
         let own = image.platform();
         // What registries know it by; of one that came from none, its manifest as it is here.
         let repository = format!("{}@", name.repository());
         let mut known = image.digests.iter();
         let known = known.find_map(|known| known.strip_prefix(&repository)?.parse().ok());
-        let digest = name.digest().copied().or(known).unwrap_or(image.manifest);
-        Some(Material {
+        let known = name.digest().copied().or(known);
+        let material = Material {
             uri: purl(&name, platform.or(own.as_ref())),
-            hash: Hash::Sha256(digest.hex()),
-        })
+            hash: Hash::Sha256(known.unwrap_or(image.manifest).hex()),
+        };
+        Some((material, known.is_some()))
     }
 }
 
@@ -71,6 +77,8 @@ impl Material {
 #[derive(Debug, Clone, Default)]
 pub(in crate::build) struct Noted {
     pub(super) materials: BTreeSet<Material>,
+    /// An image went in that can be fetched from nowhere, as far as it is known.
+    pub(super) incomplete: bool,
     /// Ids, and whether each can be left out.
     pub(super) secrets: BTreeMap<String, bool>,
     pub(super) agents: BTreeMap<String, bool>,
@@ -90,7 +98,10 @@ impl Build<'_> {
     }
 
     pub(in crate::build) fn note_image(&self, name: &str, platform: Option<&Platform>, image: &Image) {
-        if let Some(material) = Material::image(name, platform, image) {
+        let material = Material::image(name, platform, image);
+        let is_known = material.as_ref().is_some_and(|(_, is_known)| *is_known);
+        self.noted.borrow_mut().incomplete |= !is_known;
+        if let Some((material, _)) = material {
             self.note(material);
         }
     }

@@ -1,17 +1,20 @@
 //! Where does an image come from? SLSA provenance, as BuildKit writes it (`docs/attestations/slsa-definitions.md`).
 //!
-//! No secret is in it. `mode=min` has neither arguments, labels nor the ids of secrets. With SOURCE_DATE_EPOCH it does not
+//! No secret that is given as one is in it. `mode=min` has neither arguments, labels, the ids of secrets nor the values in URLs of
+//! files; a token in the path of an URL stays. With SOURCE_DATE_EPOCH it does not
 //! say when and by which run it was made, so that equal builds are equal byte by byte.
 
-use rustix::rand::{GetRandomFlags, getrandom};
-use serde_json::{Map, Value, json};
-
+use std::collections::BTreeMap;
 use std::path::Path;
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use serde_json::value::to_raw_value;
+use serde_json::{Map, Value, json};
 
 use super::noted::{Hash, Material, Noted};
 use crate::build::Error;
 use crate::build::describe::base64;
-use crate::build::order::{Cache, Named, Order};
+use crate::build::order::{Cache, Named, Order, Origin, Squash};
 use crate::build::workspace::io_error;
 use crate::containers::spec::Network;
 use crate::images::attest::Statement;
@@ -35,10 +38,28 @@ pub struct Provenance {
 /// `mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// `min`: what leaks nothing of the build.
+    /// `min`: without the values that are given to the build.
     Min,
     /// `max`.
     Max,
+}
+
+impl Detail {
+    /// Where something is from. The values in a file's URL may be tokens, by an ARG or of the user's.
+    fn uri(self, material: &Material) -> String {
+        let is_web = material.uri.starts_with("http://") || material.uri.starts_with("https://");
+        let is_file = is_web && matches!(material.hash, Hash::Sha256(_));
+        match material.uri.split_once('?') {
+            Some((place, query)) if is_file && self == Detail::Min => {
+                let names = query.split('&').map(|field| match field.split_once('=') {
+                    Some((name, _)) => format!("{name}="),
+                    None => String::new(),
+                });
+                format!("{place}?{}", names.collect::<Vec<_>>().join("&"))
+            }
+            _ => material.uri.clone(),
+        }
+    }
 }
 
 /// Of SLSA's specification.
@@ -85,16 +106,17 @@ pub(in crate::build) struct Made<'a> {
 }
 
 impl Made<'_> {
-    pub(in crate::build) fn statement(&self, asked: &Provenance) -> Statement {
+    pub(in crate::build) fn statement(&self, asked: &Provenance) -> Result<Statement, Error> {
         let (predicate_type, predicate) = match asked.version {
             Version::V1 => ("https://slsa.dev/provenance/v1", self.v1(asked)),
             Version::V02 => ("https://slsa.dev/provenance/v0.2", self.v02(asked)),
         };
-        Statement {
+        let unwritten = |error: serde_json::Error| io_error("write", Path::new("provenance"))(error.into());
+        Ok(Statement {
             predicate_type: predicate_type.into(),
-            predicate,
-            subjects: Vec::new(),
-        }
+            predicate: to_raw_value(&predicate).map_err(unwritten)?,
+            subjects: None,
+        })
     }
 
     fn v1(&self, asked: &Provenance) -> Value {
@@ -119,9 +141,9 @@ impl Made<'_> {
         json!({
             "buildDefinition": {
                 "buildType": TYPE_1,
-                "externalParameters": { "configSource": self.source("path"), "request": request },
+                "externalParameters": { "configSource": self.source("path", asked.detail), "request": request },
                 "internalParameters": internal,
-                "resolvedDependencies": self.materials(),
+                "resolvedDependencies": self.materials(asked.detail),
             },
             "runDetails": { "builder": { "id": asked.builder }, "metadata": metadata },
         })
@@ -142,9 +164,9 @@ impl Made<'_> {
         let mut predicate = json!({
             "builder": { "id": asked.builder },
             "buildType": TYPE_02,
-            "materials": self.materials(),
+            "materials": self.materials(asked.detail),
             "invocation": {
-                "configSource": self.source("entryPoint"),
+                "configSource": self.source("entryPoint", asked.detail),
                 "parameters": request,
                 "environment": { "platform": Platform::host().to_string() },
             },
@@ -169,8 +191,8 @@ impl Made<'_> {
 
     /// Was all fetched from where it can be fetched again?
     fn is_remote(&self) -> bool {
-        let local = |named: &Named| matches!(named, Named::Files(_, None));
-        self.order.origin.is_some() && !self.order.contexts.iter().any(|(_, named)| local(named))
+        // What a volume has, nobody knows.
+        locals(self.order).is_empty() && self.order.volumes.is_empty() && !self.noted.incomplete
     }
 
     fn is_hermetic(&self) -> bool {
@@ -178,40 +200,40 @@ impl Made<'_> {
     }
 
     /// The Dockerfile, and the repository or archive that has it.
-    fn source(&self, path: &str) -> Value {
+    fn source(&self, path: &str, detail: Detail) -> Value {
         let mut source = Map::new();
-        if let Some(origin) = &self.order.origin {
-            source.insert("uri".into(), json!(origin.uri));
+        if let Some(origin) = &self.order.origin.dockerfile {
+            source.insert("uri".into(), json!(detail.uri(origin)));
             source.insert("digest".into(), digest(&origin.hash));
         }
         source.insert(path.into(), json!(self.order.name));
         source.into()
     }
 
-    fn materials(&self) -> Vec<Value> {
-        let all = self.noted.materials.iter().chain(&self.order.origin);
+    fn materials(&self, detail: Detail) -> Vec<Value> {
+        let Origin { dockerfile, context } = &self.order.origin;
+        let all = self.noted.materials.iter().chain(dockerfile).chain(context);
         let mut all: Vec<&Material> = all.collect();
         // Images first, as BuildKit has them.
         all.sort_by_key(|material| (!material.uri.starts_with("pkg:"), *material));
         all.dedup();
-        let told = |material: &&Material| json!({ "uri": material.uri, "digest": digest(&material.hash) });
+        let told =
+            |material: &&Material| json!({ "uri": detail.uri(material), "digest": digest(&material.hash) });
         all.iter().map(told).collect()
     }
 
     /// What was asked for, and whether that is all of it.
     fn request(&self, detail: Detail) -> (Value, bool) {
-        let is_told = |name: &String| {
+        let is_told = |name: &str| {
             detail == Detail::Max || !(name.starts_with("build-arg:") || name.starts_with("label:"))
         };
-        let all = arguments(self.order);
-        let args: Map<String, Value> = all
-            .iter()
-            .filter(|(name, _)| is_told(name))
-            .map(|(name, value)| (name.clone(), json!(value)))
-            .collect();
+        let all = arguments(self.order, detail);
+        let told = all.iter().filter(|(name, _)| is_told(name));
+        let args: Map<String, Value> = told.map(|(name, value)| (name.clone(), json!(value))).collect();
         let (secrets, agents) = (&self.noted.secrets, &self.noted.agents);
-        let complete =
+        let all_told =
             detail == Detail::Max || args.len() == all.len() && secrets.is_empty() && agents.is_empty();
+        let complete = all_told && !has_more(self.order);
         let mut request = json!({ "frontend": FRONTEND, "args": args });
         if detail == Detail::Max {
             for (key, ids) in [("secrets", secrets), ("ssh", agents)] {
@@ -260,10 +282,9 @@ fn digest(hash: &Hash) -> Value {
 /// What comes from the user's own directories, under BuildKit's names.
 fn locals(order: &Order) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
-    if order.origin.is_none() {
-        names.extend(order.context.as_ref().map(|_| "context"));
-        names.push("dockerfile");
-    }
+    let origin = &order.origin;
+    names.extend((order.context.is_some() && origin.context.is_none()).then_some("context"));
+    names.extend(origin.dockerfile.is_none().then_some("dockerfile"));
     let named = order.contexts.iter();
     names.extend(
         named.filter_map(|(name, named)| matches!(named, Named::Files(_, None)).then_some(name.as_str())),
@@ -271,10 +292,25 @@ fn locals(order: &Order) -> Vec<&str> {
     names
 }
 
+/// Are there flags that the build heeds, and BuildKit's frontend has no name for?
+fn has_more(order: &Order) -> bool {
+    !order.unset_env.is_empty()
+        || !order.unset_labels.is_empty()
+        || !order.host_names.hosts.is_empty()
+        || !order.env.is_empty()
+        || !order.volumes.is_empty()
+        || !order.ulimits.is_empty()
+        || order.first_base.is_some()
+        || order.squash != Squash::No
+}
+
 /// The flags, by the names that BuildKit's frontend has for them.
-fn arguments(order: &Order) -> Vec<(String, String)> {
-    let mut all: Vec<(String, String)> = Vec::new();
-    let mut put = |name: &str, value: String| all.push((name.into(), value));
+/// Of what is given twice the last counts, as it does for the build.
+fn arguments(order: &Order, detail: Detail) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    let mut put = |name: &str, value: String| {
+        all.insert(name.to_string(), value);
+    };
     for (name, value) in &order.args {
         put(&format!("build-arg:{name}"), value.clone());
     }
@@ -284,6 +320,9 @@ fn arguments(order: &Order) -> Vec<(String, String)> {
     for (name, named) in &order.contexts {
         let Named::Image(image) = named else { continue };
         put(&format!("context:{name}"), format!("docker-image://{image}"));
+    }
+    if let (Some(context), None) = (&order.origin.context, &order.origin.dockerfile) {
+        put("context", detail.uri(context));
     }
     if let Some(target) = &order.target {
         put("target", target.clone());
@@ -301,7 +340,28 @@ fn arguments(order: &Order) -> Vec<(String, String)> {
     if let Some(size) = order.shm_size {
         put("shm-size", size.to_string());
     }
-    all.sort();
-    all.dedup_by(|later, first| later.0 == first.0);
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Digest;
+
+    #[test]
+    fn the_least_has_no_values_of_urls() {
+        let file = |url: &str| Material::file(url, &Digest([0; 32]));
+        for (url, shown) in [
+            ("https://h/f?token=s3cret&X-Sig=a=b", "https://h/f?token=&X-Sig="),
+            ("https://h/f?s3cret", "https://h/f?"),
+            ("https://h/f?a=s3cret#?b", "https://h/f?a="),
+            ("https://h/f", "https://h/f"),
+        ] {
+            assert_eq!(Detail::Min.uri(&file(url)), shown);
+            assert_eq!(Detail::Max.uri(&file(url)), url);
+        }
+        // What says which tree it is stays.
+        let repository = Material::repository("https://h/r.git?branch=main", "abc");
+        assert_eq!(Detail::Min.uri(&repository), "https://h/r.git?branch=main");
+    }
 }

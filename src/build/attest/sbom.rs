@@ -10,7 +10,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use super::Sbom;
 use crate::build::Error;
@@ -29,10 +30,10 @@ const SOURCE: &str = "/run/src/core/sbom";
 const DESTINATION: &str = "/run/out/";
 /// The statement about the image itself is that of the file of this name.
 const CORE: &str = "sbom";
-/// Bytes of a statement; BuildKit's limit.
+/// Bytes of all statements; BuildKit's limit of one.
 const MOST: u64 = 80 << 20;
 /// More files than any scanner leaves.
-const MOST_FILES: usize = 1000;
+const MOST_FILES: usize = 100;
 /// SPDX and CycloneDX.
 const KINDS: [&str; 2] = ["https://spdx.dev/Document", "https://cyclonedx.org/bom"];
 /// ARGs that ask for more than the image.
@@ -44,8 +45,8 @@ const MORE: &str = "BUILDKIT_SBOM_SCAN_";
 struct Left {
     predicate_type: String,
     #[serde(default)]
-    subject: Option<Vec<Value>>,
-    predicate: Value,
+    subject: Option<Box<RawValue>>,
+    predicate: Box<RawValue>,
 }
 
 impl Build<'_> {
@@ -124,17 +125,20 @@ fn left(directory: &Path) -> Result<Vec<Statement>, String> {
     }
     let is_core = |name: &std::ffi::OsString| name.to_string_lossy().split('.').next() == Some(CORE);
     names.sort_by_key(|name| (!is_core(name), name.clone()));
-    let all = names.iter().map(|name| {
-        let shown = name.to_string_lossy().into_owned();
-        one(&directory.join(name)).map_err(|why| format!("it left {shown:?}, which {why}"))
-    });
-    match all.collect::<Result<Vec<_>, _>>()? {
-        none if none.is_empty() => Err("it left nothing".into()),
-        all => Ok(all),
+    let (mut all, mut room) = (Vec::new(), MOST);
+    for name in &names {
+        let shown = name.to_string_lossy();
+        let read = one(&directory.join(name), &mut room);
+        all.push(read.map_err(|why| format!("it left {shown:?}, which {why}"))?);
+    }
+    match all.is_empty() {
+        true => Err("it left nothing".into()),
+        false => Ok(all),
     }
 }
 
-fn one(path: &Path) -> Result<Statement, String> {
+/// Reads one, if there is room for its bytes.
+fn one(path: &Path, room: &mut u64) -> Result<Statement, String> {
     let unread = |error: std::io::Error| format!("cannot be read: {error}");
     // A symlink would show files of the user's; a fifo would never end.
     let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
@@ -144,19 +148,23 @@ fn one(path: &Path) -> Result<Statement, String> {
         return Err("is no file".into());
     }
     let mut bytes = Vec::new();
-    file.take(MOST + 1).read_to_end(&mut bytes).map_err(unread)?;
-    if bytes.len() as u64 > MOST {
-        return Err(format!("is larger than {MOST} bytes"));
-    }
-    let left: Left =
-        serde_json::from_slice(&bytes).map_err(|error| format!("is no in-toto statement: {error}"))?;
+    file.take(*room + 1).read_to_end(&mut bytes).map_err(unread)?;
+    *room = room
+        .checked_sub(bytes.len() as u64)
+        .ok_or_else(|| format!("is larger than {MOST} bytes, or all that it left is"))?;
+    let wrong = |error: serde_json::Error| format!("is no in-toto statement: {error}");
+    let left: Left = serde_json::from_slice(&bytes).map_err(wrong)?;
     if !KINDS.contains(&left.predicate_type.as_str()) {
         return Err(format!("is no SBOM but of the type {:?}", left.predicate_type));
     }
+    // A list, of which no item takes room here.
+    let count =
+        |subject: &RawValue| serde_json::from_str::<Vec<IgnoredAny>>(subject.get()).map(|all| all.len());
+    let count = left.subject.as_deref().map(count).transpose().map_err(wrong)?;
     Ok(Statement {
         predicate_type: left.predicate_type,
         predicate: left.predicate,
-        subjects: left.subject.unwrap_or_default(),
+        subjects: left.subject.filter(|_| count != Some(0)),
     })
 }
 
@@ -169,13 +177,52 @@ mod tests {
     #[test]
     fn statements_are_read_the_images_first() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(left(dir.path()), Err("it left nothing".into()));
+        assert_eq!(left(dir.path()).unwrap_err(), "it left nothing");
         let other = GOOD.replace("\"x\"", "\"y\"");
         fs::write(dir.path().join("extra.spdx.json"), other).unwrap();
         fs::write(dir.path().join("sbom.spdx.json"), GOOD).unwrap();
         let found = left(dir.path()).unwrap();
-        let ids: Vec<&Value> = found.iter().map(|one| &one.predicate["SPDXID"]).collect();
-        assert_eq!(ids, ["x", "y"]);
+        let said: Vec<&str> = found.iter().map(|one| one.predicate.get()).collect();
+        assert_eq!(said, [r#"{"SPDXID": "x"}"#, r#"{"SPDXID": "y"}"#]);
+    }
+
+    #[test]
+    fn what_it_says_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = |subject: &str| {
+            let text = format!(
+                r#"{{"predicateType": "https://spdx.dev/Document", {subject} "predicate": {{"b": 1.0, "a": 12345678901234567890123}}}}"#
+            );
+            fs::write(dir.path().join("sbom.json"), text).unwrap();
+            left(dir.path()).map(|mut found| found.remove(0))
+        };
+        let one = said(r#""subject": [{"name": "x"}],"#).unwrap();
+        assert_eq!(one.predicate.get(), r#"{"b": 1.0, "a": 12345678901234567890123}"#);
+        assert_eq!(one.subjects.unwrap().get(), r#"[{"name": "x"}]"#);
+        for none in ["", r#""subject": null,"#, r#""subject": [ ],"#] {
+            assert!(said(none).unwrap().subjects.is_none(), "{none}");
+        }
+        let wrong = said(r#""subject": {"name": "x"},"#).unwrap_err();
+        assert!(wrong.contains("is no in-toto statement"), "{wrong}");
+    }
+
+    #[test]
+    fn all_that_it_leaves_has_a_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let most = usize::try_from(MOST).unwrap();
+        let spaces = vec![b' '; most / 2];
+        for name in ["a", "b"] {
+            fs::write(dir.path().join(name), [GOOD.as_bytes(), &spaces].concat()).unwrap();
+        }
+        let why = left(dir.path()).unwrap_err();
+        assert!(why.contains("it left \"b\", which is larger than"), "{why}");
+        fs::remove_file(dir.path().join("b")).unwrap();
+        assert_eq!(left(dir.path()).map(|all| all.len()), Ok(1));
+        for number in 0..MOST_FILES {
+            fs::write(dir.path().join(number.to_string()), GOOD).unwrap();
+        }
+        let why = left(dir.path()).unwrap_err();
+        assert!(why.contains("more than"), "{why}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::build::dockerfile::MAX_TEXT;
 use crate::build::patterns::ignore::Ignore;
-use crate::build::{Context, Fetched, Material, Named, Order, Progress, Remote, Secret, begins_archive};
+use crate::build::{Context, Fetched, Named, Order, Origin, Progress, Remote, Secret, begins_archive};
 use crate::cli::report::Failure;
 use crate::store::Store;
 
@@ -35,37 +35,50 @@ pub(super) struct Found {
     /// `None`: the Dockerfile came alone.
     pub(super) context: Option<Context>,
     /// Where both were fetched from.
-    pub(super) origin: Option<Material>,
+    pub(super) origin: Origin,
 }
 
 impl Given<'_> {
     pub(super) fn find(&self, store: &Store, progress: &dyn Progress) -> Result<Found, Failure> {
         if let Some(remote) = self.remote()? {
             let fetched = remote.fetch(store, self.secrets, self.agent, progress);
-            let (found, material) = match fetched.map_err(|error| Failure::of(&error))? {
-                Fetched::Files(context, material) => (self.fetched(*context)?, material),
-                Fetched::Text(text, material) => {
-                    (self.alone(&mut text.as_slice(), "a Dockerfile by URL")?, material)
-                }
+            let (found, origin) = match fetched.map_err(|error| Failure::of(&error))? {
+                Fetched::Files(context, material) => (
+                    self.fetched(*context)?,
+                    Origin {
+                        // Not if it came on standard input.
+                        dockerfile: (!self.is_beside()).then(|| material.clone()),
+                        context: Some(material),
+                    },
+                ),
+                Fetched::Text(text, material) => (
+                    self.alone(&mut text.as_slice(), "a Dockerfile by URL")?,
+                    Origin {
+                        dockerfile: Some(material),
+                        context: None,
+                    },
+                ),
             };
-            return Ok(Found {
-                origin: Some(material),
-                ..found
-            });
+            return Ok(Found { origin, ..found });
         }
         match (self.path, self.file) {
             ("-", _) => self.standard_input(store),
-            (_, Some(file)) if file == Path::new("-") => {
+            _ if self.is_beside() => {
                 let dockerfile = self.text_of(&mut stdin())?;
                 Ok(Found {
                     name: "Dockerfile".into(),
                     dockerfile,
                     context: Some(self.without_ignored(self.directory()?)?),
-                    origin: None,
+                    origin: Origin::default(),
                 })
             }
             _ => self.in_directory(),
         }
+    }
+
+    /// Is the Dockerfile that on standard input?
+    fn is_beside(&self) -> bool {
+        self.file == Some(Path::new("-"))
     }
 
     /// What is to be fetched. A directory of that name comes first.
@@ -105,7 +118,7 @@ impl Given<'_> {
             name: "Dockerfile".into(),
             dockerfile: self.text_of(text)?,
             context: None,
-            origin: None,
+            origin: Origin::default(),
         })
     }
 
@@ -116,7 +129,7 @@ impl Given<'_> {
             bytes.map_err(|error| Failure::new(format!("failed to read dockerfile: {name}: {error}")))
         };
         let (name, dockerfile) = match self.file {
-            Some(file) if file == Path::new("-") => (
+            _ if self.is_beside() => (
                 "Dockerfile".to_string(),
                 Some(self.text_of(&mut stdin())?.into_bytes()),
             ),
@@ -147,7 +160,7 @@ impl Given<'_> {
         Ok(Found {
             dockerfile: text(&name, bytes)?,
             context: Some(context),
-            origin: None,
+            origin: Origin::default(),
             name,
         })
     }
@@ -180,7 +193,7 @@ impl Given<'_> {
         Ok(Found {
             dockerfile: self.text_of(&mut opened)?,
             context: Some(self.without_ignored(self.directory()?)?),
-            origin: None,
+            origin: Origin::default(),
             name,
         })
     }

@@ -7,7 +7,7 @@ use super::attest;
 use super::cache;
 use super::outputs::Asked;
 use super::{Build, FormatFlag, NetworkFlag, PullFlag};
-use crate::build::{Attests, Cache, Fetch, Order, Secret, Squash, Times, Trust};
+use crate::build::{Cache, Fetch, Order, Origin, Secret, Squash, Times, Trust};
 use crate::cli::report::Failure;
 use crate::containers::files::HostNames;
 use crate::containers::spec::{Network, confine, mounts};
@@ -35,15 +35,25 @@ impl Build {
             sbom: self.sbom.as_deref(),
         };
         let attests = said.attests()?;
+        let described = self.described()?;
         let asked = Asked {
             outputs: &self.output,
             load: self.load,
             push: self.push,
             names: &self.names()?,
-            described: &self.described(&attests)?,
+            described: &described,
             trust,
         };
         let wanted = asked.wanted()?;
+        let is_list = |output| attests.make_list(output, &self.platforms());
+        if let Some((name, value)) = described.index.iter().next()
+            && !wanted.outputs.iter().any(is_list)
+        {
+            let why = format!(
+                "invalid argument \"index:{name}={value}\" for \"--annotation\": what is made has no index to annotate"
+            );
+            return Err(Failure::new(why).code(125));
+        }
         let epoch = match self.timestamp.or(self.source_date_epoch) {
             Some(seconds) => Some(seconds),
             None => epoch(&args)?,
@@ -51,7 +61,7 @@ impl Build {
         Ok(Order {
             name: String::new(),
             dockerfile: String::new(),
-            origin: None,
+            origin: Origin::default(),
             context: None,
             contexts: Vec::new(),
             target: self.target.clone(),
@@ -135,8 +145,7 @@ impl Build {
     }
 
     /// `--format` and `--annotation`, with BuildKit's prefixes.
-    fn described(&self, attests: &Attests) -> Result<Described, Failure> {
-        let has_index = self.platforms().len() > 1 || *attests != Attests::default();
+    fn described(&self) -> Result<Described, Failure> {
         let mut described = Described {
             family: match self.format {
                 FormatFlag::Oci => Family::Oci,
@@ -153,12 +162,9 @@ impl Build {
                 .ok_or_else(|| invalid("expected NAME=VALUE"))?;
             let name = match name.split_once(':') {
                 Some(("manifest", name)) => name,
-                Some(("index", name)) if has_index => {
+                Some(("index", name)) => {
                     described.index.insert(name.into(), value.into());
                     continue;
-                }
-                Some(("index", _)) => {
-                    return Err(invalid("an image for one platform has no index to annotate"));
                 }
                 Some(("index-descriptor" | "manifest-descriptor", _)) => {
                     return Err(invalid("descriptors are not annotated"));
@@ -224,7 +230,7 @@ fn epoch(args: &[(String, String)]) -> Result<Option<i64>, Failure> {
     const NAME: &str = "SOURCE_DATE_EPOCH";
     let given = args
         .iter()
-        .find(|(name, _)| name == NAME)
+        .rfind(|(name, _)| name == NAME)
         .map(|(_, value)| value.clone());
     let Some(text) = given
         .or_else(|| std::env::var(NAME).ok())

@@ -52,6 +52,11 @@ struct Step {
     unfinished: Vec<u8>,
 }
 
+/// Is there a terminal, and one that can go back? On others `indicatif` shows nothing at all.
+pub(super) fn can_draw() -> bool {
+    !ProgressDrawTarget::stderr().is_hidden()
+}
+
 impl Live {
     pub(super) fn new() -> Live {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());

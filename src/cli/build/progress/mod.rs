@@ -28,22 +28,27 @@ const VARIABLE: &str = "BUILDKIT_PROGRESS";
 impl Shown {
     /// What was asked for, by the flag or else by the environment, which asks for nothing that cannot be had.
     pub(super) fn asked(flag: Option<Shown>) -> Result<Shown, Failure> {
-        let is_terminal = stderr().is_terminal();
         let shown = match (flag, std::env::var(VARIABLE)) {
             (Some(shown), _) => shown,
-            (None, Ok(text)) if !text.is_empty() => Shown::from_str(&text, true)
-                .map_err(|_| Failure::new(format!("{VARIABLE}: there is no progress {text:?}")).code(125))?,
+            (None, Ok(text)) if !text.is_empty() => match Shown::from_str(&text, true) {
+                Ok(Shown::Tty) => Shown::Auto,
+                Ok(shown) => shown,
+                Err(_) => {
+                    let why = format!("{VARIABLE}: there is no progress {text:?}");
+                    return Err(Failure::new(why).code(125));
+                }
+            },
             (None, _) => Shown::Auto,
         };
-        match shown {
-            Shown::Tty if !is_terminal => Err(Failure::new(
-                "--progress=tty needs a terminal, and standard error is none (auto takes what there is)",
-            )
-            .code(125)),
-            Shown::Auto if is_terminal => Ok(Shown::Tty),
-            Shown::Auto => Ok(Shown::Plain),
-            other => Ok(other),
-        }
+        let why = match shown {
+            Shown::Tty | Shown::Auto if live::can_draw() => return Ok(Shown::Tty),
+            Shown::Auto => return Ok(Shown::Plain),
+            Shown::Tty if stderr().is_terminal() => "TERM is unset, or dumb",
+            Shown::Tty => "standard error is none",
+            other => return Ok(other),
+        };
+        let why = format!("--progress=tty needs a terminal, and {why} (auto takes what there is)");
+        Err(Failure::new(why).code(125))
     }
 
     pub(super) fn progress(self) -> Box<dyn Progress> {
