@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -76,15 +77,20 @@ impl Member {
     }
 
     /// Its supervisor is there, and no zombie.
-    fn lives(&self) -> bool {
-        let open = self.supervisor.open().ok().flatten();
-        open.is_some_and(|pidfd| !process::ends(&pidfd, Some(Duration::ZERO)).unwrap_or(false))
+    fn lives(&self) -> std::io::Result<bool> {
+        match self.supervisor.open()? {
+            Some(pidfd) => Ok(!process::ends(&pidfd, Some(Duration::ZERO))?),
+            None => Ok(false),
+        }
     }
 
     /// The network's namespace, if that is what lies there.
     fn open(&self) -> Option<OwnedFd> {
         let path = format!("/proc/{}/fd/{}", self.supervisor.pid, self.descriptor);
-        let namespace = OwnedFd::from(File::open(path).ok()?);
+        // Another file may have the number by now.
+        let mut options = File::options();
+        options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        let namespace = OwnedFd::from(options.open(path).ok()?);
         (namespace_number(&namespace).ok()? == self.namespace).then_some(namespace)
     }
 
@@ -133,7 +139,9 @@ impl Members {
             };
             // Written whole, so what cannot be read is nobody's of ours.
             if let Ok(member) = serde_json::from_slice::<Member>(&text)
-                && member.lives()
+                && member
+                    .lives()
+                    .map_err(super::definition::io("look at the supervisor of", &entry.path()))?
             {
                 members.push(member);
             }
