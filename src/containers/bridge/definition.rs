@@ -310,6 +310,15 @@ pub fn find(store: &Store, text: &str) -> Result<Definition, Error> {
     }
 }
 
+/// The network of this very name, as records have it: what was removed must not be another's id by chance.
+///
+/// # Errors
+/// There is none.
+pub fn find_named(store: &Store, name: &str) -> Result<Definition, Error> {
+    let found = all(store)?.into_iter().find(|one| one.name == name);
+    found.ok_or_else(|| BridgeError::NotFound(name.into()).into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,6 +346,8 @@ mod tests {
         assert_eq!(find(&store, "one").unwrap(), one);
         assert_eq!(find(&store, &one.id[..6]).unwrap(), one);
         assert!(find(&store, "two").is_err() && find(&store, "").is_err());
+        assert_eq!(find_named(&store, "one").unwrap(), one);
+        assert!(find_named(&store, &one.id[..6]).is_err());
     }
 
     #[test]
