@@ -1,5 +1,5 @@
 //! Who is on a network now? A file per container below `$BRYO_RUN/networks/<id>/`, of its supervisor's, which has the network's
-//! namespace open. A file whose supervisor is gone says nothing; whoever sees it removes it.
+//! namespace open. A file whose supervisor is gone says nothing; who joins next removes it.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -124,7 +124,25 @@ impl Members {
     /// # Errors
     /// They cannot be listed.
     pub fn of(run: &Path, network: &str) -> Result<Members, Error> {
-        let mut members = Vec::new();
+        Ok(Members::look(run, network)?.0)
+    }
+
+    /// The same, and removes what those have left who live no more. Under the network's lock.
+    ///
+    /// # Errors
+    /// As for [`Members::of`].
+    pub(in crate::containers) fn swept(run: &Path, network: &str) -> Result<Members, Error> {
+        let (members, stale) = Members::look(run, network)?;
+        for path in stale {
+            // One that stays is seen to be stale.
+            let _ = fs::remove_file(path);
+        }
+        Ok(members)
+    }
+
+    /// Who lives, and the files of others.
+    fn look(run: &Path, network: &str) -> Result<(Members, Vec<PathBuf>), Error> {
+        let (mut members, mut stale) = (Vec::new(), Vec::new());
         for entry in root::list(&Member::directory(run, network))? {
             let name = entry.file_name();
             if !name
@@ -138,16 +156,17 @@ impl Members {
                 text => text.map_err(super::definition::io("read", &entry.path()))?,
             };
             // Written whole, so what cannot be read is nobody's of ours.
-            if let Ok(member) = serde_json::from_slice::<Member>(&text)
-                && member
-                    .lives()
-                    .map_err(super::definition::io("look at the supervisor of", &entry.path()))?
-            {
-                members.push(member);
+            let Ok(member) = serde_json::from_slice::<Member>(&text) else {
+                continue;
+            };
+            let lives = member.lives();
+            match lives.map_err(super::definition::io("look at the supervisor of", &entry.path()))? {
+                true => members.push(member),
+                false => stale.push(entry.path()),
             }
         }
         members.sort_by(|a, b| a.container.cmp(&b.container));
-        Ok(Members(members))
+        Ok((Members(members), stale))
     }
 
     /// All of them.

@@ -149,6 +149,11 @@ pub enum BridgeError {
         /// The network.
         network: String,
     },
+    /// Its lock is held.
+    #[error(
+        "network {0} is busy: somebody has been connecting a container for a minute, or was stopped while doing it"
+    )]
+    Busy(String),
     /// The container could not be taken off.
     #[error("the container is still connected to network {network}: {why}")]
     Leave {

@@ -158,7 +158,7 @@ impl Links {
             bridge::apart(&network, addresses)?;
         }
         let _lock = network.lock(&self.store)?;
-        let mut members = Members::of(self.store.run(), &network.id)?;
+        let mut members = Members::swept(self.store.run(), &network.id)?;
         if members.namespace().is_none() && !members.is_empty() {
             // Who was there has left meanwhile, or was killed.
             members = Members::of(self.store.run(), &network.id)?;
