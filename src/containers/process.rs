@@ -63,7 +63,13 @@ impl Process {
         };
         match pidfd_open(pid, PidfdFlags::empty()) {
             // The descriptor holds one process; only now is it sure to be the one meant.
-            Ok(pidfd) => Ok(self.lives().then_some(pidfd)),
+            Ok(pidfd) => match Process::look(self.pid) {
+                Ok(now) => Ok((now == *self).then_some(pidfd)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+                // Such as a want of descriptors, which says nothing about it.
+                Err(error) => Err(error),
+            },
             Err(rustix::io::Errno::SRCH) => Ok(None),
             Err(error) => Err(error.into()),
         }

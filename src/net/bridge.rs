@@ -72,6 +72,9 @@ impl Bridge {
         let namespace = File::open("/proc/self/ns/net").map_err(step("a network namespace"))?;
         let lo = Interface::named("lo").and_then(|lo| lo.up());
         lo.map_err(step("the network's loopback device"))?;
+        // It is a switch, no router: the setting may have come from the host's.
+        sysctl("net/ipv4/ip_forward", "0");
+        sysctl("net/ipv6/conf/all/forwarding", "0");
         no_address_of_its_own("default");
         let mut link = LinkMessage::default();
         link.attributes = vec![
@@ -112,6 +115,15 @@ impl Plug {
             .map_err(step(
                 "a pair of devices (the administrator may have to `modprobe veth`)",
             ))?;
+        self.furnish(network, container).inspect_err(|_| {
+            // Or it would stay, and be nobody's. What failed first is what to tell.
+            let _ = disconnect(&self.outer, network);
+        })
+    }
+
+    /// Gives the new pair its addresses, and waits until it can be used.
+    fn furnish(&self, network: BorrowedFd<'_>, container: BorrowedFd<'_>) -> Result<(), NetError> {
+        let step = |what| move |error| NetError::SetUp { what, error };
         enter(container).map_err(step("the container's namespace"))?;
         let kernel = Kernel::here().map_err(step("rtnetlink"))?;
         no_address_of_its_own(&self.device);
@@ -156,13 +168,13 @@ impl Plug {
     }
 }
 
-/// Removes a device of the namespace `container`, and with it its other end.
+/// Removes a device of this namespace, and with it its other end. One that is not there is removed.
 ///
 /// # Errors
 /// The kernel's.
-pub fn disconnect(device: &str, container: BorrowedFd<'_>) -> Result<(), NetError> {
+pub fn disconnect(device: &str, namespace: BorrowedFd<'_>) -> Result<(), NetError> {
     let what = "the end of a device";
-    enter(container)
+    enter(namespace)
         .and_then(|()| remove(device))
         .map_err(|error| NetError::SetUp { what, error })
 }
@@ -176,7 +188,10 @@ fn index(device: &str) -> io::Result<u32> {
 }
 
 fn remove(device: &str) -> io::Result<()> {
-    let Ok(index) = index(device) else { return Ok(()) };
+    let index = match index(device) {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
+        index => index?,
+    };
     let mut link = LinkMessage::default();
     link.header.index = index;
     match Kernel::here()?.ask(RouteNetlinkMessage::DelLink(link), 0) {

@@ -211,6 +211,8 @@ impl Connections {
             entry.connection.cut();
         }
         self.by_ends.clear();
+        self.touched.clear();
+        self.clients = 0;
     }
 
     fn settle(&mut self, id: u64, life: Life, timers: &mut Timers) {
@@ -311,5 +313,41 @@ pub(super) fn reason(error: &io::Error) -> Option<Reason> {
         Some(libc::EHOSTUNREACH | libc::ETIMEDOUT | libc::EHOSTDOWN) => Some(Reason::Host),
         Some(libc::EACCES | libc::EPERM) => Some(Reason::Forbidden),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tcp::Wire;
+    use nix::sys::epoll::EpollCreateFlags;
+
+    struct Nowhere;
+
+    impl Wire for Nowhere {
+        fn put(&mut self, _head: &[u8], _payload: &[u8]) {}
+    }
+
+    #[test]
+    fn clients_that_were_ended_count_no_more() {
+        let epoll = Rc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap());
+        let mut connections = Connections::new(&epoll);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let ends = Ends {
+            container: "10.0.2.15:80".parse().unwrap(),
+            remote: client.local_addr().unwrap(),
+        };
+        let (stream, _) = listener.accept().unwrap();
+        let mut turn = Turn {
+            wire: &mut Nowhere,
+            now: Instant::now(),
+            scratch: &mut [0; 100],
+        };
+        let mut timers = Timers::default();
+        connections.offer(ends, stream, &mut timers, &mut turn).unwrap();
+        assert_eq!(connections.clients, 1);
+        connections.end();
+        assert_eq!((connections.clients, connections.by_id.len()), (0, 0));
     }
 }

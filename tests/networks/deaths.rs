@@ -60,6 +60,15 @@ fn when_all_supervisors_are_killed_nothing_keeps_the_network() {
         "0\n"
     );
     serve(&bryo, &image, "new", &["--network", "one"]);
+    // Whoever comes removes what the dead have left.
+    let id = bryo.ok(["network", "inspect", "-f", "{{.Id}}", "one"]);
+    let members = bryo.root().with_file_name("run").join("networks").join(id.trim());
+    let files = std::fs::read_dir(members).unwrap();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+    files.sort();
+    let mut wanted = [field(&bryo, "new", "{{.Id}}"), "lock".into()];
+    wanted.sort();
+    assert_eq!(files, wanted.map(std::ffi::OsString::from));
     bryo.ok(["start", "web"]);
     assert_eq!(page(&bryo, "new", "web"), "web\n");
     bryo.ok(["rm", "-f", "new", "web", "peer", "third"]);

@@ -267,3 +267,59 @@ fn many_start_at_once_on_one_network() {
     bryo.ok(["stop", "-t", "0", "c1", "c2", "c3", "c4", "c5"]);
     until("they are gone", || looked_up(&bryo, "c0", "c5").is_empty());
 }
+
+#[test]
+fn a_removed_network_is_not_another_whose_id_begins_with_its_name() {
+    let (bryo, image) = two();
+    let id = bryo.ok(["network", "inspect", "-f", "{{.Id}}", "two"]);
+    let name = &id[..3];
+    bryo.ok(["network", "create", name]);
+    serve(&bryo, &image, "web", &["--network", name]);
+    bryo.ok(["stop", "-t", "0", "web"]);
+    bryo.ok(["network", "rm", name]);
+    let done = Done::of(&mut bryo.command(["start", "web"]));
+    let why = format!("network {name} not found");
+    assert!(!done.status.success() && done.stderr.contains(&why), "{done}");
+    // That it is wanted can be taken back.
+    bryo.ok(["network", "disconnect", name, "web"]);
+    bryo.ok(["start", "web"]);
+    assert_eq!(
+        bryo.ok(["ps", "-f", "name=web", "--format", "{{.Networks}}"]),
+        "\n"
+    );
+}
+
+/// As one that is killed between both leaves it.
+#[test]
+fn what_was_wanted_and_not_told_is_done_when_it_is_asked_for_again() {
+    let (bryo, image) = two();
+    serve(&bryo, &image, "peer", &["--network", "one"]);
+    serve(&bryo, &image, "web", &[]);
+    let id = field(&bryo, "web", "{{.Id}}");
+    bryo.ok(["network", "connect", "one", "web"]);
+    let path = bryo.state().join("containers").join(id).join("amended.json");
+    let connected = std::fs::read_to_string(&path).unwrap();
+    bryo.ok(["network", "disconnect", "one", "web"]);
+    let left = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, connected.replace("\"serial\":1", "\"serial\":3")).unwrap();
+    bryo.ok(["network", "connect", "one", "web"]);
+    assert_eq!(page(&bryo, "peer", "web"), "web\n");
+    std::fs::write(&path, left.replace("\"serial\":2", "\"serial\":5")).unwrap();
+    bryo.ok(["network", "disconnect", "one", "web"]);
+    assert_eq!(looked_up(&bryo, "peer", "web"), [""; 0]);
+    let line = bryo.fails(1, ["network", "disconnect", "one", "web"]);
+    assert!(line.contains("is not connected to network one"), "{line}");
+}
+
+#[test]
+fn a_device_that_was_renamed_does_not_stay() {
+    let (bryo, image) = two();
+    serve(&bryo, &image, "web", &["--cap-add=NET_ADMIN", "--network=one"]);
+    let was = address(&bryo, "web", "one");
+    let rename = "ip link set eth0 down && ip link set eth0 name mine && ip link set mine up";
+    bryo.ok(["exec", "web", "sh", "-c", rename]);
+    assert!(bryo.ok(["exec", "web", "ip", "addr"]).contains(&was));
+    bryo.ok(["network", "disconnect", "one", "web"]);
+    let devices = bryo.ok(["exec", "web", "ip", "addr"]);
+    assert!(!devices.contains("mine"), "{devices}");
+}

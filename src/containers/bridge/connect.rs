@@ -42,18 +42,23 @@ pub fn connect(store: &Store, mut endpoint: Endpoint, container: &str) -> Result
     let name = endpoint.network.clone();
     let (id, serial) = change(store, container, |record, wanted| {
         let there = match is_built_in {
-            true => wanted.bridge,
-            false => wanted.endpoints.iter().any(|one| one.network == endpoint.network),
+            true => wanted.bridge.then_some(&endpoint),
+            false => wanted
+                .endpoints
+                .iter()
+                .find(|one| one.network == endpoint.network),
         };
-        if there {
-            return Err(BridgeError::Connected {
-                container: record.name.clone(),
-                network: endpoint.network.clone(),
-            });
-        }
-        match is_built_in {
-            true => wanted.bridge = true,
-            false => wanted.endpoints.push(endpoint.clone()),
+        match there {
+            None if is_built_in => wanted.bridge = true,
+            None => wanted.endpoints.push(endpoint.clone()),
+            // Whoever wanted the same was killed before the supervisor knew.
+            Some(same) if *same == endpoint && is_pending(record) && !is_on(record, &name) => {}
+            Some(_) => {
+                return Err(BridgeError::Connected {
+                    container: record.name.clone(),
+                    network: name.clone(),
+                });
+            }
         }
         Ok(())
     })?;
@@ -62,11 +67,13 @@ pub fn connect(store: &Store, mut endpoint: Endpoint, container: &str) -> Result
     };
     if let Some(why) = record.network.trouble.get(&name) {
         // So that its next start does not fail of it.
-        let undo = change(store, &id, |_, wanted| {
+        let (_, undone) = change(store, &id, |_, wanted| {
             wanted.endpoints.retain(|one| one.network != name);
             Ok(())
-        });
-        undo?;
+        })?;
+        // The supervisor tries it again with every other change, and it may be there by now. If nothing is heard, the failure
+        // that was is what to tell.
+        let _ = settled(store, &id, undone);
         let (network, why) = (name, why.clone());
         return Err(BridgeError::Join { network, why }.into());
     }
@@ -85,19 +92,26 @@ fn built_in() -> Endpoint {
 /// # Errors
 /// It is not there.
 pub fn disconnect(store: &Store, network: &str, container: &str) -> Result<(), Error> {
+    // What the container is on is meant first: one that was removed can still be wanted.
     let found = match network {
         BRIDGE => None,
-        // One that was removed can still be wanted.
         _ => find(store, network).ok(),
     };
-    let name = found.as_ref().map_or(network, |network| &network.name).to_owned();
+    let mut name = network.to_owned();
     let (id, serial) = change(store, container, |record, wanted| {
         let before = wanted.clone();
+        if let Some(found) = &found
+            && !wanted.endpoints.iter().any(|one| one.network == network)
+        {
+            name.clone_from(&found.name);
+        }
         match name.as_str() {
             BRIDGE => wanted.bridge = false,
             _ => wanted.endpoints.retain(|one| one.network != name),
         }
         match *wanted == before {
+            // Whoever wanted the same was killed before the supervisor knew, or it could not be done.
+            true if is_on(record, &name) || name == BRIDGE && is_pending(record) => Ok(()),
             true if found.is_none() && name != BRIDGE => Err(BridgeError::NotFound(name.clone())),
             true => Err(BridgeError::NotConnected {
                 container: record.name.clone(),
@@ -106,7 +120,22 @@ pub fn disconnect(store: &Store, network: &str, container: &str) -> Result<(), E
             false => Ok(()),
         }
     })?;
-    settled(store, &id, serial).map(drop)
+    let record = settled(store, &id, serial)?;
+    match record.and_then(|mut record| record.network.trouble.remove(&name)) {
+        Some(why) => Err(BridgeError::Leave { network: name, why }.into()),
+        None => Ok(()),
+    }
+}
+
+/// Does it run, and its supervisor does not know what is wanted?
+fn is_pending(record: &Record) -> bool {
+    matches!(record.life, Life::Running { .. }) && record.network.settled < record.settings.ports.serial
+}
+
+/// Is it on this network now, whatever is wanted?
+fn is_on(record: &Record, network: &str) -> bool {
+    let mut attached = record.network.attached.iter();
+    matches!(record.life, Life::Running { .. }) && attached.any(|one| one.network == network)
 }
 
 /// Changes what is wanted. Gives the container's id, and the change's number.

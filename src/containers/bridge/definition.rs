@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,11 @@ pub const PREDEFINED: [&str; 3] = ["bridge", "host", "none"];
 
 /// The one option of the driver.
 const MTU: &str = "com.docker.network.driver.mtu";
+
+/// How long the lock of one is waited for, and how often it is looked at: a supervisor hears nobody meanwhile, but each start
+/// before ours may hold it for some seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A network as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,19 +89,36 @@ impl Definition {
     /// The lock of its members, below `$BRYO_RUN`. A network that was removed meanwhile is not found.
     ///
     /// # Errors
-    /// The file cannot be made.
+    /// The file cannot be made, or somebody holds it for very long.
     pub fn lock(&self, store: &Store) -> Result<Lock, Error> {
+        self.lock_within(store, PATIENCE)
+    }
+
+    fn lock_within(&self, store: &Store, patience: Duration) -> Result<Lock, Error> {
+        let gone = || Error::from(BridgeError::NotFound(self.name.clone()));
+        // Before the directory is made, which nobody would remove.
+        load(&self.path(store))?.ok_or_else(gone)?;
         let directory = Member::directory(store.run(), &self.id);
         let made = fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&directory);
         made.map_err(io("create", &directory))?;
-        let lock = Lock::acquire(&directory.join("lock"), Mode::Exclusive)?;
-        match load(&self.path(store))? {
-            Some(_) => Ok(lock),
-            None => Err(BridgeError::NotFound(self.name.clone()).into()),
-        }
+        let end = Instant::now() + patience;
+        let lock = loop {
+            match Lock::try_acquire(&directory.join("lock"), Mode::Exclusive) {
+                Ok(Some(lock)) => break lock,
+                Ok(None) if Instant::now() > end => return Err(BridgeError::Busy(self.name.clone()).into()),
+                Ok(None) => std::thread::sleep(LOOK),
+                // It went with the network.
+                Err(crate::store::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                    return Err(gone());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        load(&self.path(store))?.ok_or_else(gone)?;
+        Ok(lock)
     }
 
     pub(super) fn path(&self, store: &Store) -> PathBuf {
@@ -310,6 +333,15 @@ pub fn find(store: &Store, text: &str) -> Result<Definition, Error> {
     }
 }
 
+/// The network of this very name, as records have it: what was removed must not be another's id by chance.
+///
+/// # Errors
+/// There is none.
+pub fn find_named(store: &Store, name: &str) -> Result<Definition, Error> {
+    let found = all(store)?.into_iter().find(|one| one.name == name);
+    found.ok_or_else(|| BridgeError::NotFound(name.into()).into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,6 +369,22 @@ mod tests {
         assert_eq!(find(&store, "one").unwrap(), one);
         assert_eq!(find(&store, &one.id[..6]).unwrap(), one);
         assert!(find(&store, "two").is_err() && find(&store, "").is_err());
+        assert_eq!(find_named(&store, "one").unwrap(), one);
+        assert!(find_named(&store, &one.id[..6]).is_err());
+    }
+
+    #[test]
+    fn a_lock_that_is_held_is_not_waited_for_for_ever_nor_that_of_a_network_that_is_gone() {
+        let (_dir, store) = crate::store::scratch();
+        let one = create(&store, new("one", &["10.9.0.0/24"])).unwrap();
+        let held = one.lock(&store).unwrap();
+        let refused = |patience| one.lock_within(&store, patience).unwrap_err().to_string();
+        assert!(refused(Duration::from_millis(20)).contains("network one is busy"));
+        drop(held);
+        drop(one.lock(&store).unwrap());
+        super::super::remove(&store, "one").unwrap();
+        assert!(refused(PATIENCE).contains("network one not found"));
+        assert!(!Member::directory(store.run(), &one.id).exists());
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Who is on a network now? A file per container below `$BRYO_RUN/networks/<id>/`, of its supervisor's, which has the network's
-//! namespace open. A file whose supervisor is gone says nothing; whoever sees it removes it.
+//! namespace open. A file whose supervisor is gone says nothing; who joins next removes it.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -76,15 +77,20 @@ impl Member {
     }
 
     /// Its supervisor is there, and no zombie.
-    fn lives(&self) -> bool {
-        let open = self.supervisor.open().ok().flatten();
-        open.is_some_and(|pidfd| !process::ends(&pidfd, Some(Duration::ZERO)).unwrap_or(false))
+    fn lives(&self) -> std::io::Result<bool> {
+        match self.supervisor.open()? {
+            Some(pidfd) => Ok(!process::ends(&pidfd, Some(Duration::ZERO))?),
+            None => Ok(false),
+        }
     }
 
     /// The network's namespace, if that is what lies there.
     fn open(&self) -> Option<OwnedFd> {
         let path = format!("/proc/{}/fd/{}", self.supervisor.pid, self.descriptor);
-        let namespace = OwnedFd::from(File::open(path).ok()?);
+        // Another file may have the number by now.
+        let mut options = File::options();
+        options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        let namespace = OwnedFd::from(options.open(path).ok()?);
         (namespace_number(&namespace).ok()? == self.namespace).then_some(namespace)
     }
 
@@ -118,7 +124,25 @@ impl Members {
     /// # Errors
     /// They cannot be listed.
     pub fn of(run: &Path, network: &str) -> Result<Members, Error> {
-        let mut members = Vec::new();
+        Ok(Members::look(run, network)?.0)
+    }
+
+    /// The same, and removes what those have left who live no more. Under the network's lock.
+    ///
+    /// # Errors
+    /// As for [`Members::of`].
+    pub(in crate::containers) fn swept(run: &Path, network: &str) -> Result<Members, Error> {
+        let (members, stale) = Members::look(run, network)?;
+        for path in stale {
+            // One that stays is seen to be stale.
+            let _ = fs::remove_file(path);
+        }
+        Ok(members)
+    }
+
+    /// Who lives, and the files of others.
+    fn look(run: &Path, network: &str) -> Result<(Members, Vec<PathBuf>), Error> {
+        let (mut members, mut stale) = (Vec::new(), Vec::new());
         for entry in root::list(&Member::directory(run, network))? {
             let name = entry.file_name();
             if !name
@@ -132,14 +156,17 @@ impl Members {
                 text => text.map_err(super::definition::io("read", &entry.path()))?,
             };
             // Written whole, so what cannot be read is nobody's of ours.
-            if let Ok(member) = serde_json::from_slice::<Member>(&text)
-                && member.lives()
-            {
-                members.push(member);
+            let Ok(member) = serde_json::from_slice::<Member>(&text) else {
+                continue;
+            };
+            let lives = member.lives();
+            match lives.map_err(super::definition::io("look at the supervisor of", &entry.path()))? {
+                true => members.push(member),
+                false => stale.push(entry.path()),
             }
         }
         members.sort_by(|a, b| a.container.cmp(&b.container));
-        Ok(Members(members))
+        Ok((Members(members), stale))
     }
 
     /// All of them.

@@ -13,7 +13,7 @@ mod subnet;
 
 pub(super) use connect::NETWORKS;
 pub use connect::{connect, disconnect};
-pub use definition::{Definition, New, PREDEFINED, all, create, find};
+pub use definition::{Definition, New, PREDEFINED, all, create, find, find_named};
 pub(super) use endpoint::apart;
 pub use endpoint::{Attached, Endpoint, Given};
 pub use member::{Member, Members};
@@ -148,6 +148,19 @@ pub enum BridgeError {
         container: String,
         /// The network.
         network: String,
+    },
+    /// Its lock is held.
+    #[error(
+        "network {0} is busy: somebody has been connecting a container for a minute, or was stopped while doing it"
+    )]
+    Busy(String),
+    /// The container could not be taken off.
+    #[error("the container is still connected to network {network}: {why}")]
+    Leave {
+        /// The network.
+        network: String,
+        /// What failed, and why.
+        why: String,
     },
     /// The container could not be connected.
     #[error("cannot connect the container to network {network}: {why}")]

@@ -40,7 +40,7 @@ struct Joined {
     attached: Attached,
     member: PathBuf,
     /// Keeps it alive.
-    _namespace: OwnedFd,
+    namespace: OwnedFd,
 }
 
 impl Links {
@@ -97,12 +97,18 @@ impl Links {
                 .iter()
                 .any(|one| one.network == joined.attached.network)
         };
-        let mut leaving = Vec::new();
-        while let Some(at) = self.joined.iter().position(left) {
-            leaving.push(self.joined.remove(at));
-        }
-        self.leave(&leaving);
         record.network.trouble.clear();
+        for joined in std::mem::take(&mut self.joined) {
+            if left(&joined)
+                && let Err(why) = self.leave(&joined)
+            {
+                let network = joined.attached.network.clone();
+                record.network.trouble.insert(network, why);
+            } else if left(&joined) {
+                continue;
+            }
+            self.joined.push(joined);
+        }
         for endpoint in &wanted.endpoints {
             let is_there = self
                 .joined
@@ -146,34 +152,51 @@ impl Links {
     }
 
     fn join(&mut self, endpoint: &Endpoint) -> Result<(), Error> {
-        let network = bridge::find(&self.store, &endpoint.network)?;
+        let network = bridge::find_named(&self.store, &endpoint.network)?;
         endpoint.fits(&network)?;
         if let Some(addresses) = &self.addresses {
             bridge::apart(&network, addresses)?;
         }
         let _lock = network.lock(&self.store)?;
-        let members = Members::of(self.store.run(), &network.id)?;
+        let mut members = Members::swept(self.store.run(), &network.id)?;
+        if members.namespace().is_none() && !members.is_empty() {
+            // Who was there has left meanwhile, or was killed.
+            members = Members::of(self.store.run(), &network.id)?;
+        }
         let attached = self.attached(&network, endpoint, &members)?;
         let namespace = self.connect(&network, &attached, &members)?;
-        let io = |source| Error::Io {
-            action: "join",
-            path: network.name.clone().into(),
-            source,
+        let member = match self.tell_others(endpoint, &attached, &namespace) {
+            Ok(member) => member,
+            Err(error) => {
+                // Nobody would know of its devices. What failed first is what to tell.
+                let _ = self.unplug(&attached, &namespace);
+                return Err(error);
+            }
         };
-        let member = Member::new(
-            (&self.id, &self.name),
-            &endpoint.aliases,
-            attached.clone(),
-            &namespace,
-        );
-        let member = member.map_err(io)?.write(self.store.run())?;
         attached.happened(self.store.state(), "connect", &self.id);
         self.joined.push(Joined {
             attached,
             member,
-            _namespace: namespace,
+            namespace,
         });
         Ok(())
+    }
+
+    /// Has others see that it is there: the file.
+    fn tell_others(
+        &self,
+        endpoint: &Endpoint,
+        attached: &Attached,
+        namespace: &OwnedFd,
+    ) -> Result<PathBuf, Error> {
+        let own = (self.id.as_str(), self.name.as_str());
+        let member =
+            Member::new(own, &endpoint.aliases, attached.clone(), namespace).map_err(|source| Error::Io {
+                action: "join",
+                path: attached.network.clone().into(),
+                source,
+            })?;
+        member.write(self.store.run())
     }
 
     /// What it gets there.
@@ -253,8 +276,7 @@ impl Links {
             }),
             plug: Plug {
                 device: attached.device.clone(),
-                // Drawn, and shorter than names of devices may be.
-                outer: format!("v{}", attached.endpoint.get(..12).unwrap_or_default()),
+                outer: outer(attached),
                 mac: attached.mac(),
                 places: attached
                     .given
@@ -280,34 +302,43 @@ impl Links {
             .happened(self.store.state(), "disconnect", &self.id);
     }
 
-    fn leave(&self, leaving: &[Joined]) {
-        // First, so that nobody asks for it any more.
-        leaving.iter().for_each(|joined| self.forget(joined));
-        let devices: Vec<String> = leaving
-            .iter()
-            .map(|joined| joined.attached.device.clone())
-            .collect();
-        let Some((user, own)) = self.namespaces.as_ref().filter(|_| !devices.is_empty()) else {
-            return;
+    /// Takes it off, and says so then: until that, its address is nobody else's.
+    fn leave(&self, joined: &Joined) -> Result<(), String> {
+        self.unplug(&joined.attached, &joined.namespace)?;
+        self.forget(joined);
+        Ok(())
+    }
+
+    /// Takes the devices away.
+    fn unplug(&self, attached: &Attached, network: &OwnedFd) -> Result<(), String> {
+        let Some((user, _)) = &self.namespaces else {
+            return Ok(());
         };
-        if let Err(why) = wire(&Job::Disconnect { devices }, &[user, own]) {
-            tracing::warn!("the container's networks: {why}");
-        }
+        let outer = outer(attached);
+        wire(&Job::Disconnect { outer }, &[user, network]).map(drop)
     }
 
     /// The container has ended. Its network namespace may stay for a while, for what it sent last by its way out; without its
     /// devices, or its kernel would answer for addresses that others have by then.
-    pub(super) fn end(mut self) {
-        let joined = std::mem::take(&mut self.joined);
-        self.leave(&joined);
+    pub(super) fn end(self) {
+        drop(self);
     }
 }
 
 impl Drop for Links {
-    /// Of one that did not come to run: its devices end with it.
+    /// Also of one that did not come to run.
     fn drop(&mut self) {
-        for joined in &self.joined {
-            self.forget(joined);
+        for joined in std::mem::take(&mut self.joined) {
+            if let Err(why) = self.leave(&joined) {
+                // Its devices end with its namespace, soon.
+                tracing::warn!("the container's networks: {why}");
+                self.forget(&joined);
+            }
         }
     }
+}
+
+/// The name of the network's end of a container's devices: drawn, and shorter than names of devices may be.
+fn outer(attached: &Attached) -> String {
+    format!("v{}", attached.endpoint.get(..12).unwrap_or_default())
 }

@@ -115,9 +115,14 @@ impl Network {
     /// The container reaches so far from now on.
     pub(super) fn set_reach(&mut self, reach: Reach) {
         self.reach = reach;
-        if let (Some(current), Some(_)) = (&self.current, &self.device) {
-            // One that ends is followed by one that is told so.
-            let _ = current.channel.send(&Errand::Reach(reach), &[] as &[OwnedFd]);
+        if let (Some(current), Some(_)) = (&mut self.current, &self.device)
+            && let Err(error) = current.channel.send_now(&Errand::Reach(reach))
+        {
+            // One that does not hear it would go on as before: it is followed by one that is told at its start.
+            let _ = current.child.kill();
+            self.note(&format!(
+                "the network process does not hear what changed: {error}"
+            ));
         }
     }
 

@@ -60,14 +60,15 @@ impl Told {
         std::mem::take(&mut self.networks)
     }
 
-    /// Waits so long, or until somebody says something.
-    pub(super) fn wait(&self, time: Duration) {
+    /// Waits so long, or until somebody wants the container to end. Who wants other networks is no reason to hurry.
+    pub(super) fn wait(&mut self, time: Duration) {
         let end = Instant::now() + time;
         loop {
             let rest = end.saturating_duration_since(Instant::now());
-            if rest.is_zero() || becomes_readable(self.as_fd(), Some(rest)) {
+            if self.is_left() || rest.is_zero() {
                 return;
             }
+            becomes_readable(self.as_fd(), Some(rest));
         }
     }
 

@@ -189,7 +189,7 @@ impl Supervisor {
                     Some((Notice::Warning(text), _)) => warn(&text),
                     // In the background no signal is meant for the command.
                     Some((Notice::Starting, _)) if until == Until::Started => {}
-                    Some((Notice::Starting, _)) => stage = Stage::Starting { signalled: false },
+                    Some((Notice::Starting, _)) => stage = Stage::Starting { first: None },
                     Some((Notice::Started, _)) if until == Until::Started => return Ok(Ending::Started),
                     Some((Notice::Started, _)) => {
                         stage = Stage::Started;
@@ -225,12 +225,12 @@ impl Supervisor {
     }
 
     /// Passes a signal on. Before the command runs nobody could take it: those that end a program end the start. While it
-    /// is about to run, the first is kept for it, and the second ends a start that hangs.
+    /// is about to run, the first is kept for it, and a second ends a start that hangs.
     fn pass(&self, number: i32, stage: &mut Stage) -> Option<Ending> {
         match Signal::try_from(number) {
             Ok(Signal::SIGWINCH) => self.resize(),
             Ok(Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT)
-                if stage.ends() || self.proxy == SignalProxy::End =>
+                if stage.ends(number) || self.proxy == SignalProxy::End =>
             {
                 // It may have ended by itself.
                 let _ = kill(self.pid, Signal::SIGKILL);
@@ -271,17 +271,25 @@ enum Stage {
     Before,
     /// The supervisor hears of signals once the command runs.
     Starting {
-        signalled: bool,
+        first: Option<i32>,
     },
     Started,
 }
 
 impl Stage {
-    /// Does a signal that ends programs end the start?
-    fn ends(&mut self) -> bool {
+    /// Does a signal that ends programs end the start? A hangup beside another comes by itself, of a terminal that closes or a
+    /// service manager; nobody is impatient by it.
+    fn ends(&mut self, number: i32) -> bool {
         match self {
             Stage::Before => true,
-            Stage::Starting { signalled } => std::mem::replace(signalled, true),
+            Stage::Starting { first } => {
+                let before = first.replace(number);
+                let by_itself = |one| one == libc::SIGHUP;
+                if let Some(before) = before.filter(|_| by_itself(number)) {
+                    *first = Some(before);
+                }
+                before.is_some_and(|before| before == number || !by_itself(before) && !by_itself(number))
+            }
             Stage::Started => false,
         }
     }
@@ -291,4 +299,27 @@ impl Stage {
 enum Until {
     Started,
     Ended,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_signal_ends_a_start_but_no_hangup_beside_another() {
+        let ended = |numbers: &[i32]| {
+            let mut stage = Stage::Starting { first: None };
+            numbers
+                .iter()
+                .map(|number| stage.ends(*number))
+                .collect::<Vec<_>>()
+        };
+        let (hup, int, term) = (libc::SIGHUP, libc::SIGINT, libc::SIGTERM);
+        assert_eq!(ended(&[int, int]), [false, true]);
+        assert_eq!(ended(&[int, libc::SIGQUIT]), [false, true]);
+        assert_eq!(ended(&[term, hup, term]), [false, false, true]);
+        assert_eq!(ended(&[hup, term, int]), [false, false, true]);
+        assert_eq!(ended(&[hup, hup]), [false, true]);
+        assert!(Stage::Before.ends(hup) && !Stage::Started.ends(int));
+    }
 }

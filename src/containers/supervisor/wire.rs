@@ -3,10 +3,12 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 use serde::{Deserialize, Serialize};
 
+use super::stdio::becomes_readable;
 use crate::containers::role;
 use crate::containers::runtime::channel::Channel;
 use crate::line::chain;
@@ -15,20 +17,25 @@ use crate::net::{Bridge, Plug, disconnect};
 /// The name under which it is started.
 pub(super) const NAME: &str = "bryo-wire";
 
-/// What it is to do. The user namespace and the container's network namespace come along.
+/// How long its work may take, on a machine that is busy: the supervisor hears nobody meanwhile.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What it is to do. The user namespace comes along.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Job {
-    /// Connect the container with the network whose namespace comes along, too, or that is to be made.
+    /// Connect the container, whose network namespace comes along, with the network whose namespace comes along, too, or
+    /// that is to be made.
     Connect {
         /// To be made.
         bridge: Option<Bridge>,
         /// The container's device.
         plug: Plug,
     },
-    /// Take devices away.
+    /// Take a pair of devices away, by the end that is in the network, whose namespace comes along: a container may have
+    /// renamed its own.
     Disconnect {
-        /// Their names.
-        devices: Vec<String>,
+        /// Its name.
+        outer: String,
     },
 }
 
@@ -52,6 +59,11 @@ pub(super) fn wire(job: &Job, namespaces: &[&OwnedFd]) -> Result<Option<OwnedFd>
     // Or its end would not be noticed.
     drop(command);
     let sent = ours.send(job, namespaces);
+    let in_time = sent.is_err() || becomes_readable(ours.as_fd(), Some(PATIENCE));
+    if !in_time {
+        // Fails only for one that was reaped.
+        let _ = child.kill();
+    }
     let outcome = sent.and_then(|()| ours.receive::<Outcome>());
     // Killed, it has said nothing.
     let status = child
@@ -60,6 +72,7 @@ pub(super) fn wire(job: &Job, namespaces: &[&OwnedFd]) -> Result<Option<OwnedFd>
     match outcome {
         Ok(Some((Outcome::Done, made))) => Ok(made.into_iter().next()),
         Ok(Some((Outcome::Failed(why), _))) => Err(why),
+        _ if !in_time => Err(format!("its devices took longer than {PATIENCE:?}")),
         Ok(None) | Err(_) => Err(format!(
             "the process that makes its devices ended early ({status})"
         )),
@@ -89,7 +102,7 @@ fn carry_out(job: &Job, namespaces: Vec<OwnedFd>) -> Result<Option<OwnedFd>, Str
     let mut namespaces = namespaces.into_iter();
     let missing = || "a namespace is missing".to_owned();
     let user = namespaces.next().ok_or_else(missing)?;
-    let container = namespaces.next().ok_or_else(missing)?;
+    let first = namespaces.next().ok_or_else(missing)?;
     setns(&user, CloneFlags::CLONE_NEWUSER)
         .map_err(|error| format!("enter the containers' user namespace: {}", error.desc()))?;
     match job {
@@ -100,14 +113,12 @@ fn carry_out(job: &Job, namespaces: Vec<OwnedFd>) -> Result<Option<OwnedFd>, Str
                 Some(made) => made.try_clone().map_err(|error| error.to_string())?,
                 None => namespaces.next().ok_or_else(missing)?,
             };
-            plug.connect(network.as_fd(), container.as_fd())
+            plug.connect(network.as_fd(), first.as_fd())
                 .map_err(|error| chain(&error))?;
             Ok(made)
         }
-        Job::Disconnect { devices } => {
-            for device in devices {
-                disconnect(device, container.as_fd()).map_err(|error| chain(&error))?;
-            }
+        Job::Disconnect { outer } => {
+            disconnect(outer, first.as_fd()).map_err(|error| chain(&error))?;
             Ok(None)
         }
     }

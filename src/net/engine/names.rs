@@ -41,6 +41,10 @@ impl Engine {
         let Some(question) = Question::read(payload) else {
             return self.question_outside(ends, payload);
         };
+        // Nobody answers any more, and who asked is gone.
+        if self.drain.is_some() {
+            return;
+        }
         names.last += 1;
         let asked = |keeper: &dyn Keeper| keeper.ask(names.last, &question.name());
         if names.keeper.as_deref().is_some_and(asked) {

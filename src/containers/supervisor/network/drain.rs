@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Channel, Network};
-use crate::containers::supervisor::protocol::Order;
+use crate::containers::supervisor::protocol::{Inquiry, Order};
 use crate::containers::supervisor::told::Told;
 
 /// A little longer than what the process allows itself.
@@ -58,7 +58,8 @@ impl Impatient<'_> {
                 return false;
             }
             let [closed, told, tool] = fds.map(|fd| fd.any().unwrap_or(false));
-            if closed {
+            // A question that nobody waits for any more is no end.
+            if closed && !matches!(channel.receive::<Inquiry>(), Ok(Some(_))) {
                 return true;
             }
             if told && self.told.hear() {
@@ -72,5 +73,31 @@ impl Impatient<'_> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_no_end_and_a_closed_channel_is_one() {
+        let (tool, other) = Channel::pair().unwrap();
+        let (ours, theirs) = Channel::pair().unwrap();
+        let mut told = Told::listen().unwrap();
+        let mut impatient = Impatient {
+            tool: &tool,
+            told: &mut told,
+        };
+        let inquiry = Inquiry {
+            question: 1,
+            name: "peer".into(),
+        };
+        theirs.send_now(&inquiry).unwrap();
+        other.send_now(&Order::Signal(libc::SIGTERM)).unwrap();
+        assert!(!impatient.wait(&ours), "a question was taken for the end");
+        theirs.send_now(&inquiry).unwrap();
+        drop(theirs);
+        assert!(impatient.wait(&ours));
     }
 }
