@@ -491,6 +491,11 @@ fn what_a_container_will_mount_is_reached_while_it_does_not_run() {
     fs::write(bryo.scratch("secret"), "secret\n").unwrap();
     symlink("../secret", host.join("out")).unwrap();
     let bind = format!("{}:/data/host", host.display());
+    let (device, options) = (format!("device={}", host.display()), ["volume", "create"]);
+    let options = options
+        .into_iter()
+        .chain(["-o", "type=none", "-o", "o=bind,ro", "-o", &device, "read"]);
+    bryo.ok(options);
     // As it is common in CI: a container that only holds a volume.
     bryo.ok([
         "create",
@@ -502,6 +507,8 @@ fn what_a_container_will_mount_is_reached_while_it_does_not_run() {
         &bind,
         "-v",
         "stuff:/fixed:ro",
+        "-v",
+        "read:/read",
         &image,
         "true",
     ]);
@@ -530,8 +537,12 @@ fn what_a_container_will_mount_is_reached_while_it_does_not_run() {
     bryo.ok(["cp", &new, "one:/data/host/out"]);
     assert_eq!(fs::read_to_string(bryo.scratch("secret")).unwrap(), "secret\n");
 
-    let error = bryo.fails(1, ["cp", &new, "one:/fixed/"]);
-    assert!(error.contains("it is mounted read-only"), "{error}");
+    // As its container's flags say, or the volume itself.
+    for place in ["one:/fixed/", "one:/read/"] {
+        let error = bryo.fails(1, ["cp", &new, place]);
+        assert!(error.contains("it is mounted read-only"), "{error}");
+    }
+    assert!(!host.join("new").exists());
     bryo.ok([
         "cp",
         "one:/fixed/other",
