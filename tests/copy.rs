@@ -529,6 +529,18 @@ fn what_a_container_will_mount_is_reached_while_it_does_not_run() {
     let left_out = "what is mounted at /data/host is left out";
     assert!(told.status.success() && told.stderr.contains(left_out), "{told}");
 
+    // The image's symlinks lead to mounts, too: what is below one would be seen by nobody.
+    let script = "mkdir -p /real/in; ln -s /real /way";
+    bryo.ok(["run", "--name", "led", &image, "sh", "-c", script]);
+    bryo.ok(["commit", "led", "led"]);
+    bryo.ok(["create", "--name", "two", "-v", "stuff:/way/in", "led", "true"]);
+    for place in ["two:/real/in/file", "two:/way/../real/in/file"] {
+        let error = bryo.fails(1, ["cp", &new, place]);
+        assert!(error.contains("something is mounted at /way/in"), "{error}");
+    }
+    bryo.ok(["cp", &new, "two:/way/in/led"]);
+    bryo.ok(["cp", &new, "two:/way/beside"]);
+
     // A directory of the host's is nearer than the volume that it is in, and its links lead no further than it.
     bryo.ok(["cp", &new, "one:/data/host/deep/"]);
     assert_eq!(fs::read_to_string(host.join("deep/new")).unwrap(), "new\n");
