@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// The name of the socket by which one comes in, beside that of `attach`.
 pub(super) fn door(id: &str) -> String {
-    format!("{id}.join")
+    format!("{id}{}", attach::DOOR)
 }
 
 /// A place in a container, which lives at least until it is left, or this process ends.
