@@ -491,6 +491,11 @@ fn what_a_container_will_mount_is_reached_while_it_does_not_run() {
     fs::write(bryo.scratch("secret"), "secret\n").unwrap();
     symlink("../secret", host.join("out")).unwrap();
     let bind = format!("{}:/data/host", host.display());
+    let (device, options) = (format!("device={}", host.display()), ["volume", "create"]);
+    let options = options
+        .into_iter()
+        .chain(["-o", "type=none", "-o", "o=bind,ro", "-o", &device, "read"]);
+    bryo.ok(options);
     // As it is common in CI: a container that only holds a volume.
     bryo.ok([
         "create",
@@ -502,6 +507,8 @@ fn what_a_container_will_mount_is_reached_while_it_does_not_run() {
         &bind,
         "-v",
         "stuff:/fixed:ro",
+        "-v",
+        "read:/read",
         &image,
         "true",
     ]);
@@ -522,6 +529,18 @@ fn what_a_container_will_mount_is_reached_while_it_does_not_run() {
     let left_out = "what is mounted at /data/host is left out";
     assert!(told.status.success() && told.stderr.contains(left_out), "{told}");
 
+    // The image's symlinks lead to mounts, too: what is below one would be seen by nobody.
+    let script = "mkdir -p /real/in; ln -s /real /way";
+    bryo.ok(["run", "--name", "led", &image, "sh", "-c", script]);
+    bryo.ok(["commit", "led", "led"]);
+    bryo.ok(["create", "--name", "two", "-v", "stuff:/way/in", "led", "true"]);
+    for place in ["two:/real/in/file", "two:/way/../real/in/file"] {
+        let error = bryo.fails(1, ["cp", &new, place]);
+        assert!(error.contains("something is mounted at /way/in"), "{error}");
+    }
+    bryo.ok(["cp", &new, "two:/way/in/led"]);
+    bryo.ok(["cp", &new, "two:/way/beside"]);
+
     // A directory of the host's is nearer than the volume that it is in, and its links lead no further than it.
     bryo.ok(["cp", &new, "one:/data/host/deep/"]);
     assert_eq!(fs::read_to_string(host.join("deep/new")).unwrap(), "new\n");
@@ -530,8 +549,12 @@ fn what_a_container_will_mount_is_reached_while_it_does_not_run() {
     bryo.ok(["cp", &new, "one:/data/host/out"]);
     assert_eq!(fs::read_to_string(bryo.scratch("secret")).unwrap(), "secret\n");
 
-    let error = bryo.fails(1, ["cp", &new, "one:/fixed/"]);
-    assert!(error.contains("it is mounted read-only"), "{error}");
+    // As its container's flags say, or the volume itself.
+    for place in ["one:/fixed/", "one:/read/"] {
+        let error = bryo.fails(1, ["cp", &new, place]);
+        assert!(error.contains("it is mounted read-only"), "{error}");
+    }
+    assert!(!host.join("new").exists());
     bryo.ok([
         "cp",
         "one:/fixed/other",

@@ -252,6 +252,8 @@ fn what_launchers_say_reaches_each_rank() {
         rank.env("SLURM_PROCID", number)
             .env("PMIX_SERVER_TMPDIR", &directory);
         rank.env("OMPI_B", "launcher").env("SECRET", "no");
+        // The user's token for the whole cluster.
+        rank.env("SLURM_JWT", "no");
         let (ours, theirs) = UnixStream::pair().unwrap();
         // As srun and Hydra leave it: open over exec.
         let theirs = nix::fcntl::fcntl(&theirs, nix::fcntl::FcntlArg::F_DUPFD(10)).unwrap();
@@ -260,7 +262,7 @@ fn what_launchers_say_reaches_each_rank() {
         nix::unistd::close(theirs).unwrap();
         (child, ours)
     };
-    let script = "echo $SLURM_PROCID $OMPI_B $SECRET; cat $PMIX_SERVER_TMPDIR/socket; read x; echo rank $SLURM_PROCID >&$PMI_FD";
+    let script = "echo $SLURM_PROCID $OMPI_B $SECRET $SLURM_JWT; cat $PMIX_SERVER_TMPDIR/socket; read x; echo rank $SLURM_PROCID >&$PMI_FD";
     let (mut one, mut one_said) = begun_by("1", script);
     assert_eq!(first_line(&mut one), "1 own");
     let (two, mut two_said) = begun_by("2", &format!("tr '\\0' '\\n' < /proc/1/environ; {script}"));
@@ -364,6 +366,22 @@ fn what_does_not_fit_is_refused() {
         bryo.fails(125, ["run", "--join", "a/b", &image, "true"])
             .contains("Invalid container name")
     );
+}
+
+/// One of them may have stopped the process that keeps the container: it ends all the same.
+#[test]
+fn who_stops_the_keeper_holds_up_nobody() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    let mut only = begun(&mut rank(
+        &bryo,
+        &image,
+        &[],
+        "kill -STOP 2; grep State /proc/2/status",
+    ));
+    assert_eq!(first_line(&mut only), "State:\tT (stopped)");
+    until("the rank ends", || only.try_wait().unwrap().is_some());
+    assert_eq!(rest(only).0, Some(0));
+    nothing_is_left(&bryo);
 }
 
 /// What MPI's shared memory between ranks takes: as much as the host has, and reading each other's memory.

@@ -304,6 +304,8 @@ fn what_no_unit_can_do_is_refused() {
         (125, &["nobody"], "No such container"),
         (125, &["--restart-policy", "often", "gone"], "invalid argument"),
         (125, &["--template", "gone"], "--template"),
+        (125, &["--wants", "a.service\nb", "gone"], "names of units"),
+        (125, &["--container-prefix", "../x", "gone"], "names of units"),
     ] {
         let words = ["generate", "systemd"].into_iter().chain(flags.iter().copied());
         let error = bryo.fails(code, words);

@@ -1,6 +1,7 @@
 //! `generate systemd`: a unit that keeps a container running.
 
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::containers::{flags_without, load_container};
@@ -53,19 +54,19 @@ pub(crate) struct Systemd {
     )]
     stop_timeout: u64,
     /// What the unit's name begins with
-    #[arg(long, value_name = "TEXT", default_value = "container")]
+    #[arg(long, value_name = "TEXT", default_value = "container", value_parser = name)]
     container_prefix: String,
     /// What is between that and the container's name
-    #[arg(long, value_name = "TEXT", default_value = "-")]
+    #[arg(long, value_name = "TEXT", default_value = "-", value_parser = name)]
     separator: String,
     /// Another unit that this one wants
-    #[arg(long, value_name = "UNIT")]
+    #[arg(long, value_name = "UNIT", value_parser = name)]
     wants: Vec<String>,
     /// Another unit that this one starts after
-    #[arg(long, value_name = "UNIT")]
+    #[arg(long, value_name = "UNIT", value_parser = name)]
     after: Vec<String>,
     /// Another unit that this one requires
-    #[arg(long, value_name = "UNIT")]
+    #[arg(long, value_name = "UNIT", value_parser = name)]
     requires: Vec<String>,
     /// Set an environment variable of the unit
     #[arg(short, long, value_name = "NAME=VALUE")]
@@ -85,6 +86,9 @@ const OWN: [&str; 7] = [
     "restart",
     "conmon-pidfile",
 ];
+
+/// Lines of a unit: name and value.
+type Lines = Vec<(&'static str, String)>;
 
 /// Lines of a unit with the words of a command.
 type Commands = Vec<(&'static str, Vec<String>)>;
@@ -107,8 +111,8 @@ impl Systemd {
             false => self.again(&record, called)?,
         };
         let unit = Unit {
-            relations: self.relations(&store),
-            settings: self.settings(&record),
+            relations: self.relations(&store)?,
+            settings: self.settings(&record)?,
             name,
             commands,
             start,
@@ -138,17 +142,18 @@ impl Systemd {
         )
     }
 
-    fn relations(&self, store: &Store) -> Vec<(&'static str, String)> {
+    fn relations(&self, store: &Store) -> Result<Lines, Failure> {
         let online = || std::iter::once("network-online.target".to_string());
         let all = |name, list: Vec<String>| list.into_iter().map(move |unit| (name, unit));
         let mut lines: Vec<_> = all("Wants", online().chain(self.wants.clone()).collect()).collect();
         lines.extend(all("After", online().chain(self.after.clone()).collect()));
         lines.extend(all("Requires", self.requires.clone()));
-        lines.push(("RequiresMountsFor", unit::path(store.state())));
-        lines
+        let state = unit::listed(store.state()).ok_or_else(|| unsayable(store.state()))?;
+        lines.push(("RequiresMountsFor", state));
+        Ok(lines)
     }
 
-    fn settings(&self, record: &Record) -> Vec<(&'static str, String)> {
+    fn settings(&self, record: &Record) -> Result<Lines, Failure> {
         let place = |name: &str| std::env::var(name).ok().map(|value| format!("{name}={value}"));
         let places = ["BRYO_ROOT", "BRYO_STATE", "BRYO_RUN"]
             .into_iter()
@@ -158,7 +163,8 @@ impl Systemd {
             .map(|pair| ("Environment", unit::value(&pair)))
             .collect();
         if let Some(line) = record.settings.line.as_ref().filter(|_| self.new) {
-            lines.push(("WorkingDirectory", unit::path(&line.directory)));
+            let directory = unit::path(&line.directory).ok_or_else(|| unsayable(&line.directory))?;
+            lines.push(("WorkingDirectory", directory));
         }
         lines.push(("Restart", self.restart_policy.clone()));
         let seconds = |name, time: Option<u64>| time.map(|time| (name, time.to_string()));
@@ -168,7 +174,7 @@ impl Systemd {
         lines.push(("TimeoutStopSec", self.stop_timeout.saturating_add(60).to_string()));
         // Who stops it sends SIGTERM: an end by that is no failure.
         lines.push(("SuccessExitStatus", "143".into()));
-        lines
+        Ok(lines)
     }
 
     /// Of a container that stays: it is started and stopped.
@@ -240,6 +246,20 @@ impl Systemd {
         words.extend(["stop", "-t", &time, called].map(String::from));
         Ok(words)
     }
+}
+
+/// A unit's name, or what one begins with.
+fn name(text: &str) -> Result<String, String> {
+    match unit::is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("names of units have letters, digits and :-_.\\@".into()),
+    }
+}
+
+fn unsayable(path: &Path) -> Failure {
+    Failure::new(format!("no unit can name the directory {path:?}")).hint(Some(
+        "control characters, and space or a backslash at the end, do not go there",
+    ))
 }
 
 /// This program, by a path that systemd can start.

@@ -110,7 +110,8 @@ pub fn set_limits(store: &Store, id: &str, newer: &Limits) -> Result<Vec<String>
             let mut group = cgroup::of(&container);
             let before = group.clone();
             group.widen(&limits);
-            if group != before {
+            // Another run may have begun meanwhile, with groups of its own.
+            if group != before && cgroup::of(&container) == before {
                 // If it has ended meanwhile, whoever reads its record next removes that.
                 group.note(&container)?;
             }

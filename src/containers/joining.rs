@@ -25,12 +25,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a supervisor may take to say welcome.
 const GREETING: Duration = Duration::from_secs(10);
 
+/// How long the last waits until the container is gone: what that wrote goes to a disk that may be slow.
+const LEAVING: Duration = Duration::from_secs(150);
+
 /// How often one looks.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The name of the socket by which one comes in, beside that of `attach`.
 pub(super) fn door(id: &str) -> String {
-    format!("{id}.join")
+    format!("{id}{}", attach::DOOR)
 }
 
 /// A place in a container, which lives at least until it is left, or this process ends.
@@ -55,6 +58,7 @@ impl Seat {
     pub fn leave(mut self) {
         // A supervisor that was killed waits for nobody, and nobody for it.
         if self.connection.shutdown(Shutdown::Write).is_ok() {
+            let _ = self.connection.set_read_timeout(Some(LEAVING));
             let _ = self.connection.read_to_end(&mut Vec::new());
         }
     }
@@ -82,17 +86,20 @@ pub fn take<E: From<Error>>(
     if !names::is_name(name) {
         return Err(Error::Name(name.into()).into());
     }
-    let end = Instant::now() + PATIENCE;
+    let mut end = Instant::now() + PATIENCE;
     loop {
         let mut place = look(store, name, flags)?;
         if let Place::Free = place {
+            let begun = Instant::now();
             let turn = Turn::wait(store, name)?;
-            place = look(store, name, flags)?;
-            if let Place::Free = place {
-                make()?;
-                place = look(store, name, flags)?;
-            }
+            let made = match look(store, name, flags) {
+                Ok(Place::Free) => make().and_then(|()| Ok(look(store, name, flags)?)),
+                there => there.map_err(E::from),
+            };
             turn.end();
+            place = made?;
+            // Whoever makes it may have to pull the image first, for as long as that takes.
+            end += begun.elapsed();
         }
         if let Place::Taken(seat) = place {
             return Ok(*seat);

@@ -351,7 +351,11 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
         stop_signal: wanted
             .stop_signal
             .clone()
-            .or_else(|| config.and_then(|c| c.stop_signal().clone()))
+            // The image's is for its own command, which `run --join` has not as the first process.
+            .or_else(|| {
+                let config = config.filter(|_| wanted.given.shared.is_none());
+                config.and_then(|c| c.stop_signal().clone())
+            })
             .unwrap_or_else(|| "SIGTERM".into()),
         network: wanted.network.name(request.network),
         ports: network::Settings::new(

@@ -384,7 +384,13 @@ fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> 
         held.remove()?;
         return Ok(None);
     }
-    if let Some(exited) = lost(&held.record.life) {
+    let exited = lost(&held.record.life);
+    let remove = match &exited {
+        Some(_) => cgroup::remove,
+        // Whoever put that right has waited: a group that stays for ever is not to hold up each command.
+        None => cgroup::remove_now,
+    };
+    if let Some(exited) = exited {
         // It ends by itself, too, but holds the ports until it has.
         if let Some(network) = held.record.network.process.take() {
             network.end(Duration::ZERO);
@@ -398,7 +404,7 @@ fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> 
             tracing::warn!("the end of container {id} cannot be recorded: {}", chain(&error));
         }
     }
-    cgroup::remove(held.directory());
+    remove(held.directory());
     Ok(Some(held.record))
 }
 

@@ -52,7 +52,11 @@ impl Unit {
             line(&mut text, name, value);
         }
         for (name, words) in &self.commands {
-            let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+            // In the program's own path a dollar means nothing.
+            let program = words.iter().take(1).map(|word| value(word));
+            let words: Vec<String> = program
+                .chain(words.iter().skip(1).map(|word| quoted(word)))
+                .collect();
             line(&mut text, name, &words.join(" "));
         }
         match self.start {
@@ -72,7 +76,8 @@ pub fn quoted(word: &str) -> String {
             '$' => "$$".into(),
             '\\' => "\\\\".into(),
             '"' => "\\\"".into(),
-            '\n' => "\\n".into(),
+            // Some end the line, even within quotes.
+            letter if letter.is_ascii_control() => format!("\\x{:02x}", u32::from(letter)),
             letter => letter.to_string(),
         })
         .collect();
@@ -89,9 +94,23 @@ pub fn value(text: &str) -> String {
     quoted(text).replace("$$", "$")
 }
 
-/// A path as a value, in which only `%` means something.
-pub fn path(path: &Path) -> String {
-    path.display().to_string().replace('%', "%%")
+/// A path as a value of its own, in which only `%` means something. `None`: no line of a unit can say it.
+pub fn path(path: &Path) -> Option<String> {
+    let text = path.to_str().filter(|text| !text.contains(char::is_control))?;
+    let kept = text.trim() == text && !text.ends_with('\\');
+    kept.then(|| text.replace('%', "%%"))
+}
+
+/// A path as one of a list (`RequiresMountsFor`). `None`: no line of a unit can say it.
+pub fn listed(path: &Path) -> Option<String> {
+    let text = path.to_str().filter(|text| !text.contains(char::is_control))?;
+    Some(value(text))
+}
+
+/// May a unit's name be, or begin, like this? As systemd.unit(5) says.
+pub fn is_name(text: &str) -> bool {
+    let known = |letter: char| letter.is_ascii_alphanumeric() || ":-_.\\@".contains(letter);
+    text.chars().all(known)
 }
 
 #[cfg(test)]
@@ -110,9 +129,34 @@ mod tests {
             ("say \"x\"\\", "\"say \\\"x\\\"\\\\\""),
             ("a;b", "\"a;b\""),
             ("'", "\"'\""),
-            ("two\nlines", "\"two\\nlines\""),
+            ("two\nlines", "\"two\\x0alines\""),
+            ("A=x\rExecStartPre=y", "\"A=x\\x0dExecStartPre=y\""),
         ] {
             assert_eq!(quoted(word), text);
         }
+    }
+
+    #[test]
+    fn paths_stay_on_their_line() {
+        let said = |text: &str| [path(Path::new(text)), listed(Path::new(text))];
+        let both = |one: &str, two: &str| [Some(one.to_owned()), Some(two.to_owned())];
+        assert_eq!(said("/a/100%"), both("/a/100%%", "/a/100%%"));
+        assert_eq!(said("/a $b"), both("/a $b", "\"/a $b\""));
+        assert_eq!(said("/a\\"), [None, Some("\"/a\\\\\"".into())]);
+        assert_eq!(said("/a ")[0], None);
+        assert_eq!(said("/a\rExecStart=/b"), [None, None]);
+        assert_eq!(said("/a\nExecStart=/b"), [None, None]);
+    }
+
+    #[test]
+    fn the_program_may_have_a_dollar_in_its_path() {
+        let unit = Unit {
+            name: "one".into(),
+            relations: Vec::new(),
+            settings: Vec::new(),
+            commands: vec![("ExecStart", vec!["/a$b/bryo".into(), "$c".into()])],
+            start: Start::Stays,
+        };
+        assert!(unit.text("").contains("\nExecStart=/a$b/bryo $$c\n"));
     }
 }

@@ -16,8 +16,9 @@ use crate::containers::{Error, inherited, joining, life};
 use crate::store::Store;
 
 /// By what launchers tell each rank who it is, and whom to ask: Slurm, PMI-1 and 2, PMIx, Cray's PALS, Open MPI, Hydra.
-const LAUNCHERS: [&str; 9] = [
-    "SLURM",
+const LAUNCHERS: [&str; 10] = [
+    "SLURM_",
+    "SLURMD_",
     "PMI_",
     "PMI2_",
     "PMIX_",
@@ -27,6 +28,9 @@ const LAUNCHERS: [&str; 9] = [
     "HYDI_",
     "MPI_LOCAL",
 ];
+
+/// How the names of secrets end, of which some are launchers': with $SLURM_JWT one speaks to the whole cluster as the user.
+const SECRETS: [&str; 5] = ["_JWT", "_TOKEN", "_KEY", "_SECRET", "_PASSWORD"];
 
 /// A connection to the launcher that a rank has from its start (PMI-1, PMI-2).
 const CONNECTION: &str = "PMI_FD";
@@ -89,7 +93,7 @@ impl Rank {
     fn asked(&self, record: &Record) -> Result<Within, Error> {
         let mut env: Vec<String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| LAUNCHERS.iter().any(|prefix| name.starts_with(prefix)))
+            .filter(|(name, _)| is_launchers(name))
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         env.extend(self.environment.read()?);
@@ -106,6 +110,12 @@ impl Rank {
             ..Within::default()
         })
     }
+}
+
+/// Is it a launcher's to say, and each rank's to know?
+fn is_launchers(name: &str) -> bool {
+    let is_secret = SECRETS.iter().any(|end| name.ends_with(end));
+    LAUNCHERS.iter().any(|prefix| name.starts_with(prefix)) && !is_secret
 }
 
 /// The name of what all tasks of a Slurm step on a node share.

@@ -28,6 +28,9 @@ const DIRECTORY: &str = "attach";
 /// What the name of a socket that is being made ends with.
 const NEW: &str = ".new";
 
+/// What the name of a socket ends with by which commands come in (`run --join`).
+pub(super) const DOOR: &str = ".join";
+
 /// The directory of the sockets, open: a path of any length can be used through its descriptor.
 fn directory(run: &Path) -> io::Result<File> {
     let path = run.join(DIRECTORY);
@@ -92,13 +95,20 @@ pub(super) fn sweep(run: &Path) -> io::Result<()> {
         let name = entry?.file_name();
         let id = name.to_str().filter(|name| !name.ends_with(NEW));
         if let Some(id) = id
-            && is_deserted(&short(&directory, id))
+            && is_deserted(&short(&directory, by_which_asked(&directory, id)))
         {
             // Somebody else may have been faster.
             let _ = fs::remove_file(short(&directory, id));
         }
     }
     Ok(())
+}
+
+/// The socket that tells whether somebody listens at this one: whoever comes in by a container's door would be taken for one of
+/// its commands, so the other of the same supervisor is asked, if it is there.
+fn by_which_asked<'a>(directory: &File, name: &'a str) -> &'a str {
+    let other = name.strip_suffix(DOOR);
+    other.filter(|id| short(directory, id).exists()).unwrap_or(name)
 }
 
 /// Does nobody listen there? Waits for nobody.
@@ -114,6 +124,17 @@ fn is_deserted(socket: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_comes_in_by_a_door_to_sweep() {
+        let run = tempfile::tempdir().unwrap();
+        let _heard = listen(run.path(), "one").unwrap();
+        let door = listen(run.path(), "one.join").unwrap();
+        drop(listen(run.path(), "two.join").unwrap());
+        sweep(run.path()).unwrap();
+        assert_eq!(door.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(!run.path().join(DIRECTORY).join("two.join").exists());
+    }
 
     #[test]
     fn only_what_nobody_hears_is_swept() {

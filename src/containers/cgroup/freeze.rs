@@ -2,6 +2,7 @@
 //!
 //! What is frozen dies of SIGKILL in version 2, but in version 1 only when it is thawed; other signals wait in both.
 
+use std::io;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -66,8 +67,7 @@ impl Seat {
         };
         let path = self.path.join(file);
         match write(&path, text) {
-            // The container has ended meanwhile.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) if is_gone(&error) => Ok(()),
             Err(source) => Err(CgroupError::Io {
                 action: "write",
                 path,
@@ -86,6 +86,23 @@ impl Seat {
             Ok(text) => text.lines().any(|one| one == line),
             // Nothing is left that would run.
             Err(_) => true,
+        }
+    }
+}
+
+/// The container has ended meanwhile: before the file was opened, or before it was written to.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ended_meanwhile_needs_no_thaw() {
+        for (number, gone) in [(libc::ENOENT, true), (libc::ENODEV, true), (libc::EACCES, false)] {
+            assert_eq!(is_gone(&io::Error::from_raw_os_error(number)), gone);
         }
     }
 }

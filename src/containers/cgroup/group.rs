@@ -60,13 +60,22 @@ pub(in crate::containers) fn is_left(container: &Path) -> bool {
 
 /// Removes them. What a process is still in stays, and stays named.
 pub(in crate::containers) fn remove(container: &Path) {
+    remove_within(container, DYING);
+}
+
+/// The same, without waiting for the dead: it was waited for them before.
+pub(in crate::containers) fn remove_now(container: &Path) {
+    remove_within(container, Duration::ZERO);
+}
+
+fn remove_within(container: &Path, patience: Duration) {
     if !is_left(container) {
         return;
     }
     let group = of(container);
-    let end = Instant::now() + DYING;
+    let end = Instant::now() + patience;
     while !group.seats.iter().all(|seat| is_removed(&seat.path)) {
-        if Instant::now() > end {
+        if Instant::now() >= end {
             tracing::warn!("a cgroup of a container that has ended cannot be removed yet: {group:?}");
             return;
         }
@@ -169,6 +178,21 @@ impl Group {
         Ok(shortfall)
     }
 
+    /// What the user is told if these groups lie beside the one that this process is in, and so are not limited as that is.
+    pub(in crate::containers) fn outside(&self) -> Option<String> {
+        let seat = self.seats.iter().find(|seat| seat.version == Version::Two)?;
+        let all = hierarchy::all();
+        let own = all.iter().find(|one| one.version == Version::Two)?;
+        let left = place::left(&own.own, seat.path.parent()?);
+        let files: Vec<String> = left.iter().map(|file| file.display().to_string()).collect();
+        (!files.is_empty()).then(|| {
+            format!(
+                "the container's limits need a group beside the one that bryo was started in, whose own do not hold for it: {}",
+                files.join(", ")
+            )
+        })
+    }
+
     /// Asks the groups above for what is missing.
     pub(in crate::containers) fn widen(&mut self, limits: &Limits) {
         let needed: Vec<Controller> = limits.controllers();
@@ -236,8 +260,23 @@ impl Seat {
     }
 
     /// Some depend on each other, as memory and memory with swap do: what is refused is tried again after the others. Gives
-    /// the flags for which this kernel has no file.
+    /// the flags for which this kernel has no file. If one is refused in the end, all are what they were.
     fn limit(&self, lines: Vec<Line>) -> Result<Vec<&'static str>, CgroupError> {
+        let files: Vec<PathBuf> = lines.iter().map(|line| self.path.join(line.file)).collect();
+        let before: Vec<(&PathBuf, String)> = files
+            .iter()
+            .filter_map(|file| Some((file, place::read(file).ok()?)))
+            .collect();
+        self.set(lines).inspect_err(|_| {
+            // Twice, as some depend on each other.
+            for (file, text) in before.iter().chain(before.iter().rev()) {
+                // What is empty is set so by a line that is.
+                let _ = place::write(file, &format!("{text}\n"));
+            }
+        })
+    }
+
+    fn set(&self, lines: Vec<Line>) -> Result<Vec<&'static str>, CgroupError> {
         let (mut missing, mut again) = (Vec::new(), Vec::new());
         for line in lines {
             match place::write(&self.path.join(line.file), &line.text) {
@@ -383,6 +422,27 @@ mod tests {
         };
         assert!(remedy_of(&[version(Version::One), version(Version::Two)], false).contains("version 2"));
         assert!(remedy_of(&[version(Version::Two)], false).contains("systemd-run --user --scope"));
+    }
+
+    #[test]
+    fn what_is_refused_half_way_changes_nothing() {
+        let (top, group) = seat(
+            &["memory.max"],
+            &[Controller::Memory, Controller::Pids],
+            Version::Two,
+        );
+        fs::write(top.path().join("memory.max"), "max\n").unwrap();
+        // What cannot be written to stands for the kernel's refusal.
+        fs::create_dir(top.path().join("pids.max")).unwrap();
+        let limits = Limits {
+            memory: Some(1 << 30),
+            memory_swap: Some(-1),
+            pids: Some(5),
+            ..Limits::default()
+        };
+        assert!(matches!(group.limit(&limits), Err(CgroupError::Refused { .. })));
+        let text = fs::read_to_string(top.path().join("memory.max")).unwrap();
+        assert!(text.starts_with("max\n"), "{text}");
     }
 
     #[test]

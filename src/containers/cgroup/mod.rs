@@ -22,7 +22,7 @@ pub use limits::{Limits, LimitsError, MEMORY_MINIMUM};
 pub use usage::{Usage, usage};
 
 pub(in crate::containers) use enter::{doors, enter, leave};
-pub(in crate::containers) use group::{Group, is_left, of, remove};
+pub(in crate::containers) use group::{Group, is_left, of, remove, remove_now};
 pub(in crate::containers) use usage::was_short_of_memory;
 
 /// Flags about cgroups, as they are kept.

@@ -152,6 +152,19 @@ pub(super) fn given(directory: &Path, needed: &[Controller]) -> Vec<Controller> 
     given
 }
 
+/// The limits that a group beside this one does not have: the files that set them in `own`, and in those above, below `place`.
+pub(super) fn left(own: &Path, place: &Path) -> Vec<PathBuf> {
+    // Not the number of processes: systemd limits that everywhere.
+    let files = ["memory.max", "memory.high", "cpu.max", "cpuset.cpus"];
+    let is_limit = |file: &PathBuf| read(file).is_ok_and(|text| !text.is_empty() && !text.starts_with("max"));
+    if !own.starts_with(place) {
+        return Vec::new();
+    }
+    let groups = own.ancestors().take_while(|group| *group != place);
+    let all = groups.flat_map(|group| files.map(|file| group.join(file)));
+    all.filter(is_limit).collect()
+}
+
 /// Writes to a file that is there, in one call.
 pub(super) fn write(file: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
@@ -251,6 +264,22 @@ mod tests {
         let all = [&[Controller::Memory, Controller::Pids][..], &core].concat();
         assert_eq!(offered(&slice), all);
         assert_eq!(read(&slice.join("cgroup.subtree_control")).unwrap(), "");
+    }
+
+    #[test]
+    fn limits_that_are_left_are_known() {
+        let top = tempfile::tempdir().unwrap();
+        let slice = group(top.path(), "app.slice", "memory\n", "memory\n");
+        let own = group(top.path(), "app.slice/run.scope", "memory\n", "");
+        fs::write(slice.join("memory.max"), "900\n").unwrap();
+        fs::write(own.join("memory.max"), "max\n").unwrap();
+        fs::write(own.join("cpuset.cpus"), "\n").unwrap();
+        assert_eq!(left(&own, &slice), [] as [PathBuf; 0]);
+        fs::write(own.join("memory.max"), "500\n").unwrap();
+        fs::write(own.join("cpu.max"), "50000 100000\n").unwrap();
+        assert_eq!(left(&own, &slice), [own.join("memory.max"), own.join("cpu.max")]);
+        // In the group itself all hold.
+        assert_eq!(left(&own, &own), [] as [PathBuf; 0]);
     }
 
     #[test]

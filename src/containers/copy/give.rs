@@ -66,7 +66,7 @@ pub(super) fn give(
                 }),
                 Way::Stands(record) => help(None, reader, || {
                     if let Some(there) = Shown::of(store, &record, &asked).map_err(|error| chain(&error))? {
-                        let left_out = mounts_below(&record, &there.place);
+                        let left_out = mounts_below(None, &record, &there.place);
                         let given = give_mounted(store, &there, asked.name(), order.follow, writer)?;
                         return Ok([left_out, given].concat());
                     }
@@ -116,7 +116,7 @@ fn give_tree(
     if asked.slash && found.kind != Kind::Directory {
         return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
     }
-    let warnings = mounts_left_out(record, &real)?;
+    let warnings = mounts_left_out(Some(&growing), record, &real)?;
     let top = Top {
         is_directory: found.kind == Kind::Directory,
         name: asked.name().map(Vec::from),
@@ -145,26 +145,67 @@ fn find_in(growing: &Growing<'_>, asked: &Asked, follow: bool) -> io::Result<(At
     Ok((found, real))
 }
 
-/// What is mounted in a container is there only while it runs.
-pub(super) fn mounts_left_out(record: &Record, real: &[u8]) -> io::Result<Vec<String>> {
-    for mounted in record.settings.mounts.iter().map(|mounted| &mounted.target) {
-        if is_below(real, mounted.trim_matches('/').as_bytes()) {
+/// What is mounted in a container is there only while it runs. Symlinks on the way to it are those of this tree, if one is given.
+pub(super) fn mounts_left_out(
+    growing: Option<&Growing<'_>>,
+    record: &Record,
+    real: &[u8],
+) -> io::Result<Vec<String>> {
+    for (mounted, point) in points(growing, record) {
+        if is_below(real, &point) {
             return Err(io::Error::other(format!(
                 "something is mounted at {mounted}, which is there only while the container runs: start it first"
             )));
         }
     }
-    Ok(mounts_below(record, real))
+    Ok(mounts_below(growing, record, real))
+}
+
+/// Where something will be mounted: as it was asked for, and the path from the root.
+fn points<'a>(growing: Option<&Growing<'_>>, record: &'a Record) -> Vec<(&'a str, Vec<u8>)> {
+    let targets = record
+        .settings
+        .mounts
+        .iter()
+        .map(|mounted| mounted.target.as_str());
+    let point = |target: &'a str| {
+        let written = target.trim_matches('/').as_bytes();
+        (
+            target,
+            growing.map_or(written.to_vec(), |tree| real_point(tree, written)),
+        )
+    };
+    targets.map(point).collect()
+}
+
+/// A path without symlinks, as far as it is there.
+fn real_point(growing: &Growing<'_>, written: &[u8]) -> Vec<u8> {
+    let mut there = written;
+    loop {
+        match growing.find(there, Missing::Refuse) {
+            Ok(place) => {
+                let (real, rest) = (place.path(), written.strip_prefix(there).unwrap_or_default());
+                let names = real
+                    .split(|byte| *byte == b'/')
+                    .chain(rest.split(|byte| *byte == b'/'));
+                return names
+                    .filter(|name| !name.is_empty())
+                    .collect::<Vec<_>>()
+                    .join(&b'/');
+            }
+            Err(_) if there.is_empty() => return written.to_vec(),
+            Err(_) => {}
+        }
+        let above = there.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        there = there.get(..above).unwrap_or_default();
+    }
 }
 
 /// Warns of what will be mounted below a path.
-fn mounts_below(record: &Record, real: &[u8]) -> Vec<String> {
-    let targets = record.settings.mounts.iter().map(|mounted| &mounted.target);
-    let below = targets.filter(|mounted| {
-        let point = mounted.trim_matches('/').as_bytes();
-        point != real && is_below(point, real)
-    });
-    let told = |mounted: &String| {
+fn mounts_below(growing: Option<&Growing<'_>>, record: &Record, real: &[u8]) -> Vec<String> {
+    let all = points(growing, record).into_iter();
+    let below = all.filter(|(_, point)| point != real && is_below(point, real));
+    let told = |(mounted, _)| {
         format!("what is mounted at {mounted} is left out: it is there only while the container runs")
     };
     below.map(told).collect()
@@ -174,7 +215,7 @@ fn mounts_below(record: &Record, real: &[u8]) -> Vec<String> {
 pub(super) fn explained(record: &Record, asked: &Asked, error: io::Error) -> io::Error {
     let parts = asked.path.split(|byte| *byte == b'/');
     let parts: Vec<&[u8]> = parts.filter(|part| !part.is_empty() && *part != b".").collect();
-    match mounts_left_out(record, &parts.join(&b'/')) {
+    match mounts_left_out(None, record, &parts.join(&b'/')) {
         Err(mounted) => mounted,
         Ok(_) => error,
     }

@@ -43,7 +43,7 @@ impl Shown {
         let Some((mounted, rest)) = within.min_by_key(|(_, rest)| rest.len()) else {
             return Ok(None);
         };
-        let Some(directory) = mounted.directory(store)? else {
+        let Some((directory, is_writable)) = mounted.directory(store)? else {
             return Ok(None);
         };
         Ok(Some(Shown {
@@ -54,7 +54,7 @@ impl Shown {
                 slash: asked.slash || rest.is_empty(),
                 content: asked.content,
             },
-            is_writable: mounted.is_writable(),
+            is_writable,
         }))
     }
 

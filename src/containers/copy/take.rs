@@ -204,7 +204,7 @@ fn into_tree(
         Some(found) if found.kind == Kind::Directory => There::Directory,
         Some(_) => There::Other,
     };
-    let mut warnings = mounts_left_out(record, &place.path()).map_err(shown)?;
+    let mut warnings = mounts_left_out(Some(&growing), record, &place.path()).map_err(shown)?;
     let own = place.name.as_ref().map(|name| name.as_bytes().to_vec());
     let (within, name) = land(&incoming, there, asked, own)?;
     let above: Vec<&[u8]> = place.above.iter().map(|name| Name::as_bytes(name)).collect();

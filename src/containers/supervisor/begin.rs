@@ -237,7 +237,8 @@ fn launch(
     }
     launch.made()?;
     let limits = cgroup.map(|settings| settings.limits).unwrap_or_default();
-    for warning in group.limit(&limits)?.warnings() {
+    let told = group.limit(&limits)?.warnings().into_iter();
+    for warning in told.chain(group.outside()) {
         let _ = tell(tool, &Notice::Warning(warning));
     }
     // A tool that is gone is noticed by whoever listens to it next.

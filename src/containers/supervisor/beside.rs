@@ -118,6 +118,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
             }
         }
         Err(failure) => {
+            let _ = cgroup::thaw(held.directory());
             cgroup::remove(held.directory());
             failed(&held, failure)
         }
@@ -287,6 +288,8 @@ fn stay(
     links.end();
     init.end_helper();
     held.record.out_of_memory = cgroup::was_short_of_memory(&cgroup::of(held.directory()));
+    // In version 1 the frozen do not die; nor, in both, does who was about to come in by `exec`.
+    let _ = cgroup::thaw(held.directory());
     cgroup::remove(held.directory());
     held.record.network = Live {
         restarts: network.as_ref().map_or(0, |network| network.live().restarts),

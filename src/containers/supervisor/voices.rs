@@ -27,6 +27,9 @@ use crate::containers::runtime::channel::Channel;
 /// How long who wants to attach waits where there are no descriptors left.
 const CROWDED: Duration = Duration::from_secs(1);
 
+/// How long a container may take to end when its last rank has left. Whoever was in it may have stopped what is to end.
+const EMPTY: Duration = Duration::from_secs(2);
+
 /// A container that runs, and who has something to say about it.
 pub(super) struct Voices<'a> {
     pub(super) init: &'a Init,
@@ -60,7 +63,12 @@ impl Voices<'_> {
         }
         // Until then nobody comes in by the door, for want of descriptors.
         let mut closed: Option<Instant> = None;
+        // When it is killed, since nobody is in it any more.
+        let mut last: Option<Instant> = None;
         loop {
+            if last.take_if(|end| *end <= Instant::now()).is_some() {
+                self.end(held, libc::SIGKILL);
+            }
             closed = closed.filter(|end| *end > Instant::now());
             let mut fds = vec![
                 PollFd::new(self.init.pidfd.as_fd(), PollFlags::POLLIN),
@@ -78,7 +86,7 @@ impl Voices<'_> {
             let others = [tool, door, self.checker.fd(), carrier, voice, ranks];
             let others = others.map(|fd| fd.unwrap_or(self.init.pidfd.as_fd()));
             fds.extend(others.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-            match poll(&mut fds, self.patience(closed)) {
+            match poll(&mut fds, self.patience([closed, last])) {
                 Err(Errno::EINTR) => continue,
                 // Memory, or descriptors that a limit allows, are missing for so many, and may come back.
                 Err(_) if !self.has_ended(LATER) => continue,
@@ -100,8 +108,7 @@ impl Voices<'_> {
                 renewed(held, (self.network.as_ref(), &*self.links));
             }
             if ready(2) && self.told.hear() {
-                self.signal(end::stop_signal(&held.record).unwrap_or(libc::SIGTERM));
-                let _ = cgroup::thaw(held.directory());
+                self.end(held, end::stop_signal(&held.record).unwrap_or(libc::SIGTERM));
             }
             if self.told.take_networks() && self.settle(held) {
                 renewed(held, (self.network.as_ref(), &*self.links));
@@ -134,7 +141,8 @@ impl Voices<'_> {
                 if let Some(ranks) = self.ranks.take() {
                     ranks.close();
                 }
-                self.signal(libc::SIGTERM);
+                self.end(held, libc::SIGTERM);
+                last = Some(Instant::now() + EMPTY);
             }
         }
     }
@@ -160,17 +168,18 @@ impl Voices<'_> {
     }
 
     /// How long nobody is due.
-    fn patience(&self, closed: Option<Instant>) -> PollTimeout {
-        let opens = closed.map(|end| end.saturating_duration_since(Instant::now()));
-        let due = [
-            self.checker.rest(),
-            self.network.as_ref().and_then(Network::due),
-            opens,
-        ];
+    fn patience(&self, ends: [Option<Instant>; 2]) -> PollTimeout {
+        let now = Instant::now();
+        let rests = ends.map(|end| end.map(|end| end.saturating_duration_since(now)));
+        let due = [self.checker.rest(), self.network.as_ref().and_then(Network::due)];
         // Rounded up, so that what is waited for is due then.
-        due.into_iter().flatten().min().map_or(PollTimeout::NONE, |rest| {
-            PollTimeout::try_from(rest + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
-        })
+        due.into_iter()
+            .chain(rests)
+            .flatten()
+            .min()
+            .map_or(PollTimeout::NONE, |rest| {
+                PollTimeout::try_from(rest + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+            })
     }
 
     fn obey(&mut self, order: Order, held: &Held) {
@@ -186,6 +195,12 @@ impl Voices<'_> {
             }
             Order::Resize { rows, columns } => self.relay.resize(rows, columns),
         }
+    }
+
+    /// A signal by which it is to end. What is paused would not hear it.
+    fn end(&self, held: &Held, number: i32) {
+        self.signal(number);
+        let _ = cgroup::thaw(held.directory());
     }
 
     fn signal(&self, number: i32) {

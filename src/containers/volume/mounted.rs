@@ -76,11 +76,13 @@ pub(in crate::containers) fn of_spec(spec: &Spec, places: &[String]) -> Vec<Moun
 }
 
 impl Mounted {
-    /// The directory of the host's whose files are all that it shows; none of memory, of an image, of a part of a volume.
+    /// The directory of the host's whose files are all that it shows, and whether they can be written to; none of memory, of an
+    /// image, of a part of a volume.
     ///
     /// # Errors
     /// The volume's record cannot be read.
-    pub(in crate::containers) fn directory(&self, store: &Store) -> Result<Option<PathBuf>, Error> {
+    pub(in crate::containers) fn directory(&self, store: &Store) -> Result<Option<(PathBuf, bool)>, Error> {
+        let mut is_writable = self.is_writable();
         let directory = match self.kind {
             Kind::Tmpfs | Kind::Image => return Ok(None),
             Kind::Volume if self.options.iter().any(|option| option.starts_with(SUBDIRECTORY)) => {
@@ -88,12 +90,16 @@ impl Mounted {
             }
             Kind::Volume => match Backing::of(&find(store, &self.name)?.options)? {
                 Backing::Directory => self.source.clone(),
-                Backing::Host(device, _) => device,
+                Backing::Host(device, options) => {
+                    // The volume's own, which its containers need not say.
+                    is_writable &= !options.iter().any(|option| option == "ro");
+                    device
+                }
                 Backing::Memory(_) => return Ok(None),
             },
             Kind::Bind => self.source.clone(),
         };
-        Ok(directory.is_dir().then_some(directory))
+        Ok(directory.is_dir().then_some((directory, is_writable)))
     }
 
     /// Docker's word for what it shows.
