@@ -20,7 +20,7 @@ use super::process::Process;
 use super::storage::Storage;
 use super::unit::Line;
 use super::upkeep::Upkeep;
-use super::{Error, cgroup, events, log, names, network, volume};
+use super::{Error, attach, cgroup, events, joining, log, names, network, volume};
 use crate::line::chain;
 use crate::store::lock::{Attempt, Lock, Mode};
 use crate::store::write::Durability;
@@ -378,6 +378,9 @@ fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> 
         return Ok(None);
     };
     let mut held = Held::of(store, record, lock);
+    // Nobody listens there: else the next prune would find them.
+    attach::unlisten(store.run(), id);
+    attach::unlisten(store.run(), &joining::door(id));
     // In version 1 the frozen do not die.
     let _ = cgroup::thaw(held.directory());
     if held.record.afterwards == Afterwards::Remove {

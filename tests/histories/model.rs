@@ -210,6 +210,8 @@ impl Model {
             Step::RemoveForced(_) => self.moves(name, None),
             Step::Restart(_) if is_up && kind.remove => self.gives(1),
             Step::Restart(_) => self.moves(name, started(kind)),
+            // Between two of its runs it does not run.
+            Step::Exec(_) if container.state == State::Loops => [self.gives(5), self.gives(1)].concat(),
             Step::Exec(_) => self.gives(5),
             Step::Wait(_) => self.waited(name, container),
             Step::Shoot(_, victim) => self.shot(name, container, victim),
@@ -230,7 +232,12 @@ impl Model {
             said: Some(format!("{code}\n")),
             model: self.at(name, state.clone()),
         };
-        codes.iter().map(said).collect()
+        let mut outcomes: Vec<Outcome> = codes.iter().map(said).collect();
+        if container.kind.remove && matches!(container.state, State::Running(_)) {
+            // It may be killed, and so removed, before it is looked for.
+            outcomes.extend(self.at(name, state.clone()).gives(1));
+        }
+        outcomes
     }
 
     fn shot(&self, name: Name, container: &Container, victim: &str) -> Vec<Outcome> {
@@ -307,8 +314,9 @@ impl Model {
                 more.extend(self.renamed_beside(from, to, other, turned));
             }
             let codes: &[i32] = match one {
-                // Both signals reach it.
-                Step::Kill(_) if is_end(other) => &[0],
+                // Both signals reach it; or it does not run at the moment, in the middle of a restart.
+                Step::Kill(_) if matches!(other, Step::Restart(_)) => &[0, 1],
+                Step::Kill(_) | Step::Stop(_) if is_end(other) => &[0],
                 // It is refused of one that runs and would be removed; this one did not run when it was looked at.
                 Step::Restart(name) if self.is_new_and_to_go(name) => &[0],
                 // It is killed with its container, or does not come in any more.

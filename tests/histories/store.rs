@@ -218,8 +218,13 @@ impl Stand {
                 .into_iter()
                 .flat_map(|map| within(Path::new(&map))),
         );
-        // The lock of a map stays.
+        // The lock of a map stays. The record of a holder that was killed goes when somebody looks for one.
         left.retain(|path| !path.ends_with("/lock"));
+        let of_dead = |path: &String| {
+            let pid = path.rsplit('/').next().and_then(|name| name.split_once('.'));
+            path.contains("/holders/") && pid.is_some_and(|(pid, _)| is_dead(pid))
+        };
+        left.retain(|path| !of_dead(path));
         left
     }
 
@@ -239,4 +244,11 @@ fn is_listed(container: &Container, state: &str) -> bool {
         State::Loops => ["running", "restarting"].contains(&state),
         State::Exited(..) => state == "exited",
     }
+}
+
+/// Is it gone, or waits only for its parent to see that?
+fn is_dead(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')')
+        .is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
 }
