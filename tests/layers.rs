@@ -15,7 +15,7 @@ const TOOL: &[&[&str]] = &[
     &["images", "net"],
     &["store"],
     &["host"],
-    &["line", "moment", "stderr", "sys"],
+    &["label", "line", "moment", "stderr", "sys", "truth"],
 ];
 
 /// The filesystem's.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::output::put;
 use super::report::Failure;
 use super::template::Template;
+use crate::label::Label;
 use crate::moment::moment;
 use crate::store::events::{Event, From, Kind, Reader};
 use crate::store::{Changes, Store, Which};
@@ -228,10 +229,7 @@ fn matches(event: &Event, key: &str, value: &str) -> bool {
         "type" => event.kind.name() == value,
         // `exec_create: COMMAND`, `health_status: healthy`: Docker's, by the word before the colon, too.
         "event" => event.action == value || event.action.split(':').next() == Some(value),
-        _ => match value.split_once('=') {
-            Some((label, value)) => event.attributes.get(label).is_some_and(|found| found == value),
-            None => event.attributes.contains_key(value),
-        },
+        _ => Label::new(value).is_among(|name| event.attributes.get(name)),
     }
 }
 

@@ -6,7 +6,9 @@ use clap::Parser;
 
 mod build;
 mod containers;
+mod each;
 mod events;
+mod filter;
 mod generate;
 mod images;
 mod info;
@@ -14,6 +16,7 @@ mod inspect;
 mod log;
 mod networks;
 mod output;
+mod pairs;
 mod pull;
 mod question;
 mod report;

@@ -137,6 +137,14 @@ pub(crate) fn put(text: &(impl AsRef<[u8]> + ?Sized)) -> Result<(), Failure> {
     }
 }
 
+/// Docker's list of what a prune has removed.
+pub(crate) fn deleted(what: &str, gone: &[String]) -> String {
+    match gone {
+        [] => String::new(),
+        gone => format!("Deleted {what}:\n{}\n\n", gone.join("\n")),
+    }
+}
+
 /// What `inspect` prints of found objects: all of them as one indented list, or each by the template.
 pub(crate) fn inspected(objects: &[Value], format: Option<&str>) -> Result<String, Failure> {
     match format {

@@ -1,8 +1,11 @@
 //! Which containers go that do not run? All that some filters choose.
 
+use std::collections::BTreeMap;
+
 use super::end::{self, Force};
-use super::record::{self, Afterwards, Record};
+use super::record::{self, Afterwards};
 use super::{Error, orphans};
+use crate::label::Label;
 use crate::moment::moment;
 use crate::store::Store;
 
@@ -25,7 +28,12 @@ pub fn prune(store: &Store, filters: &[Filter]) -> Result<Pruned, Error> {
     for record in record::all(store)? {
         let stopped = record.life.supervisor().is_none();
         let own = record.afterwards != Afterwards::Commit;
-        if !stopped || !own || !filters.iter().all(|filter| filter.accepts(&record)) {
+        if !stopped
+            || !own
+            || !filters
+                .iter()
+                .all(|filter| filter.accepts(&record.created, &record.settings.labels))
+        {
             continue;
         }
         let freed = orphans::bytes(&store.container(&record.id));
@@ -42,45 +50,37 @@ pub fn prune(store: &Store, filters: &[Filter]) -> Result<Pruned, Error> {
     Ok(pruned)
 }
 
-/// Docker's filters of `container prune`. All must hold.
+/// Docker's filters of `container prune`, and of other prunes. All must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {
     /// Made before this, as records have times.
     Until(String),
     /// With this label.
-    Label(String, Option<String>),
+    Label(Label),
     /// Without.
-    NotLabel(String, Option<String>),
+    NotLabel(Label),
 }
 
 impl Filter {
     /// Reads `until=TIME`, `label=…`, `label!=…`; `None` if it is none of them.
     pub fn parse(text: &str) -> Option<Filter> {
+        // `label!=x`, too, is split at its first sign.
         let (key, value) = text.split_once('=')?;
-        let label = || match value.split_once('=') {
-            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-            None => (value.to_owned(), None),
-        };
         Some(match key {
             "until" => Filter::Until(record::shown(moment(value, jiff::Timestamp::now())?)),
-            "label" => {
-                let (name, value) = label();
-                Filter::Label(name, value)
-            }
-            "label!" => {
-                let (name, value) = label();
-                Filter::NotLabel(name, value)
-            }
+            "label" => Filter::Label(Label::new(value)),
+            "label!" => Filter::NotLabel(Label::new(value)),
             _ => return None,
         })
     }
 
-    fn accepts(&self, record: &Record) -> bool {
-        let has = |name: &str, value: &Option<String>| record.settings.has_label(name, value.as_deref());
+    /// Does it hold for what was made then, and has these labels?
+    pub fn accepts(&self, created: &str, labels: &BTreeMap<String, String>) -> bool {
+        let has = |label: &Label| label.is_among(|name| labels.get(name));
         match self {
-            Filter::Until(time) => record.created < *time,
-            Filter::Label(name, value) => has(name, value),
-            Filter::NotLabel(name, value) => !has(name, value),
+            Filter::Until(time) => created < time.as_str(),
+            Filter::Label(label) => has(label),
+            Filter::NotLabel(label) => !has(label),
         }
     }
 }

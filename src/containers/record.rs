@@ -179,14 +179,6 @@ pub struct Settings {
     pub ports: network::Settings,
 }
 
-impl Settings {
-    /// Is there such a label, of this value if one is given?
-    pub fn has_label(&self, name: &str, value: Option<&str>) -> bool {
-        let found = self.labels.get(name);
-        found.is_some_and(|found| value.is_none_or(|value| value == found))
-    }
-}
-
 /// What a container stands on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -5,16 +5,18 @@ use std::collections::HashMap;
 use super::names::{Record, References};
 use super::reference::Reference;
 use super::{Error, Image, glob};
+use crate::label::Label;
 use crate::store::Store;
+use crate::truth::truth;
 
 /// Filters of one command. All must hold; several of `reference` are alternatives.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Filters {
     dangling: Option<bool>,
     references: Vec<String>,
-    labels: Vec<(String, Option<String>)>,
+    labels: Vec<Label>,
     /// `label!`: what must not be there.
-    not_labels: Vec<(String, Option<String>)>,
+    not_labels: Vec<Label>,
     /// Made before this second since 1970.
     before: Option<i64>,
     /// Made after this second.
@@ -28,10 +30,6 @@ impl Filters {
         for text in texts {
             let invalid = || Error::Filter(text.clone());
             let (key, value) = text.split_once('=').ok_or_else(invalid)?;
-            let label = || match value.split_once('=') {
-                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-                None => (value.to_owned(), None),
-            };
             let created = || {
                 let found = references
                     .find(value)?
@@ -41,8 +39,8 @@ impl Filters {
             match key {
                 "dangling" => filters.dangling = Some(truth(value).ok_or_else(invalid)?),
                 "reference" => filters.references.push(value.to_owned()),
-                "label" => filters.labels.push(label()),
-                "label!" => filters.not_labels.push(label()),
+                "label" => filters.labels.push(Label::new(value)),
+                "label!" => filters.not_labels.push(Label::new(value)),
                 "before" => filters.not_after(created()?),
                 "since" => filters.not_before(created()?),
                 "until" => filters.not_after(moment(value, now).ok_or_else(invalid)?),
@@ -84,11 +82,7 @@ impl Filters {
         let Some(labels) = labels(store, record)? else {
             return Ok(false);
         };
-        let has = |(name, value): &(String, Option<String>)| {
-            labels
-                .get(name)
-                .is_some_and(|found| value.as_ref().is_none_or(|value| value == found))
-        };
+        let has = |label: &Label| label.is_among(|name| labels.get(name));
         Ok(self.labels.iter().all(has) && !self.not_labels.iter().any(has))
     }
 
@@ -128,15 +122,6 @@ pub fn labels(store: &Store, record: &Record) -> Result<Option<HashMap<String, S
             Ok(None)
         }
         Err(error) => Err(error),
-    }
-}
-
-/// Go's `strconv.ParseBool`.
-fn truth(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
     }
 }
 

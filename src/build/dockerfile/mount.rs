@@ -2,6 +2,7 @@
 
 use super::error::{clean, meant, nearest, shown};
 use super::{ExpandError, expand};
+use crate::truth::truth;
 
 /// `--mount` as it stands in the file. Its values may have variables, so what they mean is known only to
 /// [`resolve`](Self::resolve).
@@ -359,17 +360,12 @@ pub(super) fn has_variable(text: &str) -> bool {
     text.find('$').is_some_and(|at| at + 1 < text.len())
 }
 
-/// Go's `strconv.ParseBool`.
 fn boolean(key: &'static str, value: &str) -> Result<bool, MountError> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(MountError::Value {
-            key,
-            value: value.to_owned(),
-            what: "true or false",
-        }),
-    }
+    truth(value).ok_or_else(|| MountError::Value {
+        key,
+        value: value.to_owned(),
+        what: "true or false",
+    })
 }
 
 fn number(key: &'static str, value: &str, radix: u32, what: &'static str) -> Result<u32, MountError> {

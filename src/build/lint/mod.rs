@@ -21,6 +21,7 @@ use super::solve::expanded;
 use super::variables::{CHECK, Given, Scope};
 use crate::images::manifest::Platform;
 use crate::store::Store;
+use crate::truth::truth;
 
 /// A check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -223,11 +224,7 @@ impl Options {
                 "skip" => options.skip = list(),
                 "experimental" => options.experimental = list(),
                 "error" => {
-                    options.error = match value.trim() {
-                        "true" | "True" | "TRUE" | "t" | "T" | "1" => true,
-                        "false" | "False" | "FALSE" | "f" | "F" | "0" => false,
-                        _ => return Err(invalid(option)),
-                    }
+                    options.error = truth(value.trim()).ok_or_else(|| invalid(option))?;
                 }
                 _ => return Err(invalid(option)),
             }

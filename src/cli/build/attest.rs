@@ -3,6 +3,7 @@
 
 use crate::build::{Attests, Detail, Provenance, Sbom, Version};
 use crate::cli::report::Failure;
+use crate::truth::truth;
 
 /// The scanner that BuildKit takes.
 const SCANNER: &str = "docker/buildkit-syft-scanner:stable-1";
@@ -134,15 +135,6 @@ impl<'a> Words<'a> {
     fn invalid(&self, why: &str) -> Failure {
         let Words { flag, text, .. } = self;
         Failure::new(format!("invalid argument {text:?} for \"{flag}\": {why}")).code(125)
-    }
-}
-
-/// Go's `strconv.ParseBool`.
-fn truth(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `builder prune`: what earlier builds left for later ones.
 
 use crate::build::{Filters, Prune as Order, Pruned};
-use crate::cli::output::{human_size, put};
+use crate::cli::output::{deleted, human_size, put};
 use crate::cli::question::confirmed;
 use crate::cli::report::Failure;
 use crate::containers::spec::mounts;
@@ -48,12 +48,11 @@ impl Prune {
         }
         let pruned = order.carry_out(store).map_err(|error| Failure::of(&error))?;
         tell_kept(&pruned);
-        let mut text = String::new();
-        if !pruned.gone.is_empty() {
-            text = format!("Deleted build cache objects:\n{}\n\n", pruned.gone.join("\n"));
-        }
-        text += &format!("Total reclaimed space: {}\n", human_size(pruned.bytes));
-        put(&text)
+        let gone = deleted("build cache objects", &pruned.gone);
+        put(&format!(
+            "{gone}Total reclaimed space: {}\n",
+            human_size(pruned.bytes)
+        ))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::super::each::each;
 use super::super::report::Failure;
 use super::start::start;
 use crate::containers::Error;
@@ -86,7 +87,7 @@ impl Rm {
         } else {
             Volumes::Keep
         };
-        super::each(&self.containers, |name| {
+        each(&self.containers, |name| {
             let id = match record::find(store, name) {
                 Err(Error::NoSuchContainer(_)) if self.force => return Ok(None),
                 found => found?,
@@ -100,7 +101,7 @@ impl Rm {
 impl Kill {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
         let signal = end::signal(&self.signal).map_err(|error| Failure::of(&error))?;
-        super::each(&self.containers, |name| {
+        each(&self.containers, |name| {
             let record = load(store, name)?;
             match signal {
                 libc::SIGKILL => end::kill_for_good(store, &record)?,
@@ -113,7 +114,7 @@ impl Kill {
 
 impl Stop {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        super::each(&self.containers, |name| {
+        each(&self.containers, |name| {
             self.how.stop(store, &load(store, name)?)?;
             Ok(Some(name.to_string()))
         })
@@ -137,7 +138,7 @@ impl How {
 
 impl Restart {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        super::each(&self.containers, |name| {
+        each(&self.containers, |name| {
             let record = load(store, name)?;
             if record.afterwards == Afterwards::Remove {
                 return Err(Failure::new(format!(

@@ -36,7 +36,6 @@ mod words;
 
 pub(super) use end::load as load_container;
 pub(super) use inspect::found as inspect_container;
-pub(super) use prune::{filters as prune_filters, told as pruned_containers};
 pub(super) use ps::status as container_status;
 pub(super) use words::without as flags_without;
 
@@ -188,20 +187,4 @@ impl From<Error> for Failure {
             error => Failure::of(&error),
         }
     }
-}
-
-/// Does `one` for each name, and prints what it gives; errors are printed as they come, and the worst decides.
-fn each(
-    names: &[String],
-    mut one: impl FnMut(&str) -> Result<Option<String>, Failure>,
-) -> Result<ExitCode, Failure> {
-    let mut code = ExitCode::SUCCESS;
-    for name in names {
-        match one(name) {
-            Ok(Some(line)) => super::output::put(&format!("{line}\n"))?,
-            Ok(None) => {}
-            Err(failure) => code = failure.report(),
-        }
-    }
-    Ok(code)
 }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::super::each::each;
 use super::super::report::Failure;
 use super::end::load;
 use crate::containers::Error;
@@ -27,7 +28,7 @@ impl Pause {
     }
 
     fn each(self, store: &Store, one: fn(&Store, &Record) -> Result<(), Error>) -> Result<ExitCode, Failure> {
-        super::each(&self.containers, |name| {
+        each(&self.containers, |name| {
             one(store, &load(store, name)?)?;
             Ok(Some(name.to_string()))
         })

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use regex_lite::Regex;
 use serde_json::{Map, Value};
 
+use super::super::filter::all_match;
 use super::super::output::{Listing, Row, human_duration, human_size, local_time, put, short_id};
 use super::super::report::Failure;
 use crate::containers::changes::{self, Sizes};
@@ -15,6 +16,7 @@ use crate::containers::network::{self, Exposed};
 use crate::containers::record::{self, Afterwards, Life, Record};
 use crate::containers::restart::Policy;
 use crate::containers::volume::{Kind, Mounted};
+use crate::label::Label;
 use crate::store::Store;
 
 /// Flags of `ps`.
@@ -95,7 +97,7 @@ impl Ps {
         let shown: Vec<&Record> = all
             .iter()
             .filter(|record| stopped || record.life.supervisor().is_some())
-            .filter(|record| Filter::all_match(&filters, record))
+            .filter(|record| Filter::all_accept(&filters, record))
             .take(last.unwrap_or(usize::MAX))
             .collect();
         if self.quiet && self.format.is_none() {
@@ -250,7 +252,7 @@ pub(super) fn chosen(store: &Store, filters: &[String]) -> Result<Vec<Record>, F
     all.retain(|record| record.afterwards != Afterwards::Commit);
     let filters = filters.iter().map(|text| Filter::parse(text, store, &all));
     let filters = filters.collect::<Result<Vec<_>, _>>()?;
-    all.retain(|record| Filter::all_match(&filters, record));
+    all.retain(|record| Filter::all_accept(&filters, record));
     Ok(all)
 }
 
@@ -259,7 +261,7 @@ enum Filter {
     Id(String),
     /// `None`: no expression, which Docker has match nothing.
     Name(Option<Regex>),
-    Label(String, Option<String>),
+    Label(Label),
     Status(String),
     Exited(i32),
     /// Those of this health, by their ids.
@@ -296,10 +298,7 @@ impl Filter {
         Ok(match key {
             "id" => Filter::Id(value.into()),
             "name" => Filter::Name(Regex::new(value).ok()),
-            "label" => {
-                let (label, value) = value.split_once('=').map_or((value, None), |(l, v)| (l, Some(v)));
-                Filter::Label(label.into(), value.map(String::from))
-            }
+            "label" => Filter::Label(Label::new(value)),
             "status" if ["created", "running", "paused", "restarting", "exited"].contains(&value) => {
                 Filter::Status(value.into())
             }
@@ -336,19 +335,9 @@ impl Filter {
         matches!(self, Filter::Status(_))
     }
 
-    fn all_match(filters: &[Filter], record: &Record) -> bool {
-        filters.iter().all(|filter| {
-            let same_kind =
-                |other: &&Filter| std::mem::discriminant(*other) == std::mem::discriminant(filter);
-            // Labels narrow down; everything else widens.
-            match filter {
-                Filter::Label(..) => filter.matches(record),
-                _ => filters
-                    .iter()
-                    .filter(same_kind)
-                    .any(|other| other.matches(record)),
-            }
-        })
+    fn all_accept(filters: &[Filter], record: &Record) -> bool {
+        let narrows = |filter: &Filter| matches!(filter, Filter::Label(_));
+        all_match(filters, narrows, |filter| filter.matches(record))
     }
 
     fn matches(&self, record: &Record) -> bool {
@@ -358,7 +347,7 @@ impl Filter {
             Filter::Name(wanted) => wanted.as_ref().is_some_and(|wanted| {
                 wanted.is_match(&record.name) || wanted.is_match(&format!("/{}", record.name))
             }),
-            Filter::Label(label, value) => record.settings.has_label(label, value.as_deref()),
+            Filter::Label(label) => label.is_among(|name| record.settings.labels.get(name)),
             Filter::Status(wanted) => state(record) == wanted,
             Filter::Exited(wanted) => {
                 state(record) == "exited"

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, stdin};
 use std::process::ExitCode;
 
+use super::super::each::each;
 use super::super::report::Failure;
 use super::attach::{DetachKeys, attach, told_of_leaving};
 use super::end::load;
@@ -50,7 +51,7 @@ impl Start {
         if self.all || !self.filter.is_empty() {
             return self.chosen(store);
         }
-        super::each(&self.containers, |name| {
+        each(&self.containers, |name| {
             start(store, &record::find(store, name)?)?;
             Ok(Some(name.to_string()))
         })
@@ -61,7 +62,7 @@ impl Start {
         let mut chosen = super::ps::chosen(store, &self.filter)?;
         chosen.reverse();
         let names: Vec<String> = chosen.into_iter().map(|record| record.name).collect();
-        super::each(&names, |name| {
+        each(&names, |name| {
             start(store, &record::find(store, name)?)?;
             Ok(Some(name.to_string()))
         })

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::super::each::each;
 use super::super::report::Failure;
 use super::limits::LimitFlags;
 use super::start::warn;
@@ -32,7 +33,7 @@ impl Update {
                 "you must provide one or more flags when using this command",
             ));
         }
-        super::each(&self.containers, |name| {
+        each(&self.containers, |name| {
             let record = super::end::load(store, name)?;
             if record.afterwards != Afterwards::Keep
                 && self.restart.is_some_and(|policy| policy != Policy::No)

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::super::each::each;
 use super::super::report::Failure;
 use crate::containers::upgrade;
 use crate::store::Store;
@@ -16,7 +17,7 @@ pub(crate) struct UpgradeServer {
 
 impl UpgradeServer {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        super::each(&self.containers, |name| {
+        each(&self.containers, |name| {
             upgrade::upgrade_server(store, &super::end::load(store, name)?)?;
             Ok(Some(name.to_string()))
         })

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::super::each::each;
 use super::super::report::Failure;
 use super::end::load;
 use crate::containers::wait::{Condition, end_of_run, until};
@@ -26,7 +27,7 @@ pub(crate) struct Wait {
 
 impl Wait {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        super::each(&self.containers, |name| {
+        each(&self.containers, |name| {
             let record = match load(store, name) {
                 Err(crate::containers::Error::NoSuchContainer(_)) if self.ignore => {
                     return Ok(Some("-1".into()));

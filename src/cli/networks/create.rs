@@ -1,10 +1,10 @@
 //! `network create`.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
 use super::super::output::put;
+use super::super::pairs::pairs;
 use super::super::report::Failure;
 use crate::containers::bridge::{self, BridgeError, New, Subnet};
 use crate::store::Store;
@@ -56,8 +56,8 @@ impl Create {
             name: self.name,
             internal: self.internal,
             ipv6: self.ipv6,
-            labels: map(&self.label),
-            options: map(&self.options),
+            labels: pairs(&self.label),
+            options: pairs(&self.options),
             subnets: subnets(&self.subnet)?,
             gateways: self.gateway,
             ranges: subnets(&self.ip_range)?,
@@ -66,12 +66,4 @@ impl Create {
         put(&format!("{}\n", made.id))?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-fn map(pairs: &[String]) -> BTreeMap<String, String> {
-    let pair = |text: &String| {
-        let (key, value) = text.split_once('=').unwrap_or((text, ""));
-        (key.to_string(), value.to_string())
-    };
-    pairs.iter().map(pair).collect()
 }

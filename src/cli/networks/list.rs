@@ -1,13 +1,16 @@
 //! `network ls`: which networks are there?
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 
 use serde_json::{Map, Value};
 
+use super::super::filter::all_match;
 use super::super::output::{Listing, Row, put};
 use super::super::report::Failure;
 use super::{predefined_driver, predefined_id};
 use crate::containers::bridge::{self, Definition, Members, PREDEFINED};
+use crate::label::Label;
 use crate::store::Store;
 
 /// Flags of `network ls`.
@@ -55,7 +58,7 @@ enum Filter {
     Dangling(bool),
     Driver(String),
     Id(String),
-    Label(String),
+    Label(Label),
     Name(String),
     Scope(String),
     Custom(bool),
@@ -65,12 +68,13 @@ impl List {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
         let filters = self.filter.iter().map(|text| Filter::parse(text));
         let filters = filters.collect::<Result<Vec<_>, _>>()?;
-        let mut shown = Vec::new();
-        for network in all(store)? {
-            if accepted(&filters, store, &network)? {
-                shown.push(network);
-            }
-        }
+        let mut shown = all(store)?;
+        let used = match filters.iter().any(|filter| matches!(filter, Filter::Dangling(_))) {
+            true => used(store, &shown)?,
+            false => HashSet::new(),
+        };
+        let narrows = |filter: &Filter| matches!(filter, Filter::Label(_));
+        shown.retain(|network| all_match(&filters, narrows, |filter| filter.matches(network, &used)));
         let length = if self.no_trunc { 64 } else { 12 };
         if self.quiet && self.format.is_none() {
             let id = |network: &Shown| format!("{}\n", network.id.get(..length).unwrap_or(&network.id));
@@ -100,6 +104,17 @@ fn all(store: &Store) -> Result<Vec<Shown>, Failure> {
     let mut all: Vec<Shown> = predefined.chain(own).collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(all)
+}
+
+/// The ids of those that containers are on.
+fn used(store: &Store, networks: &[Shown]) -> Result<HashSet<String>, Failure> {
+    let mut used = HashSet::new();
+    for network in networks.iter().filter_map(|network| network.own.as_ref()) {
+        if !Members::of(store.run(), &network.id)?.is_empty() {
+            used.insert(network.id.clone());
+        }
+    }
+    Ok(used)
 }
 
 fn row(network: &Shown, length: usize) -> Row {
@@ -133,26 +148,6 @@ fn row(network: &Shown, length: usize) -> Row {
     }
 }
 
-fn accepted(filters: &[Filter], store: &Store, network: &Shown) -> Result<bool, Failure> {
-    for filter in filters {
-        let same = |other: &&Filter| std::mem::discriminant(*other) == std::mem::discriminant(filter);
-        let accepted = match filter {
-            Filter::Label(_) => filter.accepts(store, network)?,
-            _ => {
-                let others = filters
-                    .iter()
-                    .filter(same)
-                    .map(|other| other.accepts(store, network));
-                others.collect::<Result<Vec<_>, _>>()?.contains(&true)
-            }
-        };
-        if !accepted {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 impl Filter {
     fn parse(text: &str) -> Result<Filter, Failure> {
         let invalid = || Failure::new(format!("invalid filter '{text}'"));
@@ -162,7 +157,7 @@ impl Filter {
             ("dangling", "false" | "0") => Filter::Dangling(false),
             ("driver", _) => Filter::Driver(value.into()),
             ("id", _) => Filter::Id(value.into()),
-            ("label", _) => Filter::Label(value.into()),
+            ("label", _) => Filter::Label(Label::new(value)),
             ("name", _) => Filter::Name(value.into()),
             ("scope", _) => Filter::Scope(value.into()),
             ("type", "custom") => Filter::Custom(true),
@@ -174,26 +169,21 @@ impl Filter {
         })
     }
 
-    fn accepts(&self, store: &Store, network: &Shown) -> Result<bool, Failure> {
-        Ok(match self {
+    fn matches(&self, network: &Shown, used: &HashSet<String>) -> bool {
+        match self {
             Filter::Dangling(wanted) => match &network.own {
-                Some(own) => Members::of(store.run(), &own.id)?.is_empty() == *wanted,
+                Some(own) => used.contains(&own.id) != *wanted,
                 None => !*wanted,
             },
             Filter::Driver(driver) => network.driver == driver,
             Filter::Id(part) => network.id.starts_with(part.as_str()),
-            Filter::Label(label) => network.own.as_ref().is_some_and(|own| has_label(own, label)),
+            Filter::Label(label) => {
+                let mut own = network.own.iter();
+                own.any(|own| label.is_among(|name| own.labels.get(name)))
+            }
             Filter::Name(part) => network.name.contains(part.as_str()),
             Filter::Scope(scope) => scope == "local",
             Filter::Custom(wanted) => network.own.is_some() == *wanted,
-        })
-    }
-}
-
-/// `label=KEY[=VALUE]` and `label!=…`.
-pub(super) fn has_label(network: &Definition, text: &str) -> bool {
-    match text.split_once('=') {
-        Some((key, value)) => network.labels.get(key).is_some_and(|found| found == value),
-        None => network.labels.contains_key(text),
+        }
     }
 }

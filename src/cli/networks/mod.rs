@@ -16,8 +16,6 @@ mod create;
 mod list;
 mod remove;
 
-pub(super) use remove::{filters as network_filters, told as pruned_networks};
-
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Make a network

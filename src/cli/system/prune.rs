@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use crate::build::{Filters as Cached, Prune as PruneCache};
 use crate::cli::build::tell_kept;
-use crate::cli::containers::{prune_filters, pruned_containers};
+use crate::cli::filter::{of_prune, of_prune_by_label};
 use crate::cli::images::{pruned_images, uses};
-use crate::cli::networks::{network_filters, pruned_networks};
-use crate::cli::output::{human_size, put};
+use crate::cli::output::{deleted, human_size, put};
 use crate::cli::question::confirmed_all;
 use crate::cli::report::Failure;
-use crate::cli::volumes::{pruned_volumes, volume_filters, volumes_stay};
+use crate::cli::volumes::volumes_stay;
+use crate::containers::prune::Filter;
 use crate::containers::{self, bridge, volume};
 use crate::images::list::Filters;
 use crate::images::names::References;
@@ -36,7 +36,7 @@ pub(crate) struct Prune {
 
 impl Prune {
     pub(super) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        let of_containers = prune_filters(&self.filter)?;
+        let filters = of_prune(&self.filter)?;
         let now = jiff::Timestamp::now().as_second();
         let of_images = Filters::parse(&self.filter, &References::load(store)?, now)?;
         if self.volumes && self.filter.iter().any(|filter| filter.starts_with("until=")) {
@@ -44,7 +44,7 @@ impl Prune {
                 .hint(Some("prune volumes by a command of their own: bryo volume prune")));
         }
         let of_volumes = match self.volumes {
-            true => volume_filters(&self.filter)?,
+            true => of_prune_by_label(&self.filter)?,
             false => Vec::new(),
         };
         let (which, what) = match self.all {
@@ -57,7 +57,6 @@ impl Prune {
             ),
             false => (Which::Dangling, ["all dangling images", "unused build cache"]),
         };
-        let of_networks = network_filters(&self.filter)?;
         let mut all = vec![
             "all stopped containers",
             "all networks not used by at least one container",
@@ -69,32 +68,34 @@ impl Prune {
         if !self.force && !confirmed_all(&all)? {
             return Err(Failure::new("system prune has been cancelled"));
         }
-        let containers = containers::prune::prune(store, &of_containers)?;
-        let networks = bridge::prune(store, &|one| of_networks.iter().all(|filter| filter.accepts(one)))?;
+        let containers = containers::prune::prune(store, &filters)?;
+        let networks = bridge::prune(store, &|one| {
+            let accepts = |filter: &Filter| filter.accepts(&one.created, &one.labels);
+            filters.iter().all(accepts)
+        })?;
         let is_chosen = |one: &volume::Record| {
-            self.volumes && one.is_anonymous() && of_volumes.iter().all(|filter| filter.accepts(one))
+            let accepts = |filter: &Filter| filter.accepts(&one.created, &one.labels);
+            self.volumes && one.is_anonymous() && of_volumes.iter().all(accepts)
         };
         let volumes = volume::prune(store, &is_chosen)?;
         let images = prune(store, which, &of_images, &|| uses(store))?;
-        let mut text = pruned_containers(&containers.gone) + &pruned_networks(&networks);
-        text += &pruned_volumes(&volumes.gone);
+        let mut text = deleted("Containers", &containers.gone) + &deleted("Networks", &networks);
+        text += &deleted("Volumes", &volumes.gone);
         text += &pruned_images(&images);
         let mut bytes = containers.bytes + volumes.bytes + images.bytes;
         // What builds keep has no labels that one could ask for.
         let until = |filter: &&String| filter.starts_with("until=");
         if self.filter.iter().all(|filter| until(&filter)) {
-            let filters = Cached::parse(&self.filter, now)
+            let cached = Cached::parse(&self.filter, now)
                 .map_err(|text| Failure::new(format!("invalid filter '{text}'")))?;
             let order = PruneCache {
                 all: self.all,
-                filters,
+                filters: cached,
                 keep: 0,
             };
             let cache = order.carry_out(store).map_err(|error| Failure::of(&error))?;
             tell_kept(&cache);
-            if !cache.gone.is_empty() {
-                text += &format!("Deleted build cache objects:\n{}\n\n", cache.gone.join("\n"));
-            }
+            text += &deleted("build cache objects", &cache.gone);
             bytes += cache.bytes;
         }
         put(&format!("{text}Total reclaimed space: {}\n", human_size(bytes)))?;

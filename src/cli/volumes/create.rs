@@ -1,9 +1,9 @@
 //! `volume create`: a place for data that outlives containers.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use super::super::output::put;
+use super::super::pairs::pairs;
 use super::super::report::Failure;
 use crate::containers::volume::{self, ANONYMOUS, New, VolumeError};
 use crate::store::Store;
@@ -30,7 +30,7 @@ impl Create {
         if self.driver != "local" {
             return Err(Failure::of(&VolumeError::Driver(self.driver)));
         }
-        let mut labels = map(&self.label);
+        let mut labels = pairs(&self.label);
         let name = match self.name {
             Some(name) => name,
             None => {
@@ -38,7 +38,7 @@ impl Create {
                 volume::new_name()?
             }
         };
-        let options = map(&self.options);
+        let options = pairs(&self.options);
         if options.get("type").is_some_and(|kind| kind == "tmpfs") {
             eprintln!("bryo: each container has its own memory for {name}: without root it cannot be shared");
         }
@@ -51,12 +51,4 @@ impl Create {
         put(&format!("{name}\n"))?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-fn map(pairs: &[String]) -> BTreeMap<String, String> {
-    let pair = |text: &String| {
-        let (key, value) = text.split_once('=').unwrap_or((text, ""));
-        (key.to_string(), value.to_string())
-    };
-    pairs.iter().map(pair).collect()
 }

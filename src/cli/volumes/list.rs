@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value};
 
+use super::super::filter::all_match;
 use super::super::output::{Listing, Row, put};
 use super::super::report::Failure;
-use super::has_label;
 use crate::containers::volume::{self, Record, Users};
+use crate::label::Label;
 use crate::store::Store;
 
 /// Flags of `volume ls`.
@@ -44,7 +45,7 @@ const LISTING: Listing = Listing {
 enum Filter {
     Dangling(bool),
     Driver(String),
-    Label(String),
+    Label(Label),
     Name(String),
 }
 
@@ -57,7 +58,8 @@ impl List {
             false => Users::default(),
         };
         let mut volumes = volume::all(store)?;
-        volumes.retain(|volume| Filter::all_match(&filters, volume, &users));
+        let narrows = |filter: &Filter| matches!(filter, Filter::Label(_));
+        volumes.retain(|volume| all_match(&filters, narrows, |filter| filter.matches(volume, &users)));
         if self.quiet && self.format.is_none() {
             let name = |volume: &Record| format!("{}\n", volume.name);
             put(&volumes.iter().map(name).collect::<String>())?;
@@ -108,22 +110,9 @@ impl Filter {
             ("dangling", "true" | "1") => Filter::Dangling(true),
             ("dangling", "false" | "0") => Filter::Dangling(false),
             ("driver", _) => Filter::Driver(value.into()),
-            ("label", _) => Filter::Label(value.into()),
+            ("label", _) => Filter::Label(Label::new(value)),
             ("name", _) => Filter::Name(value.into()),
             _ => return Err(invalid().hint(Some("dangling, driver, label and name work here"))),
-        })
-    }
-
-    fn all_match(filters: &[Filter], volume: &Record, users: &Users) -> bool {
-        filters.iter().all(|filter| {
-            let same = |other: &&Filter| std::mem::discriminant(*other) == std::mem::discriminant(filter);
-            match filter {
-                Filter::Label(_) => filter.matches(volume, users),
-                _ => filters
-                    .iter()
-                    .filter(same)
-                    .any(|other| other.matches(volume, users)),
-            }
         })
     }
 
@@ -131,7 +120,7 @@ impl Filter {
         match self {
             Filter::Dangling(wanted) => users.of(&volume.name).is_empty() == *wanted,
             Filter::Driver(driver) => driver == "local",
-            Filter::Label(label) => has_label(volume, label),
+            Filter::Label(label) => label.is_among(|name| volume.labels.get(name)),
             Filter::Name(part) => volume.name.contains(part.as_str()),
         }
     }

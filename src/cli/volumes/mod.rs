@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use super::report::Failure;
 use crate::containers::Error;
-use crate::containers::volume::{self, Record, VolumeError};
+use crate::containers::volume::{self, VolumeError};
 use crate::store::Store;
 
 mod create;
 mod list;
 mod remove;
 
-pub(super) use remove::{failed as volumes_stay, filters as volume_filters, told as pruned_volumes};
+pub(super) use remove::failed as volumes_stay;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -67,12 +67,4 @@ pub(super) fn inspect_volume(store: &Store, name: &str) -> Result<Option<Value>,
 /// A time without the parts of a second, as Docker has it here.
 fn seconds(time: &str) -> String {
     format!("{}Z", time.split(['.', 'Z']).next().unwrap_or_default())
-}
-
-/// `label=KEY[=VALUE]` and `label!=…`.
-fn has_label(volume: &Record, text: &str) -> bool {
-    match text.split_once('=') {
-        Some((key, value)) => volume.labels.get(key).is_some_and(|found| found == value),
-        None => volume.labels.contains_key(text),
-    }
 }

@@ -10,6 +10,7 @@ use super::super::SpecError;
 use super::{Bind, Image, Missing, Volume, What, Wish, bytes, default_tmpfs, target};
 use crate::containers::names::is_name;
 use crate::containers::runtime::TOP_READ_ONLY;
+use crate::truth::truth;
 
 /// The keys as they were given.
 #[derive(Default)]
@@ -152,12 +153,9 @@ fn subpath(value: &str) -> Result<Option<String>, &'static str> {
     Ok(Some(value.into()).filter(|path: &String| !path.is_empty()))
 }
 
-fn truth(field: &str) -> Result<bool, &'static str> {
-    match field.split_once('=').map_or("true", |(_, value)| value) {
-        "true" | "1" | "True" | "TRUE" | "t" | "T" => Ok(true),
-        "false" | "0" | "False" | "FALSE" | "f" | "F" => Ok(false),
-        _ => Err("expected true or false"),
-    }
+fn is_wanted(field: &str) -> Result<bool, &'static str> {
+    let value = field.split_once('=').map_or("true", |(_, value)| value);
+    truth(value).ok_or("expected true or false")
 }
 
 /// Keys that mean yes without a value.
@@ -183,7 +181,7 @@ impl BindKeys {
                     _ => return Err("unknown bind-propagation"),
                 }
             }
-            "nonrecursive" => self.recursive = truth(field)?.then_some(Recursive::Disabled),
+            "nonrecursive" => self.recursive = is_wanted(field)?.then_some(Recursive::Disabled),
             "recursive" => {
                 self.recursive = Some(match value {
                     "enabled" | "true" | "1" => Recursive::Enabled,
@@ -193,7 +191,7 @@ impl BindKeys {
                     _ => return Err("bind-recursive is enabled, disabled, writable or readonly"),
                 });
             }
-            "create-src" => self.create_source = truth(field)?,
+            "create-src" => self.create_source = is_wanted(field)?,
             _ => return Err(UNKNOWN),
         }
         Ok(())
@@ -204,7 +202,7 @@ impl VolumeKeys {
     fn set(&mut self, key: &str, value: &str, field: &str) -> Result<(), &'static str> {
         match key {
             "subpath" => self.subpath = subpath(value)?,
-            "nocopy" => self.no_copy = truth(field)?,
+            "nocopy" => self.no_copy = is_wanted(field)?,
             "label" => self.labels.extend([pair(value)]),
             "opt" => self.options.extend([pair(value)]),
             "driver" => self.driver = Some(value.into()),
@@ -217,7 +215,7 @@ impl VolumeKeys {
 impl Keys {
     fn set(&mut self, field: &str, failed: &dyn Fn(&'static str) -> SpecError) -> Result<(), SpecError> {
         let (key, value) = field.split_once('=').unwrap_or((field, ""));
-        let yes = || truth(field).map_err(failed);
+        let yes = || is_wanted(field).map_err(failed);
         let key = key.to_ascii_lowercase();
         if !ALONE.contains(&key.as_str()) && !field.contains('=') {
             return Err(failed("expected KEY=VALUE"));
