@@ -69,6 +69,8 @@ pub use tree::Times;
 pub use usage::{Kept, Kind, Total, kept};
 pub use workspace::remove_orphans;
 
+use nix::poll::PollTimeout;
+
 use dockerfile::{ExpandError, ParseError, Place};
 use workspace::Workspace;
 
@@ -100,6 +102,12 @@ pub trait Progress: Sync {
     fn tick(&self) {}
     /// For a stage that is built beside others: its steps come in between theirs.
     fn beside(&self) -> Box<dyn Progress + '_>;
+}
+
+/// How long who waits may wait at once.
+fn pace(progress: &dyn Progress) -> PollTimeout {
+    let pace = progress.pace().and_then(|pace| pace.try_into().ok());
+    pace.unwrap_or(PollTimeout::NONE)
 }
 
 /// Why a build failed.

@@ -9,14 +9,14 @@ use std::path::PathBuf;
 
 use fuse_overlay::attr::Time;
 use fuse_overlay::union::{Limits, Lower, Tree};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use oci_spec::runtime::{PosixRlimit, Spec};
 
 use super::contents::Contents;
 use super::solve::file_time;
 use super::tree::{Growing, Times, add_tree};
 use super::workspace::io_error;
-use super::{Error, Progress};
+use super::{Error, Progress, pace};
 use crate::containers::cgroup;
 use crate::containers::end::{self, Force};
 use crate::containers::files::HostNames;
@@ -163,10 +163,7 @@ impl Order {
 
 fn relay(mut from: File, progress: &dyn Progress) {
     let mut buffer = vec![0; 1 << 16];
-    let pace = progress.pace();
-    let pace = pace.map_or(PollTimeout::NONE, |pace| {
-        pace.try_into().unwrap_or(PollTimeout::NONE)
-    });
+    let pace = pace(progress);
     loop {
         let mut fds = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
         if let Ok(0) = poll(&mut fds, pace) {

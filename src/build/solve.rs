@@ -327,7 +327,8 @@ impl Build<'_> {
             }
             let place = format!("{label} {count}/{all}");
             let title = format!("[{}] {}", place.trim_start(), step.text);
-            let before = counted(step).then(|| stage.clone());
+            let is_told = counted(step) && self.order.attests.tell_steps();
+            let before = is_told.then(|| stage.clone());
             self.step(&mut stage, number, step, &title)
                 .map_err(|source| Error::Step {
                     place: step.place,

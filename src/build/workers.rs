@@ -16,7 +16,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -26,7 +26,7 @@ use nix::unistd::{Pid, getpid, getppid};
 use super::dockerfile::{Dockerfile, Place};
 use super::solve::Build;
 use super::telling::{Ear, Ended, Message, Voice};
-use super::{Error, Progress};
+use super::{Error, Progress, pace};
 use crate::images::steps::Step;
 use crate::store::lease;
 use crate::sys;
@@ -210,10 +210,7 @@ impl<'a> Build<'a> {
     /// Hears all workers until one has ended, which is reaped then.
     fn wait<'w>(&mut self, workers: &mut Workers<'w>) -> Result<Worker<'w>, Error> {
         let signals = Blocked::new()?;
-        let pace = self.progress.pace();
-        let pace = pace.map_or(PollTimeout::NONE, |pace| {
-            pace.try_into().unwrap_or(PollTimeout::NONE)
-        });
+        let pace = pace(self.progress);
         let ended = loop {
             let mut fds = vec![PollFd::new(signals.heard.as_fd(), PollFlags::POLLIN)];
             fds.extend(

@@ -79,19 +79,32 @@ impl Amended {
     }
 }
 
+/// Amends a container under its lock; `change` is told what it is like so far. Gives that, and what `change` gives; after an
+/// error of its nothing is written.
+pub(super) fn amend<T>(
+    store: &Store,
+    id: &str,
+    change: impl FnOnce(&Record, &mut Amended) -> Result<T, Error>,
+) -> Result<(Record, T), Error> {
+    let container = store.container(id);
+    let _lock = named::lock(&container, id)?;
+    let record = super::record::read(store, id)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
+    let mut amended = Amended::read(&container);
+    let changed = change(&record, &mut amended)?;
+    amended.write(&container, record.durability())?;
+    Ok((record, changed))
+}
+
 /// Gives a container another restart policy; one that runs has it at its end.
 ///
 /// # Errors
 /// It is gone, or the file cannot be written.
 pub fn set_policy(store: &Store, id: &str, policy: Policy) -> Result<(), Error> {
-    let container = store.container(id);
-    let _lock = named::lock(&container, id)?;
-    let record = super::record::read(store, id)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
-    let amended = Amended {
-        restart: Some(policy),
-        ..Amended::read(&container)
-    };
-    amended.write(&container, record.durability())
+    amend(store, id, |_, amended| {
+        amended.restart = Some(policy);
+        Ok(())
+    })
+    .map(drop)
 }
 
 /// Gives a container other limits, of which `newer` says some; if it runs, at once. Gives what is to be told of those that
@@ -100,30 +113,29 @@ pub fn set_policy(store: &Store, id: &str, policy: Policy) -> Result<(), Error> 
 /// # Errors
 /// They contradict each other, or the kernel refuses one: then nothing is recorded.
 pub fn set_limits(store: &Store, id: &str, newer: &Limits) -> Result<Vec<String>, Error> {
-    let container = store.container(id);
-    let _lock = named::lock(&container, id)?;
-    let record = super::record::read(store, id)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
-    let limits = record.settings.cgroup.limits.clone().with(newer.clone());
-    limits.check(cgroup::processors())?;
-    let warnings = match record.life {
-        Life::Running { .. } => {
-            let mut group = cgroup::of(&container);
-            let before = group.clone();
-            group.widen(&limits);
-            // Another run may have begun meanwhile, with groups of its own.
-            if group != before && cgroup::of(&container) == before {
-                // If it has ended meanwhile, whoever reads its record next removes that.
-                group.note(&container)?;
-            }
-            group.limit(&limits)?.warnings()
-        }
-        _ => Vec::new(),
-    };
-    let amended = Amended {
-        limits: Some(limits),
-        ..Amended::read(&container)
-    };
-    amended.write(&container, record.durability())?;
+    let (record, warnings) = amend(store, id, |record, amended| {
+        let limits = record.settings.cgroup.limits.clone().with(newer.clone());
+        limits.check(cgroup::processors())?;
+        let warnings = match record.life {
+            Life::Running { .. } => limit(&store.container(id), &limits)?,
+            _ => Vec::new(),
+        };
+        amended.limits = Some(limits);
+        Ok(warnings)
+    })?;
     events::happened(store.state(), &record, "update", &[]);
     Ok(warnings)
+}
+
+/// Limits a container that runs.
+fn limit(container: &Path, limits: &Limits) -> Result<Vec<String>, Error> {
+    let mut group = cgroup::of(container);
+    let before = group.clone();
+    group.widen(limits);
+    // Another run may have begun meanwhile, with groups of its own.
+    if group != before && cgroup::of(container) == before {
+        // If it has ended meanwhile, whoever reads its record next removes that.
+        group.note(container)?;
+    }
+    Ok(group.limit(limits)?.warnings())
 }

@@ -187,11 +187,7 @@ struct Turn {
 impl Turn {
     fn wait(store: &Store, name: &str) -> Result<Turn, Error> {
         let directory = turns(store);
-        fs::create_dir_all(&directory).map_err(|source| Error::Io {
-            action: "create",
-            path: directory.clone(),
-            source,
-        })?;
+        fs::create_dir_all(&directory).map_err(Error::io("create", &directory))?;
         let path = directory.join(name);
         let lock = Lock::acquire(&path, Mode::Exclusive)?;
         // It is the supervisor's, too, else, and held as long as the container lives.

@@ -1,7 +1,7 @@
 //! What is a container, from flags to its end? `spec`: flags → Spec; `record`: what is on disk; `life`: its moves;
 //! `runtime`: Spec → steps → done; `supervisor`: who stays beside it; `log`: what it wrote.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub mod amended;
 pub mod attach;
@@ -250,4 +250,12 @@ pub enum Error {
     /// The image.
     #[error(transparent)]
     Image(#[from] crate::images::Error),
+}
+
+impl Error {
+    /// For `map_err`: `action` is a verb phrase.
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.to_owned();
+        move |source| Error::Io { action, path, source }
+    }
 }

@@ -135,8 +135,9 @@ fn a_terminal_shows_what_is_under_way() {
 #[test]
 fn a_step_that_fails_on_a_terminal_says_why() {
     let project = Project::new();
+    // By one stream: two are two pipes, and which is read first is chance.
     let dockerfile = "FROM base AS one\nRUN sleep 0.2; echo one-is-well\n\
-        FROM base AS two\nRUN echo first; echo why-it-fails >&2; printf unfinished; exit 3\n\
+        FROM base AS two\nRUN echo first >&2; echo why-it-fails >&2; printf unfinished >&2; exit 3\n\
         FROM one\nCOPY --from=two . /\n";
     let left = screen(&on_terminal(&project, dockerfile, &["--jobs=2"])).join("\n");
     for text in [

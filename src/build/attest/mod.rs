@@ -53,6 +53,12 @@ impl Attests {
         self.concern(output) || platforms.len() > 1 && !is_tree
     }
 
+    /// Are the steps told, one by one?
+    pub(super) fn tell_steps(&self) -> bool {
+        let provenance = self.provenance.as_ref();
+        provenance.is_some_and(|asked| asked.detail == Detail::Max)
+    }
+
     /// Whether the output can have what is wanted. What is wanted `inline-only` goes where it can.
     pub(super) fn allow(&self, output: &Output) -> Result<(), Error> {
         let wanted = match (&self.provenance, &self.sbom) {

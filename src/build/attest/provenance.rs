@@ -107,9 +107,10 @@ pub(in crate::build) struct Made<'a> {
 
 impl Made<'_> {
     pub(in crate::build) fn statement(&self, asked: &Provenance) -> Result<Statement, Error> {
+        let graph = (asked.detail == Detail::Max).then(|| self.noted.graph());
         let (predicate_type, predicate) = match asked.version {
-            Version::V1 => ("https://slsa.dev/provenance/v1", self.v1(asked)),
-            Version::V02 => ("https://slsa.dev/provenance/v0.2", self.v02(asked)),
+            Version::V1 => ("https://slsa.dev/provenance/v1", self.v1(asked, graph)),
+            Version::V02 => ("https://slsa.dev/provenance/v0.2", self.v02(asked, graph)),
         };
         let unwritten = |error: serde_json::Error| io_error("write", Path::new("provenance"))(error.into());
         Ok(Statement {
@@ -119,15 +120,14 @@ impl Made<'_> {
         })
     }
 
-    fn v1(&self, asked: &Provenance) -> Value {
+    fn v1(&self, asked: &Provenance, graph: Option<(Value, Value)>) -> Value {
         let (request, complete) = self.request(asked.detail);
+        let (config, locations) = graph.unzip();
         let mut internal = Map::new();
         internal.insert("builderPlatform".into(), json!(Platform::host().to_string()));
-        if asked.detail == Detail::Max {
-            internal.insert("buildConfig".into(), self.noted.graph().0);
-        }
+        internal.extend(config.map(|config| ("buildConfig".into(), config)));
         let mut metadata = self.times("invocationId", "startedOn", "finishedOn");
-        metadata.insert("buildkit_metadata".into(), self.metadata(asked.detail));
+        metadata.insert("buildkit_metadata".into(), self.metadata(locations));
         if self.is_hermetic() {
             metadata.insert("buildkit_hermetic".into(), json!(true));
         }
@@ -149,15 +149,16 @@ impl Made<'_> {
         })
     }
 
-    fn v02(&self, asked: &Provenance) -> Value {
+    fn v02(&self, asked: &Provenance, graph: Option<(Value, Value)>) -> Value {
         let (request, complete) = self.request(asked.detail);
+        let (config, locations) = graph.unzip();
         let mut metadata = self.times("buildInvocationID", "buildStartedOn", "buildFinishedOn");
         metadata.insert(
             "completeness".into(),
             json!({ "parameters": complete, "environment": true, "materials": self.is_remote() }),
         );
         metadata.insert("reproducible".into(), json!(asked.reproducible));
-        metadata.insert(format!("{TYPE_02}#metadata"), self.metadata(asked.detail));
+        metadata.insert(format!("{TYPE_02}#metadata"), self.metadata(locations));
         if self.is_hermetic() {
             metadata.insert(format!("{TYPE_02}#hermetic"), json!(true));
         }
@@ -172,8 +173,8 @@ impl Made<'_> {
             },
             "metadata": metadata,
         });
-        if asked.detail == Detail::Max {
-            predicate["buildConfig"] = self.noted.graph().0;
+        if let Some(config) = config {
+            predicate["buildConfig"] = config;
         }
         predicate
     }
@@ -254,13 +255,13 @@ impl Made<'_> {
     }
 
     /// The Dockerfile, and where in it the steps stand.
-    fn metadata(&self, detail: Detail) -> Value {
-        if detail == Detail::Min {
+    fn metadata(&self, locations: Option<Value>) -> Value {
+        let Some(locations) = locations else {
             return json!({});
-        }
+        };
         json!({
             "source": {
-                "locations": self.noted.graph().1,
+                "locations": locations,
                 "infos": [{
                     "filename": self.order.name,
                     "language": "Dockerfile",

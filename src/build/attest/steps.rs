@@ -132,6 +132,9 @@ impl Build<'_> {
         mounts: &[Mount],
         network: Network,
     ) {
+        if !self.order.attests.tell_steps() {
+            return;
+        }
         let env: Vec<String> = stage
             .config
             .env()

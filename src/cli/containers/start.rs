@@ -48,24 +48,21 @@ impl Start {
             };
             return self.attached(store, name);
         }
-        if self.all || !self.filter.is_empty() {
-            return self.chosen(store);
-        }
-        each(&self.containers, |name| {
+        let names = match self.all || !self.filter.is_empty() {
+            true => self.chosen(store)?,
+            false => self.containers,
+        };
+        each(&names, |name| {
             start(store, &record::find(store, name)?)?;
             Ok(Some(name.to_string()))
         })
     }
 
     /// Those that filters choose, the oldest first: later ones may need it.
-    fn chosen(&self, store: &Store) -> Result<ExitCode, Failure> {
+    fn chosen(&self, store: &Store) -> Result<Vec<String>, Failure> {
         let mut chosen = super::ps::chosen(store, &self.filter)?;
         chosen.reverse();
-        let names: Vec<String> = chosen.into_iter().map(|record| record.name).collect();
-        each(&names, |name| {
-            start(store, &record::find(store, name)?)?;
-            Ok(Some(name.to_string()))
-        })
+        Ok(chosen.into_iter().map(|record| record.name).collect())
     }
 
     fn attached(&self, store: &Store, name: &str) -> Result<ExitCode, Failure> {

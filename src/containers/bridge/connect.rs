@@ -7,9 +7,9 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::definition::find;
 use super::{BridgeError, Endpoint};
-use crate::containers::amended::{Amended, Networks};
+use crate::containers::Error;
+use crate::containers::amended::{self, Networks};
 use crate::containers::record::{self, Life, Record};
-use crate::containers::{Error, named};
 use crate::store::Store;
 
 /// Says to a supervisor that other networks are wanted.
@@ -145,28 +145,24 @@ fn change(
     change: impl FnOnce(&Record, &mut Networks) -> Result<(), BridgeError>,
 ) -> Result<(String, u64), Error> {
     let id = record::find(store, container)?;
-    let directory = store.container(&id);
-    let _lock = named::lock(&directory, &id)?;
-    let record = record::read(store, &id)?.ok_or_else(|| Error::NoSuchContainer(container.into()))?;
-    if record.settings.ports.addresses.is_none() {
-        return Err(BridgeError::Mode {
-            container: record.name.clone(),
-            mode: record.settings.network.clone(),
+    let (_, serial) = amended::amend(store, &id, |record, amended| {
+        if record.settings.ports.addresses.is_none() {
+            return Err(BridgeError::Mode {
+                container: record.name.clone(),
+                mode: record.settings.network.clone(),
+            }
+            .into());
         }
-        .into());
-    }
-    if matches!(record.life, Life::Running { .. }) && !record.network.hears {
-        return Err(BridgeError::Old(record.name.clone()).into());
-    }
-    let mut wanted = record.settings.ports.networks();
-    change(&record, &mut wanted)?;
-    wanted.serial += 1;
-    let serial = wanted.serial;
-    let amended = Amended {
-        networks: Some(wanted),
-        ..Amended::read(&directory)
-    };
-    amended.write(&directory, record.durability())?;
+        if matches!(record.life, Life::Running { .. }) && !record.network.hears {
+            return Err(BridgeError::Old(record.name.clone()).into());
+        }
+        let mut wanted = record.settings.ports.networks();
+        change(record, &mut wanted)?;
+        wanted.serial += 1;
+        let serial = wanted.serial;
+        amended.networks = Some(wanted);
+        Ok(serial)
+    })?;
     Ok((id, serial))
 }
 

@@ -103,7 +103,7 @@ impl Definition {
             .recursive(true)
             .mode(0o700)
             .create(&directory);
-        made.map_err(io("create", &directory))?;
+        made.map_err(Error::io("create", &directory))?;
         let end = Instant::now() + patience;
         let lock = loop {
             match Lock::try_acquire(&directory.join("lock"), Mode::Exclusive) {
@@ -136,16 +136,11 @@ fn place(store: &Store) -> PathBuf {
     store.state().join("networks")
 }
 
-pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { action, path, source }
-}
-
 /// Keeps others from making and removing networks.
 pub(super) fn lock_all(store: &Store) -> Result<Lock, Error> {
     let place = place(store);
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&place);
-    made.map_err(io("create", &place))?;
+    made.map_err(Error::io("create", &place))?;
     Ok(Lock::acquire(&place.join("lock"), Mode::Exclusive)?)
 }
 
@@ -155,7 +150,7 @@ pub(super) fn lock_all(store: &Store) -> Result<Lock, Error> {
 /// Its name is taken, or its addresses are; or they contradict each other.
 pub fn create(store: &Store, new: New) -> Result<Definition, Error> {
     check(&new)?;
-    let random = |source| io("draw", Path::new("random numbers"))(source);
+    let random = |source| Error::io("draw", Path::new("random numbers"))(source);
     let _lock = lock_all(store)?;
     let others = all(store)?;
     if others.iter().any(|other| other.name == new.name) {
@@ -224,7 +219,7 @@ fn pools(new: &New, others: &[Definition]) -> Result<Vec<Pool>, Error> {
         pools.insert(0, Pool::free_v4(&routes, &subnets)?);
     }
     if new.ipv6 && !pools.iter().any(|pool| !pool.subnet.is_v4()) {
-        let id = names::new_id().map_err(io("draw", Path::new("random numbers")))?;
+        let id = names::new_id().map_err(Error::io("draw", Path::new("random numbers")))?;
         let mut random = [0; 7];
         for (to, from) in random.iter_mut().zip(id.as_bytes().chunks(2)) {
             let digits = std::str::from_utf8(from).unwrap_or_default();
@@ -276,7 +271,7 @@ fn named(new: &New) -> Result<Vec<Pool>, BridgeError> {
 pub(super) fn load(path: &Path) -> Result<Option<Definition>, Error> {
     let text = match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        text => text.map_err(io("read", path))?,
+        text => text.map_err(Error::io("read", path))?,
     };
     let definition: Definition = serde_json::from_slice(&text).map_err(|source| Error::Json {
         path: path.into(),

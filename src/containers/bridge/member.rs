@@ -153,14 +153,14 @@ impl Members {
             }
             let text = match fs::read(entry.path()) {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                text => text.map_err(super::definition::io("read", &entry.path()))?,
+                text => text.map_err(Error::io("read", &entry.path()))?,
             };
             // Written whole, so what cannot be read is nobody's of ours.
             let Ok(member) = serde_json::from_slice::<Member>(&text) else {
                 continue;
             };
             let lives = member.lives();
-            match lives.map_err(super::definition::io("look at the supervisor of", &entry.path()))? {
+            match lives.map_err(Error::io("look at the supervisor of", &entry.path()))? {
                 true => members.push(member),
                 false => stale.push(entry.path()),
             }

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// [`CgroupError::NotFreezable`], [`CgroupError::NotFrozen`].
 pub fn freeze(container: &Path) -> Result<(), CgroupError> {
     let group = of(container);
-    let placed = !group.seats.is_empty();
+    let placed = !group.is_empty();
     let seat = group
         .with(Controller::Freezer)
         .ok_or_else(|| CgroupError::NotFreezable(remedy(placed)))?;

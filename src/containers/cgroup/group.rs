@@ -123,13 +123,18 @@ impl Group {
         let group = Group {
             seats: places.iter().map(seat).collect(),
         };
-        if group.seats.is_empty() {
+        if group.is_empty() {
             return Ok(group);
         }
         group.note(container)?;
         let made = group.seats.iter().try_for_each(Seat::make);
         made.inspect_err(|_| remove(container))?;
         Ok(group)
+    }
+
+    /// There are none.
+    pub(in crate::containers) fn is_empty(&self) -> bool {
+        self.seats.is_empty()
     }
 
     /// Writes down what there is, before it is there. After a power cut nothing is.
@@ -158,7 +163,7 @@ impl Group {
             .filter(|line| line.flag != "--memory-swap" || limits.memory_swap.is_some())
             .map(|line| line.flag);
         let mut shortfall = Shortfall {
-            placed: !self.seats.is_empty(),
+            placed: !self.is_empty(),
             ..Shortfall::default()
         };
         shortfall.flags.extend(missing);

@@ -11,6 +11,7 @@ use nix::unistd::execveat;
 
 use super::channel::Failure;
 use super::sealed::leads_to_sealed;
+use crate::containers::role;
 
 /// The name under which it is executed.
 const NAME: &std::ffi::CStr = c"bryo-keeper";
@@ -37,10 +38,7 @@ pub(super) fn execute(program: &File) -> Failure {
 
 /// If this process is one that waits: its whole life, and its exit code. It ends by what ends programs, which pid 1 passes on.
 pub fn keep() -> Option<u8> {
-    let name = std::env::args_os().next()?;
-    if name.as_encoded_bytes() != NAME.to_bytes() {
-        return None;
-    }
+    role::arguments(NAME.to_str().ok()?).map(drop)?;
     let all = SigSet::all();
     if all.thread_block().is_err() {
         return Some(1);

@@ -235,7 +235,9 @@ fn launch(
         links.tell_hosts(&hostname);
         network.set_reach(links.reach());
     }
-    launch.made()?;
+    if !group.is_empty() {
+        launch.made()?;
+    }
     let limits = cgroup.map(|settings| settings.limits).unwrap_or_default();
     let told = group.limit(&limits)?.warnings().into_iter();
     for warning in told.chain(group.outside()) {

@@ -285,7 +285,7 @@ fn stay(
         ranks.close();
     }
     let mut code = reap(&init);
-    links.end();
+    drop(links);
     init.end_helper();
     held.record.out_of_memory = cgroup::was_short_of_memory(&cgroup::of(held.directory()));
     // In version 1 the frozen do not die; nor, in both, does who was about to come in by `exec`.

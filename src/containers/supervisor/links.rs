@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::wire::{self, Job, wire};
 use crate::containers::bridge::{self, Attached, BridgeError, Definition, Endpoint, Given, Member, Members};
@@ -190,13 +190,9 @@ impl Links {
         namespace: &OwnedFd,
     ) -> Result<PathBuf, Error> {
         let own = (self.id.as_str(), self.name.as_str());
-        let member =
-            Member::new(own, &endpoint.aliases, attached.clone(), namespace).map_err(|source| Error::Io {
-                action: "join",
-                path: attached.network.clone().into(),
-                source,
-            })?;
-        member.write(self.store.run())
+        let member = Member::new(own, &endpoint.aliases, attached.clone(), namespace);
+        let failed = Error::io("join", Path::new(&attached.network));
+        member.map_err(failed)?.write(self.store.run())
     }
 
     /// What it gets there.
@@ -218,11 +214,7 @@ impl Links {
             })
         });
         let given = given.collect::<Result<Vec<_>, BridgeError>>()?;
-        let endpoint = names::new_id().map_err(|source| Error::Io {
-            action: "draw",
-            path: "random numbers".into(),
-            source,
-        })?;
+        let endpoint = names::new_id().map_err(Error::io("draw", Path::new("random numbers")))?;
         let is_free = |device: &String| !self.joined.iter().any(|one| one.attached.device == *device);
         let device = (self.first_device..)
             .map(|number| format!("eth{number}"))
@@ -317,16 +309,11 @@ impl Links {
         let outer = outer(attached);
         wire(&Job::Disconnect { outer }, &[user, network]).map(drop)
     }
-
-    /// The container has ended. Its network namespace may stay for a while, for what it sent last by its way out; without its
-    /// devices, or its kernel would answer for addresses that others have by then.
-    pub(super) fn end(self) {
-        drop(self);
-    }
 }
 
 impl Drop for Links {
-    /// Also of one that did not come to run.
+    /// The container has ended, or did not come to run. Its network namespace may stay for a while, for what it sent last by
+    /// its way out; without its devices, or its kernel would answer for addresses that others have by then.
     fn drop(&mut self) {
         for joined in std::mem::take(&mut self.joined) {
             if let Err(why) = self.leave(&joined) {

@@ -14,7 +14,7 @@ use super::copy::Lost;
 use super::fill::{self, Task};
 use super::mounted::{Kind, Mounted};
 use super::options::Backing;
-use super::record::{ANONYMOUS, Held, New, data, ensure, hold, io, place};
+use super::record::{ANONYMOUS, Held, New, data, ensure, hold, place};
 use crate::containers::record::Record;
 use crate::containers::runtime::{SUBDIRECTORY, as_root};
 use crate::containers::spec::mounts::{Asked, Bind, Image, Missing, Volume};
@@ -187,7 +187,7 @@ fn task<'a>(of: &For<'a>, held: &'a Held, wish: &Volume) -> Result<Option<Task<'
         _ => return Ok(None),
     }
     let failed = |error: fuse_overlay::error::Error| {
-        io("look in the image for", Path::new(&wish.target))(error.0.into())
+        Error::io("look in the image for", Path::new(&wish.target))(error.0.into())
     };
     // What is shown of a part of it is not what the image has for the whole; and a part may be a file.
     let node = match wish.subpath {
@@ -234,8 +234,9 @@ fn source_of_image(store: &Store, wish: &Image) -> Result<(Lower, NodeId), Error
         image: wish.image.clone(),
         subpath: subpath.into(),
     };
-    let failed =
-        |error: fuse_overlay::error::Error| io("look in the image for", Path::new(subpath))(error.0.into());
+    let failed = |error: fuse_overlay::error::Error| {
+        Error::io("look in the image for", Path::new(subpath))(error.0.into())
+    };
     let node = image_file::find(&lower, subpath.as_bytes())
         .map_err(failed)?
         .ok_or_else(none)?;

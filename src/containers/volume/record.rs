@@ -70,11 +70,6 @@ pub(super) fn data(directory: &Path) -> PathBuf {
     directory.join("_data")
 }
 
-pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { action, path, source }
-}
-
 impl Record {
     /// Where its data lies.
     pub fn mountpoint(&self, store: &Store) -> PathBuf {
@@ -92,7 +87,7 @@ impl Record {
 /// # Errors
 /// There are no random numbers.
 pub fn new_name() -> Result<String, Error> {
-    names::new_id().map_err(io("draw", Path::new("random numbers")))
+    names::new_id().map_err(Error::io("draw", Path::new("random numbers")))
 }
 
 /// Makes a volume; one that is there already is left as it is.
@@ -114,7 +109,7 @@ pub(super) fn ensure(store: &Store, new: New, durability: Durability) -> Result<
         failpoint::step();
         let mut builder = fs::DirBuilder::new();
         let made = builder.mode(0o700).recursive(true).create(&directory);
-        made.map_err(io("create", &directory))?;
+        made.map_err(Error::io("create", &directory))?;
         let lock = match Lock::acquire(&directory.join("lock"), Mode::Exclusive) {
             // It was removed just now.
             Err(store::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => continue,
@@ -174,11 +169,11 @@ fn make(directory: &Path, new: New, durability: Durability) -> Result<Record, Er
     failpoint::step();
     match fs::DirBuilder::new().mode(0o755).create(&data) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        made => made.map_err(io("create", &data))?,
+        made => made.map_err(Error::io("create", &data))?,
     }
     // The umask is not asked: the container's users are to come in.
     let mode = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(&data, mode).map_err(io("set the mode of", &data))?;
+    fs::set_permissions(&data, mode).map_err(Error::io("set the mode of", &data))?;
     let path = directory.join("volume.json");
     let text = serde_json::to_vec(&record).map_err(|source| Error::Json {
         path: path.clone(),
@@ -197,7 +192,7 @@ pub(super) fn load(directory: &Path) -> Result<Option<Record>, Error> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(None);
         }
-        text => text.map_err(io("read", &path))?,
+        text => text.map_err(Error::io("read", &path))?,
     };
     let record: Record = serde_json::from_slice(&text).map_err(|source| Error::Json {
         path: path.clone(),

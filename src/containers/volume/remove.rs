@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::empty::remove_all;
-use super::record::{self, Held, attempt, data, happened, hold, io};
+use super::record::{self, Held, attempt, data, happened, hold};
 use super::sweep::{set_aside, sweep, sweep_elsewhere};
 use super::{Kind, Mounted, Record, VolumeError};
 use crate::containers::{Error, names};
@@ -46,7 +46,7 @@ impl Users {
             let text = match fs::read(&path) {
                 // One that is made or removed just now; or lost at a power cut, as those of --rm may be.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                text => text.map_err(io("read", &path))?,
+                text => text.map_err(Error::io("read", &path))?,
             };
             if text.is_empty() {
                 continue;

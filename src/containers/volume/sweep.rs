@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use super::empty::remove_all;
-use super::record::{data, io, new_name, place};
+use super::record::{data, new_name, place};
 use crate::containers::{Error, names, role, runtime};
 use crate::host::Probe;
 use crate::line::{chain, printable_line};
@@ -65,7 +65,7 @@ pub fn wipe(state: &Path) -> Result<(), Error> {
 pub(super) fn set_aside(directory: &Path) -> Result<PathBuf, Error> {
     let gone = directory.with_file_name(format!("{GONE}{}", new_name()?));
     failpoint::step();
-    fs::rename(directory, &gone).map_err(io("remove", directory))?;
+    fs::rename(directory, &gone).map_err(Error::io("remove", directory))?;
     Ok(gone)
 }
 
@@ -89,21 +89,21 @@ fn remove_unmade(directory: &Path) -> Result<(), Error> {
     // Each goes by itself, so that what somebody puts there at this moment stays.
     let data = data(directory);
     failpoint::step();
-    was_there(fs::remove_dir(&data)).map_err(io("remove", &data))?;
+    was_there(fs::remove_dir(&data)).map_err(Error::io("remove", &data))?;
     for entry in root::list(directory)? {
         let path = entry.path();
         if entry.file_name().to_str().is_some_and(is_aside) {
-            was_there(fs::remove_file(&path)).map_err(io("remove", &path))?;
+            was_there(fs::remove_file(&path)).map_err(Error::io("remove", &path))?;
         }
     }
     failpoint::step();
-    was_there(fs::remove_file(&path)).map_err(io("remove", &path))?;
+    was_there(fs::remove_file(&path)).map_err(Error::io("remove", &path))?;
     drop(lock);
     failpoint::step();
     match fs::remove_dir(directory) {
         // Somebody makes a volume of it.
         Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
-        removed => was_there(removed).map_err(io("remove", directory)),
+        removed => was_there(removed).map_err(Error::io("remove", directory)),
     }
 }
 
