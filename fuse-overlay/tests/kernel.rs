@@ -421,6 +421,39 @@ fn two_threads_write_side_by_side() {
     });
 }
 
+/// A getattr that is answered between an unlink and the kernel's own count for it would make that count it twice.
+#[test]
+fn a_name_that_goes_is_counted_once() {
+    in_mount(Ids::One, &image(), |inside| {
+        let (file, other) = (inside.path("tmp/file"), inside.path("tmp/other"));
+        fs::write(&file, "").unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let is_done = || done.load(std::sync::atomic::Ordering::Relaxed);
+        let (mut wrong, mut rounds) = (0, 0);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let flags = rustix::fs::AtFlags::STATX_FORCE_SYNC;
+                    while !is_done() {
+                        rustix::fs::statx(rustix::fs::CWD, &file, flags, rustix::fs::StatxFlags::BASIC_STATS)
+                            .unwrap();
+                    }
+                });
+            }
+            while rounds < 5_000 {
+                // What a stat has just told is what counts: nobody told link(2) before.
+                if fs::hard_link(&file, &other).is_ok() {
+                    fs::remove_file(&other).unwrap();
+                    rounds += 1;
+                }
+                wrong += u32::from(fs::metadata(&file).unwrap().nlink() != 1);
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert_eq!(wrong, 0, "of {rounds}");
+    });
+}
+
 #[test]
 fn a_big_file_comes_back_as_written() {
     in_mounts(

@@ -179,7 +179,7 @@ impl Growing<'_> {
         match self.look(dir, name)? {
             None => Ok(()),
             Some(found) if found.kind == Kind::Directory => Err(Error(Errno::EISDIR)),
-            Some(_) => self.0.unlink(&CALLER, dir, name),
+            Some(_) => self.0.unlink(&CALLER, dir, name).map(drop),
         }
     }
 
@@ -232,7 +232,7 @@ impl Growing<'_> {
     pub fn remove(&self, dir: Ino, name: &Name, kind: Kind, depth: usize) -> Result<()> {
         deeper(depth)?;
         if kind != Kind::Directory {
-            return self.0.unlink(&CALLER, dir, name);
+            return self.0.unlink(&CALLER, dir, name).map(drop);
         }
         let Some(found) = self.look(dir, name)? else {
             return Ok(());
@@ -301,7 +301,7 @@ impl Growing<'_> {
                 Err(Error(Errno::ENOTEMPTY)) => return Ok(()),
                 done => done?,
             },
-            Kind::Regular if now.size == 0 => self.0.unlink(&CALLER, place.dir, &name)?,
+            Kind::Regular if now.size == 0 => drop(self.0.unlink(&CALLER, place.dir, &name)?),
             _ => return Ok(()),
         }
         let mtime = match self.0.image_attr(place.dir) {

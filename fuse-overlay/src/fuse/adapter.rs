@@ -14,6 +14,7 @@ use super::refused::Refused;
 use super::reply::{Added, Form, Listing, Reply, Sockets};
 use super::request::{Operation, Request};
 use super::sync::Unsynced;
+use super::unlinked::{Lasting, Unlinked};
 use super::wire::{self, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, GetXattrOut, OpenOut, WriteOut};
 use crate::attr::{Attr, Ino, Kind};
 use crate::union::{Caller, Released, SetAttr, Tree};
@@ -26,6 +27,7 @@ pub(super) struct Adapter {
     pub(super) listings: Listings,
     pub(super) refused: Refused,
     pub(super) grown: Grown,
+    pub(super) unlinked: Unlinked,
 }
 
 /// How a request ends.
@@ -155,7 +157,8 @@ impl Adapter {
 
     /// Tells of an inode that was made, or got a name.
     fn entry(&self, request: &Request<'_>, attr: &Attr, reply: &mut Reply) -> Ended {
-        reply.entry(&self.ids.shown(attr))?;
+        let (attr, lasting) = self.told(attr);
+        reply.entry(&attr, lasting)?;
         if let Operation::TmpFile { .. } = request.operation {
             let open_flags = FOPEN_KEEP_CACHE | FOPEN_NOFLUSH;
             reply.push_struct(&OpenOut {
@@ -176,14 +179,14 @@ impl Adapter {
                 return self.attr(tree.take_privileges(caller, ino, *ctime), reply);
             }
             Operation::ReadLink => tree.readlink(ino).and_then(|target| Ok(reply.push(&target)?)),
-            Operation::Unlink { name } => tree.unlink(caller, ino, name),
+            Operation::Unlink { name } => self.unlinked(tree.unlink(caller, ino, name)),
             Operation::Rmdir { name } => tree.rmdir(caller, ino, name),
             Operation::Rename {
                 from,
                 to_dir,
                 to,
                 how,
-            } => tree.rename(caller, (ino, from), (*to_dir, to), *how),
+            } => self.unlinked(tree.rename(caller, (ino, from), (*to_dir, to), *how)),
             Operation::Read { offset, size } => {
                 if *offset == 0 {
                     self.outdated(ino, reply);
@@ -293,7 +296,10 @@ impl Adapter {
 
     fn lookup(&self, parent: Ino, name: &crate::name::Name, reply: &mut Reply) -> Ended {
         match self.tree.lookup(parent, name) {
-            Ok(attr) => reply.entry(&self.ids.shown(&attr))?,
+            Ok(attr) => {
+                let (attr, lasting) = self.told(&attr);
+                reply.entry(&attr, lasting)?;
+            }
             Err(error) if error.0 == Errno::ENOENT => reply.no_entry()?,
             Err(error) => return Err(error.0),
         }
@@ -320,8 +326,22 @@ impl Adapter {
     }
 
     fn attr(&self, attr: crate::error::Result<Attr>, reply: &mut Reply) -> Ended {
-        reply.attr(&self.ids.shown(&attr.map_err(|error| error.0)?))?;
+        let (attr, lasting) = self.told(&attr.map_err(|error| error.0)?);
+        reply.attr(&attr, lasting)?;
         Ok(End::Answered)
+    }
+
+    /// Attributes as the kernel is told them, and for how long.
+    fn told(&self, attr: &Attr) -> (Attr, Lasting) {
+        (self.ids.shown(attr), self.unlinked.lasting(attr.ino))
+    }
+
+    /// A name is gone; of a file that keeps others the link count is told with care for a while.
+    fn unlinked(&self, done: crate::error::Result<Option<Ino>>) -> crate::error::Result<()> {
+        if let Some(left) = done? {
+            self.unlinked.add(left);
+        }
+        Ok(())
     }
 
     fn list(
@@ -348,7 +368,7 @@ impl Adapter {
         listing.complete(|ino| {
             let attr = self.tree.getattr(ino).ok()?;
             self.tree.looked_up(ino);
-            Some(self.ids.shown(&attr))
+            Some(self.told(&attr))
         });
         // The kernel takes an answer without entries for the end.
         if reply.len() == empty && self.listings.ended(ino) {

@@ -19,6 +19,7 @@ mod reply;
 mod request;
 mod serve;
 mod sync;
+mod unlinked;
 mod wire;
 
 pub use fusermount::{mount_by_helper, unmount_by_helper};

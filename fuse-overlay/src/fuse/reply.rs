@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use zerocopy::{Immutable, IntoBytes};
 
 use super::negotiate::MAX_WRITE;
+use super::unlinked::Lasting;
 use super::wire::{self, AttrOut, Dirent, EntryOut, InvalInodeOut, NOTIFY_INVAL_INODE, OutHeader};
 use crate::attr::{Attr, Ino, Kind};
 
@@ -13,7 +14,7 @@ const HEADER: usize = size_of::<OutHeader>();
 
 /// How long the kernel may believe an entry or its attributes, in seconds: for ever, for all changes go through it. (It
 /// cuts this to the largest span that it can count.)
-const FOR_EVER: u64 = i64::MAX as u64;
+pub(super) const FOR_EVER: u64 = i64::MAX as u64;
 
 const NOTIFICATION: usize = HEADER + size_of::<InvalInodeOut>();
 
@@ -156,8 +157,8 @@ impl Reply {
     }
 
     /// The answer to whatever makes or finds an inode.
-    pub(super) fn entry(&mut self, attr: &Attr) -> Result<(), Errno> {
-        self.push_struct(&entry_out(attr, self.sockets))
+    pub(super) fn entry(&mut self, attr: &Attr, lasting: Lasting) -> Result<(), Errno> {
+        self.push_struct(&entry_out(attr, lasting, self.sockets))
     }
 
     /// "There is no such name", which the kernel keeps like an entry (ENOENT it would ask again).
@@ -168,9 +169,9 @@ impl Reply {
         })
     }
 
-    pub(super) fn attr(&mut self, attr: &Attr) -> Result<(), Errno> {
+    pub(super) fn attr(&mut self, attr: &Attr, lasting: Lasting) -> Result<(), Errno> {
         self.push_struct(&AttrOut {
-            attr_valid: FOR_EVER,
+            attr_valid: lasting.seconds(),
             attr: wire_attr(attr),
             ..AttrOut::default()
         })
@@ -288,24 +289,26 @@ impl<'a> Listing<'a> {
     }
 
     /// Fills in the attributes that `attr` knows. An entry without stays a name only, which the kernel looks up itself.
-    pub(super) fn complete(self, mut attr: impl FnMut(Ino) -> Option<Attr>) {
+    pub(super) fn complete(self, mut attr: impl FnMut(Ino) -> Option<(Attr, Lasting)>) {
         for (start, ino) in self.blanks {
-            let Some(attr) = attr(ino) else { continue };
+            let Some((attr, lasting)) = attr(ino) else {
+                continue;
+            };
             if let Some(place) = self.reply.bytes.get_mut(start..start + size_of::<EntryOut>()) {
-                place.copy_from_slice(entry_out(&attr, self.reply.sockets).as_bytes());
+                place.copy_from_slice(entry_out(&attr, lasting, self.reply.sockets).as_bytes());
             }
         }
     }
 }
 
-fn entry_out(attr: &Attr, sockets: Sockets) -> EntryOut {
+fn entry_out(attr: &Attr, lasting: Lasting, sockets: Sockets) -> EntryOut {
     let believed = attr.kind != Kind::Socket || sockets == Sockets::Stay;
     EntryOut {
         nodeid: attr.ino.0,
         // An inode number is never given to another file.
         generation: 0,
         entry_valid: if believed { FOR_EVER } else { 0 },
-        attr_valid: FOR_EVER,
+        attr_valid: lasting.seconds(),
         entry_valid_nsec: 0,
         attr_valid_nsec: 0,
         attr: wire_attr(attr),

@@ -26,6 +26,7 @@ use super::negotiate;
 use super::refused::Refused;
 use super::reply::{Reply, outdated};
 use super::sync::Unsynced;
+use super::unlinked::Unlinked;
 use super::wire::{InHeader, InitIn, opcode};
 use super::{mount, patience::Patience};
 use crate::error::Error;
@@ -100,6 +101,7 @@ pub fn serve(
             listings: Listings::default(),
             refused: Refused::default(),
             grown: Grown::default(),
+            unlinked: Unlinked::default(),
         },
         seat: Mutex::new(Patience::default()),
     };

@@ -282,19 +282,29 @@ impl Tree {
     }
 
     /// Removes a name of anything but a directory.
-    pub fn unlink(&self, caller: &Caller, parent: Ino, name: &Name) -> Result<()> {
+    ///
+    /// Gives the file if it keeps other names.
+    pub fn unlink(&self, caller: &Caller, parent: Ino, name: &Name) -> Result<Option<Ino>> {
         self.remove(caller, parent, name, Operation::Unlink)
     }
 
     /// Removes an empty directory.
     pub fn rmdir(&self, caller: &Caller, parent: Ino, name: &Name) -> Result<()> {
-        self.remove(caller, parent, name, Operation::Rmdir)
+        self.remove(caller, parent, name, Operation::Rmdir).map(|_| ())
     }
 
-    fn remove(&self, caller: &Caller, parent: Ino, name: &Name, operation: Operation) -> Result<()> {
+    fn remove(&self, caller: &Caller, parent: Ino, name: &Name, operation: Operation) -> Result<Option<Ino>> {
         let ino = self.with_space(|| self.try_remove(caller, parent, name, operation))?;
+        Ok(self.lost_a_name(ino))
+    }
+
+    /// Lets go of an inode that lost a name, if it was the last; else gives it.
+    pub(super) fn lost_a_name(&self, ino: Ino) -> Option<Ino> {
+        let others = self
+            .inode(ino)
+            .is_ok_and(|inode| inode.state.read().meta.nlink > 0);
         self.upper.release(ino);
-        Ok(())
+        others.then_some(ino)
     }
 
     /// Gives the inode that lost the name.

@@ -36,8 +36,14 @@ struct Move<'a> {
 }
 
 impl Tree {
-    /// Moves a name.
-    pub fn rename(&self, caller: &Caller, from: (Ino, &Name), to: (Ino, &Name), how: Rename) -> Result<()> {
+    /// Moves a name. Gives the file that the other name was of before, if it keeps names elsewhere.
+    pub fn rename(
+        &self,
+        caller: &Caller,
+        from: (Ino, &Name),
+        to: (Ino, &Name),
+        how: Rename,
+    ) -> Result<Option<Ino>> {
         // The chain of parents stays as it is while this is held.
         let _moving = (from.0 != to.0).then(|| self.moving.lock());
         loop {
@@ -55,15 +61,13 @@ impl Tree {
                 Some(_) if how.spares_target() => return Err(Error(Errno::EEXIST)),
                 None if how == Rename::Exchange => return Err(Error(Errno::ENOENT)),
                 // Two names of one file: both stay (rename(2)).
-                Some((target, _)) if target == source.0 => return Ok(()),
+                Some((target, _)) if target == source.0 => return Ok(None),
                 _ => {}
             }
             self.refuse_loop(&step)?;
             if let Some(replaced) = self.with_space(|| self.try_move(caller, &step))? {
-                if let (Some((target, _)), true) = (step.target, replaced == Replaced::Gone) {
-                    self.upper.release(target);
-                }
-                return Ok(());
+                let gone = step.target.filter(|_| replaced == Replaced::Gone);
+                return Ok(gone.and_then(|(target, _)| self.lost_a_name(target)));
             }
         }
     }

@@ -146,15 +146,16 @@ fn what_changes_between_two_parts_is_not_lost() {
         tree.write(&CALLER, file, i * 3 * 4096, &[1; 10], false).unwrap();
         let low = format!("low{i:04}");
         match i % 3 {
-            0 => tree.unlink(&CALLER, dir, name(&low)).unwrap(),
-            1 => tree
-                .rename(
+            0 => drop(tree.unlink(&CALLER, dir, name(&low)).unwrap()),
+            1 => drop(
+                tree.rename(
                     &CALLER,
                     (dir, name(&low)),
                     (dir, name(&format!("moved{i:04}"))),
                     Rename::Whiteout,
                 )
                 .unwrap(),
+            ),
             _ => {}
         }
     }

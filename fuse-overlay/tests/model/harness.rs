@@ -475,11 +475,14 @@ impl<'a> Both<'a> {
             Op::Link(file, path) => self.file(file, |ino| {
                 self.named(path, |dir, name| self.made(tree.link(&CALLER, ino, dir, name)))
             }),
-            Op::Unlink(path) => self.named(path, |dir, name| none(tree.unlink(&CALLER, dir, name))),
+            Op::Unlink(path) => self.named(path, |dir, name| none(tree.unlink(&CALLER, dir, name).map(drop))),
             Op::Rmdir(path) => self.named(path, |dir, name| none(tree.rmdir(&CALLER, dir, name))),
             Op::Rename(from, to, how) => self.named(from, |from_dir, from_name| {
                 self.named(to, |to_dir, to_name| {
-                    none(tree.rename(&CALLER, (from_dir, from_name), (to_dir, to_name), *how))
+                    none(
+                        tree.rename(&CALLER, (from_dir, from_name), (to_dir, to_name), *how)
+                            .map(drop),
+                    )
                 })
             }),
             Op::Write {

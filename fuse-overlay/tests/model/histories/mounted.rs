@@ -51,7 +51,6 @@ impl Mounted {
     }
 
     fn visit(&self, path: &Path, seen: &mut Reference) {
-        asked_anew(path);
         let meta = fs::metadata(path).unwrap();
         let id = self.id(meta.ino());
         if seen.nodes.contains_key(&id) {
@@ -244,11 +243,4 @@ fn four_threads_are_one_after_the_other() {
         );
         assert!(overlapping.get() > 0, "no two threads were at it at once");
     });
-}
-
-/// Has the kernel ask the server for a file's attributes. A getattr that is answered between an unlink and the kernel's own
-/// count for it makes that count it twice (`fuse_entry_unlinked`), and believe it.
-fn asked_anew(path: &Path) {
-    let flags = rustix::fs::AtFlags::STATX_FORCE_SYNC;
-    rustix::fs::statx(rustix::fs::CWD, path, flags, rustix::fs::StatxFlags::BASIC_STATS).unwrap();
 }

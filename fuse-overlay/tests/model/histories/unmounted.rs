@@ -62,11 +62,11 @@ fn answer(tree: &Tree, op: &Op) -> Result<Seen, Error> {
     match *op {
         Op::Create(dir, new) => tree.mknod(&CALLER, ino(dir), name(new), 0o100_644, 0).map(found),
         Op::Mkdir(dir, new) => tree.mkdir(&CALLER, ino(dir), name(new), 0o755).map(found),
-        Op::Unlink(dir, old) => tree.unlink(&CALLER, ino(dir), name(old)).map(nothing),
+        Op::Unlink(dir, old) => tree.unlink(&CALLER, ino(dir), name(old)).map(|_| Seen::Nothing),
         Op::Rmdir(dir, old) => tree.rmdir(&CALLER, ino(dir), name(old)).map(nothing),
         Op::Rename(from, old, to, new, how) => tree
             .rename(&CALLER, (ino(from), name(old)), (ino(to), name(new)), how)
-            .map(nothing),
+            .map(|_| Seen::Nothing),
         Op::Link(file, dir, new) => tree.link(&CALLER, ino(file), ino(dir), name(new)).map(found),
         Op::Lookup(dir, wanted) => tree.lookup(ino(dir), name(wanted)).map(found),
         Op::List(dir) => {
