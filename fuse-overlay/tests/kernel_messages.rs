@@ -64,6 +64,36 @@ fn what_is_known_is_not_asked_again() {
     });
 }
 
+/// A listing takes several messages; each brings the attributes of what it names. But who lists a directory with very many
+/// names has the kernel keep few of them.
+#[test]
+fn a_listing_brings_all_attributes_unless_they_are_very_many() {
+    let directory = |name: &str, files: u32| {
+        let path = |number| format!("{name}/a-name-of-some-length-{number}");
+        (0..files).fold(Layer::new().dir(name), |layer, number| {
+            layer.file(&path(number), "")
+        })
+    };
+    in_mount(
+        Ids::One,
+        &[directory("some", 2_000), directory("many", 10_000)],
+        |inside| {
+            let list = |dir: &str| drop(fs::read_dir(inside.path(dir)).unwrap().count());
+            let stat = |dir: &str, count: usize| {
+                for entry in fs::read_dir(inside.path(dir)).unwrap().take(count) {
+                    entry.unwrap().metadata().unwrap();
+                }
+            };
+            assert!(inside.replies(|| list("some")) < 40);
+            let asked = inside.replies(|| stat("some", 2_000));
+            assert!(asked < 10, "{asked} messages for what the listing told");
+            list("many");
+            let asked = inside.replies(|| stat("many", 10_000));
+            assert!(asked > 9_000, "{asked} messages: the listing told all");
+        },
+    );
+}
+
 #[test]
 fn opening_and_closing_sends_nothing() {
     in_mount(Ids::One, &image(), |inside| {

@@ -30,6 +30,10 @@ pub(super) struct Adapter {
     pub(super) unlinked: Unlinked,
 }
 
+/// Names of a directory whose attributes all come with a listing. Of one with more the kernel had better not keep an inode
+/// for each name that somebody lists: those of the first part alone come with their attributes.
+const MANY: u64 = 1 << 13;
+
 /// How a request ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -363,10 +367,11 @@ impl Adapter {
             Added::Yes => ControlFlow::Continue(()),
             Added::Full => ControlFlow::Break(()),
         })?;
+        let told = cookie == 0 || self.tree.name_count(ino)? <= MANY;
         // After the listing, since the tree may hold its lock while it lists. A name that went away meanwhile has no
         // attributes; its entry is stale, as any listing may be.
         listing.complete(|ino| {
-            let attr = self.tree.getattr(ino).ok()?;
+            let attr = told.then(|| self.tree.getattr(ino).ok())??;
             self.tree.looked_up(ino);
             Some(self.told(&attr))
         });

@@ -140,6 +140,14 @@ impl Tree {
         self.below.view().attr(node).ok()
     }
 
+    /// How many names a directory has.
+    pub fn name_count(&self, dir: Ino) -> Result<u64> {
+        match self.upper.find(dir) {
+            Some(inode) => Ok(inode.state.read().directory()?.count),
+            None => Ok(self.below.view().entries(self.below.node(dir)?)?.len().into()),
+        }
+    }
+
     /// Lists a directory from `cookie` on (0: the start), `.` and `..` first, until `each` breaks. No lock is held
     /// while `each` runs.
     pub fn readdir(
