@@ -376,17 +376,25 @@ impl Adapter {
             Some(self.told(&attr))
         });
         // The kernel takes an answer without entries for the end.
-        if reply.len() == empty && self.listings.ended(ino) {
-            reply.relists(ino);
+        if reply.len() == empty {
+            if self.listings.ended(ino) {
+                reply.relists(ino);
+            }
+            let dir = self.tree.image_parent(ino).map(|(_, dir)| dir);
+            if let Some(dir) = dir.filter(|dir| *dir != ino && self.listings.listed(*dir)) {
+                reply.relists(dir);
+            }
         }
         Ok(())
     }
 
     /// The kernel does not know the attributes of `ino`, or will not after this read: the listing of its directory is worth
-    /// less. A directory counts if its own listing is asked for anew each time, which is what outdates it.
+    /// less. Of directories that is counted when they are listed.
     fn outdated(&self, ino: Ino, reply: &mut Reply) {
-        let counts = |kind| kind == Kind::Regular || kind == Kind::Directory && self.listings.anew(ino);
-        let dir = self.tree.image_parent(ino).filter(|(kind, _)| counts(*kind));
+        let dir = self
+            .tree
+            .image_parent(ino)
+            .filter(|(kind, _)| *kind == Kind::Regular);
         if let Some((_, dir)) = dir.filter(|(_, dir)| self.listings.outdated(*dir)) {
             reply.relists(dir);
         }

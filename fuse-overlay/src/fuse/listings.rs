@@ -7,6 +7,10 @@
 //! Hence: where several files' attributes have gone stale, the kernel is told to forget the listing. From then on the
 //! directory is listed anew each time (two messages, which is why it takes more than two stale files), and the kernel
 //! tells nobody that it no longer needs that; so once in a while a listing is left to it, and what follows is watched.
+//!
+//! Listing a directory outdates its own access time as well. Who walks a tree a second time would ask for the attributes of
+//! each directory; so the listing of one whose subdirectories were listed is forgotten, too, but once: listed again, they
+//! come from the kernel's keeping, which outdates nothing.
 
 use std::collections::HashMap;
 
@@ -41,6 +45,16 @@ enum Use {
 impl Listings {
     /// The kernel has to ask for attributes of a file in `dir`, or soon will. Says whether it should forget the listing.
     pub(super) fn outdated(&self, dir: Ino) -> bool {
+        self.stale(dir, ANEW)
+    }
+
+    /// A directory in `dir` was listed. Says whether the kernel should forget the listing of `dir`.
+    pub(super) fn listed(&self, dir: Ino) -> bool {
+        self.stale(dir, 1)
+    }
+
+    /// What the kernel knows of something in `dir` has gone stale. If that is enough, `dir` is listed anew so many times.
+    fn stale(&self, dir: Ino, times: u8) -> bool {
         let mut directories = self.directories.lock();
         if directories.len() >= MOST {
             directories.clear();
@@ -49,17 +63,12 @@ impl Listings {
         match seen {
             Use::Kept { stale } if *stale + 1 < ENOUGH => *stale += 1,
             Use::Kept { .. } => {
-                *seen = Use::Anew { times: ANEW };
+                *seen = Use::Anew { times };
                 return true;
             }
             Use::Anew { .. } => {}
         }
         false
-    }
-
-    /// Is `dir` listed anew each time?
-    pub(super) fn anew(&self, dir: Ino) -> bool {
-        matches!(self.directories.lock().get(&dir), Some(Use::Anew { .. }))
     }
 
     /// The kernel has been told all of a listing. Says whether it should forget it.
@@ -102,6 +111,15 @@ mod tests {
             assert_eq!((0..10).filter(|_| listings.outdated(DIR)).count(), 1);
             assert!((1..ANEW).all(|_| listings.ended(DIR)));
             assert!(!listings.ended(DIR), "the trial");
+        }
+    }
+
+    #[test]
+    fn one_whose_directories_are_listed_is_listed_anew_once() {
+        let listings = Listings::default();
+        for _ in 0..2 {
+            assert_eq!((0..10).filter(|_| listings.listed(DIR)).count(), 1);
+            assert!(!listings.ended(DIR), "it is kept again");
         }
     }
 

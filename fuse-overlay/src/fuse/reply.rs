@@ -25,8 +25,8 @@ pub(super) struct Reply {
     len: usize,
     /// What the kernel must forget before it hears the answer.
     stale: [Option<(Ino, Forget)>; 2],
-    /// Whose listing the kernel must forget once it has heard the answer.
-    relisted: Option<Ino>,
+    /// Whose listings the kernel must forget once it has heard the answer.
+    relisted: [Option<Ino>; 2],
     /// Whether entries of sockets may be believed.
     sockets: Sockets,
 }
@@ -83,7 +83,7 @@ impl Reply {
             bytes: vec![0; HEADER + MAX_WRITE as usize].into_boxed_slice(),
             len: HEADER,
             stale: [None; 2],
-            relisted: None,
+            relisted: [None; 2],
             sockets: Sockets::Stay,
         }
     }
@@ -92,7 +92,7 @@ impl Reply {
     pub(super) fn clear(&mut self) {
         self.len = HEADER;
         self.stale = [None; 2];
-        self.relisted = None;
+        self.relisted = [None; 2];
     }
 
     /// Says what the kernel may believe of sockets, of which the answer tells.
@@ -125,15 +125,17 @@ impl Reply {
         stale.map(|(ino, what)| notification(ino, what))
     }
 
-    /// Says that the directory `dir` should be listed anew the next time.
+    /// Says that the directory `dir` should be listed anew the next time. At most two directories.
     pub(super) fn relists(&mut self, dir: Ino) {
-        self.relisted = Some(dir);
+        if let Some(place) = self.relisted.iter_mut().find(|place| place.is_none()) {
+            *place = Some(dir);
+        }
     }
 
-    /// The notification that [`Reply::relists`] asked for. It is sent after the answer, for nobody waits for it.
-    pub(super) fn afterwards(&self) -> Option<[u8; NOTIFICATION]> {
-        let dir = self.relisted?;
-        Some(notification(dir, Forget::AttributesAndPages))
+    /// The notifications that [`Reply::relists`] asked for. They are sent after the answer, for nobody waits for them.
+    pub(super) fn afterwards(&self) -> impl Iterator<Item = [u8; NOTIFICATION]> {
+        let dirs = self.relisted.into_iter().flatten();
+        dirs.map(|dir| notification(dir, Forget::AttributesAndPages))
     }
 
     /// Bytes so far, the header's included.

@@ -350,7 +350,7 @@ impl Server {
             send(device, reply.message());
             crash::pass(Point::Sent, slot.message(len));
         }
-        if let Some(notification) = reply.afterwards() {
+        for notification in reply.afterwards() {
             send(device, &notification);
         }
         slot.clear();
