@@ -4,7 +4,9 @@
 //! The time of the last change (ctime) cannot be set by a program, so any write alters what a hash is remembered under; but
 //! for one in the same tick of the clock as the reading. So what changed a moment ago is not remembered.
 //!
-//! A file per context, `$BRYO_STATE/hashes/<device>-<inode>`: [`MAGIC`], records of [`RECORD`] bytes, and the sha256 of all
+//! Files of stored layers, of other stages and images, are remembered with them, by their stack and path.
+//!
+//! A file per context, `$BRYO_STATE/hashes/<device>-<inode>`, of one that is no directory `0-0`: [`MAGIC`], records of [`RECORD`] bytes, and the sha256 of all
 //! that. One that cannot be read is as good as none.
 
 use std::cell::RefCell;
@@ -18,7 +20,7 @@ use rustix::fs::Stat;
 use sha2::{Digest as _, Sha256};
 
 use crate::store::write::replace;
-use crate::store::{Durability, Store};
+use crate::store::{ChainId, Durability, Store};
 
 const MAGIC: &[u8; 8] = b"BRYOHSH1";
 /// Device, inode, size, two times of 12 bytes, sha256; little-endian.
@@ -46,6 +48,34 @@ impl FileId {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             mtime: time(stat.st_mtime, stat.st_mtime_nsec),
             ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+}
+
+impl FileId {
+    /// Of a file of stored layers, which never changes: by the hash of its stack and path. No device has this number.
+    pub(super) fn stored(chain: &ChainId, path: &[u8], size: u64) -> FileId {
+        let hash: [u8; 32] = Sha256::new()
+            .chain_update(chain.0)
+            .chain_update(path)
+            .finalize()
+            .into();
+        let part = |at: usize| {
+            let bytes = hash.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+            u64::from_le_bytes(bytes.unwrap_or_default())
+        };
+        FileId {
+            device: u64::MAX,
+            inode: part(0),
+            size,
+            mtime: Time {
+                sec: part(8).cast_signed(),
+                nsec: 0,
+            },
+            ctime: Time {
+                sec: 0,
+                nsec: (part(16) & 0x1fff_ffff) as u32,
+            },
         }
     }
 }
@@ -237,6 +267,19 @@ mod tests {
             (hashes.find(&file(1, now)), hashes.find(&file(2, now - 10))),
             (None, Some([2; 32]))
         );
+    }
+
+    #[test]
+    fn a_stored_file_is_known_by_its_stack_and_path() {
+        let (one, two) = (ChainId([1; 32]), ChainId([2; 32]));
+        let id = FileId::stored(&one, b"a/b", 3);
+        assert_eq!(id, FileId::stored(&one, b"a/b", 3));
+        assert_ne!(id, FileId::stored(&two, b"a/b", 3));
+        assert_ne!(id, FileId::stored(&one, b"a/c", 3));
+        let hashes = Hashes::default();
+        assert!(hashes.learn(id, [7; 32]), "it is of no time");
+        let kept = read(&written(&[(id, [7; 32])].into())).unwrap();
+        assert_eq!(kept.get(&id), Some(&[7; 32]));
     }
 
     #[test]

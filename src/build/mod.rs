@@ -1,7 +1,7 @@
 //! How does a Dockerfile become an image? `dockerfile`: text → typed instructions; `order`: what is wanted; `solve`: which stages are needed, and what
 //! each is made of; `workers`: several at once; `step`: what an instruction does to a stage; `copy`, `contents`, `download`,
 //! `run`: how a layer comes to be; `key`: when an earlier one is used again; `lint`: what is probably not meant; `turn`: who makes one that several
-//! want; `output`: where the result goes; `cache`: steps from other stores, and for them.
+//! want; `output`: where the result goes; `cache`: steps from other stores, and for them; `history`: what is kept of the last builds.
 //!
 //! A stage is a stack of stored layers and a config. A step that changes files makes one more layer: in a writable layer
 //! over the stack, whose changes are then stored as a tar with its index, in one pass; the bytes of a COPY come straight from
@@ -25,6 +25,7 @@ mod download;
 mod extract;
 mod git;
 mod hashes;
+mod history;
 mod key;
 mod lint;
 mod mount;
@@ -57,6 +58,7 @@ pub use commit::{Commit, commit};
 pub use copy::CopyError;
 pub use describe::{Argument, Location, Outline, Targets, Wanted, base64, outline, targets};
 pub use git::{Address, AddressError, GitError};
+pub use history::{Asked, Begun, Event, Known, Outcome, What, events, records, remove as remove_record};
 pub use lint::{Checked, Extent, Finding, Rule, check, is_fatal};
 pub use mount::Secret;
 pub use order::{Cache, Fetch, Named, Order, Origin, Squash};

@@ -16,6 +16,7 @@ use super::dockerfile::{self, Dockerfile, From, Instruction, Stage as Text, expa
 use super::hashes::Hashes;
 use super::order::{Cache, Named, Order};
 use super::output::{Built, Delivery};
+use super::source::NOWHERE;
 use super::variables::{Given, Scope};
 use super::workspace::remove_orphans;
 use super::{Error, Progress};
@@ -170,7 +171,7 @@ impl<'a> Build<'a> {
             hashes: order
                 .context
                 .as_ref()
-                .map_or_else(Hashes::default, |context| context.hashes(store)),
+                .map_or_else(|| Hashes::of(store, NOWHERE), |context| context.hashes(store)),
             now: file_time(now),
             created: record::shown(now),
         }

@@ -18,7 +18,7 @@ use super::patterns::ignore::Ignore;
 use super::tree::{Growing, Missing, Owner};
 use super::workspace::Draft;
 use super::{Error, Workspace, archive};
-use crate::store::Store;
+use crate::store::{ChainId, Store};
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) struct Entry {
     pub(super) size: u64,
     /// Of a symlink.
     pub(super) target: Vec<u8>,
-    /// By which its content is known again, of a file of the host.
+    /// By which its content is known again, of a file of the host or of stored layers.
     pub(super) id: Option<FileId>,
     /// Extended attributes; of the context's files none are taken.
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
@@ -83,6 +83,9 @@ pub struct Context {
     /// Goes with it, if it was fetched.
     fetched: Option<Workspace>,
 }
+
+/// What is known of stored layers is kept there if the context is no directory.
+pub(super) const NOWHERE: (u64, u64) = (0, 0);
 
 #[derive(Debug)]
 enum Files {
@@ -157,7 +160,7 @@ impl Context {
     /// What is known of its files from earlier builds.
     pub(super) fn hashes(&self, store: &Store) -> Hashes {
         let (Files::Directory(top), None) = (&self.files, &self.fetched) else {
-            return Hashes::default();
+            return Hashes::of(store, NOWHERE);
         };
         statat(top, c"", AtFlags::EMPTY_PATH).map_or_else(
             |_| Hashes::default(),
@@ -373,6 +376,35 @@ impl Source for Stage<'_> {
     fn real(&self, path: &[u8]) -> io::Result<Vec<u8>> {
         let place = found(Growing(self.0).find(path, Missing::Refuse))?;
         Ok(place.map_or_else(|| path.to_vec(), |place| place.path()))
+    }
+}
+
+/// A stage or an image as it is stored: what its files have in them is known by their stack of layers.
+#[derive(Debug)]
+pub(super) struct Stored<'a> {
+    pub(super) tree: Stage<'a>,
+    pub(super) chain: ChainId,
+}
+
+impl Source for Stored<'_> {
+    fn look(&self, path: &[u8], links: Links) -> io::Result<Option<Entry>> {
+        let found = self.tree.look(path, links)?;
+        Ok(found.map(|entry| Entry {
+            id: (entry.kind == Kind::Regular).then(|| FileId::stored(&self.chain, path, entry.size)),
+            ..entry
+        }))
+    }
+
+    fn names(&self, path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        self.tree.names(path)
+    }
+
+    fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send + '_>> {
+        self.tree.open(path)
+    }
+
+    fn real(&self, path: &[u8]) -> io::Result<Vec<u8>> {
+        self.tree.real(path)
     }
 }
 

@@ -45,7 +45,7 @@ enum Command {
     #[command(flatten)]
     Containers(containers::Command),
     /// Build an image from a Dockerfile
-    Build(Box<build::Build>),
+    Build(Box<build::Command>),
     /// Work on what builds keep
     #[command(subcommand)]
     Builder(build::Builder),

@@ -25,7 +25,7 @@ pub mod life;
 pub mod log;
 mod making;
 pub mod named;
-mod names;
+pub(crate) mod names;
 pub mod network;
 pub mod orphans;
 pub mod pause;

@@ -338,3 +338,33 @@ fn a_damaged_cache_is_not_believed() {
     assert_eq!(built.cached.len(), 2, "{}", built.said);
     project.sh("cat /w/one /w/first /w/three");
 }
+
+/// Of a gigabyte that is copied from a stage, a build that finds all reads nothing: what is there may even be destroyed.
+#[test]
+fn a_cached_copy_from_a_stage_reads_none_of_its_bytes() {
+    const MARK: &[u8] = b"the bytes of the stage";
+    let project = Project::new();
+    let text = "FROM base AS other\nRUN echo 'the bytes of the stage' > /file\n\
+        FROM base\nCOPY --from=other /file /copy\nRUN --mount=from=other,target=/m cat /m/file > /read\n";
+    project.build(text, &[]);
+    let mut found = 0;
+    for entry in fs::read_dir(project.bryo.root().join("layers")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        let places: Vec<usize> = bytes
+            .windows(MARK.len())
+            .enumerate()
+            .filter_map(|(at, part)| (part == MARK).then_some(at))
+            .collect();
+        if places.is_empty() {
+            continue;
+        }
+        found += places.len();
+        places.iter().for_each(|at| bytes[*at] ^= 1);
+        mode(&path, 0o644);
+        fs::write(&path, bytes).unwrap();
+    }
+    assert!(found >= 3, "{found}");
+    let again = project.build(text, &[]);
+    assert_eq!((again.run.len(), again.cached.len()), (0, 3), "{again:?}");
+}

@@ -201,3 +201,14 @@ fn a_killed_builder_takes_its_workers_along() {
     builder.wait().unwrap();
     project.becomes_clean();
 }
+
+/// BuildKit's spelling, and podman's.
+#[test]
+fn a_named_context_may_be_an_image() {
+    let project = Project::new();
+    for kind in ["docker-image", "container-image"] {
+        let flag = format!("--build-context=named={kind}://base");
+        project.build("FROM named\nRUN echo yes > /is\n", &[&flag]);
+        assert_eq!(project.sh("cat /is"), "yes\n");
+    }
+}

@@ -18,14 +18,14 @@ use super::dockerfile::{self, Instruction};
 use super::key::Key;
 use super::order::{Cache, Named};
 use super::solve::{Build, Stage};
-use super::source::{Source, Stage as StageSource};
+use super::source::{Source, Stage as StageSource, Stored};
 use super::tree::{Growing, Owner, Times, add_tree};
 use super::turn::Turn;
 use super::workspace::Draft;
 use crate::containers::life;
 use crate::images::steps::{self, Step};
 use crate::images::{Claim, layers};
-use crate::store::Digest;
+use crate::store::{ChainId, Digest};
 
 /// Does it change files? Such steps are counted, as BuildKit does.
 pub(super) fn makes_files(instruction: &Instruction) -> bool {
@@ -220,7 +220,10 @@ impl Build<'_> {
             None => self.image(name, self.platform.clone())?,
         };
         let draft = Draft::over(self.store, &stage.layers)?;
-        with(&StageSource(&draft.tree))
+        with(&Stored {
+            tree: StageSource(&draft.tree),
+            chain: ChainId::of(&stage.layers),
+        })
     }
 
     fn workdir(&mut self, stage: &mut Stage, path: &str, title: &str) -> Result<(), Error> {

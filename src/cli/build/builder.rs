@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::history::History;
 use super::prune::{self, Prune};
 use crate::build::{Kept, Kind, Total, kept};
 use crate::cli::output::{align, human_duration, human_size, local_time, put};
@@ -16,6 +17,9 @@ pub(crate) enum Builder {
     Prune(Prune),
     /// Show what the build cache holds
     Du(Du),
+    /// Work on records of builds: `build history`
+    #[command(subcommand)]
+    History(History),
 }
 
 /// Flags of `builder du`.
@@ -35,6 +39,7 @@ impl Builder {
         match self {
             Builder::Prune(prune) => prune.run(&store)?,
             Builder::Du(du) => du.run(&store)?,
+            Builder::History(history) => return history.run(),
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -87,7 +87,7 @@ impl Call {
         order: &Order,
         name: &str,
     ) -> Result<(Value, ExitCode), Failure> {
-        let refused = |error: build::Error| failed(&error, name, &order.dockerfile);
+        let refused = |error: build::Error| failed(&error, name, &order.dockerfile).told();
         let (value, text, code) = match self.method {
             Method::Build => return Ok((Value::Null, ExitCode::SUCCESS)),
             Method::Check => {

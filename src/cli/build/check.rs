@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::report::Failure;
-use super::{excerpt, failed};
+use super::{Wrong, excerpt, failed};
 use crate::build::{self, Checked, Extent, Location, Order};
 use crate::line::printable_line;
 use crate::store::Store;
@@ -15,7 +15,7 @@ pub(super) fn all(store: &Store, order: &Order, name: &str) -> Result<Checked, F
         Some(_) => Extent::Target,
     };
     let checked = build::check(store, order, extent);
-    checked.map_err(|error| failed(&error, name, &order.dockerfile))
+    checked.map_err(|error| failed(&error, name, &order.dockerfile).told())
 }
 
 /// BuildKit's document (`frontend/subrequests/lint`).
@@ -55,7 +55,7 @@ pub(super) fn text(checked: &Checked, order: &Order, name: &str) -> String {
 }
 
 /// `# check=error=true`: what was found is why nothing is built.
-pub(super) fn allow(store: &Store, order: &Order, name: &str) -> Result<(), Failure> {
+pub(super) fn allow(store: &Store, order: &Order, name: &str) -> Result<(), Wrong> {
     let refused = |error: build::Error| failed(&error, name, &order.dockerfile);
     if !build::is_fatal(order).map_err(refused)? {
         return Ok(());
@@ -65,9 +65,8 @@ pub(super) fn allow(store: &Store, order: &Order, name: &str) -> Result<(), Fail
         return Ok(());
     };
     show(&checked);
-    Err(Failure::new(format!(
-        "failed to build: failed to solve: {failure}"
-    )))
+    let failure = Failure::new(format!("failed to build: failed to solve: {failure}"));
+    Err(failure.into())
 }
 
 /// What was found, once the bases are there.

@@ -263,7 +263,7 @@ fn text(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|_| Failure::new(format!("{name} is not UTF-8 text")))
 }
 
-/// `--build-context NAME=DIRECTORY`, `NAME=docker-image://IMAGE`, or `NAME=` a repository or an archive by URL.
+/// `--build-context NAME=DIRECTORY`, `NAME=docker-image://IMAGE` (podman's `container-image://`), or `NAME=` a repository or an archive by URL.
 pub(super) fn named(
     given: &str,
     store: &Store,
@@ -279,7 +279,8 @@ pub(super) fn named(
     let (name, place) = given
         .split_once('=')
         .ok_or_else(|| invalid("expected NAME=PLACE"))?;
-    if let Some(image) = place.strip_prefix("docker-image://") {
+    let mut prefixes = ["docker-image://", "container-image://"].into_iter();
+    if let Some(image) = prefixes.find_map(|prefix| place.strip_prefix(prefix)) {
         return Ok((name.into(), Named::Image(image.into())));
     }
     let remote = match Path::new(place).is_dir() {

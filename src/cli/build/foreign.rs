@@ -287,7 +287,7 @@ mod tests {
     fn checked(words: &[&str]) -> Result<(), String> {
         let words = ["build"].iter().chain(words).chain(&["."]);
         let sample = Sample::try_parse_from(words).map_err(|error| error.to_string())?;
-        assert_eq!(sample.build.context, ".");
+        assert_eq!(sample.build.place(), ".");
         sample.build.foreign.check().map_err(|failure| failure.message)
     }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::output::put;
 use super::report::Failure;
 use crate::build::dockerfile::Place;
-use crate::build::{self, Built, Error, Order, Output, Progress};
+use crate::build::{self, Begun, Built, Error, Order, Outcome, Output, Progress};
 use crate::containers::files::{HostAddress, add_host};
 use crate::images::manifest::Platform;
 use crate::store::{Store, given};
@@ -20,6 +20,7 @@ mod call;
 mod check;
 mod context;
 mod foreign;
+mod history;
 mod order;
 mod outputs;
 mod progress;
@@ -28,8 +29,39 @@ mod prune;
 pub(super) use builder::Builder;
 use call::{Call, Method};
 use context::{Given, named};
+use history::History;
 use progress::Shown;
 pub(super) use prune::tell_kept;
+
+/// `build`, or what is kept of builds. A context that is called as that command is `./history`.
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Command {
+    #[command(subcommand)]
+    kept: Option<Kept>,
+    #[command(flatten)]
+    build: Build,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Kept {
+    /// Work on records of builds (a context of this name is ./history)
+    #[command(subcommand)]
+    History(History),
+}
+
+impl Command {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        match self.kept {
+            Some(Kept::History(history)) => history.run(),
+            None => self.build.run(),
+        }
+    }
+}
 
 /// Flags of `build`.
 #[derive(Debug, clap::Args)]
@@ -194,8 +226,9 @@ pub(crate) struct Build {
     foreign: foreign::Flags,
     /// The directory that COPY takes files from; a git repository, REPOSITORY#REF:DIRECTORY; the URL of an archive or of
     /// a Dockerfile alone; or `-` for either on standard input
-    #[arg(value_name = "PATH|URL|-")]
-    context: String,
+    // Always there: a command alone goes without.
+    #[arg(value_name = "PATH|URL|-", required = true)]
+    context: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -222,7 +255,7 @@ enum FormatFlag {
 }
 
 impl Build {
-    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+    fn run(self) -> Result<ExitCode, Failure> {
         self.foreign.check()?;
         let store = Store::open()?;
         let shown = match self.quiet {
@@ -248,19 +281,12 @@ impl Build {
             }
             return Ok(code);
         }
-        check::allow(&store, &order, &name)?;
-        let built = build::build(&store, &order, &*progress);
-        // What follows is in nobody's way.
-        drop(progress);
-        if shown.is_for_people() {
-            check::warn(&store, &order);
-        }
-        let built = built.map_err(|error| failed(&error, &name, &order.dockerfile))?;
+        let (built, record) = self.recorded(&store, &order, &name, shown, progress)?;
         if let (Some(file), Some(id)) = (&self.iidfile, built.id()) {
             written(file, id.to_string())?;
         }
         if let Some(file) = &self.metadata_file {
-            written(file, format!("{:#}\n", metadata(&built)))?;
+            written(file, format!("{:#}\n", metadata(&built, record.as_deref())))?;
         }
         // What is on standard output then is an archive.
         if let Some(id) = built.id()
@@ -272,13 +298,56 @@ impl Build {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// Builds, and keeps a record of it. Gives its id, too.
+    fn recorded(
+        &self,
+        store: &Store,
+        order: &Order,
+        name: &str,
+        shown: Shown,
+        progress: Box<dyn Progress>,
+    ) -> Result<(Built, Option<String>), Failure> {
+        let begun = Begun::new(store, self.asked(order, name));
+        let id = begun.as_ref().map(|begun| begun.id().to_owned());
+        let done = check::allow(store, order, name).and_then(|()| {
+            let progress = match &begun {
+                Some(begun) => begun.hears(progress),
+                None => progress,
+            };
+            let built = build::build(store, order, &*progress);
+            // What follows is in nobody's way.
+            drop(progress);
+            if shown.is_for_people() {
+                check::warn(store, order);
+            }
+            built.map_err(|error| failed(&error, name, &order.dockerfile))
+        });
+        if let Some(begun) = begun {
+            begun.end(match &done {
+                Ok(built) => Outcome::Completed {
+                    manifest: built.manifest.clone(),
+                },
+                Err(wrong) => wrong.outcome(),
+            });
+        }
+        match done {
+            Ok(built) => Ok((built, id)),
+            Err(wrong) => Err(wrong.told()),
+        }
+    }
+
+    /// Where the context is.
+    fn place(&self) -> &str {
+        self.context.as_deref().unwrap_or_default()
+    }
+
     /// Finds Dockerfile and contexts. Gives the Dockerfile's name.
     fn find(&self, order: &mut Order, store: &Store, progress: &dyn Progress) -> Result<String, Failure> {
         let keep = order.args.iter().rfind(|(name, _)| name == KEEP_GIT_DIR);
         let given = Given {
             ignore: self.ignorefile.as_deref(),
             file: self.file.as_deref(),
-            path: &self.context,
+            path: self.place(),
             secrets: &order.secrets,
             agent: order.agent.as_deref(),
             keep_git_dir: keep
@@ -297,9 +366,12 @@ impl Build {
 /// An argument by which a repository that is the context comes with its `.git`.
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
-/// BuildKit's keys. Not `buildx.build.ref`, which names a record of a builder's that there is not.
-fn metadata(built: &Built) -> serde_json::Value {
+/// BuildKit's keys, and buildx's for the build's record.
+fn metadata(built: &Built, record: Option<&str>) -> serde_json::Value {
     let mut keys = serde_json::Map::new();
+    if let Some(id) = record {
+        keys.insert("buildx.build.ref".into(), json!(history::reference(id)));
+    }
     if let Some(config) = built.config {
         keys.insert("containerimage.config.digest".into(), json!(config));
     }
@@ -317,8 +389,44 @@ fn metadata(built: &Built) -> serde_json::Value {
 /// Lines shown before and after those of a failed step.
 const AROUND: u32 = 2;
 
-/// The line, after those of the Dockerfile where it happened.
-fn failed(error: &Error, name: &str, dockerfile: &str) -> Failure {
+/// Why there is no result.
+struct Wrong {
+    /// Those of the Dockerfile where it happened.
+    lines: String,
+    failure: Failure,
+    interrupted: bool,
+}
+
+impl From<Failure> for Wrong {
+    fn from(failure: Failure) -> Wrong {
+        Wrong {
+            lines: String::new(),
+            failure,
+            interrupted: false,
+        }
+    }
+}
+
+impl Wrong {
+    /// Shows the lines of the Dockerfile.
+    fn told(self) -> Failure {
+        eprint!("{}", self.lines);
+        self.failure
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self.interrupted {
+            true => Outcome::Canceled,
+            false => Outcome::Failed {
+                message: self.failure.message.clone(),
+                lines: self.lines.clone(),
+            },
+        }
+    }
+}
+
+/// What to say of an error.
+fn failed(error: &Error, name: &str, dockerfile: &str) -> Wrong {
     let (place, cause): (Option<Place>, &(dyn std::error::Error + 'static)) = match error {
         Error::Parse(parse) => (Some(parse.place()), error),
         Error::Step { place, source, .. } => (Some(*place), &**source),
@@ -326,18 +434,21 @@ fn failed(error: &Error, name: &str, dockerfile: &str) -> Failure {
     };
     if let Error::Interrupted(signal) = cause_of(error) {
         let code = u8::try_from(128 + signal).unwrap_or(1);
-        return Failure::new("the build was interrupted; finished steps are kept").code(code);
+        let failure = Failure::new("the build was interrupted; finished steps are kept").code(code);
+        return Wrong {
+            interrupted: true,
+            ..failure.into()
+        };
     }
-    if let Some(place) = place {
-        eprint!(
-            "{}",
-            excerpt(name, &dockerfile.lines().collect::<Vec<_>>(), place)
-        );
-    }
+    let lines = place.map(|place| excerpt(name, &dockerfile.lines().collect::<Vec<_>>(), place));
     let failure = Failure::of(cause);
-    Failure {
-        message: format!("failed to build: failed to solve: {}", failure.message),
-        ..failure
+    Wrong {
+        lines: lines.unwrap_or_default(),
+        failure: Failure {
+            message: format!("failed to build: failed to solve: {}", failure.message),
+            ..failure
+        },
+        interrupted: false,
     }
 }
 

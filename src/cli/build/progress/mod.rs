@@ -6,8 +6,12 @@ mod plain;
 mod raw;
 
 use std::io::{IsTerminal as _, Write as _, stderr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 use clap::ValueEnum as _;
+use jiff::Timestamp;
 
 use crate::build::Progress;
 use crate::cli::report::Failure;
@@ -54,15 +58,58 @@ impl Shown {
     pub(super) fn progress(self) -> Box<dyn Progress> {
         match self {
             Shown::Quiet => Box::new(Quiet),
-            Shown::Rawjson => Box::new(raw::Documents::new()),
+            Shown::Rawjson => Box::new(raw::Documents::new(Clock::running())),
             Shown::Tty => Box::new(live::Live::new()),
-            Shown::Auto | Shown::Plain => Box::new(plain::Lines::new()),
+            Shown::Auto | Shown::Plain => Box::new(plain::Lines::new(Clock::running())),
         }
     }
 
     /// Are people told what checks found?
     pub(super) fn is_for_people(self) -> bool {
         !matches!(self, Shown::Quiet | Shown::Rawjson)
+    }
+}
+
+/// How what is over is shown again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Again {
+    #[value(alias = "auto")]
+    Plain,
+    Rawjson,
+}
+
+impl Again {
+    pub(super) fn progress(self, clock: Clock) -> Box<dyn Progress> {
+        match self {
+            Again::Plain => Box::new(plain::Lines::new(clock)),
+            Again::Rawjson => Box::new(raw::Documents::new(clock)),
+        }
+    }
+}
+
+/// What time it is for who shows a build.
+#[derive(Debug, Clone)]
+pub(super) enum Clock {
+    /// Now, by a clock that nobody sets.
+    Running(Timestamp, Instant),
+    /// When what is told again happened, in microseconds since 1970.
+    Told(Arc<AtomicI64>),
+}
+
+impl Clock {
+    fn running() -> Clock {
+        Clock::Running(Timestamp::now(), Instant::now())
+    }
+
+    fn now(&self) -> Timestamp {
+        match self {
+            Clock::Running(began, since) => began.saturating_add(since.elapsed()).unwrap_or(*began),
+            Clock::Told(at) => Timestamp::from_microsecond(at.load(Ordering::Relaxed)).unwrap_or_default(),
+        }
+    }
+
+    fn seconds_since(&self, before: Timestamp) -> f64 {
+        self.now().duration_since(before).as_secs_f64().max(0.0)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::{lines, show};
+use super::{Clock, lines, show};
 use crate::build::Progress;
 
 /// Plain lines.
@@ -19,20 +19,22 @@ pub(super) struct Lines {
 /// The step that is shown.
 struct Now {
     number: usize,
-    began: Instant,
+    clock: Clock,
+    began: Timestamp,
     /// What a command wrote of a line that has no end yet.
     unfinished: Vec<u8>,
 }
 
 impl Lines {
-    pub(super) fn new() -> Lines {
-        Lines::after(Arc::default())
+    pub(super) fn new(clock: Clock) -> Lines {
+        Lines::after(Arc::default(), clock)
     }
 
-    fn after(count: Arc<AtomicUsize>) -> Lines {
+    fn after(count: Arc<AtomicUsize>, clock: Clock) -> Lines {
         let now = Now {
             number: 0,
-            began: Instant::now(),
+            began: clock.now(),
+            clock,
             unfinished: Vec::new(),
         };
         Lines {
@@ -51,7 +53,7 @@ impl Drop for Now {
 
 impl Now {
     fn line(&mut self, text: &[u8]) {
-        let head = format!("#{} {:.3} ", self.number, self.began.elapsed().as_secs_f64());
+        let head = format!("#{} {:.3} ", self.number, self.clock.seconds_since(self.began));
         show(&[head.as_bytes(), text, b"\n"].concat());
     }
 
@@ -67,7 +69,7 @@ impl Progress for Lines {
     fn begins(&self, title: &str) {
         let mut now = self.now.lock();
         now.number = 1 + self.count.fetch_add(1, Ordering::Relaxed);
-        now.began = Instant::now();
+        now.began = now.clock.now();
         show(format!("#{} {title}\n", now.number).as_bytes());
     }
 
@@ -89,7 +91,7 @@ impl Progress for Lines {
             format!(
                 "#{} DONE {:.1}s\n\n",
                 now.number,
-                now.began.elapsed().as_secs_f64()
+                now.clock.seconds_since(now.began)
             )
             .as_bytes(),
         );
@@ -102,6 +104,7 @@ impl Progress for Lines {
     }
 
     fn beside(&self) -> Box<dyn Progress + '_> {
-        Box::new(Lines::after(Arc::clone(&self.count)))
+        let clock = self.now.lock().clock.clone();
+        Box::new(Lines::after(Arc::clone(&self.count), clock))
     }
 }

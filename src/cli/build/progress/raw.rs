@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::show;
+use super::{Clock, show};
 use crate::build::Progress;
 use crate::store::Digest;
 
@@ -19,36 +19,38 @@ pub(super) struct Documents {
     count: Arc<AtomicUsize>,
     /// The step that has no end yet.
     now: Mutex<Option<Value>>,
+    clock: Clock,
 }
 
 /// What a command writes, wherever to: a step's container has one pipe for both.
 const STDOUT: u32 = 1;
 
 impl Documents {
-    pub(super) fn new() -> Documents {
-        Documents::after(Arc::default())
+    pub(super) fn new(clock: Clock) -> Documents {
+        Documents::after(Arc::default(), clock)
     }
 
-    fn after(count: Arc<AtomicUsize>) -> Documents {
+    fn after(count: Arc<AtomicUsize>, clock: Clock) -> Documents {
         Documents {
             count,
             now: Mutex::new(None),
+            clock,
         }
+    }
+
+    fn time(&self) -> String {
+        self.clock.now().to_string()
     }
 
     fn ends(&self, how: Option<(&str, Value)>) {
         if let Some(mut vertex) = self.now.lock().take() {
-            vertex["completed"] = json!(now());
+            vertex["completed"] = json!(self.time());
             if let Some((key, value)) = how {
                 vertex[key] = value;
             }
             document("vertexes", vertex);
         }
     }
-}
-
-fn now() -> String {
-    jiff::Timestamp::now().to_string()
 }
 
 fn document(kind: &str, one: Value) {
@@ -67,7 +69,7 @@ impl Progress for Documents {
         self.ends(None);
         let number = 1 + self.count.fetch_add(1, Ordering::Relaxed);
         let digest = Digest::of(format!("{number} {title}").as_bytes());
-        let vertex = json!({ "digest": digest, "name": title, "started": now() });
+        let vertex = json!({ "digest": digest, "name": title, "started": self.time() });
         document("vertexes", vertex.clone());
         *self.now.lock() = Some(vertex);
     }
@@ -79,8 +81,7 @@ impl Progress for Documents {
     fn output(&self, bytes: &[u8]) {
         if let Some(vertex) = &*self.now.lock() {
             let data = STANDARD.encode(bytes);
-            let log =
-                json!({ "vertex": vertex["digest"], "stream": STDOUT, "data": data, "timestamp": now() });
+            let log = json!({ "vertex": vertex["digest"], "stream": STDOUT, "data": data, "timestamp": self.time() });
             document("logs", log);
         }
     }
@@ -99,6 +100,6 @@ impl Progress for Documents {
     }
 
     fn beside(&self) -> Box<dyn Progress + '_> {
-        Box::new(Documents::after(Arc::clone(&self.count)))
+        Box::new(Documents::after(Arc::clone(&self.count), self.clock.clone()))
     }
 }
