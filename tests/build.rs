@@ -21,6 +21,8 @@ mod files;
 mod git;
 #[path = "build/go.rs"]
 mod go;
+#[path = "build/hostile.rs"]
+mod hostile;
 #[path = "build/kept.rs"]
 mod kept;
 #[path = "build/layout.rs"]
