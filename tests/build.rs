@@ -6,6 +6,8 @@
 mod at_once;
 #[path = "build/attest.rs"]
 mod attest;
+#[path = "build/broken_off.rs"]
+mod broken_off;
 #[path = "build/cache.rs"]
 mod cache;
 #[path = "build/call.rs"]
