@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::common::hostile::{Answer, Hostile};
 use crate::common::sandbox::within;
-use crate::common::{Done, Project};
+use crate::common::{Done, Project, mode};
 use crate::{begun, last};
 
 /// A directory of the host that nothing of a build may see or change, with a file in it.
@@ -356,4 +356,33 @@ fn a_secret_stays_nowhere() {
     assert!(!during.is_empty());
     project.becomes_clean();
     assert_eq!(with_text(project.bryo.dir(), value), Vec::<String>::new());
+}
+
+/// What cannot be read is named if it is asked for, and is of no interest beside what is.
+#[test]
+fn an_unreadable_file_fails_the_copies_that_have_it_and_no_other() {
+    let project = Project::new();
+    project.write("sub/fine", "fine");
+    project.write("sub/unreadable", "x");
+    mode(&project.path("sub/unreadable"), 0o000);
+    let _socket = std::os::unix::net::UnixListener::bind(project.path("sub/socket")).unwrap();
+    project.build("FROM base\nCOPY sub/fine /fine\n", &[]);
+    project.build(
+        "FROM base\nCOPY --exclude=unreadable --exclude=socket sub /s/\n",
+        &[],
+    );
+    assert_eq!(project.sh("ls /s"), "fine\n");
+    for copied in ["sub/unreadable", "sub", "."] {
+        let said = project.fails(
+            &format!("FROM base\nCOPY --exclude=**/socket {copied} /x/\n"),
+            &[],
+        );
+        let line = last(&said).0;
+        assert!(
+            line.contains("sub/unreadable") && line.contains("Permission denied"),
+            "{copied}: {said}"
+        );
+    }
+    mode(&project.path("sub/unreadable"), 0o644);
+    project.is_clean();
 }
