@@ -6,6 +6,8 @@
 mod at_once;
 #[path = "build/attest.rs"]
 mod attest;
+#[path = "build/broken_off.rs"]
+mod broken_off;
 #[path = "build/cache.rs"]
 mod cache;
 #[path = "build/call.rs"]
@@ -23,6 +25,8 @@ mod git;
 mod go;
 #[path = "build/history.rs"]
 mod history;
+#[path = "build/hostile.rs"]
+mod hostile;
 #[path = "build/kept.rs"]
 mod kept;
 #[path = "build/layout.rs"]

@@ -75,6 +75,11 @@ const CALLER: Caller = Caller {
 impl Growing<'_> {
     /// Walks a path from the root. A symlink is followed, the last name's too.
     pub fn find(&self, path: &[u8], missing: Missing) -> Result<Place> {
+        self.walk(path, missing, &|_| true)
+    }
+
+    /// The same; a symlink that `follows` does not want is no directory.
+    fn walk(&self, path: &[u8], missing: Missing, follows: &dyn Fn(Ino) -> bool) -> Result<Place> {
         let mut rest = names(path);
         // The directories from the root to where the walk is, each with its name in the one before.
         let mut way: Vec<(Ino, Box<Name>)> = Vec::new();
@@ -88,7 +93,7 @@ impl Growing<'_> {
             let name = Name::new(&part).map_err(|_| Error(Errno::EINVAL))?;
             let now = self.look(dir, name)?;
             match now {
-                Some(found) if found.kind == Kind::Symlink => {
+                Some(found) if found.kind == Kind::Symlink && follows(found.ino) => {
                     links += 1;
                     if links > MOST_LINKS {
                         return Err(Error(Errno::ELOOP));
@@ -285,15 +290,20 @@ impl Growing<'_> {
     }
 
     /// Takes an empty directory or file away that was made only to mount on. A directory in which nothing has changed since
-    /// `untouched` gets the time that it has in the image.
+    /// `untouched` gets the time that it has in the image. What the command has put in its way is left alone, be it a link
+    /// (CVE-2024-23652), and so is what the image has.
     pub fn remove_stub(&self, path: &[u8], untouched: Time) -> Result<()> {
-        let place = match self.find(path, Missing::Refuse) {
+        let of_image = |ino| self.0.image_attr(ino).is_some();
+        let place = match self.walk(path, Missing::Refuse, &of_image) {
             Err(Error(Errno::ENOENT | Errno::ENOTDIR)) => return Ok(()),
             place => place?,
         };
         let (Some(now), Some(name)) = (place.now, place.name) else {
             return Ok(());
         };
+        if of_image(now.ino) {
+            return Ok(());
+        }
         let before = self.0.getattr(place.dir)?;
         match now.kind {
             Kind::Directory => match self.0.rmdir(&CALLER, place.dir, &name) {

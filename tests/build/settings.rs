@@ -331,3 +331,27 @@ fn podmans_words_for_base_and_context_are_taken() {
     let said = project.fails("FROM base\n", &["--ignorefile", "/nowhere/x"]);
     assert!(said.contains("cannot read /nowhere/x: No such file"), "{said}");
 }
+
+/// The tag has moved on at its registry.
+#[test]
+fn a_newer_base_is_taken_if_asked_and_builds_anew() {
+    let project = Project::new();
+    let storage = tempfile::tempdir().unwrap();
+    let registry = Registry::serve(storage.path(), Mode::Writable);
+    let name = registry.image("moving:1");
+    let other = Project::new();
+    let publish = |what: &str| {
+        other.build(&format!("FROM base\nRUN echo {what} > /which\n"), &["-t", &name]);
+        other.bryo.ok(["push", "-q", &name]);
+    };
+    let text = format!("FROM {name}\nRUN cat /which > /seen\n");
+    publish("old");
+    project.build(&text, &[]);
+    publish("new");
+    assert_eq!(project.build(&text, &[]).run.len(), 0);
+    assert_eq!(project.sh("cat /seen"), "old\n");
+    let built = project.build(&text, &["--pull"]);
+    assert_eq!(built.run, ["RUN cat /which > /seen"], "{}", built.said);
+    assert_eq!(project.sh("cat /seen"), "new\n");
+    assert_eq!(project.build(&text, &["--pull"]).run.len(), 0, "nothing is newer");
+}

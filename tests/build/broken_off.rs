@@ -1,0 +1,238 @@
+//! Builds that are broken off: killed at any moment, without room on the disk, without the right to write, by Ctrl-C. What is
+//! left is whole, is what it claims to be, and goes on from where it was.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::common::hostile::{Answer, Hostile};
+use crate::common::sandbox::in_own_namespaces;
+use crate::common::{Bryo, Done, Project, images, mode};
+
+const TEXT: &str =
+    "FROM base\nARG TRY\nWORKDIR /w\nCOPY file ./\nRUN cat file > copy; echo $TRY > try\nLABEL a=b\n";
+
+/// Before each of its writes in turn. What the cache has then is believed by the next build, which must make the same image
+/// as one that believes nothing.
+#[test]
+fn killed_anywhere_a_build_leaves_no_step_that_is_wrong() {
+    let project = Project::new();
+    project.write("file", "content\n");
+    let mut kills = 0;
+    // Some seventy of them; each third is enough for a day.
+    for step in (1..).step_by(3) {
+        // No step of another try is of use.
+        let arg = format!("TRY={step}");
+        let flags = ["--build-arg", &arg, "--timestamp", "1700000000", "--jobs", "1"];
+        let done = Done::of(
+            project
+                .command(TEXT, &flags)
+                .env("BRYO_FAILPOINT", step.to_string()),
+        );
+        let check = project.bryo.run(["store", "check"]);
+        assert!(
+            check.status.success() && !check.stdout.contains("lost"),
+            "killed at step {step}: {check}"
+        );
+        if done.status.success() {
+            break;
+        }
+        kills += 1;
+        let again = project.build(TEXT, &flags);
+        if step % 15 == 1 {
+            let clean = project.build(TEXT, &[&flags[..], &["--no-cache"]].concat());
+            assert_eq!(again.id, clean.id, "killed at step {step}: {}", done.stderr);
+        }
+        assert_eq!(
+            project.sh("cd /w; cat file copy try"),
+            format!("content\ncontent\n{step}\n")
+        );
+    }
+    assert!(
+        kills > 10,
+        "only {kills} steps: are there no failpoints in this build?"
+    );
+    project.becomes_clean();
+}
+
+/// A project whose store, state and context have this room together; the way to pull is an archive.
+fn on_a_small_disk(size: &str) -> Project {
+    let bryo = Bryo::new();
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "tmpfs"]);
+    assert!(mount.arg(bryo.dir()).status().unwrap().success());
+    let archive = images().join("busybox.oci.tar");
+    bryo.ok(["pull", "-q", &format!("oci-archive:{}", archive.display())]);
+    bryo.ok(["tag", "busybox:oci", "base"]);
+    fs::create_dir(bryo.scratch("context")).unwrap();
+    Project { bryo }
+}
+
+/// Fills the disk but for so many KiB; removing the file frees it again.
+fn fill(project: &Project, room: u64) -> PathBuf {
+    let path = project.bryo.scratch("filler");
+    let mut file = File::create(&path).unwrap();
+    while file.write(&[1; 4096]).is_ok() {}
+    let length = file.metadata().unwrap().len();
+    file.set_len(length.saturating_sub(room << 10)).unwrap();
+    path
+}
+
+/// The disk gets full at one place after the other: in a command, in a layer, in what is remembered.
+#[test]
+fn a_full_disk_fails_a_build_and_takes_nothing() {
+    in_own_namespaces("broken_off::a_full_disk_fails_a_build_and_takes_nothing", || {
+        let project = on_a_small_disk("32m");
+        project.write("file", vec![b'x'; 1 << 20]);
+        for (step, bytes) in [
+            ("COPY --chmod=600 file /big", 1 << 20),
+            (
+                "RUN yes | head -c 1048576 > /big && sync /big && test $(wc -c < /big) = 1048576",
+                1 << 20,
+            ),
+        ] {
+            let failed = fails_until_there_is_room(&project, step, bytes);
+            assert!(failed.contains(">>> RUN echo"), "{failed}");
+            assert!(failed.contains(&format!(">>> {step}")), "{failed}");
+        }
+    });
+}
+
+/// Gives more and more room to a build of a small step and this one, which writes so many bytes to `/big`, until it
+/// succeeds; gives what was said of its failures.
+fn fails_until_there_is_room(project: &Project, step: &str, bytes: u64) -> String {
+    let mut seen = String::new();
+    let small = [0, 12, 24, 36, 48, 60, 80, 100].into_iter();
+    for room in small.chain((1..).map(|step| step * 256)) {
+        let text = format!("FROM base\nRUN echo {room} > /first\n{step}\n");
+        // Before the disk is full: the Dockerfile lies on it, too.
+        let mut command = project.command(&text, &["--network=none"]);
+        let filler = fill(project, room);
+        let done = Done::of(&mut command);
+        fs::remove_file(filler).unwrap();
+        if done.status.success() {
+            assert!(room << 10 > bytes, "{room}: {done}");
+            break;
+        }
+        assert_eq!(done.status.code(), Some(1), "{room}: {done}");
+        assert!(done.stderr.contains("No space left on device"), "{room}: {done}");
+        assert_eq!(done.stderr.matches("bryo: failed").count(), 1, "{room}: {done}");
+        let last = done.stderr.lines().last().unwrap();
+        assert!(last.starts_with("bryo: failed"), "{room}: {done}");
+        seen += &done.stderr;
+        project.is_clean();
+        project.build(&text, &["--network=none"]);
+        assert_eq!(
+            project.sh("cat /first; wc -c < /big"),
+            format!("{room}\n{bytes}\n")
+        );
+        project.bryo.ok(["rmi", "made"]);
+        project.bryo.ok(["builder", "prune", "-af"]);
+        project.bryo.ok(["image", "prune", "-f"]);
+    }
+    seen
+}
+
+/// A place of the store or the state that may only be read.
+#[test]
+fn what_cannot_be_written_to_is_said() {
+    let project = Project::new();
+    project.write("file", "x");
+    let text = |number: usize| {
+        format!(
+            "FROM base\nRUN --mount=type=cache,id={number},target=/c echo {number} > /c/x; cat /c/x > /n\nCOPY --chmod=700 file /{number}\n"
+        )
+    };
+    let id = project.build(&text(0), &[]).id;
+    let (root, state) = (project.bryo.root(), project.bryo.state());
+    let places = [
+        root.join("layers"),
+        root.join("steps"),
+        root.join("tmp"),
+        root.join("claims"),
+        root.join("blobs/sha256"),
+        root.join("merged"),
+        root.join("locks"),
+        state.join("builds"),
+        state.join("containers"),
+        state.join("caches"),
+    ];
+    for (number, place) in places.iter().enumerate() {
+        mode(place, 0o500);
+        let done = Done::of(&mut project.command(&text(number + 1), &["--jobs", "1"]));
+        let cached = Done::of(&mut project.command(&text(0), &[]));
+        mode(place, 0o700);
+        let said = done.stderr.lines().last().unwrap_or_default();
+        assert_eq!(done.status.code(), Some(1), "{done}");
+        assert!(
+            said.starts_with("bryo: failed to build: failed to solve: cannot ")
+                && said.contains(place.to_str().unwrap())
+                && said.contains("Permission denied"),
+            "{done}"
+        );
+        // What all the cache has needs nothing but a claim, and a file for the list.
+        let needed = [root.join("tmp"), root.join("claims")].contains(place);
+        assert_eq!(cached.status.success(), !needed, "{}: {cached}", place.display());
+        project.is_clean();
+        project.build(&text(number + 1), &[]);
+    }
+    assert_eq!(project.build(&text(0), &[]).id, id);
+}
+
+/// Sends a signal to the group of processes that the terminal would send it to.
+fn interrupt(pid: u32) {
+    kill(Pid::from_raw(-pid.cast_signed()), Signal::SIGINT).unwrap();
+}
+
+/// Ctrl-C: in a command, in a copy, in a download. What was finished stays.
+#[test]
+fn an_interrupt_ends_a_build_and_keeps_its_finished_steps() {
+    let project = Project::new();
+    let server = Hostile::serve(|_| Answer::new(200, "slow").waiting(std::time::Duration::from_secs(600)));
+    File::create(project.path("endless"))
+        .unwrap()
+        .set_len(1 << 40)
+        .unwrap();
+    let first = "FROM base\nRUN echo first > /first\n";
+    for step in [
+        "RUN trap '' INT; echo here; sleep 1000".to_string(),
+        "COPY endless /".into(),
+        format!("ADD http://{}/file /", server.address()),
+    ] {
+        let mut command = project.command(&format!("{first}{step}\n"), &[]);
+        command.process_group(0);
+        let said = if step.starts_with("RUN") { " here\n" } else { &step };
+        let mut builder = until_said(&mut command, said);
+        interrupt(builder.id());
+        // It dies of the signal, or says that its command did.
+        let ended = builder.wait().unwrap();
+        assert!(
+            ended.code() == Some(128 + 2) || ended.signal() == Some(2),
+            "{step}: {ended}"
+        );
+        project.becomes_clean();
+        let built = project.build(&format!("{first}RUN true\n"), &[]);
+        assert_eq!(built.cached, ["RUN echo first > /first"], "{}", built.said);
+        project.bryo.ok(["builder", "prune", "-af"]);
+    }
+}
+
+/// Starts a build, and waits until it tells of a step.
+fn until_said(command: &mut Command, step: &str) -> std::process::Child {
+    use std::io::BufRead as _;
+    let mut builder = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut said = std::io::BufReader::new(builder.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains(step) {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "the builder ended");
+    }
+    // What it says later must find a reader.
+    std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+    builder
+}
