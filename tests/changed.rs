@@ -217,6 +217,44 @@ fn what_is_waited_for_is_said() {
     );
 }
 
+/// Docker's conditions: `not-running` is what there is without one, `next-exit` waits for a run that is still to begin.
+#[test]
+fn what_docker_waits_for_is_waited_for() {
+    let (bryo, image) = busybox();
+    let script = "while [ ! -e /go ]; do sleep 0.1; done; rm /go; exit 4";
+    bryo.ok(["create", "--name", "one", &image, "sh", "-c", script]);
+    let wait = |condition: &str| {
+        let words = ["wait", "--condition", condition, "one"];
+        bryo.command(words).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let said =
+        |tool: std::process::Child| String::from_utf8(tool.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(said(wait("not-running")), "0\n");
+    let [mut next, mut gone] = [wait("next-exit"), wait("removed")];
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    bryo.ok(["start", "one"]);
+    let ended = wait("not-running");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(next.try_wait().unwrap().is_none(), "nothing has ended");
+    bryo.ok(["exec", "one", "touch", "/go"]);
+    assert_eq!([said(next), said(ended)], ["4\n", "4\n"]);
+    assert_eq!(said(wait("not-running")), "4\n");
+    assert!(gone.try_wait().unwrap().is_none(), "it is still there");
+    // The end before does not count.
+    let mut next = wait("next-exit");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(next.try_wait().unwrap().is_none(), "no other run has ended");
+    bryo.ok(["start", "one"]);
+    bryo.ok(["rm", "-f", "one"]);
+    assert_eq!([said(next), said(gone)], ["137\n", "137\n"]);
+    // Never run.
+    bryo.ok(["create", "--name", "one", &image, "true"]);
+    let gone = wait("removed");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    bryo.ok(["rm", "one"]);
+    assert_eq!(said(gone), "0\n");
+}
+
 #[test]
 fn a_container_says_how_long_its_stop_takes() {
     let (bryo, image) = busybox();

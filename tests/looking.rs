@@ -113,6 +113,15 @@ fn stats_are_of_its_processes() {
     let memory = of("one", "MemUsage");
     assert!(memory.contains("iB / ") && !memory.starts_with("0B"), "{memory}");
     assert_eq!(of("made", "MemUsage"), "--\n");
+    // What it sends to its gateway went out, whoever answers; what its loopback carries did not.
+    let ping = ["exec", "idle", "ping", "-c1", "-W1", "-s4000"];
+    let sent = || of("idle", "NetIO").trim().split_once(" / ").unwrap().1.to_owned();
+    assert!(bryo.run(ping.iter().chain(&["127.0.0.1"])).status.success());
+    assert!(!sent().contains("kB"), "{}", sent());
+    let gateway = "{{.NetworkSettings.Inside.Gateway}}";
+    let gateway = bryo.ok(["inspect", "-f", gateway, "idle"]);
+    bryo.run(ping.iter().chain(&[gateway.trim()]));
+    assert!(sent().contains("kB"), "{}", sent());
     let table = bryo.ok(["stats", "--no-stream"]);
     let title = "CONTAINER ID   NAME      CPU %";
     assert!(table.starts_with(title), "{table}");
@@ -131,6 +140,47 @@ fn stats_are_of_its_processes() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// As Docker has it: by any of the image's names, by digest and id; and containers of images that stand on it.
+#[test]
+fn containers_are_found_by_the_image_they_stand_on() {
+    let bryo = waiting(&[], &["sleep", "700"]);
+    let image = bryo.ok(["inspect", "-f", "{{.Config.Image}}", "one"]);
+    let image = image.trim();
+    bryo.ok(["exec", "one", "touch", "/more"]);
+    bryo.ok(["commit", "one", "child"]);
+    bryo.ok(["tag", image, "other:v1"]);
+    bryo.ok(["create", "--name", "two", "child", "true"]);
+    let found = |filter: &str| bryo.ok(["ps", "-a", "--format", "{{.Names}}", "--filter", filter]);
+    let of = |ancestor: &str| found(&format!("ancestor={ancestor}"));
+    let inspected = |format| {
+        bryo.ok(["image", "inspect", "-f", format, image])
+            .trim()
+            .to_owned()
+    };
+    let id = inspected("{{.Id}}");
+    let hex = id.trim_start_matches("sha256:");
+    let digest = inspected("{{index .RepoDigests 0}}");
+    for name in [
+        image,
+        "other:v1",
+        "docker.io/library/other:v1",
+        &id,
+        hex,
+        &hex[..12],
+        &digest,
+    ] {
+        assert_eq!(of(name), "two\none\n", "{name}");
+    }
+    assert_eq!(of("child"), "two\n");
+    assert_eq!(of("localhost/child:latest"), "");
+    assert_eq!(of("other"), "");
+    // There are no swarms, and no Windows.
+    assert_eq!(found("is-task=true"), "");
+    assert_eq!(found("is-task=false"), "two\none\n");
+    assert_eq!(found("isolation=default"), "two\none\n");
+    bryo.fails(125, ["ps", "--filter", "is-task=maybe"]);
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! Does a process still run, and how does one wait for its end? Pids are used again, so a process is its pid and its start,
-//! and is held by a descriptor.
+//! Does a process still run, and how does one wait for its end? Pids are used again, and all of them after a reboot, so a
+//! process is its boot, its pid and its start, and is held by a descriptor.
 
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -21,6 +22,44 @@ pub struct Process {
     pub pid: i32,
     /// When it started, in clock ticks since boot (proc_pid_stat(5), field 22).
     pub start: u64,
+    /// Which boot that is: another's processes are gone, whoever has their numbers now. Records without it are of this one.
+    #[serde(default = "Boot::now")]
+    boot: Boot,
+}
+
+/// One time that the kernel was started (`/proc/sys/kernel/random/boot_id`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+struct Boot(u128);
+
+impl Boot {
+    /// This one. Where the kernel does not say, they are all the same.
+    fn now() -> Boot {
+        static NOW: OnceLock<Boot> = OnceLock::new();
+        *NOW.get_or_init(|| {
+            let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+            id.ok().and_then(|id| Boot::parse(&id)).unwrap_or(Boot(0))
+        })
+    }
+
+    fn parse(text: &str) -> Option<Boot> {
+        let digits = text.trim().replace('-', "");
+        u128::from_str_radix(&digits, 16).ok().map(Boot)
+    }
+}
+
+impl From<Boot> for String {
+    fn from(boot: Boot) -> String {
+        format!("{:032x}", boot.0)
+    }
+}
+
+impl TryFrom<String> for Boot {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Boot, String> {
+        Boot::parse(&text).ok_or_else(|| format!("'{text}' is no boot id"))
+    }
 }
 
 impl Process {
@@ -39,7 +78,8 @@ impl Process {
         let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace());
         let start = fields.and_then(|mut fields| fields.nth(19)?.parse().ok());
         let start = start.ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Process { pid, start })
+        let boot = Boot::now();
+        Ok(Process { pid, start, boot })
     }
 
     /// Returns when it has ended: by itself within `patience`, else killed.
@@ -96,5 +136,36 @@ pub fn ends(pidfd: &OwnedFd, limit: Option<Duration>) -> std::io::Result<bool> {
             Err(error) => return Err(error.into()),
             Ok(ready) => return Ok(ready > 0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_of_another_boot_is_not_ended() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let now = Process::of(child.id().cast_signed()).unwrap();
+        let before = Process {
+            boot: Boot(now.boot.0 ^ 1),
+            ..now
+        };
+        before.end(Duration::ZERO);
+        assert!(!before.lives() && before.open().unwrap().is_none());
+        assert!(now.lives());
+        now.end(Duration::ZERO);
+        child.wait().unwrap();
+        assert!(!now.lives());
+    }
+
+    #[test]
+    fn a_process_is_read_again_and_one_of_an_older_record_is_of_this_boot() {
+        let now = Process::of(std::process::id().cast_signed()).unwrap();
+        assert_ne!(now.boot, Boot(0));
+        let text = serde_json::to_string(&now).unwrap();
+        assert_eq!(serde_json::from_str::<Process>(&text).unwrap(), now);
+        let older = format!(r#"{{"pid": {}, "start": {}}}"#, now.pid, now.start);
+        assert_eq!(serde_json::from_str::<Process>(&older).unwrap(), now);
     }
 }

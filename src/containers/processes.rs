@@ -219,6 +219,30 @@ fn disk(pid: i32) -> Option<(u64, u64)> {
     Some((value(&text, "read_bytes")?, value(&text, "write_bytes")?))
 }
 
+/// Bytes that came in and went out by the devices of a container's network, but for its loopback; `None` where it has none of
+/// its own.
+pub fn network(record: &Record) -> Option<(u64, u64)> {
+    let Life::Running { init, .. } = record.life else {
+        return None;
+    };
+    let devices = fs::read_to_string(format!("/proc/{}/net/dev", init.pid)).ok()?;
+    (record.settings.network != "host" && init.lives()).then(|| traffic(&devices))
+}
+
+/// proc_pid_net(5): after the name, what came in has eight numbers, the bytes first, then what went out.
+fn traffic(devices: &str) -> (u64, u64) {
+    let mut all = (0, 0);
+    for (name, numbers) in devices.lines().filter_map(|line| line.split_once(':')) {
+        let mut numbers = numbers.split_whitespace().map(str::parse::<u64>);
+        if let (Some(Ok(received)), Some(Ok(sent))) = (numbers.next(), numbers.nth(7))
+            && name.trim() != "lo"
+        {
+            all = (all.0 + received, all.1 + sent);
+        }
+    }
+    all
+}
+
 /// Bytes of memory that the machine has.
 pub fn machine_memory() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -228,6 +252,15 @@ pub fn machine_memory() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn traffic_is_that_of_all_devices_but_the_loopback() {
+        let devices = "Inter-|   Receive                   |  Transmit\n \
+            face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs\n    \
+            lo: 70 1 0 0 0 0 0 0 70 1 0 0 0 0 0 0\n  eth0: 1000 2 0 0 0 0 0 0 30 4 0 0 0 0 0 0\n  \
+            eth1:5 2 0 0 0 0 0 0 6 4 0 0 0 0 0 0\n";
+        assert_eq!(traffic(devices), (1005, 36));
+    }
 
     #[test]
     fn what_a_terminal_would_obey_is_not_shown() {

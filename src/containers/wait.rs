@@ -10,9 +10,15 @@ use super::record::{self, Life, Record};
 use super::{Error, end, events};
 use crate::store::{Changes, Store, Which};
 
-/// What can be waited for, in Podman's words.
+/// What can be waited for, in Podman's words and in Docker's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
+    /// It does not run: Docker's own, and nothing to wait for where it does not.
+    NotRunning,
+    /// The next end of a run, if it does not run now of one that is still to come.
+    NextExit,
+    /// It is gone.
+    Removed,
     /// It was never started.
     Created,
     /// It runs.
@@ -28,6 +34,9 @@ impl FromStr for Condition {
 
     fn from_str(text: &str) -> Result<Condition, String> {
         Ok(match text {
+            "not-running" => Condition::NotRunning,
+            "next-exit" => Condition::NextExit,
+            "removed" | "removing" => Condition::Removed,
             "created" | "configured" => Condition::Created,
             "running" => Condition::Running,
             "stopped" | "exited" => Condition::Stopped,
@@ -39,8 +48,10 @@ impl FromStr for Condition {
 }
 
 impl Condition {
-    fn holds(self, store: &Store, record: &Record) -> bool {
+    fn holds(self, store: &Store, record: &Record, run: &Run) -> bool {
         match (self, &record.life) {
+            (Condition::NotRunning, life) => !matches!(life, Life::Running { .. }) || run.has_ended(record),
+            (Condition::NextExit, _) => run.has_ended(record),
             (Condition::Created, Life::Created) | (Condition::Running, Life::Running { .. }) => true,
             (Condition::Created, Life::Exited { started, .. }) => started.is_empty(),
             (Condition::Stopped, Life::Exited { started, .. }) => !started.is_empty(),
@@ -50,44 +61,89 @@ impl Condition {
             _ => false,
         }
     }
+
+    /// Docker's, to whom a container without an exit code has 0; to Podman it has -1.
+    pub fn is_dockers(self) -> bool {
+        matches!(
+            self,
+            Condition::NotRunning | Condition::NextExit | Condition::Removed
+        )
+    }
+}
+
+/// The run of a container that somebody waits for: the one that went on when it was looked at first, else the next.
+struct Run {
+    /// When the one before was started, if there was none that went on.
+    before: Option<String>,
+    /// When it was started, and how often it had been started again.
+    this: Option<(String, u32)>,
+}
+
+impl Run {
+    fn of(record: &Record) -> Run {
+        let mut run = Run {
+            before: record.life.started().cloned(),
+            this: None,
+        };
+        run.look(record);
+        run
+    }
+
+    fn look(&mut self, record: &Record) {
+        if let (None, Life::Running { started, .. }) = (&self.this, &record.life) {
+            self.this = Some((started.clone(), record.restarts));
+        }
+    }
+
+    fn has_ended(&self, now: &Record) -> bool {
+        match (&self.this, &now.life) {
+            (Some((this, restarts)), Life::Running { started, .. }) => {
+                started != this || now.restarts != *restarts
+            }
+            (Some(_), _) => true,
+            // Begun and ended unseen.
+            (None, life) => life.started() != self.before.as_ref(),
+        }
+    }
 }
 
 /// Waits until one of these holds; gives the container's exit code, if it has one by then, and `None` if the container was
-/// removed meanwhile and nobody knows its exit code.
+/// removed meanwhile and nobody knows its exit code. What does not run has ended.
 ///
 /// # Errors
 /// Its record cannot be read.
-pub fn until(store: &Store, id: &str, conditions: &[Condition]) -> Result<Option<Option<i32>>, Error> {
-    wait(store, id, |record| {
-        conditions.iter().any(|condition| condition.holds(store, record))
+pub fn until(store: &Store, record: &Record, conditions: &[Condition]) -> Result<Option<Option<i32>>, Error> {
+    let mut run = Run::of(record);
+    let gone = conditions.contains(&Condition::Removed);
+    let code = wait(store, record, |now| {
+        run.look(now);
+        conditions
+            .iter()
+            .any(|condition| condition.holds(store, now, &run))
+    })?;
+    Ok(match code {
+        // Somebody has started it anew meanwhile.
+        Some(None) if conditions.iter().any(|condition| condition.is_dockers()) => {
+            Some(events::last_code(store.state(), &record.id))
+        }
+        None if gone => Some(None),
+        code => code,
     })
 }
 
-/// Waits for the end of the run that goes on now, though it may be started again. One that does not run has ended.
-///
-/// # Errors
-/// Its record cannot be read.
-pub fn end_of_run(store: &Store, record: &Record) -> Result<Option<Option<i32>>, Error> {
-    let Life::Running { started: this, .. } = &record.life else {
-        return Ok(Some(end::exit_code(record)));
-    };
-    let before = record.restarts;
-    let code = wait(store, &record.id, |now| match &now.life {
-        Life::Running { started, .. } => started != this || now.restarts != before,
-        _ => true,
-    })?;
-    // Somebody has started it anew meanwhile.
-    let known = || events::last_code(store.state(), &record.id);
-    Ok(code.map(|code| code.or_else(known)))
-}
-
-fn wait(store: &Store, id: &str, holds: impl Fn(&Record) -> bool) -> Result<Option<Option<i32>>, Error> {
+fn wait(
+    store: &Store,
+    first: &Record,
+    mut holds: impl FnMut(&Record) -> bool,
+) -> Result<Option<Option<i32>>, Error> {
+    let (id, mut seen) = (first.id.as_str(), end::exit_code(first));
     let changes = Changes::of(&store.container(id), Which::Replacement);
     loop {
         let Some(record) = record::read(store, id)? else {
             // It goes by itself (--rm), or somebody was fast.
-            return Ok(events::last_code(store.state(), id).map(Some));
+            return Ok(events::last_code(store.state(), id).or(seen).map(Some));
         };
+        seen = end::exit_code(&record).or(seen);
         if holds(&record) {
             return Ok(Some(end::exit_code(&record).or(record.last_code)));
         }

@@ -3,8 +3,10 @@
 pub mod binfmt;
 pub mod devices;
 pub mod ids;
+pub mod logout;
 pub mod probe;
 
 pub use devices::usable_devices;
 pub use ids::{IdMaps, IdRange, Subordinate};
+pub use logout::logout_warning;
 pub use probe::Probe;

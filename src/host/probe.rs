@@ -158,7 +158,7 @@ fn throttles_below(processors: &str) -> Vec<String> {
 
 /// By `/etc/passwd` alone: a static binary has no NSS. Users known elsewhere (LDAP) are believed their `$USER`, which
 /// decides nothing: newuidmap checks for itself.
-fn login_name(uid: u32) -> Option<String> {
+pub(super) fn login_name(uid: u32) -> Option<String> {
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let id = uid.to_string();
     let listed = passwd.lines().find_map(|line| {

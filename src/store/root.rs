@@ -84,7 +84,7 @@ impl Store {
     pub fn state(&self) -> &Path {
         &self.state
     }
-    /// Sockets and the holder's record; gone after a reboot.
+    /// Sockets, the holder's record, and who is on which network: what is true of this node until it reboots.
     pub fn run(&self) -> &Path {
         &self.run
     }
@@ -172,7 +172,6 @@ struct Places {
     run: Option<PathBuf>,
     data_home: Option<PathBuf>,
     home: Option<PathBuf>,
-    runtime_dir: Option<PathBuf>,
 }
 
 impl Places {
@@ -186,7 +185,6 @@ impl Places {
             run: path("BRYO_RUN"),
             data_home: absolute("XDG_DATA_HOME"),
             home: absolute("HOME"),
-            runtime_dir: absolute("XDG_RUNTIME_DIR"),
         }
     }
 
@@ -202,10 +200,9 @@ impl Places {
             Some(state) => absolute(state)?,
             None => default_state(&root)?,
         };
-        let run = match (self.run, self.runtime_dir) {
-            (Some(run), _) => absolute(run)?,
-            (None, Some(dir)) if is_mine(&dir) => dir.join("bryo"),
-            _ => PathBuf::from(format!("/tmp/bryo-{}", geteuid())),
+        let run = match self.run {
+            Some(run) => absolute(run)?,
+            None => default_run(&state)?,
         };
         Ok(Store::at(root, state, run))
     }
@@ -214,11 +211,7 @@ impl Places {
 /// Under the root on a local disk; else in /var/tmp, which is this node's own and outlives a reboot: a writable layer
 /// must not be opened on two hosts, and a network filesystem makes each of its syncs a round trip.
 fn default_state(root: &Path) -> Result<PathBuf, Error> {
-    let existing = root
-        .ancestors()
-        .find(|path| path.exists())
-        .unwrap_or(Path::new("/"));
-    Ok(match Medium::of(existing)? {
+    Ok(match medium_of(root)? {
         Medium::Local => root.join("state"),
         Medium::Network => {
             let own = PathBuf::from(format!("/var/tmp/bryo-{}", geteuid()));
@@ -228,8 +221,20 @@ fn default_state(root: &Path) -> Result<PathBuf, Error> {
     })
 }
 
-fn is_mine(dir: &Path) -> bool {
-    fs::metadata(dir).is_ok_and(|found| found.is_dir() && found.uid() == geteuid().as_raw())
+/// Beside the containers, so that whoever finds one finds who can speak for it: `$XDG_RUNTIME_DIR` is another under cron, su and
+/// Slurm than in the login that started it, and is emptied when that ends. On a network filesystem sockets may not work, and other
+/// hosts would take our processes for theirs: there in /tmp, under one name for all logins.
+fn default_run(state: &Path) -> Result<PathBuf, Error> {
+    Ok(match medium_of(state)? {
+        Medium::Local => state.join("run"),
+        Medium::Network => PathBuf::from(format!("/tmp/bryo-{}", geteuid())),
+    })
+}
+
+/// What a path lies on, or will lie on once it is made.
+fn medium_of(path: &Path) -> Result<Medium, Error> {
+    let existing = path.ancestors().find(|path| path.exists());
+    Medium::of(existing.unwrap_or(Path::new("/")))
 }
 
 fn create_dirs(path: &Path) -> Result<(), Error> {
@@ -317,16 +322,25 @@ mod tests {
     }
 
     #[test]
-    fn state_lies_under_a_local_root_and_sockets_in_the_session_directory() {
-        let session = tempfile::tempdir().unwrap();
-        let session = session.path().to_str().unwrap();
-        let store = places(&[("BRYO_ROOT", session), ("XDG_RUNTIME_DIR", session)])
+    fn state_lies_under_a_local_root_and_sockets_in_it_whatever_the_login_has() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().to_str().unwrap();
+        for session in ["", root, "/nowhere/1"] {
+            let set = [("BRYO_ROOT", root), ("XDG_RUNTIME_DIR", session)];
+            let store = places(&set).store().unwrap();
+            assert_eq!(store.state, Path::new(root).join("state"));
+            assert_eq!(store.run, Path::new(root).join("state/run"));
+        }
+        let store = places(&[("BRYO_ROOT", root), ("BRYO_RUN", "/r")])
             .store()
             .unwrap();
-        assert_eq!(store.state, Path::new(session).join("state"));
-        assert_eq!(store.run, Path::new(session).join("bryo"));
-        // Under Slurm, su and cron the variable often names a directory that is gone.
-        let store = places(&[("BRYO_ROOT", session), ("XDG_RUNTIME_DIR", "/nowhere/1")])
+        assert_eq!(store.run, Path::new("/r"));
+    }
+
+    #[test]
+    fn sockets_do_not_lie_where_other_hosts_would_find_them() {
+        // Not known to be local.
+        let store = places(&[("BRYO_ROOT", "/h"), ("BRYO_STATE", "/proc/state")])
             .store()
             .unwrap();
         assert_eq!(store.run, Path::new(&format!("/tmp/bryo-{}", geteuid())));

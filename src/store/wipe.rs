@@ -45,8 +45,9 @@ pub fn wipe(store: &Store) -> Result<Vec<(PathBuf, std::io::Error)>, Error> {
     let _lock = store.lock("references", Mode::Exclusive)?;
     let mut left = Vec::new();
     let places = [
-        (store.state(), &STATE[..]),
+        // It may lie in the state, and that in the root.
         (store.run(), &RUN[..]),
+        (store.state(), &STATE[..]),
         (store.root(), &ROOT[..]),
     ];
     for (directory, names) in places {
@@ -89,6 +90,17 @@ pub fn is_busy(store: &Store) -> Result<bool, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_within_each_other_all_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("bryo");
+        let store = Store::at(root.clone(), root.join("state"), root.join("state/run"));
+        store.prepare().unwrap();
+        fs::create_dir(store.run().join("attach")).unwrap();
+        assert!(wipe(&store).unwrap().is_empty());
+        assert!(!root.exists());
+    }
 
     #[test]
     fn what_is_not_ours_stays() {

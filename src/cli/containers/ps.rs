@@ -16,8 +16,10 @@ use crate::containers::network::{self, Exposed};
 use crate::containers::record::{self, Afterwards, Life, Record};
 use crate::containers::restart::Policy;
 use crate::containers::volume::{Kind, Mounted};
+use crate::images::names::{Record as Listed, References};
 use crate::label::Label;
-use crate::store::Store;
+use crate::store::{Digest, Store};
+use crate::truth::truth;
 
 /// Flags of `ps`.
 #[derive(Debug, clap::Args)]
@@ -26,7 +28,7 @@ pub(crate) struct Ps {
     #[arg(short, long)]
     all: bool,
     /// Show those that match: id, name, label, status, health, ancestor, exited, before, since, volume, network, publish,
-    /// expose
+    /// expose, restart-policy, should-start-on-boot, is-task, isolation
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// A Go template, "table TEMPLATE", "json"
@@ -266,7 +268,11 @@ enum Filter {
     Exited(i32),
     /// Those of this health, by their ids.
     Health(HashSet<String>),
-    Ancestor(String),
+    /// Those of these images, or of an image that was called so when they were made and is no more.
+    Ancestor {
+        name: String,
+        images: HashSet<Digest>,
+    },
     Before(String),
     Since(String),
     Network(String),
@@ -279,6 +285,8 @@ enum Filter {
     Policy(String),
     /// `should-start-on-boot`.
     OnBoot(bool),
+    /// What is true of all containers here, or of none: `is-task`, `isolation`.
+    All(bool),
 }
 
 impl Filter {
@@ -316,7 +324,10 @@ impl Filter {
                 };
                 Filter::Health(all.iter().filter(is).map(|record| record.id.clone()).collect())
             }
-            "ancestor" => Filter::Ancestor(value.into()),
+            "ancestor" => Filter::Ancestor {
+                name: value.into(),
+                images: of_image(store, value)?,
+            },
             "before" => Filter::Before(created()?),
             "since" => Filter::Since(created()?),
             "network" => Filter::Network(value.into()),
@@ -327,6 +338,13 @@ impl Filter {
                 Filter::Policy(value.into())
             }
             "should-start-on-boot" if ["true", "false"].contains(&value) => Filter::OnBoot(value == "true"),
+            // Of a swarm's. The words are Docker's.
+            "is-task" => {
+                let wanted = truth(value).ok_or_else(|| bad(format!("invalid filter '{text}'")))?;
+                Filter::All(!wanted)
+            }
+            // Of Windows; on Linux Docker passes it over.
+            "isolation" => Filter::All(true),
             _ => return Err(bad(format!("invalid filter '{text}'"))),
         })
     }
@@ -354,12 +372,15 @@ impl Filter {
                     && matches!(&record.life, Life::Exited { code, .. } if code == wanted)
             }
             Filter::Health(ids) => ids.contains(&record.id),
-            Filter::Ancestor(image) => {
-                let hex = image.trim_start_matches("sha256:");
-                record.image_name == *image
-                    || record.image_name == format!("{image}:latest")
-                    || (hex.len() >= 4 && record.base.image().is_some_and(|id| id.hex().starts_with(hex)))
+            Filter::Ancestor { name, images } => {
+                let hex = name.trim_start_matches("sha256:");
+                record.base.image().map_or(record.image_name == *name, |id| {
+                    images.contains(id)
+                        || (images.is_empty() && record.image_name == *name)
+                        || (hex.len() >= 4 && id.hex().starts_with(hex))
+                })
             }
+            Filter::All(accepts) => *accepts,
             Filter::Before(created) => record.created < *created,
             Filter::Since(created) => record.created > *created,
             Filter::Network(wanted) => network::has(record, wanted),
@@ -385,6 +406,21 @@ impl Filter {
                 .any(|mount| mount.shown() == *wanted || mount.target == *wanted),
         }
     }
+}
+
+/// The image of this name or id, and those that stand on it: whose layers begin with all of its. None if it is not there.
+fn of_image(store: &Store, name: &str) -> Result<HashSet<Digest>, Failure> {
+    let images = References::load(store)?;
+    // What can be no name is nobody's, as in Docker.
+    let Ok(Some(ancestor)) = images.find(name) else {
+        return Ok(HashSet::new());
+    };
+    let below = &ancestor.layers;
+    let descends = |image: &&Listed| {
+        image.id == ancestor.id
+            || (!below.is_empty() && image.layers.len() > below.len() && image.layers.starts_with(below))
+    };
+    Ok(images.images().filter(descends).map(|image| image.id).collect())
 }
 
 fn ports(text: &str, value: &str) -> Result<Vec<Exposed>, Failure> {

@@ -12,7 +12,7 @@ use super::cidfile::CidFile;
 use super::environment::Environment;
 use super::limits::CgroupFlags;
 use super::network::NetworkFlags;
-use super::start::{attached, detached, require_terminal, warn};
+use super::start::{attached, detached, require_terminal, tell_of_logout, warn};
 use super::{join, words};
 use crate::containers::end;
 use crate::containers::life::{self, Below, Given, Wanted};
@@ -208,6 +208,7 @@ impl Run {
         match attach {
             Attach::Detached => {
                 detached(supervisor)?;
+                tell_of_logout();
                 put(&format!("{id}\n"))?;
                 Ok(ExitCode::SUCCESS)
             }

@@ -11,6 +11,7 @@ use crate::containers::attach::Visitor;
 use crate::containers::life;
 use crate::containers::record;
 use crate::containers::supervisor::{Attach, Ending, SignalProxy, Supervisor};
+use crate::host::logout_warning;
 use crate::store::Store;
 
 /// Flags of `start`.
@@ -52,10 +53,15 @@ impl Start {
             true => self.chosen(store)?,
             false => self.containers,
         };
-        each(&names, |name| {
-            start(store, &record::find(store, name)?)?;
+        let mut any = false;
+        let done = each(&names, |name| {
+            any |= start(store, &record::find(store, name)?)?;
             Ok(Some(name.to_string()))
-        })
+        });
+        if any {
+            tell_of_logout();
+        }
+        done
     }
 
     /// Those that filters choose, the oldest first: later ones may need it.
@@ -90,14 +96,22 @@ impl Start {
     }
 }
 
-/// Starts a container in the background, if it does not run.
-pub(super) fn start(store: &Store, id: &str) -> Result<(), Failure> {
+/// Starts a container in the background, if it does not run: did it?
+pub(super) fn start(store: &Store, id: &str) -> Result<bool, Failure> {
     match life::reopen(store, id)? {
-        None => Ok(()),
+        None => Ok(false),
         Some(made) => {
             let supervisor = life::start(store, made, Attach::Detached)?;
-            detached(supervisor).map_err(|failure| failure.code(1))
+            detached(supervisor).map_err(|failure| failure.code(1))?;
+            Ok(true)
         }
+    }
+}
+
+/// Who starts something in the background means it to go on. Asked when it runs, so that no start waits for the answer.
+pub(super) fn tell_of_logout() {
+    if let Some(warning) = logout_warning() {
+        warn(&warning);
     }
 }
 

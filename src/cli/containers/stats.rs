@@ -17,7 +17,7 @@ use crate::store::Store;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Where a container has no cgroup of its own, processor time and memory are those of the processes that \
-    live now; disks always are. The network is not counted."
+    live now; disks always are. Of the network, all devices but the loopback are counted; that of the host is not."
 )]
 pub(crate) struct Stats {
     /// Show those that do not run, too
@@ -61,6 +61,8 @@ const SHORT: Duration = Duration::from_millis(300);
 struct Look {
     record: Record,
     usage: Option<Usage>,
+    /// Bytes received and sent, if it has a network of its own.
+    network: Option<(u64, u64)>,
     /// The memory that it may use.
     limit: u64,
     at: Instant,
@@ -105,6 +107,7 @@ impl Stats {
             Look {
                 usage: matches!(record.life, Life::Running { .. })
                     .then(|| over(processes::usage(&processes::processes(&record)), counted)),
+                network: processes::network(&record),
                 limit: counted.memory_limit.map_or(machine, |limit| limit.min(machine)),
                 record,
                 at: Instant::now(),
@@ -124,9 +127,10 @@ impl Stats {
         let limit = look.limit;
         // Pages that are shared with others count in part, if the kernel tells that much.
         let memory = usage.memory.unwrap_or(usage.resident);
-        let (read, written) = usage.io.map_or(("--".into(), "--".into()), |(read, written)| {
-            (decimal(read), decimal(written))
-        });
+        let pair = |counted: Option<(u64, u64)>| match counted {
+            Some((read, written)) => format!("{} / {}", decimal(read), decimal(written)),
+            None => "-- / --".into(),
+        };
         let fields = [
             ("Container", id.to_string()),
             ("ID", id.to_string()),
@@ -137,8 +141,8 @@ impl Stats {
                 "MemPerc",
                 format!("{:.2}%", 100.0 * memory as f64 / limit.max(1) as f64),
             ),
-            ("NetIO", "-- / --".into()),
-            ("BlockIO", format!("{read} / {written}")),
+            ("NetIO", pair(look.network)),
+            ("BlockIO", pair(usage.io)),
             ("PIDs", usage.tasks.to_string()),
         ];
         let stopped = |key: &str| look.usage.is_none() && !["Container", "ID", "Name"].contains(&key);

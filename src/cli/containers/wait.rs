@@ -5,14 +5,19 @@ use std::process::ExitCode;
 use super::super::each::each;
 use super::super::report::Failure;
 use super::end::load;
-use crate::containers::wait::{Condition, end_of_run, until};
+use crate::containers::wait::{Condition, until};
 use crate::store::Store;
 
 /// Flags of `wait`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Wait {
-    /// Wait for one of these: created, running, stopped, exited, healthy, unhealthy. Without: for the end of the run
-    #[arg(long, value_name = "CONDITION", value_delimiter = ',')]
+    /// Wait for one of these: not-running, next-exit, removed, created, running, stopped, exited, healthy, unhealthy
+    #[arg(
+        long,
+        value_name = "CONDITION",
+        value_delimiter = ',',
+        default_value = "not-running"
+    )]
     condition: Vec<Condition>,
     /// Taken for Podman's sake: changes are noticed when they happen
     #[arg(short, long, value_name = "TIME")]
@@ -34,10 +39,9 @@ impl Wait {
                 }
                 record => record?,
             };
-            let code = match self.condition.as_slice() {
-                [] => end_of_run(store, &record)?.map(|code| code.unwrap_or(0)),
-                conditions => until(store, &record.id, conditions)?.map(|code| code.unwrap_or(-1)),
-            };
+            let dockers = self.condition.iter().all(|condition| condition.is_dockers());
+            let unknown = if dockers { 0 } else { -1 };
+            let code = until(store, &record, &self.condition)?.map(|code| code.unwrap_or(unknown));
             match code {
                 Some(code) => Ok(Some(code.to_string())),
                 None => Err(Failure::new(format!(
