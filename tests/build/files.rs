@@ -486,3 +486,46 @@ fn copies_keep_the_directories_above_if_asked() {
         .ok(["history", "--no-trunc", "--format", "{{.CreatedBy}}", "made"]);
     assert!(history.starts_with("COPY --parents . /all/"), "{history}");
 }
+
+/// With `--parents` a `**` is any number of directories, as in BuildKit, which passes it on as an IncludePattern.
+#[test]
+fn copies_with_parents_reach_any_depth() {
+    let project = Project::new();
+    for name in [
+        "package.json",
+        "a/package.json",
+        "a/b/package.json",
+        "a/b/c/package.json",
+        "a/b/c/other",
+        "libs/one/src/x.go",
+        "libs/two/deep/src/y/z.go",
+        "libs/two/deep/src/y/no.txt",
+        "node_modules/m/package.json",
+    ] {
+        project.write(name, name);
+    }
+    project.write(".dockerignore", "node_modules\n");
+    symlink("c", project.path("a/b/again")).unwrap();
+    project.build(
+        "FROM base\n\
+         COPY --parents **/package.json /all/\n\
+         COPY --parents --exclude=a/b/c a/**/package.json /some/\n\
+         COPY --parents libs/./**/*.go /pivot/\n\
+         COPY --parents libs/**/src /whole/\n\
+         COPY --parents **/again /link/\n\
+         COPY --parents **/none* /nothing/\n\
+         COPY **/package.json /flat/\n",
+        &[],
+    );
+    let found = project.sh("find /all /some /pivot /whole /link /nothing /flat ! -type d | sort");
+    let wanted = "/all/a/b/c/package.json\n/all/a/b/package.json\n/all/a/package.json\n/all/package.json\n\
+        /flat/package.json\n/link/a/b/again\n/pivot/one/src/x.go\n/pivot/two/deep/src/y/z.go\n\
+        /some/a/b/package.json\n/some/a/package.json\n\
+        /whole/libs/one/src/x.go\n/whole/libs/two/deep/src/y/no.txt\n/whole/libs/two/deep/src/y/z.go\n";
+    assert_eq!(found, wanted);
+    assert_eq!(
+        project.sh("cat /flat/package.json; readlink /link/a/b/again"),
+        "a/package.jsonc\n",
+        "without --parents it is one level, as Go's path.Match has it"
+    );
+}
