@@ -40,6 +40,14 @@ pub(super) struct Mounts {
     locks: Vec<Lock>,
 }
 
+/// The files that a cache begins with: `from` and `source`.
+pub(super) struct Base<'a> {
+    /// Of what they are.
+    pub(super) content: Digest,
+    /// Puts them into a directory that it makes.
+    pub(super) fill: &'a dyn Fn(&Path) -> Result<(), Error>,
+}
+
 fn bind(source: PathBuf, target: String, access: &str) -> Asked {
     Asked::Bind(Bind {
         source,
@@ -58,23 +66,17 @@ impl Mounts {
     }
 
     /// `type=cache`: a directory that later builds see again, by its id; without one by its target.
-    pub(super) fn cache(&mut self, store: &Store, mount: &Mount, target: String) -> Result<(), Error> {
-        if mount.from.is_some() {
-            return Err(Error::Unsupported(
-                "a cache mount that begins as a copy (from=)".into(),
-            ));
-        }
+    pub(super) fn cache(
+        &mut self,
+        store: &Store,
+        mount: &Mount,
+        target: String,
+        base: Option<&Base<'_>>,
+    ) -> Result<(), Error> {
         let id = mount.id.as_deref().unwrap_or(&target);
-        // As in BuildKit, who wants another owner has another cache.
-        let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
-        let name = match (uid, gid) {
-            (0, 0) => Digest(Sha256::digest(id).into()),
-            _ => Digest(Sha256::digest(format!("{id}\0{uid}:{gid}")).into()),
-        };
-        let name = name.hex();
+        let name = name_of_cache(id, mount, base);
         let above = store.state().join("caches");
         let directory = above.join(&name);
-        let mode = mount.mode.unwrap_or(0o755);
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&above);
         made.map_err(io_error("make", &above))?;
         // Before it is there, so that no prune comes between.
@@ -84,11 +86,7 @@ impl Mounts {
         let noted = lock.file().write_all_at(id.as_bytes(), 0);
         noted.map_err(io_error("write", &used))?;
         self.locks.push(lock);
-        let make = |directory: &Path| {
-            have_directory(directory, mode)?;
-            owner::give(store, directory, uid, gid)
-        };
-        make(&directory)?;
+        begin_cache(store, mount, base, &directory)?;
         let lock = above.join(format!("{name}.lock"));
         // A step that names a cache twice has it already.
         let directory = match mount.sharing {
@@ -106,7 +104,7 @@ impl Mounts {
                 // Somebody uses it: one of its own, which goes with the step.
                 None => {
                     let own = self.workspace(store)?.join("cache");
-                    make(&own)?;
+                    begin_cache(store, mount, base, &own)?;
                     own
                 }
             },
@@ -207,6 +205,49 @@ impl Mounts {
         written.map_err(io_error("write", &path))?;
         Ok(path)
     }
+}
+
+/// What a cache's directory is called. As in BuildKit, who wants another owner has another cache, and so has who begins
+/// with other files.
+fn name_of_cache(id: &str, mount: &Mount, base: Option<&Base<'_>>) -> String {
+    let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+    let mut name = id.to_string();
+    if (uid, gid) != (0, 0) {
+        name.push_str(&format!("\0{uid}:{gid}"));
+    }
+    if let Some(base) = base {
+        name.push_str(&format!("\0from {}", base.content.hex()));
+    }
+    Digest(Sha256::digest(name).into()).hex()
+}
+
+/// Makes a cache, unless it is there: empty, or with the files that it begins with.
+fn begin_cache(store: &Store, mount: &Mount, base: Option<&Base<'_>>, directory: &Path) -> Result<(), Error> {
+    match base {
+        None => have_directory(directory, mount.mode.unwrap_or(0o755))?,
+        Some(_) if directory.exists() => {}
+        Some(base) => {
+            let workspace = Workspace::new(store)?;
+            let draft = workspace.path().join("cache");
+            (base.fill)(&draft)?;
+            if !draft.is_dir() {
+                return Err(Error::Value {
+                    what: "source of a cache mount, which is no directory:",
+                    value: mount.source.clone().unwrap_or_default(),
+                });
+            }
+            if let Some(mode) = mount.mode {
+                let set = fs::set_permissions(&draft, fs::Permissions::from_mode(mode));
+                set.map_err(io_error("change", &draft))?;
+            }
+            match fs::rename(&draft, directory) {
+                // Another step was first.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                renamed => renamed.map_err(io_error("make", directory))?,
+            }
+        }
+    }
+    owner::give(store, directory, mount.uid.unwrap_or(0), mount.gid.unwrap_or(0))
 }
 
 /// Makes a directory, unless it is there. The umask is not asked.
