@@ -59,7 +59,7 @@ pub use describe::{Argument, Location, Outline, Targets, Wanted, base64, outline
 pub use git::{Address, AddressError, GitError};
 pub use lint::{Checked, Extent, Finding, Rule, check, is_fatal};
 pub use mount::Secret;
-pub use order::{Cache, Fetch, Named, Order, Origin, Squash};
+pub use order::{Agent, Cache, Fetch, Named, Order, Origin, Squash};
 pub use output::{Built, Output, Trust};
 pub use prune::{Filters, Prune, Pruned};
 pub use remote::{Fetched, Remote};
@@ -214,8 +214,8 @@ pub enum Error {
     #[error("secret {0}: not found (give it by --secret id={0},src=FILE)")]
     NoSecret(String),
     /// An SSH agent that a RUN requires.
-    #[error("no SSH agent was given (--ssh default, with SSH_AUTH_SOCK set)")]
-    NoAgent,
+    #[error("no SSH agent {0} was given (--ssh {0}, with SSH_AUTH_SOCK set, or --ssh {0}=SOCKET)")]
+    NoAgent(String),
     /// A mount of a RUN.
     #[error("invalid --mount")]
     Mount(#[from] dockerfile::MountError),

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Error;
 use super::dockerfile::{Mount, Sharing};
+use super::order::{self, Agent};
 use super::owner;
 use super::workspace::{Workspace, io_error};
 use crate::containers::spec::mounts::{Asked, Bind, Missing};
@@ -34,6 +35,8 @@ pub(super) struct Mounts {
     pub(super) asked: Vec<Asked>,
     /// Variables: secrets, the agent's socket.
     pub(super) env: Vec<String>,
+    /// So many SSH agents.
+    agents: usize,
     workspaces: Vec<Workspace>,
     /// The names of caches that are locked.
     caches: BTreeSet<String>,
@@ -140,27 +143,37 @@ impl Mounts {
         Ok(())
     }
 
-    /// `type=ssh`: the socket of the user's agent.
-    pub(super) fn agent(&mut self, mount: &Mount, socket: Option<&Path>) -> Result<(), Error> {
-        let Some(socket) = socket else {
+    /// `type=ssh`: the socket of an agent of the user's, for a step that runs as `user`.
+    pub(super) fn agent(&mut self, mount: &Mount, given: &[Agent], user: &str) -> Result<(), Error> {
+        let id = mount.agent();
+        let Some(socket) = order::agent(given, &id) else {
             return match mount.required {
-                true => Err(Error::NoAgent),
+                true => Err(Error::NoAgent(id)),
                 false => Ok(()),
             };
         };
+        let owned = |what: String| {
+            let why =
+                format!("an ssh mount with {what}: the socket is the user's own, so root's inside; this");
+            Err(Error::Unsupported(why))
+        };
         for (name, id) in [("uid", mount.uid), ("gid", mount.gid)] {
             if let Some(id) = id.filter(|id| *id != 0) {
-                let what = format!(
-                    "an ssh mount with {name}={id}: the socket is the user's own, so root's inside; this"
-                );
-                return Err(Error::Unsupported(what));
+                return owned(format!("{name}={id}"));
             }
         }
-        let target = mount
-            .target
-            .clone()
-            .unwrap_or_else(|| "/run/buildkit/ssh_agent.0".into());
-        self.env.push(format!("SSH_AUTH_SOCK={target}"));
+        // Root may use it whatever its mode is.
+        let is_root = ["", "0", "root"].contains(&user.split(':').next().unwrap_or_default());
+        if let Some(mode) = mount.mode.filter(|mode| mode & 0o066 != 0 && !is_root) {
+            return owned(format!("mode={mode:04o}"));
+        }
+        let default = || format!("/run/buildkit/ssh_agent.{}", self.agents);
+        let target = mount.target.clone().unwrap_or_else(default);
+        // Programs find the first.
+        if self.agents == 0 {
+            self.env.push(format!("SSH_AUTH_SOCK={target}"));
+        }
+        self.agents += 1;
         self.asked.push(bind(socket.to_owned(), target, "rw"));
         Ok(())
     }

@@ -196,7 +196,10 @@ impl Build<'_> {
             MountKind::Tmpfs => mounted.memory(mount, target()?),
             MountKind::Cache => self.mount_cache(mounted, number, mount, target()?)?,
             MountKind::Secret => mounted.secret(self.store, mount, &self.order.secrets)?,
-            MountKind::Ssh => mounted.agent(mount, self.order.agent.as_deref())?,
+            MountKind::Ssh => {
+                let user = stage.config.text("User");
+                mounted.agent(mount, &self.order.agents, &user)?;
+            }
             MountKind::Bind => self.mount_files(mounted, number, mount, target()?)?,
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! What is to be built? The flags, read.
 
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -7,7 +8,7 @@ use super::attest;
 use super::cache;
 use super::outputs::Asked;
 use super::{Build, FormatFlag, NetworkFlag, PullFlag};
-use crate::build::{Cache, Fetch, Order, Origin, Secret, Squash, Times, Trust};
+use crate::build::{Agent, Cache, Fetch, Order, Origin, Secret, Squash, Times, Trust};
 use crate::cli::report::Failure;
 use crate::containers::files::HostNames;
 use crate::containers::spec::{Network, confine, mounts};
@@ -115,7 +116,7 @@ impl Build {
                 None => std::thread::available_parallelism().map_or(2, |cpus| cpus.get().max(2)),
             },
             secrets: all(&self.secret, secret)?,
-            agent: self.ssh.as_deref().map(agent).transpose()?,
+            agents: all(&self.ssh, agent)?,
         })
     }
 
@@ -277,11 +278,33 @@ fn read_secret(file: &Path) -> Result<Vec<u8>, Failure> {
         .map_err(|error| Failure::new(format!("cannot read the secret {}: {error}", file.display())))
 }
 
-fn agent(text: &str) -> Result<PathBuf, Failure> {
-    let socket = match text.split_once('=') {
-        None if text == "default" => std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
-        Some(("default", socket)) => Some(socket.into()),
-        _ => return Err(Failure::new("only the agent `default` is supported for --ssh").code(125)),
+/// `--ssh default|ID[=SOCKET]`.
+fn agent(text: &str) -> Result<Agent, Failure> {
+    let invalid =
+        |why: String| Failure::new(format!("invalid argument {text:?} for \"--ssh\": {why}")).code(125);
+    let (id, socket) = match text.split_once('=') {
+        Some((id, socket)) => (id, Some(socket).filter(|socket| !socket.is_empty())),
+        None => (text, None),
     };
-    socket.ok_or_else(|| Failure::new("no SSH agent: SSH_AUTH_SOCK is not set").code(125))
+    let of_user = || env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty());
+    let socket = match socket {
+        Some(socket) => PathBuf::from(socket),
+        None => of_user()
+            .map(PathBuf::from)
+            .ok_or_else(|| invalid("no SSH agent: SSH_AUTH_SOCK is not set".into()))?,
+    };
+    // Docker takes keys, too, and is the agent that has them.
+    let keys = socket.to_string_lossy().contains(',') && !socket.exists();
+    if keys || fs::metadata(&socket).is_ok_and(|found| !found.file_type().is_socket()) {
+        let why = format!(
+            "{} is no socket of an agent, and keys are read by none here: start ssh-agent, give it the key by ssh-add",
+            socket.display()
+        );
+        return Err(invalid(why));
+    }
+    let id = if id.is_empty() { "default" } else { id };
+    Ok(Agent {
+        id: id.into(),
+        socket,
+    })
 }
