@@ -127,8 +127,18 @@ pub enum Error {
         source: Box<Error>,
     },
     /// `--target`.
-    #[error("target stage {0:?} could not be found")]
-    NoTarget(String),
+    #[error("target stage {0:?} could not be found{1}")]
+    NoTarget(String, String),
+    /// An image that cannot be had, under a name that is nearly a stage's.
+    #[error("there is no stage {name}{meant}, and no such image can be had")]
+    NoStage {
+        /// As given.
+        name: String,
+        /// What was probably meant.
+        meant: String,
+        /// Why the image is not there.
+        source: Box<Error>,
+    },
     /// `COPY --from` of a stage that comes later, or of itself.
     #[error("--from={0}: a stage can use only those before it")]
     LaterStage(String),

@@ -13,6 +13,7 @@ use crate::build::mount::{self, Base, Mounts};
 use crate::build::run;
 use crate::build::solve::{Build, Stage};
 use crate::build::tree::Times;
+use crate::build::variables::CACHES;
 use crate::build::workspace::io_error;
 use crate::containers::spec::Network;
 use crate::host::binfmt;
@@ -213,6 +214,12 @@ impl Build<'_> {
         mount: &Mount,
         target: String,
     ) -> Result<(), Error> {
+        let mut mount = mount.clone();
+        let mut args = self.order.args.iter();
+        if let Some((_, space)) = args.rfind(|(name, value)| name == CACHES && !value.is_empty()) {
+            mount.id = Some(format!("{space}/{}", mount.id.as_deref().unwrap_or(&target)));
+        }
+        let mount = &mount;
         if !has_base(mount) {
             return match mount.source.as_deref().map(relative) {
                 Some(path) if !path.is_empty() => Err(Error::Value {

@@ -8,7 +8,7 @@ use super::attest;
 use super::cache;
 use super::outputs::Asked;
 use super::{Build, FormatFlag, NetworkFlag, PullFlag};
-use crate::build::{Agent, Cache, Fetch, Order, Origin, Secret, Squash, Times, Trust};
+use crate::build::{Agent, Cache, CacheTo, Fetch, Order, Origin, Secret, Squash, Times, Trust};
 use crate::cli::report::Failure;
 use crate::containers::files::HostNames;
 use crate::containers::spec::{Network, confine, mounts};
@@ -16,6 +16,7 @@ use crate::images::commit::Described;
 use crate::images::manifest::Platform;
 use crate::images::packed::Family;
 use crate::images::reference::Reference;
+use crate::truth::truth;
 
 impl Build {
     /// What the flags say; what is found comes later.
@@ -59,6 +60,7 @@ impl Build {
             Some(seconds) => Some(seconds),
             None => epoch(&args)?,
         };
+        let cache_to = caches_to(&self.cache_to, &args)?;
         Ok(Order {
             name: String::new(),
             dockerfile: String::new(),
@@ -84,7 +86,7 @@ impl Build {
                 (false, false) => Squash::No,
             },
             cache_from: all(&self.cache_from, cache::from)?.concat(),
-            cache_to: all(&self.cache_to, cache::to)?,
+            cache_to,
             anew: self.no_cache_filter.clone(),
             pull: match self.pull {
                 Some(PullFlag::Always) => Fetch::Always,
@@ -161,20 +163,40 @@ impl Build {
             let (name, value) = text
                 .split_once('=')
                 .ok_or_else(|| invalid("expected NAME=VALUE"))?;
-            let name = match name.split_once(':') {
-                Some(("manifest", name)) => name,
-                Some(("index", name)) => {
-                    described.index.insert(name.into(), value.into());
-                    continue;
-                }
-                Some(("index-descriptor" | "manifest-descriptor", _)) => {
-                    return Err(invalid("descriptors are not annotated"));
-                }
-                _ => name,
+            // What is no list of types is a part of the name, as for podman.
+            let (kinds, name) = match name.split_once(':') {
+                Some((kinds, name)) if kinds.split(',').all(is_annotated) => (kinds, name),
+                _ => ("manifest", name),
             };
-            described.annotations.insert(name.into(), value.into());
+            for kind in kinds.split(',') {
+                let (kind, platform) = match kind.split_once('[') {
+                    Some((kind, platform)) => (kind, Some(platform.trim_end_matches(']'))),
+                    None => (kind, None),
+                };
+                if let Some(platform) = platform {
+                    self.is_sole(platform).map_err(|why| invalid(&why))?;
+                }
+                match kind {
+                    "manifest" => described.annotations.insert(name.into(), value.into()),
+                    "index" => described.index.insert(name.into(), value.into()),
+                    _ => return Err(invalid("descriptors are not annotated")),
+                };
+            }
         }
         Ok(described)
+    }
+
+    /// Is it all that is built for? `--annotation manifest[PLATFORM]:…` means that one's manifest.
+    fn is_sole(&self, platform: &str) -> Result<(), String> {
+        let wanted: Platform = platform
+            .parse()
+            .map_err(|_| format!("{platform:?} is no platform"))?;
+        match self.platforms().as_slice() {
+            [] if wanted.accepts(&Platform::host()) => Ok(()),
+            [sole] if wanted.accepts(sole) => Ok(()),
+            [] | [_] => Err(format!("nothing is built for {platform}")),
+            _ => Err("the manifests of several platforms cannot have annotations of their own".into()),
+        }
     }
 
     fn times(&self, epoch: Option<i64>, rewrite: bool) -> Times {
@@ -199,6 +221,27 @@ impl Build {
             wish.map_err(|error| Failure::of(&error).code(125))
         })
     }
+}
+
+/// `manifest`, `index[linux/arm64]` and so on: what buildx takes before the name of an annotation.
+fn is_annotated(kind: &str) -> bool {
+    let kind = match kind.split_once('[') {
+        Some((kind, platform)) if platform.ends_with(']') => kind,
+        _ => kind,
+    };
+    ["manifest", "index", "manifest-descriptor", "index-descriptor"].contains(&kind)
+}
+
+/// `--cache-to`, and `--build-arg BUILDKIT_INLINE_CACHE=1`, which is its type=inline.
+fn caches_to(given: &[String], args: &[(String, String)]) -> Result<Vec<CacheTo>, Failure> {
+    let mut caches = all(given, cache::to)?;
+    let inline = args.iter().rfind(|(name, _)| name == "BUILDKIT_INLINE_CACHE");
+    if inline.is_some_and(|(_, value)| truth(value) == Some(true))
+        && caches.iter().all(|to| to.place.is_some())
+    {
+        caches.push(cache::to("type=inline")?);
+    }
+    Ok(caches)
 }
 
 /// Reads each, until one is wrong.
