@@ -4,6 +4,8 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fuse_overlay::stack::{self, StackError};
 use fuse_overlay::union::Lower;
@@ -63,6 +65,46 @@ fn is_header(header: &[u8]) -> bool {
     said == Ok(sum)
 }
 
+/// So many bytes may come out of an archive, whatever it is; above that, so many for each of its own. Files that people
+/// pack become a tenth; those that are made to fill a disk, a thousandth or less.
+const FREE: u64 = 4 << 30;
+const MOST_TIMES: u64 = 500;
+
+/// Counts what is read.
+struct Counted<R>(R, Arc<AtomicU64>);
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.read(buffer)?;
+        self.1.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+/// What comes out of a compressed stream, unless that is absurdly much.
+struct Bounded<R> {
+    plain: R,
+    /// Of the compressed stream.
+    read: Arc<AtomicU64>,
+    given: u64,
+    free: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.plain.read(buffer)?;
+        self.given += count as u64;
+        let read = self.read.load(Ordering::Relaxed);
+        if self.given > self.free && self.given / MOST_TIMES > read {
+            let why = format!(
+                "{read} bytes of it became more than {MOST_TIMES} times as many: such an archive fills the disk (a RUN can unpack it)"
+            );
+            return Err(io::Error::other(why));
+        }
+        Ok(count)
+    }
+}
+
 /// The archive's tree, unpacked in a workspace.
 pub(super) fn unpack(
     file: Box<dyn Read + Send + '_>,
@@ -71,7 +113,15 @@ pub(super) fn unpack(
 ) -> Result<Lower, Error> {
     let tar = workspace.path().join("archive.tar");
     let copied = File::create_new(&tar).and_then(|mut out| {
-        let mut plain = decompressed(BufReader::with_capacity(1 << 16, file))?;
+        let read = Arc::new(AtomicU64::new(0));
+        let packed = Counted(file, Arc::clone(&read));
+        let plain = decompressed(BufReader::with_capacity(1 << 16, packed))?;
+        let mut plain = Bounded {
+            plain,
+            read,
+            given: 0,
+            free: FREE,
+        };
         io::copy(&mut plain, &mut out)
     });
     copied.map_err(io_error("decompress", Path::new(name)))?;
@@ -117,5 +167,36 @@ mod tests {
         let mut text = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         io::Write::write_all(&mut text, b"a text").unwrap();
         assert!(!told(&text.finish().unwrap()), "gzip of something else");
+    }
+
+    #[test]
+    fn an_archive_that_becomes_absurdly_much_is_refused() {
+        let unpacked = |bytes: Vec<u8>, free: u64| {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            io::Write::write_all(&mut gzip, &bytes).unwrap();
+            let read = Arc::new(AtomicU64::new(0));
+            let packed = Counted(io::Cursor::new(gzip.finish().unwrap()), Arc::clone(&read));
+            let mut plain = Bounded {
+                plain: decompressed(BufReader::with_capacity(1 << 10, packed)).unwrap(),
+                read,
+                given: 0,
+                free,
+            };
+            io::copy(&mut plain, &mut io::sink())
+        };
+        let zeros = || vec![0; 8 << 20];
+        let told = unpacked(zeros(), 1 << 20).unwrap_err().to_string();
+        assert!(told.contains("500 times as many"), "{told}");
+        assert_eq!(
+            unpacked(zeros(), 16 << 20).unwrap(),
+            8 << 20,
+            "less than anybody minds"
+        );
+        let text: Vec<u8> = (0..8 << 20).map(|at: u32| (at / 1000) as u8).collect();
+        assert_eq!(
+            unpacked(text, 1 << 20).unwrap(),
+            8 << 20,
+            "packed well, and no bomb"
+        );
     }
 }

@@ -51,7 +51,8 @@ impl Build<'_> {
                 has_command: false,
             }
         } else {
-            self.image(&name, platform)?
+            self.image(&name, platform)
+                .map_err(|error| self.not_had(&name, number, error))?
         };
         self.progress.done();
         Ok(stage)
@@ -72,7 +73,8 @@ impl Build<'_> {
                 return Ok(());
             }
             self.progress.begins(&format!("[internal] load {name}"));
-            self.fetch(&name, platform.as_ref())?;
+            self.fetch(&name, platform.as_ref())
+                .map_err(|error| self.not_had(&name, number, error))?;
             self.progress.done();
             Ok(())
         };

@@ -123,6 +123,13 @@ struct Named {
     entry: Entry,
 }
 
+/// The part of a `--parents` pattern from its `**` on: as BuildKit has it, any number of directories.
+struct Deep {
+    /// What is "left out" is what is wanted: the patterns are those of `.dockerignore`.
+    wanted: Ignore,
+    skips: usize,
+}
+
 #[derive(Debug)]
 pub(super) enum From {
     Path(Vec<u8>),
@@ -218,9 +225,13 @@ impl Order {
     pub(super) fn plan(&self, source: &dyn Source) -> Result<Plan, CopyError> {
         let (mut found, mut skipped) = (Vec::new(), Vec::new());
         for (number, pattern) in self.sources.iter().enumerate() {
-            self.expand(source, pattern, &mut found)?;
-            let skips = self.parents.as_ref().and_then(|parents| parents.get(number));
-            skipped.resize(found.len(), skips.copied().unwrap_or(0));
+            let skips = self
+                .parents
+                .as_ref()
+                .and_then(|parents| parents.get(number))
+                .copied();
+            self.expand(source, pattern, skips, &mut found)?;
+            skipped.resize(found.len(), skips.unwrap_or(0));
         }
         let many = self.sources.len() + self.inline.len() > 1 || found.len() > 1;
         let into = self.into
@@ -312,15 +323,34 @@ impl Order {
         Ok(kept.join(&b'/'))
     }
 
-    /// The files and directories that a source of the instruction means.
-    fn expand(&self, source: &dyn Source, pattern: &[u8], found: &mut Vec<Named>) -> Result<(), CopyError> {
+    /// The files and directories that a source of the instruction means. `skips`: its names before `/./`, if parents are
+    /// copied.
+    fn expand(
+        &self,
+        source: &dyn Source,
+        pattern: &[u8],
+        skips: Option<usize>,
+        found: &mut Vec<Named>,
+    ) -> Result<(), CopyError> {
         if self.wildcards == Wildcards::Characters || !glob::has_wildcard(pattern) {
             let visible = self.visible(source, pattern)?;
             found.push(visible.ok_or_else(|| CopyError::NotFound(shown(pattern)))?);
             return Ok(());
         }
         let mut places = vec![Vec::new()];
-        for part in pattern.split(|byte| *byte == b'/') {
+        let parts: Vec<&[u8]> = pattern.split(|byte| *byte == b'/').collect();
+        for (number, part) in parts.iter().enumerate() {
+            // Else it is a `*`, as in Go's path.Match.
+            if part.windows(2).any(|two| two == b"**")
+                && let Some(skips) = skips.filter(|skips| number >= *skips)
+            {
+                let rest = parts.get(number..).unwrap_or_default().join(&b'/');
+                let wanted = Ignore::new([&rest]).map_err(|_| CopyError::Pattern(shown(&rest)))?;
+                let deep = Deep { wanted, skips };
+                return places
+                    .iter()
+                    .try_for_each(|place| self.below(source, place, &deep, found));
+            }
             let mut next = Vec::new();
             for place in &places {
                 self.matching(source, place, part, &mut next)?;
@@ -329,6 +359,48 @@ impl Order {
         }
         for place in places {
             found.extend(self.visible(source, &place)?);
+        }
+        Ok(())
+    }
+
+    /// What is below a directory, at any depth, and matches the rest of a pattern.
+    fn below(
+        &self,
+        source: &dyn Source,
+        place: &[u8],
+        deep: &Deep,
+        found: &mut Vec<Named>,
+    ) -> Result<(), CopyError> {
+        let top = self.look(source, place, Links::Follow)?;
+        if top.is_none_or(|top| top.kind != Kind::Directory) {
+            return Ok(());
+        }
+        let at = source
+            .real(place)
+            .map_err(|error| CopyError::Read(shown(place), error))?;
+        // As it is copied: so --exclude has it.
+        let names: Vec<&[u8]> = place.split(|byte| *byte == b'/').collect();
+        let (skipped, kept) = names.split_at_checked(deep.skips).unwrap_or((&names, &[]));
+        let top = kept.join(&b'/');
+        let mut all = Vec::new();
+        self.directory(source, &at, top.clone(), 0, &mut all)?;
+        // A directory that matches brings all that is in it.
+        let mut taken: Option<Vec<u8>> = None;
+        for Item { from, to, entry, .. } in all {
+            let within = |above: &Vec<u8>| {
+                to.strip_prefix(above.as_slice())
+                    .is_some_and(|to| to.starts_with(b"/"))
+            };
+            let rest = to.get(top.len()..).unwrap_or_default();
+            let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+            if let From::Path(at) = from
+                && !taken.as_ref().is_some_and(within)
+                && deep.wanted.excludes(rest)
+            {
+                let path = join(&skipped.join(&b'/'), &to);
+                found.push(Named { path, at, entry });
+                taken = Some(to);
+            }
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ pub use git::{Address, AddressError, GitError};
 pub use history::{Asked, Begun, Event, Known, Outcome, What, events, records, remove as remove_record};
 pub use lint::{Checked, Extent, Finding, Rule, check, is_fatal};
 pub use mount::Secret;
-pub use order::{Cache, Fetch, Named, Order, Origin, Squash};
+pub use order::{Agent, Cache, Fetch, Named, Order, Origin, Squash};
 pub use output::{Built, Output, Trust};
 pub use prune::{Filters, Prune, Pruned};
 pub use remote::{Fetched, Remote};
@@ -129,8 +129,18 @@ pub enum Error {
         source: Box<Error>,
     },
     /// `--target`.
-    #[error("target stage {0:?} could not be found")]
-    NoTarget(String),
+    #[error("target stage {0:?} could not be found{1}")]
+    NoTarget(String, String),
+    /// An image that cannot be had, under a name that is nearly a stage's.
+    #[error("there is no stage {name}{meant}, and no such image can be had")]
+    NoStage {
+        /// As given.
+        name: String,
+        /// What was probably meant.
+        meant: String,
+        /// Why the image is not there.
+        source: Box<Error>,
+    },
     /// `COPY --from` of a stage that comes later, or of itself.
     #[error("--from={0}: a stage can use only those before it")]
     LaterStage(String),
@@ -216,8 +226,8 @@ pub enum Error {
     #[error("secret {0}: not found (give it by --secret id={0},src=FILE)")]
     NoSecret(String),
     /// An SSH agent that a RUN requires.
-    #[error("no SSH agent was given (--ssh default, with SSH_AUTH_SOCK set)")]
-    NoAgent,
+    #[error("no SSH agent {0} was given (--ssh {0}, with SSH_AUTH_SOCK set, or --ssh {0}=SOCKET)")]
+    NoAgent(String),
     /// A mount of a RUN.
     #[error("invalid --mount")]
     Mount(#[from] dockerfile::MountError),

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Error;
 use super::dockerfile::{Mount, Sharing};
+use super::order::{self, Agent};
 use super::owner;
 use super::workspace::{Workspace, io_error};
 use crate::containers::spec::mounts::{Asked, Bind, Missing};
@@ -34,10 +35,20 @@ pub(super) struct Mounts {
     pub(super) asked: Vec<Asked>,
     /// Variables: secrets, the agent's socket.
     pub(super) env: Vec<String>,
+    /// So many SSH agents.
+    agents: usize,
     workspaces: Vec<Workspace>,
     /// The names of caches that are locked.
     caches: BTreeSet<String>,
     locks: Vec<Lock>,
+}
+
+/// The files that a cache begins with: `from` and `source`.
+pub(super) struct Base<'a> {
+    /// Of what they are.
+    pub(super) content: Digest,
+    /// Puts them into a directory that it makes.
+    pub(super) fill: &'a dyn Fn(&Path) -> Result<(), Error>,
 }
 
 fn bind(source: PathBuf, target: String, access: &str) -> Asked {
@@ -58,23 +69,17 @@ impl Mounts {
     }
 
     /// `type=cache`: a directory that later builds see again, by its id; without one by its target.
-    pub(super) fn cache(&mut self, store: &Store, mount: &Mount, target: String) -> Result<(), Error> {
-        if mount.from.is_some() {
-            return Err(Error::Unsupported(
-                "a cache mount that begins as a copy (from=)".into(),
-            ));
-        }
+    pub(super) fn cache(
+        &mut self,
+        store: &Store,
+        mount: &Mount,
+        target: String,
+        base: Option<&Base<'_>>,
+    ) -> Result<(), Error> {
         let id = mount.id.as_deref().unwrap_or(&target);
-        // As in BuildKit, who wants another owner has another cache.
-        let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
-        let name = match (uid, gid) {
-            (0, 0) => Digest(Sha256::digest(id).into()),
-            _ => Digest(Sha256::digest(format!("{id}\0{uid}:{gid}")).into()),
-        };
-        let name = name.hex();
+        let name = name_of_cache(id, mount, base);
         let above = store.state().join("caches");
         let directory = above.join(&name);
-        let mode = mount.mode.unwrap_or(0o755);
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&above);
         made.map_err(io_error("make", &above))?;
         // Before it is there, so that no prune comes between.
@@ -84,11 +89,7 @@ impl Mounts {
         let noted = lock.file().write_all_at(id.as_bytes(), 0);
         noted.map_err(io_error("write", &used))?;
         self.locks.push(lock);
-        let make = |directory: &Path| {
-            have_directory(directory, mode)?;
-            owner::give(store, directory, uid, gid)
-        };
-        make(&directory)?;
+        begin_cache(store, mount, base, &directory)?;
         let lock = above.join(format!("{name}.lock"));
         // A step that names a cache twice has it already.
         let directory = match mount.sharing {
@@ -106,7 +107,7 @@ impl Mounts {
                 // Somebody uses it: one of its own, which goes with the step.
                 None => {
                     let own = self.workspace(store)?.join("cache");
-                    make(&own)?;
+                    begin_cache(store, mount, base, &own)?;
                     own
                 }
             },
@@ -142,27 +143,37 @@ impl Mounts {
         Ok(())
     }
 
-    /// `type=ssh`: the socket of the user's agent.
-    pub(super) fn agent(&mut self, mount: &Mount, socket: Option<&Path>) -> Result<(), Error> {
-        let Some(socket) = socket else {
+    /// `type=ssh`: the socket of an agent of the user's, for a step that runs as `user`.
+    pub(super) fn agent(&mut self, mount: &Mount, given: &[Agent], user: &str) -> Result<(), Error> {
+        let id = mount.agent();
+        let Some(socket) = order::agent(given, &id) else {
             return match mount.required {
-                true => Err(Error::NoAgent),
+                true => Err(Error::NoAgent(id)),
                 false => Ok(()),
             };
         };
+        let owned = |what: String| {
+            let why =
+                format!("an ssh mount with {what}: the socket is the user's own, so root's inside; this");
+            Err(Error::Unsupported(why))
+        };
         for (name, id) in [("uid", mount.uid), ("gid", mount.gid)] {
             if let Some(id) = id.filter(|id| *id != 0) {
-                let what = format!(
-                    "an ssh mount with {name}={id}: the socket is the user's own, so root's inside; this"
-                );
-                return Err(Error::Unsupported(what));
+                return owned(format!("{name}={id}"));
             }
         }
-        let target = mount
-            .target
-            .clone()
-            .unwrap_or_else(|| "/run/buildkit/ssh_agent.0".into());
-        self.env.push(format!("SSH_AUTH_SOCK={target}"));
+        // Root may use it whatever its mode is.
+        let is_root = ["", "0", "root"].contains(&user.split(':').next().unwrap_or_default());
+        if let Some(mode) = mount.mode.filter(|mode| mode & 0o066 != 0 && !is_root) {
+            return owned(format!("mode={mode:04o}"));
+        }
+        let default = || format!("/run/buildkit/ssh_agent.{}", self.agents);
+        let target = mount.target.clone().unwrap_or_else(default);
+        // Programs find the first.
+        if self.agents == 0 {
+            self.env.push(format!("SSH_AUTH_SOCK={target}"));
+        }
+        self.agents += 1;
         self.asked.push(bind(socket.to_owned(), target, "rw"));
         Ok(())
     }
@@ -207,6 +218,49 @@ impl Mounts {
         written.map_err(io_error("write", &path))?;
         Ok(path)
     }
+}
+
+/// What a cache's directory is called. As in BuildKit, who wants another owner has another cache, and so has who begins
+/// with other files.
+fn name_of_cache(id: &str, mount: &Mount, base: Option<&Base<'_>>) -> String {
+    let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+    let mut name = id.to_string();
+    if (uid, gid) != (0, 0) {
+        name.push_str(&format!("\0{uid}:{gid}"));
+    }
+    if let Some(base) = base {
+        name.push_str(&format!("\0from {}", base.content.hex()));
+    }
+    Digest(Sha256::digest(name).into()).hex()
+}
+
+/// Makes a cache, unless it is there: empty, or with the files that it begins with.
+fn begin_cache(store: &Store, mount: &Mount, base: Option<&Base<'_>>, directory: &Path) -> Result<(), Error> {
+    match base {
+        None => have_directory(directory, mount.mode.unwrap_or(0o755))?,
+        Some(_) if directory.exists() => {}
+        Some(base) => {
+            let workspace = Workspace::new(store)?;
+            let draft = workspace.path().join("cache");
+            (base.fill)(&draft)?;
+            if !draft.is_dir() {
+                return Err(Error::Value {
+                    what: "source of a cache mount, which is no directory:",
+                    value: mount.source.clone().unwrap_or_default(),
+                });
+            }
+            if let Some(mode) = mount.mode {
+                let set = fs::set_permissions(&draft, fs::Permissions::from_mode(mode));
+                set.map_err(io_error("change", &draft))?;
+            }
+            match fs::rename(&draft, directory) {
+                // Another step was first.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                renamed => renamed.map_err(io_error("make", directory))?,
+            }
+        }
+    }
+    owner::give(store, directory, mount.uid.unwrap_or(0), mount.gid.unwrap_or(0))
 }
 
 /// Makes a directory, unless it is there. The umask is not asked.

@@ -1,5 +1,7 @@
 //! What is to be built? All that the command line says, read.
 
+use std::path::{Path, PathBuf};
+
 use oci_spec::runtime::PosixRlimit;
 
 use super::attest::{Attests, Material};
@@ -120,8 +122,8 @@ pub struct Order {
     pub shm_size: Option<u64>,
     /// `--secret`.
     pub secrets: Vec<Secret>,
-    /// `--ssh default`: the socket of the user's agent.
-    pub agent: Option<std::path::PathBuf>,
+    /// `--ssh`.
+    pub agents: Vec<Agent>,
     /// `--output`: where the result goes, with the names that it has there.
     pub outputs: Vec<Output>,
     /// `--attest`: what is said of the image.
@@ -132,6 +134,21 @@ pub struct Order {
     pub epoch: Option<i64>,
 }
 
+/// An SSH agent that the user gives to a build: `--ssh`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// What mounts call it.
+    pub id: String,
+    /// Its socket.
+    pub socket: PathBuf,
+}
+
+/// The agent of this id: the last that is given.
+pub(super) fn agent<'a>(agents: &'a [Agent], id: &str) -> Option<&'a Path> {
+    let found = agents.iter().rfind(|agent| agent.id == id);
+    found.map(|agent| agent.socket.as_path())
+}
+
 impl Order {
     /// The Dockerfile, on the base that was given for it.
     pub(super) fn parsed(&self) -> Result<Dockerfile, Error> {
@@ -140,6 +157,11 @@ impl Order {
             first.from.image.clone_from(base);
         }
         Ok(text)
+    }
+
+    /// The agent for git: `--ssh default`.
+    pub fn agent(&self) -> Option<&Path> {
+        agent(&self.agents, "default")
     }
 
     /// What `--build-context` says of a name: the last that is said.

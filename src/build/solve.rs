@@ -14,6 +14,7 @@ use super::cache;
 use super::config::Config;
 use super::dockerfile::{self, Dockerfile, From, Instruction, Stage as Text, expand};
 use super::hashes::Hashes;
+use super::lint::meant::Meant;
 use super::order::{Cache, Named, Order};
 use super::output::{Built, Delivery};
 use super::source::NOWHERE;
@@ -196,7 +197,7 @@ impl Build<'_> {
             None => text.stages.len().saturating_sub(1),
             Some(name) => self
                 .stage(name, text.stages.len())
-                .ok_or_else(|| Error::NoTarget(name.clone()))?,
+                .ok_or_else(|| Error::NoTarget(name.clone(), self.meant(name, text.stages.len())))?,
         };
         self.unknown();
         let mut needed = BTreeSet::new();
@@ -205,7 +206,7 @@ impl Build<'_> {
         self.done
             .get(&target)
             .cloned()
-            .ok_or(Error::NoTarget(target.to_string()))
+            .ok_or(Error::NoTarget(target.to_string(), String::new()))
     }
 
     /// A word with its variables replaced.
@@ -227,6 +228,24 @@ impl Build<'_> {
             .take(before)
             .rposition(|known| known.as_deref() == Some(&lower));
         named.or_else(|| name.parse().ok().filter(|number| *number < before))
+    }
+
+    /// ` (did you mean X?)`, if one of the first `before` stages is called nearly so.
+    fn meant(&self, name: &str, before: usize) -> String {
+        let names = self.names.iter().take(before).flatten();
+        Meant::default().of("", name, names.map(String::as_str))
+    }
+
+    /// Why an image cannot be had; perhaps since a stage was meant.
+    pub(super) fn not_had(&self, name: &str, before: usize, error: Error) -> Error {
+        match self.meant(name, before) {
+            meant if meant.is_empty() => error,
+            meant => Error::NoStage {
+                name: name.into(),
+                meant,
+                source: Box::new(error),
+            },
+        }
     }
 
     pub(super) fn image_of(&self, from: &From) -> Result<String, Error> {

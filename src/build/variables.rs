@@ -64,7 +64,17 @@ impl Given {
 }
 
 /// Read by the builder itself.
-const BUILDERS: [&str; 3] = ["SOURCE_DATE_EPOCH", "BUILDKIT_CONTEXT_KEEP_GIT_DIR", CHECK];
+const BUILDERS: [&str; 6] = [
+    "SOURCE_DATE_EPOCH",
+    "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
+    "BUILDKIT_INLINE_CACHE",
+    // As `# syntax=`, which names a program that is not run.
+    "BUILDKIT_SYNTAX",
+    CACHES,
+    CHECK,
+];
+/// What comes before the ids of cache mounts.
+pub(super) const CACHES: &str = "BUILDKIT_CACHE_MOUNT_NS";
 /// What `# check=` says otherwise.
 pub(super) const CHECK: &str = "BUILDKIT_DOCKERFILE_CHECK";
 

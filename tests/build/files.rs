@@ -1,10 +1,13 @@
 //! What do COPY, ADD and mounts put where? Places, modes, owners, times, what is ignored, what is out of reach.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
+use std::thread;
 
-use crate::common::{Project, has_id_range, mode};
+use crate::common::{Done, Project, has_id_range, mode};
 use crate::last;
 
 #[test]
@@ -485,4 +488,139 @@ fn copies_keep_the_directories_above_if_asked() {
         .bryo
         .ok(["history", "--no-trunc", "--format", "{{.CreatedBy}}", "made"]);
     assert!(history.starts_with("COPY --parents . /all/"), "{history}");
+}
+
+/// With `--parents` a `**` is any number of directories, as in BuildKit, which passes it on as an IncludePattern.
+#[test]
+fn copies_with_parents_reach_any_depth() {
+    let project = Project::new();
+    for name in [
+        "package.json",
+        "a/package.json",
+        "a/b/package.json",
+        "a/b/c/package.json",
+        "a/b/c/other",
+        "libs/one/src/x.go",
+        "libs/two/deep/src/y/z.go",
+        "libs/two/deep/src/y/no.txt",
+        "node_modules/m/package.json",
+    ] {
+        project.write(name, name);
+    }
+    project.write(".dockerignore", "node_modules\n");
+    symlink("c", project.path("a/b/again")).unwrap();
+    project.build(
+        "FROM base\n\
+         COPY --parents **/package.json /all/\n\
+         COPY --parents --exclude=a/b/c a/**/package.json /some/\n\
+         COPY --parents libs/./**/*.go /pivot/\n\
+         COPY --parents libs/**/src /whole/\n\
+         COPY --parents **/again /link/\n\
+         COPY --parents **/none* /nothing/\n\
+         COPY **/package.json /flat/\n",
+        &[],
+    );
+    let found = project.sh("find /all /some /pivot /whole /link /nothing /flat ! -type d | sort");
+    let wanted = "/all/a/b/c/package.json\n/all/a/b/package.json\n/all/a/package.json\n/all/package.json\n\
+        /flat/package.json\n/link/a/b/again\n/pivot/one/src/x.go\n/pivot/two/deep/src/y/z.go\n\
+        /some/a/b/package.json\n/some/a/package.json\n\
+        /whole/libs/one/src/x.go\n/whole/libs/two/deep/src/y/no.txt\n/whole/libs/two/deep/src/y/z.go\n";
+    assert_eq!(found, wanted);
+    assert_eq!(
+        project.sh("cat /flat/package.json; readlink /link/a/b/again"),
+        "a/package.jsonc\n",
+        "without --parents it is one level, as Go's path.Match has it"
+    );
+}
+
+/// Agents that answer with their own names, and a program that asks the one of $SSH_AUTH_SOCK, or of its argument.
+#[test]
+fn agents_are_mounted_by_their_ids() {
+    let project = Project::new();
+    let ask = "use Socket; my $at = $ARGV[0] // $ENV{SSH_AUTH_SOCK}; socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die;\n\
+        connect($s, sockaddr_un($at)) or die \"$at: $!\"; print <$s>;\n";
+    project.write("ask.pl", ask);
+    let listen = |name: &'static str| {
+        let socket = project.bryo.scratch(name);
+        let listener = UnixListener::bind(&socket).unwrap();
+        mode(&socket, 0o666);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                writeln!(client.unwrap(), "{name}").unwrap();
+            }
+        });
+        socket.display().to_string()
+    };
+    let (mine, other) = (listen("mine"), listen("other"));
+    // Perl as the host has it.
+    let perl = "/lib64/ld-linux-x86-64.so.2 --library-path /lib/x86_64-linux-gnu /usr/bin/perl /ask.pl";
+    let volumes = ["/lib64", "/lib", "/usr"].map(|path| format!("--volume={path}:{path}:ro"));
+    let text = format!(
+        "FROM base\nCOPY ask.pl /\n\
+         RUN --mount=type=ssh {perl} > /default\n\
+         RUN --mount=type=ssh,id=github,required {perl} > /github\n\
+         RUN --mount=type=ssh,id=github,target=/a/socket --mount=type=ssh \\\n \
+             {{ {perl}; {perl} /run/buildkit/ssh_agent.1; echo $SSH_AUTH_SOCK; }} > /both\n\
+         RUN --mount=type=ssh,id=none test -z \"$SSH_AUTH_SOCK\"\n\
+         RUN --mount=type=ssh,mode=666 {perl} > /mode\n"
+    );
+    let [github, default] = [format!("--ssh=github={other}"), "--ssh=default".into()];
+    let flags: Vec<&str> = volumes
+        .iter()
+        .chain([&github, &default])
+        .map(String::as_str)
+        .collect();
+    project.built(project.command(&text, &flags).env("SSH_AUTH_SOCK", &mine));
+    assert_eq!(
+        project.sh("cd /; cat default github both mode; ! test -e /run/buildkit"),
+        "mine\nother\nother\nmine\n/a/socket\nmine\n",
+        "and nothing of them is in the image"
+    );
+    for (text, flags, why) in [
+        (
+            "FROM base\nRUN --mount=type=ssh,id=x,required true\n",
+            &[github.as_str()][..],
+            "no SSH agent x was given (--ssh x, ",
+        ),
+        (
+            "FROM base\nUSER user\nRUN --mount=type=ssh,id=github,mode=0666 true\n",
+            &[&github],
+            "an ssh mount with mode=0666: the socket is the user's own",
+        ),
+    ] {
+        let said = project.fails(text, flags);
+        assert!(said.contains(why), "{said}");
+    }
+    for key in ["/etc/passwd", "/a/key,/b/key"] {
+        let done = Done::of(&mut project.command("FROM base\n", &["--ssh", &format!("x={key}")]));
+        let why = format!("{key} is no socket of an agent, and keys are read by none");
+        assert!(
+            done.status.code() == Some(125) && done.stderr.contains(&why),
+            "{done}"
+        );
+    }
+}
+
+/// As in BuildKit, a directory's own `.dockerignore` counts where it is a named context.
+#[test]
+fn named_contexts_heed_their_own_ignore_file() {
+    let project = Project::new();
+    project.write("file", "of the context");
+    for name in ["keep", "a.log", "sub/b.log", "sub/file"] {
+        project.write(&format!("other/{name}"), name);
+    }
+    project.write("other/.dockerignore", "**/*.log\n.dockerignore\n");
+    let other = format!("src={}", project.path("other").display());
+    let text = "FROM base\nCOPY --from=src . /all/\n\
+        RUN --mount=from=src,target=/m find /m -type f | sort > /mounted\nCOPY file /\n";
+    project.build(text, &["--build-context", &other]);
+    assert_eq!(
+        project.sh("cat /mounted; cd /all; find . -type f | sort"),
+        "/m/keep\n/m/sub/file\n./keep\n./sub/file\n"
+    );
+    let said = project.fails(
+        "FROM base\nCOPY --from=src a.log /\n",
+        &["--build-context", &other],
+    );
+    assert!(said.contains("\"/a.log\": not found"), "{said}");
 }

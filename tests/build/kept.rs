@@ -225,3 +225,43 @@ fn damaged_steps_go_and_wrong_flags_are_refused() {
         "{line}"
     );
 }
+
+/// `from` and `source` of a cache mount: what it begins with. As in BuildKit, another beginning is another cache.
+#[test]
+fn caches_begin_with_the_files_of_a_stage() {
+    let project = Project::new();
+    let text = |seed: &str, ends: &str| {
+        format!(
+            "FROM base AS seed\nRUN mkdir -p /s/sub && echo {seed} > /s/sub/file\n\
+             FROM base\n\
+             RUN --mount=type=cache,id=c,from=seed,source=/s,target=/c cat /c/sub/file >> /c/log; cp /c/log /{ends}\n\
+             RUN --mount=type=cache,id=d,from=seed,source=s/sub,mode=750,target=/d stat -c '%a %n' /d /d/file > /d-{ends}\n\
+             RUN --mount=type=cache,id=c,target=/c ls -A /c > /empty-{ends}\n"
+        )
+    };
+    project.build(&text("one", "a"), &[]);
+    assert_eq!(project.sh("cat /a /d-a /empty-a"), "one\n750 /d\n644 /d/file\n");
+    project.build(&text("one", "b"), &[]);
+    assert_eq!(project.sh("cat /b"), "one\none\n", "what was written is kept");
+    let cached = project.build(&text("one", "b"), &[]);
+    assert!(cached.run.is_empty(), "{:?}", cached.run);
+    project.build(&text("two", "b"), &[]);
+    assert_eq!(
+        project.sh("cat /b"),
+        "two\n",
+        "another beginning, another cache, and the step is run again"
+    );
+    for (mount, why) in [
+        (
+            "from=seed,source=/s/sub/file",
+            "which is no directory: \"/s/sub/file\"",
+        ),
+        ("from=seed,source=/none", "\"/none\": not found"),
+        ("source=/s", "which begins empty without from=: \"/s\""),
+    ] {
+        let text = text("one", "a") + &format!("RUN --mount=type=cache,{mount},target=/c true\n");
+        let said = project.fails(&text, &[]);
+        assert!(said.contains(why), "{said}");
+    }
+    project.is_clean();
+}

@@ -355,3 +355,107 @@ fn a_newer_base_is_taken_if_asked_and_builds_anew() {
     assert_eq!(project.sh("cat /seen"), "new\n");
     assert_eq!(project.build(&text, &["--pull"]).run.len(), 0, "nothing is newer");
 }
+
+/// buildx's `manifest[PLATFORM]:` and lists of types; what is none of its types is part of the name.
+#[test]
+fn annotations_name_what_they_are_of() {
+    let project = Project::new();
+    let to = project.bryo.scratch("oci");
+    let output = format!("type=oci,tar=false,dest={}", to.display());
+    let host = project.image("base", "{{.Os}}/{{.Architecture}}");
+    let own = format!("manifest[{host}]:a=b");
+    let flags = ["--annotation", &own, "--annotation=x:y=z", "-o", &output];
+    let done = Done::of(&mut project.command("FROM base\n", &flags));
+    assert!(done.status.success(), "{done}");
+    let manifest = raw(&format!("oci:{}:latest", to.display()));
+    assert_eq!(manifest["annotations"], json!({"a": "b", "x:y": "z"}));
+    for (annotation, why) in [
+        ("manifest[linux/s390x]:a=b", "nothing is built for linux/s390x"),
+        ("manifest[no platform]:a=b", "\"no platform\" is no platform"),
+        (
+            "manifest,manifest-descriptor:a=b",
+            "descriptors are not annotated",
+        ),
+        ("index,manifest:a=b", "what is made has no index to annotate"),
+    ] {
+        let done = Done::of(&mut project.command("FROM base\n", &["--annotation", annotation]));
+        assert!(
+            done.status.code() == Some(125) && done.stderr.contains(why),
+            "{done}"
+        );
+    }
+}
+
+/// BuildKit's own arguments need no ARG.
+#[test]
+fn arguments_of_the_builder_mean_what_they_mean_to_buildkit() {
+    let project = Project::new();
+    let text = "FROM base\nRUN --mount=type=cache,target=/c echo x >> /c/log; cp /c/log /log\n";
+    let built = |space: &str, salt: &str| {
+        let space = format!("BUILDKIT_CACHE_MOUNT_NS={space}");
+        let flags = [
+            "BUILDKIT_INLINE_CACHE=1",
+            "BUILDKIT_SYNTAX=docker/dockerfile:1",
+            &space,
+        ];
+        let flags: Vec<&str> = flags.iter().flat_map(|arg| ["--build-arg", arg]).collect();
+        let said = project.build(
+            &format!("{text}RUN echo {salt}\n"),
+            &[&flags[..], &["--no-cache"]].concat(),
+        );
+        assert!(!said.said.contains("not consumed"), "{}", said.said);
+        project.sh("cat /log")
+    };
+    assert_eq!([built("one", "1"), built("one", "2")], ["x\n", "x\nx\n"]);
+    assert_eq!([built("two", "3"), built("", "4")], ["x\n", "x\n"]);
+    let made = |flags: &[&str]| project.build(text, flags).id;
+    let inline = made(&["--build-arg=BUILDKIT_INLINE_CACHE=1"]);
+    assert_eq!(inline, made(&["--cache-to=type=inline"]));
+    assert_ne!(inline, made(&["--build-arg=BUILDKIT_INLINE_CACHE=0"]));
+}
+
+#[test]
+fn a_stage_that_is_missing_is_told_with_what_was_meant() {
+    let project = Project::new();
+    let text = "FROM base AS builder\nRUN true\nFROM base\n";
+    for (more, flags, what) in [
+        (
+            "",
+            &["--target", "bulider"][..],
+            "target stage \"bulider\" could not be found (did you mean builder?)",
+        ),
+        (
+            "COPY --from=biulder /bin /x\n",
+            &["--pull=never"],
+            "there is no stage biulder (did you mean builder?), and no such image can be had",
+        ),
+        (
+            "FROM buildr\n",
+            &["--pull=never"],
+            "there is no stage buildr (did you mean builder?), and no such image can be had",
+        ),
+    ] {
+        let said = project.fails(&format!("{text}{more}"), flags);
+        assert!(said.contains(what), "{said}");
+    }
+    let said = project.fails(text, &["--target", "elsewhere"]);
+    assert!(said.contains("\"elsewhere\" could not be found\n"), "{said}");
+}
+
+/// `-q` is quiet unless something fails, as buildx's is.
+#[test]
+fn quiet_builds_show_what_a_failing_step_said() {
+    let project = Project::new();
+    let fails = "FROM base\nRUN echo fore$((1+1))\nRUN echo why-it-failed; false\n";
+    let said = project.fails(fails, &["-q"]);
+    assert!(
+        said.starts_with("why-it-failed\n") && !said.contains("fore2"),
+        "{said}"
+    );
+    let aside = "FROM base AS a\nRUN echo why-it-failed; false\nFROM base AS b\nRUN echo fine\nFROM base\n\
+        COPY --from=a /x /\nCOPY --from=b /x /\n";
+    let said = project.fails(aside, &["--progress=quiet", "--no-cache"]);
+    assert!(said.contains("why-it-failed\n"), "{said}");
+    let done = Done::of(&mut project.command("FROM base\nRUN echo fine\n", &["-q"]));
+    assert!(done.status.success() && done.stderr.is_empty(), "{done}");
+}

@@ -12,6 +12,7 @@ use super::{Location, base64};
 use crate::build::Error;
 use crate::build::config::Config;
 use crate::build::dockerfile::{self, Arg, Instruction, Mount, MountKind, Place, Run, Stage};
+use crate::build::lint::meant::Meant;
 use crate::build::lint::{Look, needed};
 use crate::build::order::Order;
 use crate::build::solve::{expanded, failed_from};
@@ -90,7 +91,10 @@ pub fn outline(store: &Store, order: &Order) -> Result<Outline, Error> {
     let file = order.parsed()?;
     let look = Look::new(store, order, &file);
     let Some(target) = needed::target(&look).filter(|target| *target < file.stages.len()) else {
-        return Err(Error::NoTarget(order.target.clone().unwrap_or_default()));
+        let name = order.target.clone().unwrap_or_default();
+        let names = file.stages.iter().filter_map(|stage| stage.from.name.as_deref());
+        let meant = Meant::default().of("", &name, names);
+        return Err(Error::NoTarget(name, meant));
     };
     let mut reader = Reader {
         look: &look,

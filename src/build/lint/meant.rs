@@ -11,7 +11,7 @@ const MOST_PAIRS: usize = 1 << 24;
 
 /// Proposes names.
 #[derive(Debug)]
-pub(super) struct Meant {
+pub(in crate::build) struct Meant {
     /// Pairs that may still be compared.
     room: Cell<usize>,
 }
@@ -25,7 +25,12 @@ impl Default for Meant {
 
 impl Meant {
     /// ` (did you mean X?)`, for the name that was probably meant.
-    pub(super) fn of<'a>(&self, sign: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    pub(in crate::build) fn of<'a>(
+        &self,
+        sign: &str,
+        name: &str,
+        known: impl Iterator<Item = &'a str>,
+    ) -> String {
         match self.nearest(name, known) {
             Some((distance, near)) if distance < 3 && distance < name.chars().count() => {
                 format!(" (did you mean {sign}{near}?)")

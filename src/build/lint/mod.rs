@@ -4,7 +4,7 @@
 //! What a base brings (variables, a shell) is known if the store has it; else no variable is called undefined there.
 
 mod casing;
-mod meant;
+pub(super) mod meant;
 pub(super) mod needed;
 mod rules;
 mod stages;

@@ -111,7 +111,7 @@ impl Build<'_> {
         let access = Access {
             named_by: NamedBy::Dockerfile,
             secrets: &self.order.secrets,
-            agent: self.order.agent.as_deref(),
+            agent: self.order.agent(),
         };
         let whole = order.of_repository();
         let mut key = self.copy_key(stage, &parts)?;

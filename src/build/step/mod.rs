@@ -217,7 +217,9 @@ impl Build<'_> {
             Some(stage) => stage,
             // Named by a trigger of a base, which the plan of stages did not know; no image of its name is meant.
             None if self.stage(name, number).is_some() => return Err(Error::UnplannedStage(name.into())),
-            None => self.image(name, self.platform.clone())?,
+            None => self
+                .image(name, self.platform.clone())
+                .map_err(|error| self.not_had(name, number, error))?,
         };
         let draft = Draft::over(self.store, &stage.layers)?;
         with(&Stored {

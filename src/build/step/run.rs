@@ -9,10 +9,11 @@ use crate::build::Error;
 use crate::build::dockerfile::{self, Command, Mount, MountKind, Run};
 use crate::build::extract::{SetId, bound, extract};
 use crate::build::key::Key;
-use crate::build::mount::{self, Mounts};
+use crate::build::mount::{self, Base, Mounts};
 use crate::build::run;
 use crate::build::solve::{Build, Stage};
 use crate::build::tree::Times;
+use crate::build::variables::CACHES;
 use crate::build::workspace::io_error;
 use crate::containers::spec::Network;
 use crate::host::binfmt;
@@ -68,7 +69,7 @@ impl Build<'_> {
         }
         for mount in &mounts {
             key.field(&mount::said(mount));
-            if mount.kind == MountKind::Bind {
+            if mount.kind == MountKind::Bind || has_base(mount) {
                 self.from(number, mount.from.as_deref(), |source| {
                     let bound = bound(source_of(mount));
                     key.field(&bound.digest(&bound.plan(source)?, source, &self.hashes)?.hex());
@@ -167,7 +168,8 @@ impl Build<'_> {
                 &stage.config.workdir(),
                 mount.target.as_deref().unwrap_or_default(),
             );
-            (mount.kind == MountKind::Cache).then(|| mount.id.clone().unwrap_or(target))
+            let base = (mount.uid, mount.gid, mount.from.clone(), mount.source.clone());
+            (mount.kind == MountKind::Cache).then(|| (mount.id.clone().unwrap_or(target), base))
         };
         let mut turns: Vec<(usize, &Mount)> = mounts.iter().enumerate().collect();
         turns.sort_by_key(|(_, mount)| (mount.kind != MountKind::Cache, cache(mount)));
@@ -193,12 +195,48 @@ impl Build<'_> {
         };
         match mount.kind {
             MountKind::Tmpfs => mounted.memory(mount, target()?),
-            MountKind::Cache => mounted.cache(self.store, mount, target()?)?,
+            MountKind::Cache => self.mount_cache(mounted, number, mount, target()?)?,
             MountKind::Secret => mounted.secret(self.store, mount, &self.order.secrets)?,
-            MountKind::Ssh => mounted.agent(mount, self.order.agent.as_deref())?,
+            MountKind::Ssh => {
+                let user = stage.config.text("User");
+                mounted.agent(mount, &self.order.agents, &user)?;
+            }
             MountKind::Bind => self.mount_files(mounted, number, mount, target()?)?,
         }
         Ok(())
+    }
+
+    /// A cache, which begins empty or with files of a stage or an image.
+    fn mount_cache(
+        &self,
+        mounted: &mut Mounts,
+        number: usize,
+        mount: &Mount,
+        target: String,
+    ) -> Result<(), Error> {
+        let mut mount = mount.clone();
+        let mut args = self.order.args.iter();
+        if let Some((_, space)) = args.rfind(|(name, value)| name == CACHES && !value.is_empty()) {
+            mount.id = Some(format!("{space}/{}", mount.id.as_deref().unwrap_or(&target)));
+        }
+        let mount = &mount;
+        if !has_base(mount) {
+            return match mount.source.as_deref().map(relative) {
+                Some(path) if !path.is_empty() => Err(Error::Value {
+                    what: "source of a cache mount, which begins empty without from=:",
+                    value: mount.source.clone().unwrap_or_default(),
+                }),
+                _ => mounted.cache(self.store, mount, target, None),
+            };
+        }
+        self.from(number, mount.from.as_deref(), |source| {
+            let bound = bound(source_of(mount));
+            let base = Base {
+                content: bound.digest(&bound.plan(source)?, source, &self.hashes)?,
+                fill: &|to| Ok(extract(source, source_of(mount), to, SetId::Keep)?),
+            };
+            mounted.cache(self.store, mount, target.clone(), Some(&base))
+        })
     }
 
     /// Files of the context, a stage or an image: bound from where they are if they can be, else copied first.
@@ -226,6 +264,12 @@ impl Build<'_> {
         mounted.scratch(copy, target, mount.readonly);
         Ok(())
     }
+}
+
+/// Is it a cache that begins with files?
+fn has_base(mount: &Mount) -> bool {
+    let from = mount.from.as_deref();
+    mount.kind == MountKind::Cache && from.is_some_and(|from| from != "scratch")
 }
 
 /// Where a bind mount's files are, below the top of what they are from.

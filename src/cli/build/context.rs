@@ -288,7 +288,7 @@ pub(super) fn named(
         false => Remote::of_context(place).map_err(|error| invalid(&error.to_string()))?,
     };
     let (context, material) = match remote {
-        Some(remote) => match remote.fetch(store, &order.secrets, order.agent.as_deref(), progress) {
+        Some(remote) => match remote.fetch(store, &order.secrets, order.agent(), progress) {
             Ok(Fetched::Files(context, material)) => (context, Some(material)),
             Ok(Fetched::Text(..)) => {
                 return Err(Failure::new(format!("{name}: the file by URL is no archive")));
@@ -302,10 +302,9 @@ pub(super) fn named(
         }
         None => {
             let opened = Context::open(Path::new(place));
-            (
-                Box::new(opened.map_err(|error| invalid(&error.to_string()))?),
-                None,
-            )
+            let opened = opened.map_err(|error| invalid(&error.to_string()))?;
+            // Of directories alone, as in BuildKit.
+            (Box::new(ignoring(opened, &[".dockerignore"])?), None)
         }
     };
     Ok((name.into(), Named::Files(context, material)))

@@ -184,9 +184,9 @@ pub(crate) struct Build {
     /// A secret for RUN --mount=type=secret
     #[arg(long, value_name = "id=ID[,src=FILE|,env=NAME]")]
     secret: Vec<String>,
-    /// The SSH agent for RUN --mount=type=ssh: `default`, or `default=SOCKET`
-    #[arg(long, value_name = "default[=SOCKET]")]
-    ssh: Option<String>,
+    /// An SSH agent for RUN --mount=type=ssh, and `default` for git: without SOCKET that of $SSH_AUTH_SOCK
+    #[arg(long, value_name = "default|ID[=SOCKET]")]
+    ssh: Vec<String>,
     /// Build up to this many stages at once; without it, one per CPU, at least two
     #[arg(long, value_name = "NUMBER")]
     jobs: Option<usize>,
@@ -349,7 +349,7 @@ impl Build {
             file: self.file.as_deref(),
             path: self.place(),
             secrets: &order.secrets,
-            agent: order.agent.as_deref(),
+            agent: order.agent(),
             keep_git_dir: keep
                 .is_some_and(|(_, value)| ["1", "t", "true"].contains(&value.to_lowercase().as_str())),
         };

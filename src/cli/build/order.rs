@@ -1,5 +1,6 @@
 //! What is to be built? The flags, read.
 
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -7,7 +8,7 @@ use super::attest;
 use super::cache;
 use super::outputs::Asked;
 use super::{Build, FormatFlag, NetworkFlag, PullFlag};
-use crate::build::{Cache, Fetch, Order, Origin, Secret, Squash, Times, Trust};
+use crate::build::{Agent, Cache, CacheTo, Fetch, Order, Origin, Secret, Squash, Times, Trust};
 use crate::cli::report::Failure;
 use crate::containers::files::HostNames;
 use crate::containers::spec::{Network, confine, mounts};
@@ -15,6 +16,7 @@ use crate::images::commit::Described;
 use crate::images::manifest::Platform;
 use crate::images::packed::Family;
 use crate::images::reference::Reference;
+use crate::truth::truth;
 
 impl Build {
     /// What the flags say; what is found comes later.
@@ -58,6 +60,7 @@ impl Build {
             Some(seconds) => Some(seconds),
             None => epoch(&args)?,
         };
+        let cache_to = caches_to(&self.cache_to, &args)?;
         Ok(Order {
             name: String::new(),
             dockerfile: String::new(),
@@ -83,7 +86,7 @@ impl Build {
                 (false, false) => Squash::No,
             },
             cache_from: all(&self.cache_from, cache::from)?.concat(),
-            cache_to: all(&self.cache_to, cache::to)?,
+            cache_to,
             anew: self.no_cache_filter.clone(),
             pull: match self.pull {
                 Some(PullFlag::Always) => Fetch::Always,
@@ -115,7 +118,7 @@ impl Build {
                 None => std::thread::available_parallelism().map_or(2, |cpus| cpus.get().max(2)),
             },
             secrets: all(&self.secret, secret)?,
-            agent: self.ssh.as_deref().map(agent).transpose()?,
+            agents: all(&self.ssh, agent)?,
         })
     }
 
@@ -160,20 +163,40 @@ impl Build {
             let (name, value) = text
                 .split_once('=')
                 .ok_or_else(|| invalid("expected NAME=VALUE"))?;
-            let name = match name.split_once(':') {
-                Some(("manifest", name)) => name,
-                Some(("index", name)) => {
-                    described.index.insert(name.into(), value.into());
-                    continue;
-                }
-                Some(("index-descriptor" | "manifest-descriptor", _)) => {
-                    return Err(invalid("descriptors are not annotated"));
-                }
-                _ => name,
+            // What is no list of types is a part of the name, as for podman.
+            let (kinds, name) = match name.split_once(':') {
+                Some((kinds, name)) if kinds.split(',').all(is_annotated) => (kinds, name),
+                _ => ("manifest", name),
             };
-            described.annotations.insert(name.into(), value.into());
+            for kind in kinds.split(',') {
+                let (kind, platform) = match kind.split_once('[') {
+                    Some((kind, platform)) => (kind, Some(platform.trim_end_matches(']'))),
+                    None => (kind, None),
+                };
+                if let Some(platform) = platform {
+                    self.is_sole(platform).map_err(|why| invalid(&why))?;
+                }
+                match kind {
+                    "manifest" => described.annotations.insert(name.into(), value.into()),
+                    "index" => described.index.insert(name.into(), value.into()),
+                    _ => return Err(invalid("descriptors are not annotated")),
+                };
+            }
         }
         Ok(described)
+    }
+
+    /// Is it all that is built for? `--annotation manifest[PLATFORM]:…` means that one's manifest.
+    fn is_sole(&self, platform: &str) -> Result<(), String> {
+        let wanted: Platform = platform
+            .parse()
+            .map_err(|_| format!("{platform:?} is no platform"))?;
+        match self.platforms().as_slice() {
+            [] if wanted.accepts(&Platform::host()) => Ok(()),
+            [sole] if wanted.accepts(sole) => Ok(()),
+            [] | [_] => Err(format!("nothing is built for {platform}")),
+            _ => Err("the manifests of several platforms cannot have annotations of their own".into()),
+        }
     }
 
     fn times(&self, epoch: Option<i64>, rewrite: bool) -> Times {
@@ -198,6 +221,27 @@ impl Build {
             wish.map_err(|error| Failure::of(&error).code(125))
         })
     }
+}
+
+/// `manifest`, `index[linux/arm64]` and so on: what buildx takes before the name of an annotation.
+fn is_annotated(kind: &str) -> bool {
+    let kind = match kind.split_once('[') {
+        Some((kind, platform)) if platform.ends_with(']') => kind,
+        _ => kind,
+    };
+    ["manifest", "index", "manifest-descriptor", "index-descriptor"].contains(&kind)
+}
+
+/// `--cache-to`, and `--build-arg BUILDKIT_INLINE_CACHE=1`, which is its type=inline.
+fn caches_to(given: &[String], args: &[(String, String)]) -> Result<Vec<CacheTo>, Failure> {
+    let mut caches = all(given, cache::to)?;
+    let inline = args.iter().rfind(|(name, _)| name == "BUILDKIT_INLINE_CACHE");
+    if inline.is_some_and(|(_, value)| truth(value) == Some(true))
+        && caches.iter().all(|to| to.place.is_some())
+    {
+        caches.push(cache::to("type=inline")?);
+    }
+    Ok(caches)
 }
 
 /// Reads each, until one is wrong.
@@ -277,11 +321,33 @@ fn read_secret(file: &Path) -> Result<Vec<u8>, Failure> {
         .map_err(|error| Failure::new(format!("cannot read the secret {}: {error}", file.display())))
 }
 
-fn agent(text: &str) -> Result<PathBuf, Failure> {
-    let socket = match text.split_once('=') {
-        None if text == "default" => std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
-        Some(("default", socket)) => Some(socket.into()),
-        _ => return Err(Failure::new("only the agent `default` is supported for --ssh").code(125)),
+/// `--ssh default|ID[=SOCKET]`.
+fn agent(text: &str) -> Result<Agent, Failure> {
+    let invalid =
+        |why: String| Failure::new(format!("invalid argument {text:?} for \"--ssh\": {why}")).code(125);
+    let (id, socket) = match text.split_once('=') {
+        Some((id, socket)) => (id, Some(socket).filter(|socket| !socket.is_empty())),
+        None => (text, None),
     };
-    socket.ok_or_else(|| Failure::new("no SSH agent: SSH_AUTH_SOCK is not set").code(125))
+    let of_user = || env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty());
+    let socket = match socket {
+        Some(socket) => PathBuf::from(socket),
+        None => of_user()
+            .map(PathBuf::from)
+            .ok_or_else(|| invalid("no SSH agent: SSH_AUTH_SOCK is not set".into()))?,
+    };
+    // Docker takes keys, too, and is the agent that has them.
+    let keys = socket.to_string_lossy().contains(',') && !socket.exists();
+    if keys || fs::metadata(&socket).is_ok_and(|found| !found.file_type().is_socket()) {
+        let why = format!(
+            "{} is no socket of an agent, and keys are read by none here: start ssh-agent, give it the key by ssh-add",
+            socket.display()
+        );
+        return Err(invalid(why));
+    }
+    let id = if id.is_empty() { "default" } else { id };
+    Ok(Agent {
+        id: id.into(),
+        socket,
+    })
 }

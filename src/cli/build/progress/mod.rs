@@ -6,8 +6,8 @@ mod plain;
 mod raw;
 
 use std::io::{IsTerminal as _, Write as _, stderr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use clap::ValueEnum as _;
@@ -57,7 +57,7 @@ impl Shown {
 
     pub(super) fn progress(self) -> Box<dyn Progress> {
         match self {
-            Shown::Quiet => Box::new(Quiet),
+            Shown::Quiet => Box::<Quiet>::default(),
             Shown::Rawjson => Box::new(raw::Documents::new(Clock::running())),
             Shown::Tty => Box::new(live::Live::new()),
             Shown::Auto | Shown::Plain => Box::new(plain::Lines::new(Clock::running())),
@@ -113,19 +113,43 @@ impl Clock {
     }
 }
 
-/// `-q`: nothing, but what the user should know.
-struct Quiet;
+/// `-q`: nothing, but what the user should know, and of a step that fails what it wrote last.
+#[derive(Default)]
+struct Quiet(Mutex<Vec<u8>>);
+
+impl Quiet {
+    fn last(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        show(&self.last());
+    }
+}
 
 impl Progress for Quiet {
-    fn begins(&self, _title: &str) {}
-    fn cached(&self) {}
-    fn output(&self, _bytes: &[u8]) {}
-    fn done(&self) {}
+    fn begins(&self, _title: &str) {
+        self.last().clear();
+    }
+    fn cached(&self) {
+        self.last().clear();
+    }
+    fn output(&self, bytes: &[u8]) {
+        let mut last = self.last();
+        last.extend_from_slice(bytes);
+        let more = last.len().saturating_sub(LONGEST);
+        last.drain(..more);
+    }
+    fn done(&self) {
+        self.last().clear();
+    }
     fn warning(&self, text: &str) {
         eprintln!("bryo: {text}");
     }
     fn beside(&self) -> Box<dyn Progress + '_> {
-        Box::new(Quiet)
+        Box::<Quiet>::default()
     }
 }
 
