@@ -17,6 +17,7 @@ BRYO_FUZZ_SECONDS=$((hours * 1800 * 2 / targets)) scripts/test.sh --fuzz
 say "fuzzing: $targets targets, two at a time, $((hours * 1800 * 2 / targets)) s each: no crash"
 
 BRYO_KILLS=1000 scripts/test.sh containers takeover > /var/tmp/bryo-soak.log 2>&1 || { say "kills FAILED:"; tail -100 /var/tmp/bryo-soak.log; exit 1; }
+grep -h 'killed at' /var/tmp/bryo-soak.log || true
 say "1000 kills as each user: what was synced was there each time, and programs noticed nothing of a killed server"
 
 BRYO_HISTORIES=200 scripts/test.sh histories > /var/tmp/bryo-soak.log 2>&1 || { say "histories FAILED:"; tail -100 /var/tmp/bryo-soak.log; exit 1; }

@@ -1,18 +1,18 @@
 //! Bytes as a journal: the layer opens or refuses, and what opens can be walked, written and opened again.
 #![no_main]
 
-use std::io;
+mod memory;
+
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 
 use fuse_overlay::attr::{Ino, Kind};
-use fuse_overlay::disk::Disk;
 use fuse_overlay::index::{View, merge};
 use fuse_overlay::layer;
 use fuse_overlay::name::Name;
 use fuse_overlay::union::{Caller, Limits, Lower, Storage, Tree};
 use libfuzzer_sys::fuzz_target;
+use memory::Memory;
 
 const HEADER: usize = 4096;
 const SALT: u32 = 1;
@@ -28,8 +28,8 @@ const START: usize = 512;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some(lower) = lower() else { return };
-    let journal = Memory(Arc::new(Mutex::new(sealed(&lower.view, bytes))));
-    let data = Memory(Arc::default());
+    let journal = Memory::from(sealed(&lower.view, bytes));
+    let data = Memory::default();
     let storage = || Storage {
         journal: Box::new(journal.clone()),
         data: Box::new(data.clone()),
@@ -134,58 +134,5 @@ fn walk(tree: &Tree, dir: Ino, budget: &mut usize, depth: usize) {
         if kind == Kind::Directory && *budget > 0 && depth < 50 {
             walk(tree, ino, budget, depth + 1);
         }
-    }
-}
-
-/// A file in memory, of at most 16 MiB.
-#[derive(Clone, Debug)]
-struct Memory(Arc<Mutex<Vec<u8>>>);
-
-impl Memory {
-    fn with<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
-    }
-}
-
-impl Disk for Memory {
-    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.with(|bytes| {
-            let rest = bytes.get(offset as usize..).unwrap_or_default();
-            let n = rest.len().min(out.len());
-            out[..n].copy_from_slice(&rest[..n]);
-            Ok(n)
-        })
-    }
-    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize> {
-        let end = offset as usize + data.len();
-        if end > 16 << 20 {
-            return Err(io::Error::from_raw_os_error(28));
-        }
-        self.with(|bytes| {
-            bytes.resize(bytes.len().max(end), 0);
-            bytes[offset as usize..end].copy_from_slice(data);
-        });
-        Ok(data.len())
-    }
-    fn flush(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn start_writeback(&self, _offset: u64, _length: u64) {}
-    fn size(&self) -> io::Result<u64> {
-        self.with(|bytes| Ok(bytes.len() as u64))
-    }
-    fn allocate(&self, _offset: u64, _length: u64) -> io::Result<()> {
-        Ok(())
-    }
-    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.with(|bytes| {
-            let size = bytes.len() as u64;
-            let range = offset.min(size) as usize..offset.saturating_add(length).min(size) as usize;
-            bytes[range].fill(0);
-        });
-        Ok(())
-    }
-    fn space(&self) -> io::Result<[u64; 3]> {
-        Ok([4096; 3])
     }
 }

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::errno::Errno;
 
+use super::crash;
 use super::grown::Grown;
 use super::ids::{IdMap, SET_ID_BITS};
 use super::listings::Listings;
@@ -85,12 +86,15 @@ impl Adapter {
         .entered();
         tracing::trace!(operation = ?request.operation);
         // The tree's locks do not poison and its changes are whole records, so a panic costs this request alone.
-        let ended = catch_unwind(AssertUnwindSafe(|| match answering {
-            Answering::First => self.answer(&request, reply),
-            Answering::Again => self.answer_again(&request, reply),
-            Answering::Refuse => {
-                tracing::error!(operation = ?request.operation, "two servers died of this request: it is answered EIO");
-                Err(Errno::EIO)
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            crash::may_panic(message);
+            match answering {
+                Answering::First => self.answer(&request, reply),
+                Answering::Again => self.answer_again(&request, reply),
+                Answering::Refuse => {
+                    tracing::error!(operation = ?request.operation, "two servers died of this request: it is answered EIO");
+                    Err(Errno::EIO)
+                }
             }
         }))
         .unwrap_or_else(|_| {

@@ -1,7 +1,8 @@
 //! Where can a server die? At any of the points that a request passes, so that a test can kill it at each of them:
 //! `FUSE_OVERLAY_KILL=point:n` at the n-th request that reaches that point (`read`, `happened`, `saved`, `sent`), or at the
 //! n-th part of a checkpoint (`checkpoint`); `FUSE_OVERLAY_ABORT=name` at every request that has that name in it, as a bug
-//! would; and with `FUSE_OVERLAY_HURRY=1` it makes one checkpoint after the other. Not in release builds.
+//! would; `FUSE_OVERLAY_PANIC=name` makes each of these panic instead; and with `FUSE_OVERLAY_HURRY=1` it makes one
+//! checkpoint after the other. Not in release builds.
 
 /// A point on the way of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +23,27 @@ pub(super) enum Point {
 /// Is a checkpoint to be made, due or not, as soon as something has changed?
 pub(super) fn hurries() -> bool {
     cfg!(debug_assertions) && std::env::var_os("FUSE_OVERLAY_HURRY").is_some()
+}
+
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(super) fn may_panic(_message: &[u8]) {}
+
+/// Called where a bug in a request's work would panic.
+#[cfg(debug_assertions)]
+pub(super) fn may_panic(message: &[u8]) {
+    use std::sync::LazyLock;
+
+    static PANIC: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("FUSE_OVERLAY_PANIC").ok());
+    if let Some(name) = &*PANIC {
+        assert!(!holds(message, name), "as a test wants it: {name}");
+    }
+}
+
+/// Has the request that name in it?
+#[cfg(debug_assertions)]
+fn holds(message: &[u8], name: &str) -> bool {
+    message.windows(name.len()).any(|part| part == name.as_bytes())
 }
 
 #[cfg(not(debug_assertions))]
@@ -54,7 +76,7 @@ pub(super) fn pass(point: Point, message: &[u8]) {
     }
     if let Some(name) = &*ABORT
         && point == Point::Read
-        && message.windows(name.len()).any(|part| part == name.as_bytes())
+        && holds(message, name)
     {
         std::process::abort();
     }

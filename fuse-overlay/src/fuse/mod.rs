@@ -10,6 +10,7 @@ mod fusermount;
 mod grown;
 mod ids;
 mod listings;
+mod loose;
 mod mount;
 mod negotiate;
 pub mod owners;
@@ -24,5 +25,7 @@ mod wire;
 
 pub use fusermount::{mount_by_helper, unmount_by_helper};
 pub use ids::IdMap;
+#[doc(hidden)]
+pub use loose::Loose;
 pub use mount::{Reach, mount, open_devices};
 pub use serve::{AtEnd, serve};

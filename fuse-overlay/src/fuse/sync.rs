@@ -9,13 +9,15 @@ use parking_lot::{Condvar, Mutex};
 use super::crash;
 use crate::error::Result;
 
-/// How old an unsynced change may get.
+/// How old an unsynced change may get. ARCHITECTURE.md and README.md promise it.
 const AGE: Duration = Duration::from_secs(5);
 
 /// Whether something is not yet durable.
 pub(super) struct Unsynced {
     /// [`AGE`], but in tests.
     age: Duration,
+    /// The same.
+    age_while_tidying: Duration,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -35,6 +37,7 @@ impl Default for Unsynced {
     fn default() -> Unsynced {
         Unsynced {
             age: if crash::hurries() { Duration::ZERO } else { AGE },
+            age_while_tidying: AGE,
             state: Mutex::default(),
             changed: Condvar::default(),
         }
@@ -90,7 +93,7 @@ impl Unsynced {
             drop(state);
             let last = Cell::new(sync());
             tidy(&|| {
-                if last.get().elapsed() >= AGE {
+                if last.get().elapsed() >= self.age_while_tidying {
                     last.set(sync());
                 }
                 *self.state.lock() != State::Ended
@@ -133,5 +136,59 @@ mod tests {
             unsynced.mark();
         });
         assert_eq!(syncs.into_inner(), 3);
+    }
+
+    /// Of changes that never end, the timer waits for none: each sync begins a whole age after the first that the last one
+    /// has not seen. How late a loaded machine lets it begin is not ours, so the age is read, not measured.
+    #[test]
+    fn changes_that_go_on_put_no_sync_off() {
+        assert_eq!(Unsynced::default().age, Duration::from_secs(5));
+        let unsynced = Unsynced {
+            age: Duration::from_millis(20),
+            ..Unsynced::default()
+        };
+        let syncs = AtomicU32::new(0);
+        let sync = || {
+            if syncs.fetch_add(1, Ordering::SeqCst) == 9 {
+                unsynced.end();
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| unsynced.run(sync, |_| ()));
+            // Without a pause as long as the age.
+            while syncs.load(Ordering::SeqCst) < 10 {
+                unsynced.mark();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+    }
+
+    /// A checkpoint may take long; what changes meanwhile gets no older for it.
+    #[test]
+    fn tidying_syncs_in_between() {
+        let unsynced = Unsynced {
+            age: Duration::ZERO,
+            age_while_tidying: Duration::from_millis(1),
+            ..Unsynced::default()
+        };
+        let syncs = AtomicU32::new(0);
+        let sync = || {
+            syncs.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        };
+        let tidy = |go_on: &dyn Fn() -> bool| {
+            let before = syncs.load(Ordering::SeqCst);
+            while syncs.load(Ordering::SeqCst) < before + 3 {
+                assert!(go_on());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            unsynced.end();
+            assert!(!go_on(), "the connection has ended");
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| unsynced.run(sync, tidy));
+            unsynced.mark();
+        });
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 
 use super::*;
 
-/// How the servers die, told by this variable: their own `FUSE_OVERLAY_KILL` or `FUSE_OVERLAY_ABORT`.
+/// How the servers die, told by this variable: their own `FUSE_OVERLAY_KILL`, `FUSE_OVERLAY_ABORT` or `FUSE_OVERLAY_PANIC`.
 const DEATH: &str = "FUSE_OVERLAY_TEST_DEATH";
 
 /// What becomes of each server.
@@ -18,6 +18,8 @@ pub enum Fate<'a> {
     KilledInAHurry(&'a str, u32),
     /// It aborts at each request that has this in it.
     AbortsAt(&'a str),
+    /// It panics at each request that has this in it, and lives on.
+    PanicsAt(&'a str),
 }
 
 /// As [`super::in_mount`], with servers that meet this fate. `body` is also told how to ask what their successors found.
@@ -49,6 +51,7 @@ pub fn in_mortal_mount<F: Fn(&Inside, &dyn Fn() -> [u32; 3])>(
                         format!("FUSE_OVERLAY_KILL={point}:{count}")
                     }
                     Fate::AbortsAt(name) => format!("FUSE_OVERLAY_ABORT={name}"),
+                    Fate::PanicsAt(name) => format!("FUSE_OVERLAY_PANIC={name}"),
                 },
             );
             if let Fate::KilledInAHurry(..) = fate {

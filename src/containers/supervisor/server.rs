@@ -66,8 +66,8 @@ struct Shared {
     unwanted: bool,
     /// How it died, and that nobody could follow it.
     lost: Option<String>,
-    /// When servers died by themselves, lately.
-    crashes: Vec<Instant>,
+    /// When servers died by themselves, lately, and how many requests successors had found in hand by then.
+    crashes: Vec<(Instant, u32)>,
     /// Has another taken over from the first?
     followed: bool,
 }
@@ -113,9 +113,12 @@ impl From<nix::errno::Errno> for ServerError {
     }
 }
 
-/// A server that dies by itself so often within [`LATELY`] has no successor.
+/// Servers that die by themselves so often within [`LATELY`], and not of requests, have no successor. Where it is of
+/// requests, the successor waits: who asks for his again and again has EIO each time, and must not have the machine.
 const MOST_CRASHES: usize = 30;
 const LATELY: Duration = Duration::from_secs(60);
+/// How long it waits then.
+const BREATHER: Duration = Duration::from_secs(1);
 /// How long a server of another program may take to open image and writable layer.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Successors tried that cannot be started, or are killed before they have opened the image.
@@ -311,6 +314,17 @@ enum End {
     Died(Death, String),
 }
 
+/// What servers died of lately, by themselves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Crashes {
+    /// No more than may be.
+    Few,
+    /// Many, and successors found requests in hand, which two deaths end.
+    OfRequests,
+    /// Many, and nobody found any.
+    OfNothing,
+}
+
 /// Reaps a dead server.
 fn reap(process: Process) -> End {
     let (death, how) = match waitpid(Pid::from_raw(process.pid), None) {
@@ -339,19 +353,34 @@ fn keep(shared: &Mutex<Shared>, succeeded: &EventFd) -> Finish {
     loop {
         let pidfd = Arc::clone(&shared.lock().current.pidfd);
         stdio::wait_readable(pidfd.as_fd());
-        let mut shared = shared.lock();
-        let (death, how) = match reap(shared.current.process) {
+        let mut held = shared.lock();
+        let (death, how) = match reap(held.current.process) {
             End::Synced => return Finish::Synced,
             End::Unsynced => {
-                shared.close();
+                held.close();
                 return Finish::Failed;
             }
             End::Died(death, how) => (death, how),
         };
+        let crashes = match death {
+            Death::Crash => held.count_crash(),
+            Death::Killed => Crashes::Few,
+        };
+        if crashes == Crashes::OfRequests {
+            // Whoever asks after the server meanwhile is answered.
+            drop(held);
+            std::thread::sleep(BREATHER);
+            held = shared.lock();
+        }
+        let mut shared = held;
         if shared.unwanted {
             return Finish::Failed;
         }
-        match shared.succeed(death) {
+        let succeeds = match crashes {
+            Crashes::OfNothing => Err(ServerError::Crashing),
+            Crashes::Few | Crashes::OfRequests => shared.succeed(death),
+        };
+        match succeeds {
             Ok(()) => {
                 match death {
                     Death::Crash => tracing::warn!(how, "filesystem server: another took over"),
@@ -388,9 +417,6 @@ impl Shared {
         let mut program = upgrade::program(&self.estate.upper);
         let mut why_not = ServerError::Hunted;
         for _ in 0..TRIES {
-            if death == Death::Crash {
-                self.count_crash()?;
-            }
             let patience = program.as_ref().map(|_| PATIENCE);
             let mut started = false;
             let installed = self.estate.spawn(program.as_deref(), death).and_then(|server| {
@@ -424,6 +450,9 @@ impl Shared {
                     if let Some(End::Died(how, _)) = end {
                         death = how;
                     }
+                    if death == Death::Crash && self.count_crash() != Crashes::Few {
+                        return Err(ServerError::Crashing);
+                    }
                 }
                 (None, why) => return Err(why),
             }
@@ -431,12 +460,16 @@ impl Shared {
         Err(why_not)
     }
 
-    fn count_crash(&mut self) -> Result<(), ServerError> {
-        self.crashes.retain(|crash| crash.elapsed() < LATELY);
-        self.crashes.push(Instant::now());
-        match self.crashes.len() > MOST_CRASHES {
-            true => Err(ServerError::Crashing),
-            false => Ok(()),
+    fn count_crash(&mut self) -> Crashes {
+        let found = Ledger::open(&self.estate.ledger).map_or(0, |ledger| ledger.takeovers().found);
+        self.crashes.retain(|(crash, _)| crash.elapsed() < LATELY);
+        self.crashes.push((Instant::now(), found));
+        match self.crashes.first() {
+            Some((_, before)) if self.crashes.len() > MOST_CRASHES => match *before == found {
+                true => Crashes::OfNothing,
+                false => Crashes::OfRequests,
+            },
+            _ => Crashes::Few,
         }
     }
 
