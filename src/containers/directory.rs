@@ -18,7 +18,7 @@ pub(super) fn make(directory: &Path) -> Result<Lock, Error> {
         source,
     };
     for _ in 0..8 {
-        failpoint::step();
+        failpoint::step().map_err(io)?;
         let mut builder = fs::DirBuilder::new();
         builder.mode(0o700).recursive(true);
         builder.create(directory.join("upper")).map_err(io)?;
@@ -33,7 +33,7 @@ pub(super) fn make(directory: &Path) -> Result<Lock, Error> {
 /// Removes a container's directory, the large files first: killed half-way, what is left is small, and the next sweep's.
 pub(super) fn remove(directory: &Path, lock: Lock) -> std::io::Result<()> {
     for file in ["upper/data", "upper/journal", "upper"] {
-        failpoint::step();
+        failpoint::step()?;
         let path = directory.join(file);
         let removed = match file {
             "upper" => fs::remove_dir_all(&path),
@@ -41,7 +41,7 @@ pub(super) fn remove(directory: &Path, lock: Lock) -> std::io::Result<()> {
         };
         removed.or_else(ignore_missing)?;
     }
-    failpoint::step();
+    failpoint::step()?;
     let mut lock = Some(lock);
     let mut tries = 1..100;
     loop {

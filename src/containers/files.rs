@@ -106,8 +106,8 @@ pub fn write(
     let mut written = Vec::with_capacity(texts.len());
     for ((name, place), text) in PLACES.into_iter().zip(texts) {
         let path = directory.join(name);
-        failpoint::step();
-        fs::write(&path, text).map_err(|source| Error::Io {
+        let wrote = failpoint::step().and_then(|()| fs::write(&path, text));
+        wrote.map_err(|source| Error::Io {
             action: "write",
             path: path.clone(),
             source,
@@ -179,8 +179,8 @@ pub(super) fn set_own(directory: &Path, hostname: &str, own: &[IpAddr]) -> Resul
         .collect();
     own.iter()
         .for_each(|address| text.push_str(&format!("{address}\t{hostname}\n")));
-    failpoint::step();
-    fs::write(&path, text).map_err(io("write"))
+    let wrote = failpoint::step().and_then(|()| fs::write(&path, text));
+    wrote.map_err(io("write"))
 }
 
 fn resolv_conf(host: &str, names: &HostNames) -> String {

@@ -172,8 +172,8 @@ impl Held {
         let record = self.directory.join("record.json");
         // Nobody is in them any more, and what names them goes.
         cgroup::remove(&self.directory);
-        failpoint::step();
-        fs::remove_file(&record)
+        failpoint::step()
+            .and_then(|()| fs::remove_file(&record))
             .or_else(directory::ignore_missing)
             .map_err(io(&record))?;
         named::release(&self.names, &self.record.name, &self.record.id)?;
@@ -224,13 +224,13 @@ pub(super) fn remove_damaged(store: &Store, id: &str) -> Result<(), Error> {
         return Err(Error::Running(id.into()));
     };
     cgroup::remove(&directory);
-    failpoint::step();
     let io = |source| Error::Io {
         action: "remove",
         path: directory.clone(),
         source,
     };
-    fs::remove_file(directory.join("record.json"))
+    failpoint::step()
+        .and_then(|()| fs::remove_file(directory.join("record.json")))
         .or_else(directory::ignore_missing)
         .map_err(io)?;
     directory::remove(&directory, lock).map_err(io)

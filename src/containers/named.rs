@@ -26,8 +26,7 @@ pub(super) fn claim(names: &Path, name: &str, id: &str) -> Result<(), Error> {
         source,
     };
     for _ in 0..16 {
-        failpoint::step();
-        match std::os::unix::fs::symlink(id, &path) {
+        match failpoint::step().and_then(|()| std::os::unix::fs::symlink(id, &path)) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir_all(names).map_err(io)?,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -67,8 +66,7 @@ pub(super) fn release(names: &Path, name: &str, id: &str) -> Result<(), Error> {
     if resolve(names, name).as_deref() != Some(id) {
         return Ok(());
     }
-    failpoint::step();
-    match fs::remove_file(&path) {
+    match failpoint::step().and_then(|()| fs::remove_file(&path)) {
         Err(source) if source.kind() != ErrorKind::NotFound => Err(Error::Io {
             action: "remove",
             path,

@@ -28,9 +28,8 @@ pub(super) fn program(upper: &Path) -> Option<PathBuf> {
 /// Forgets what was asked for when the container ran before: its first server is the tool's own program.
 pub(super) fn forget(upper: &Path) {
     if let Some(directory) = upper.parent() {
-        step();
         // It is nearly never there, and if it stays, there are two programs to try.
-        let _ = fs::remove_file(directory.join(LINK));
+        let _ = step().and_then(|()| fs::remove_file(directory.join(LINK)));
     }
 }
 
@@ -56,15 +55,13 @@ pub fn upgrade_server(store: &Store, record: &Record) -> Result<(), Error> {
     };
     let program = std::env::current_exe().map_err(io)?;
     let aside = path.with_extension("new");
-    step();
-    match fs::remove_file(&aside) {
+    match step().and_then(|()| fs::remove_file(&aside)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
         _ => {}
     }
-    step();
-    std::os::unix::fs::symlink(&program, &aside).map_err(io)?;
-    step();
-    fs::rename(&aside, &path).map_err(io)?;
+    let linked = step().and_then(|()| std::os::unix::fs::symlink(&program, &aside));
+    linked.map_err(io)?;
+    step().and_then(|()| fs::rename(&aside, &path)).map_err(io)?;
     let pidfd = server.open().map_err(io)?.ok_or_else(not_running)?;
     pidfd_send_signal(&pidfd, Signal::KILL).map_err(|_| not_running())?;
     let end = Instant::now() + PATIENCE;

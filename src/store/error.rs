@@ -53,6 +53,17 @@ pub enum Error {
     NoHome,
 }
 
+/// What would help when there is no room for a file of the store.
+pub fn more_space(error: &io::Error) -> Option<&'static str> {
+    match error.raw_os_error() {
+        Some(libc::ENOSPC) => Some("the disk is full: `bryo image prune -a` frees what no container uses"),
+        Some(libc::EDQUOT) => {
+            Some("your disk quota is used up: `bryo image prune -a` frees space, BRYO_ROOT moves the store")
+        }
+        _ => None,
+    }
+}
+
 impl Error {
     /// For `map_err`: `action` is a verb phrase, "create", "open for reading".
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
@@ -64,14 +75,8 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Error::Io { source, .. } => match source.raw_os_error() {
-                Some(libc::ENOSPC) => {
-                    Some("the disk is full: `bryo image prune -a` frees what no container uses")
-                }
-                Some(libc::EDQUOT) => Some(
-                    "your disk quota is used up: `bryo image prune -a` frees space, BRYO_ROOT moves the store",
-                ),
                 Some(libc::EROFS | libc::EACCES) => Some("set BRYO_ROOT to a directory that you can write"),
-                _ => None,
+                _ => more_space(source),
             },
             Error::Newer { .. } => Some("use the newer bryo, or another store by BRYO_ROOT"),
             Error::BadVersion(_) => Some("is BRYO_ROOT set to something that is no store?"),

@@ -1,36 +1,108 @@
-//! Where can a process be killed? Every write, sync, rename and unlink of the store passes here, so that a test can
-//! end the process at each of them in turn: `BRYO_FAILPOINT=n` aborts before the n-th. Not in release builds.
+//! Where can a step of the store fail, or its process be killed? Every write, sync, rename and unlink of the store passes
+//! here, so that a test can do it at each of them in turn. Not in release builds.
+//!
+//! `BRYO_FAILPOINT=n` aborts before the n-th, `n:28` lets it fail with that errno instead, `n+:28` it and all that follow;
+//! `n:short` writes half of what is given. The file `BRYO_FAILPOINT_MET` is made when it happens.
 
-/// A step of the store is about to happen.
+use std::fs::File;
+use std::io::{self, Write};
+
+/// A step of the store is about to happen, unless this fails.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
-pub(crate) fn step() {}
+pub(crate) fn step() -> io::Result<()> {
+    Ok(())
+}
 
-/// A step of the store is about to happen.
+/// A step of the store is about to happen, unless this fails.
 #[cfg(debug_assertions)]
-pub(crate) fn step() {
-    use std::sync::LazyLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
+pub(crate) fn step() -> io::Result<()> {
+    match injected::next() {
+        Some(injected::Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
+        Some(injected::Fault::Short) | None => Ok(()),
+    }
+}
 
-    static LAST: LazyLock<Option<u64>> = LazyLock::new(|| std::env::var("BRYO_FAILPOINT").ok()?.parse().ok());
-    static STEPS: AtomicU64 = AtomicU64::new(0);
-    if let Some(last) = *LAST
-        && STEPS.fetch_add(1, Ordering::SeqCst) + 1 == last
-    {
-        std::process::abort();
+/// How many of these bytes a write takes.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+fn taken(bytes: &[u8]) -> io::Result<&[u8]> {
+    Ok(bytes)
+}
+
+/// How many of these bytes a write takes.
+#[cfg(debug_assertions)]
+fn taken(bytes: &[u8]) -> io::Result<&[u8]> {
+    match injected::next() {
+        Some(injected::Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
+        Some(injected::Fault::Short) => Ok(&bytes[..bytes.len().div_ceil(2)]),
+        None => Ok(bytes),
     }
 }
 
 /// A file of the store that is written as a stream: each write is a step.
-pub(crate) struct Stepped<'a>(pub(crate) &'a std::fs::File);
+pub(crate) struct Stepped<'a>(pub(crate) &'a File);
 
-impl std::io::Write for Stepped<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        step();
-        self.0.write(bytes)
+impl Write for Stepped<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(taken(bytes)?)
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
+    }
+}
+
+/// What a test asked for.
+#[cfg(debug_assertions)]
+mod injected {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// What befalls a step, if its process is not killed.
+    #[derive(Clone, Copy)]
+    pub(super) enum Fault {
+        Errno(i32),
+        Short,
+    }
+
+    struct Asked {
+        first: u64,
+        lasting: bool,
+        /// None: the process ends.
+        fault: Option<Fault>,
+    }
+
+    impl Asked {
+        fn parse(text: &str) -> Option<Asked> {
+            let (step, fault) = match text.split_once(':') {
+                None => (text, None),
+                Some((step, "short")) => (step, Some(Fault::Short)),
+                Some((step, errno)) => (step, Some(Fault::Errno(errno.parse().ok()?))),
+            };
+            let first = step.strip_suffix('+');
+            Some(Asked {
+                first: first.unwrap_or(step).parse().ok()?,
+                lasting: first.is_some(),
+                fault,
+            })
+        }
+    }
+
+    /// Counts a step, and says what befalls it.
+    pub(super) fn next() -> Option<Fault> {
+        static ASKED: LazyLock<Option<Asked>> =
+            LazyLock::new(|| Asked::parse(&std::env::var("BRYO_FAILPOINT").ok()?));
+        static STEPS: AtomicU64 = AtomicU64::new(0);
+        let asked = ASKED.as_ref()?;
+        let step = STEPS.fetch_add(1, Ordering::SeqCst) + 1;
+        if step != asked.first && !(asked.lasting && step > asked.first) {
+            return None;
+        }
+        if let Some(mark) = std::env::var_os("BRYO_FAILPOINT_MET") {
+            // Only tests ask for it, and see that it is missing.
+            let _ = std::fs::write(mark, "");
+        }
+        Some(asked.fault.unwrap_or_else(|| std::process::abort()))
     }
 }

@@ -203,8 +203,8 @@ impl Lease {
         let holder = Holder::me()?;
         let aside = unique(&self.path, &holder);
         write_new(&aside, &holder)?;
-        failpoint::step();
-        fs::rename(&aside, &self.path).map_err(Error::io("take over", &self.path))?;
+        let renamed = failpoint::step().and_then(|()| fs::rename(&aside, &self.path));
+        renamed.map_err(Error::io("take over", &self.path))?;
         self.holder = holder;
         Ok(())
     }
@@ -310,8 +310,7 @@ fn modified(path: &Path) -> Result<Option<SystemTime>, Error> {
 /// Moves a dead lease away; only one of several can. If another took it in the meantime, its lease is put back.
 fn break_lease(path: &Path, dead: &Holder) -> Result<(), Error> {
     let away = unique(path, &Holder::me()?);
-    failpoint::step();
-    match fs::rename(path, &away) {
+    match failpoint::step().and_then(|()| fs::rename(path, &away)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         other => other.map_err(Error::io("break the lease", path))?,
     }

@@ -10,8 +10,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Error;
 use super::lease::Lease;
+use super::{Error, failpoint};
 
 /// How much a lock keeps others out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,6 +188,7 @@ fn attempt(path: &Path, mode: Mode, create: bool) -> Result<Attempt, Error> {
 }
 
 fn open(path: &Path, create: bool) -> io::Result<File> {
+    failpoint::step()?;
     OpenOptions::new()
         .read(true)
         .write(true)

@@ -16,7 +16,7 @@ pub mod write;
 
 pub use changes::{Changes, Which};
 pub use digest::{ChainId, Digest, Digesting};
-pub use error::Error;
+pub use error::{Error, more_space};
 pub use given::Given;
 pub use lock::{Lock, Mode};
 pub use medium::Medium;

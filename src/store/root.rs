@@ -238,11 +238,10 @@ fn medium_of(path: &Path) -> Result<Medium, Error> {
 }
 
 fn create_dirs(path: &Path) -> Result<(), Error> {
-    super::failpoint::step();
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    super::failpoint::step()
+        .and_then(|()| builder.create(path))
         .map_err(Error::io("create the directory", path))
 }
 

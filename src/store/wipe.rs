@@ -52,9 +52,8 @@ pub fn wipe(store: &Store) -> Result<Vec<(PathBuf, std::io::Error)>, Error> {
     ];
     for (directory, names) in places {
         for name in names {
-            failpoint::step();
             let path = directory.join(name);
-            if let Err(error) = remove(&path) {
+            if let Err(error) = failpoint::step().and_then(|()| remove(&path)) {
                 left.push((path, error));
             }
         }

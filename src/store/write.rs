@@ -36,7 +36,7 @@ impl Aside {
     /// A new empty file, 0600, in `directory`, which lies on the filesystem of the file's final place.
     pub fn create(directory: &Path) -> Result<Aside, Error> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        failpoint::step();
+        failpoint::step().map_err(Error::io("create a file in", directory))?;
         loop {
             // Unique among the living of this host; processes of other hosts are told apart by the exclusive creation.
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -67,12 +67,11 @@ impl Aside {
     /// Brings it to its place, replacing what is there.
     pub fn commit(mut self, to: &Path, durability: Durability) -> Result<(), Error> {
         if durability == Durability::Durable {
-            failpoint::step();
-            self.file()
-                .sync_all()
+            failpoint::step()
+                .and_then(|()| self.file().sync_all())
                 .map_err(Error::io("flush to the disk", &self.path))?;
         }
-        failpoint::step();
+        failpoint::step().map_err(Error::io("move a new file to", to))?;
         // What is left aside then, the old file, goes with this value.
         let exchanged = durability == Durability::Volatile && exchange(&self.path, to);
         if !exchanged {
@@ -158,8 +157,7 @@ pub fn remove(path: &Path) -> Result<u64, Error> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
         Err(error) => return Err(Error::io("look at", path)(error)),
     };
-    failpoint::step();
-    match fs::remove_file(path) {
+    match failpoint::step().and_then(|()| fs::remove_file(path)) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
         _ => Ok(size),
     }
@@ -173,8 +171,8 @@ pub fn modified(path: &Path) -> i64 {
 /// Flushes the directory of `path`: its name is then on the disk, or off it.
 pub fn sync_parent(path: &Path) -> Result<(), Error> {
     let directory = path.parent().unwrap_or(Path::new("/"));
-    failpoint::step();
-    File::open(directory)
+    failpoint::step()
+        .and_then(|()| File::open(directory))
         .and_then(|open| open.sync_all())
         .map_err(Error::io("flush to the disk", directory))
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::report::Failure;
 use crate::containers::Error;
-use crate::store::Store;
+use crate::store::{self, Store};
 
 mod attach;
 mod cidfile;
@@ -184,6 +184,7 @@ impl From<Error> for Failure {
         match error {
             Error::Store(error) => error.into(),
             Error::Image(error) => error.into(),
+            Error::Io { ref source, .. } => Failure::of(&error).hint(store::more_space(source)),
             error => Failure::of(&error),
         }
     }

@@ -95,7 +95,7 @@ impl Copy<'_> {
             };
             // A name has neither slashes nor is it `..`.
             path.push(OsStr::from_bytes(entry.name.as_bytes()));
-            failpoint::step();
+            failpoint::step().map_err(at(path))?;
             self.one(node, kind, to, OsStr::from_bytes(entry.name.as_bytes()), path)?;
             path.pop();
         }

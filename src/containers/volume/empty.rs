@@ -46,7 +46,7 @@ impl Level {
 
 /// Removes a directory with all in it, if it is there. Several may be at it at once.
 pub(super) fn remove_all(path: &Path) -> Result<()> {
-    failpoint::step();
+    failpoint::step().map_err(at(path))?;
     let name = CString::new(path.as_os_str().as_encoded_bytes()).map_err(at(path))?;
     match Level::open(None, &name) {
         Err(Errno::NOENT) => Ok(()),
@@ -67,7 +67,7 @@ fn descend(mut open: Vec<Level>) -> rustix::io::Result<()> {
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        failpoint::step();
+        failpoint::step().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         if !is_directory(level, &entry) {
             gone(unlinkat(&level.directory, name, AtFlags::empty()))?;
         } else if gone(unlinkat(&level.directory, name, AtFlags::REMOVEDIR)).is_ok() {

@@ -81,18 +81,16 @@ impl Task<'_> {
     fn copy(&self, lower: &Lower, node: NodeId, maps: &IdMaps) -> Result<Lost> {
         let fill = self.directory.join("_fill");
         remove_all(&fill)?;
-        failpoint::step();
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&fill)
+        failpoint::step()
+            .and_then(|()| fs::DirBuilder::new().mode(0o700).create(&fill))
             .map_err(at(&fill))?;
         let to = open(&fill)?;
         let lost = copy::directory(lower, node, &to, maps)?;
         if self.lasting {
-            failpoint::step();
+            failpoint::step().map_err(at(&fill))?;
             syncfs(&to).map_err(at(&fill))?;
         }
-        failpoint::step();
+        failpoint::step().map_err(at(&fill))?;
         let (ours, there) = (fstat(&to), statat(CWD, &fill, AtFlags::SYMLINK_NOFOLLOW));
         let (ours, there) = (ours.map_err(at(&fill))?, there.map_err(at(&fill))?);
         // Where locks are leases, one can be lost.
@@ -116,7 +114,7 @@ impl Task<'_> {
         while brought {
             brought = false;
             for name in names(&source).map_err(at(&from))? {
-                failpoint::step();
+                failpoint::step().map_err(at(&from))?;
                 brought |= bring(&source, &target, OsStr::from_bytes(name.to_bytes())).map_err(at(&from))?;
             }
         }
@@ -137,7 +135,7 @@ impl Task<'_> {
         };
         futimens(&target, &times).map_err(at(&to))?;
         if self.lasting {
-            failpoint::step();
+            failpoint::step().map_err(at(&to))?;
             syncfs(&target).map_err(at(&to))?;
         }
         remove_all(&from)

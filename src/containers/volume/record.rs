@@ -106,9 +106,9 @@ pub(super) fn ensure(store: &Store, new: New, durability: Durability) -> Result<
     Backing::of(&new.options)?;
     let directory = place(store.state()).join(&new.name);
     for _ in 0..8 {
-        failpoint::step();
         let mut builder = fs::DirBuilder::new();
-        let made = builder.mode(0o700).recursive(true).create(&directory);
+        builder.mode(0o700).recursive(true);
+        let made = failpoint::step().and_then(|()| builder.create(&directory));
         made.map_err(Error::io("create", &directory))?;
         let lock = match Lock::acquire(&directory.join("lock"), Mode::Exclusive) {
             // It was removed just now.
@@ -166,8 +166,7 @@ fn make(directory: &Path, new: New, durability: Durability) -> Result<Record, Er
         options: new.options,
     };
     let data = data(directory);
-    failpoint::step();
-    match fs::DirBuilder::new().mode(0o755).create(&data) {
+    match failpoint::step().and_then(|()| fs::DirBuilder::new().mode(0o755).create(&data)) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         made => made.map_err(Error::io("create", &data))?,
     }

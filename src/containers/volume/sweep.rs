@@ -64,8 +64,8 @@ pub fn wipe(state: &Path) -> Result<(), Error> {
 /// Takes a volume's directory out of all ways. Its lock is held.
 pub(super) fn set_aside(directory: &Path) -> Result<PathBuf, Error> {
     let gone = directory.with_file_name(format!("{GONE}{}", new_name()?));
-    failpoint::step();
-    fs::rename(directory, &gone).map_err(Error::io("remove", directory))?;
+    let renamed = failpoint::step().and_then(|()| fs::rename(directory, &gone));
+    renamed.map_err(Error::io("remove", directory))?;
     Ok(gone)
 }
 
@@ -88,19 +88,16 @@ fn remove_unmade(directory: &Path) -> Result<(), Error> {
     }
     // Each goes by itself, so that what somebody puts there at this moment stays.
     let data = data(directory);
-    failpoint::step();
-    was_there(fs::remove_dir(&data)).map_err(Error::io("remove", &data))?;
+    was_there(failpoint::step().and_then(|()| fs::remove_dir(&data))).map_err(Error::io("remove", &data))?;
     for entry in root::list(directory)? {
         let path = entry.path();
         if entry.file_name().to_str().is_some_and(is_aside) {
             was_there(fs::remove_file(&path)).map_err(Error::io("remove", &path))?;
         }
     }
-    failpoint::step();
-    was_there(fs::remove_file(&path)).map_err(Error::io("remove", &path))?;
+    was_there(failpoint::step().and_then(|()| fs::remove_file(&path))).map_err(Error::io("remove", &path))?;
     drop(lock);
-    failpoint::step();
-    match fs::remove_dir(directory) {
+    match failpoint::step().and_then(|()| fs::remove_dir(directory)) {
         // Somebody makes a volume of it.
         Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
         removed => was_there(removed).map_err(Error::io("remove", directory)),

@@ -112,13 +112,7 @@ impl PullError {
             PullError::Layer {
                 source: LayerError::Write(error),
                 ..
-            } => match error.raw_os_error() {
-                Some(libc::ENOSPC) => {
-                    Some("the disk is full: `bryo image prune -a` frees what no container uses")
-                }
-                Some(libc::EDQUOT) => Some("your disk quota is used up: BRYO_ROOT moves the store"),
-                _ => None,
-            },
+            } => store::more_space(error),
             PullError::Layer {
                 source: LayerError::Read(error),
                 ..

@@ -18,8 +18,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// Writes an event down, below `$BRYO_STATE`. What cannot be written is lost.
 pub fn tell(state: &Path, event: &Event) {
-    failpoint::step();
-    if let Err(error) = add(&path(state), event, MOST) {
+    if let Err(error) = failpoint::step().and_then(|()| add(&path(state), event, MOST)) {
         tracing::debug!("an event is lost: {error}");
     }
 }
@@ -36,8 +35,7 @@ pub(super) fn add(path: &Path, event: &Event, most: u64) -> io::Result<()> {
         }
         let size = file.metadata()?.len();
         if locked && size >= most {
-            failpoint::step();
-            fs::rename(path, old(path))?;
+            failpoint::step().and_then(|()| fs::rename(path, old(path)))?;
             continue;
         }
         if size > 0 && !ends_a_line(&file, size)? {
