@@ -3,6 +3,13 @@
 
 mod common;
 
+#[path = "isolation/image.rs"]
+mod image;
+#[path = "isolation/listening.rs"]
+mod listening;
+#[path = "isolation/reach.rs"]
+mod reach;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -129,6 +129,90 @@ fn an_internal_network_has_no_way_out() {
     });
 }
 
+/// By the C library, which is told to ask by TCP, and asks for both families on one connection.
+fn by_tcp(bryo: &Bryo, from: &str, name: &str) -> Option<String> {
+    let words = [
+        "exec",
+        "-e",
+        "RES_OPTIONS=use-vc timeout:5 attempts:2",
+        from,
+        "getent",
+        "hosts",
+        name,
+    ];
+    let done = bryo.run(words);
+    let address = done.stdout.split_whitespace().next().map(str::to_owned);
+    address.filter(|_| done.status.success())
+}
+
+#[test]
+fn names_are_told_over_tcp_too() {
+    alone("names_are_told_over_tcp_too", Names::Dns, || {
+        serve_dns();
+        let (bryo, image) = Bryo::with_image("debian:12");
+        bryo.ok(["network", "create", "--internal", "in"]);
+        bryo.ok(["network", "create", "out"]);
+        for (name, flags) in [
+            ("web", &["--network", "in", "--network", "out"][..]),
+            ("closed", &["--network", "in"]),
+            ("open", &["--network", "out"]),
+        ] {
+            let words = ["run", "-d", "--name", name];
+            bryo.ok(words.iter().chain(flags).chain(&[&image[..], "sleep", "1000"]));
+        }
+        let tcp = |from: &str, name: &str| by_tcp(&bryo, from, name);
+        assert_eq!(tcp("closed", "web"), Some(address(&bryo, "web", "in")));
+        assert_eq!(tcp("open", "web"), Some(address(&bryo, "web", "out")));
+        // What nobody here is called is asked outside, by who may ask there.
+        assert_eq!(tcp("open", NAME).as_deref(), Some(ADDRESS));
+        assert_eq!(tcp("open", "nobody.test"), None);
+        assert_eq!(tcp("closed", NAME), None);
+        // A question that is none of DNS gets out of no internal network either.
+        let knock = "perl -MSocket -e 'socket S, PF_INET, SOCK_STREAM, 0; connect S, sockaddr_in(53, inet_aton($ARGV[0])) or die;
+            syswrite S, \"\\0\\3abc\"; sysread S, $_, 9; print length' $(sed -n 's/nameserver //p' /etc/resolv.conf | head -1)";
+        assert_eq!(bryo.ok(["exec", "closed", "bash", "-c", knock]), "0");
+    });
+}
+
+#[test]
+fn an_address_has_its_containers_name() {
+    let (bryo, image) = Bryo::with_image("debian:12");
+    for network in ["one", "two"] {
+        let number = network.len() + usize::from(network == "two");
+        let (v4, v6) = (format!("10.9{number}.7.0/24"), format!("fd9{number}:7::/64"));
+        bryo.ok([
+            "network", "create", "--ipv6", "--subnet", &v4, "--subnet", &v6, network,
+        ]);
+        let peer = format!("peer-{network}");
+        for name in [&format!("web-{network}"), &peer] {
+            bryo.ok([
+                "run",
+                "-d",
+                "--name",
+                name,
+                "--network",
+                network,
+                &image,
+                "sleep",
+                "1000",
+            ]);
+        }
+    }
+    let name_of = |from: &str, address: &str| {
+        let done = bryo.run(["exec", from, "getent", "hosts", address]);
+        done.stdout.split_whitespace().nth(1).map(str::to_owned)
+    };
+    let ip = address(&bryo, "web-one", "one");
+    let format = "{{(index .NetworkSettings.Networks \"one\").GlobalIPv6Address}}";
+    let v6 = field(&bryo, "web-one", format);
+    assert_eq!(name_of("peer-one", &ip).as_deref(), Some("web-one.one"));
+    assert_eq!(name_of("peer-one", &v6).as_deref(), Some("web-one.one"));
+    bryo.ok(["rename", "web-one", "other"]);
+    assert_eq!(name_of("peer-one", &ip).as_deref(), Some("other.one"));
+    // Nobody learns who is on a network that it is not on.
+    assert_eq!(name_of("peer-two", &ip), None);
+}
+
 #[test]
 fn published_ports_lead_in_as_without() {
     use std::io::{Read as _, Write as _};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -110,6 +111,18 @@ impl Connections {
         let stream = Socket::new(socket.into(), &self.epoll, Token::Connection(id).into())?;
         let connection = Connection::asked(ends, stream, self.first(&ends), syn);
         self.insert(id, connection, Some(to));
+        Ok(())
+    }
+
+    /// The container wants a connection that ends with us, at the other end of `socket`.
+    ///
+    /// # Errors
+    /// It cannot be watched.
+    pub(super) fn join(&mut self, ends: Ends, socket: UnixStream, syn: &Segment<'_>) -> io::Result<()> {
+        let id = self.next_id();
+        let stream = Socket::joined(socket, &self.epoll, Token::Connection(id).into())?;
+        let connection = Connection::asked(ends, stream, self.first(&ends), syn);
+        self.insert(id, connection, Some(ends.remote));
         Ok(())
     }
 

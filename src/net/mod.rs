@@ -26,7 +26,7 @@ pub use bridge::{Bridge, Place, Plug, disconnect, number as namespace_number, ow
 pub use descriptors::{Raised, raise_limit};
 pub use device::{set_up, set_up_as};
 pub use error::NetError;
-pub use names::{Keeper, Reach, Word};
+pub use names::{Keeper, Known, Reach, Word, reversed};
 pub use ports::{Listener, Port, Protocol, listen};
 pub use resolvers::Resolvers;
 

@@ -5,29 +5,51 @@ use std::fmt::Debug;
 use std::net::IpAddr;
 
 use hickory_resolver::proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_resolver::proto::rr::{DNSClass, RData, Record, RecordType};
+use hickory_resolver::proto::rr::rdata::PTR;
+use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use serde::{Deserialize, Serialize};
 
 /// How long a container's resolver may keep an answer, in seconds: none at all, since names move.
 const TTL: u32 = 0;
 /// More addresses than these fit into no plain answer.
 const MOST: usize = 16;
+/// A name may take 255 bytes.
+const MOST_NAMES: usize = 1;
 
 /// What somebody beside us says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Word {
     /// The container has ended: see [`super::Network::orders`].
     End,
-    /// Who has the name that this question was about; `None`: nobody that is known.
+    /// What is known about the name that this question was about.
     Answer {
         /// The question's number.
         question: u64,
-        /// Its addresses.
-        addresses: Option<Vec<IpAddr>>,
+        /// `None`: nobody that is known has it.
+        known: Option<Known>,
     },
     /// What the container may do from now on.
     Reach(Reach),
     /// Nothing that concerns us.
     Nothing,
+}
+
+/// What is known about a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Known {
+    /// Who has it.
+    Addresses(Vec<IpAddr>),
+    /// It stands for an address ([`reversed`]), which has these names.
+    Names(Vec<String>),
+}
+
+/// The address that a name below `in-addr.arpa` or `ip6.arpa` stands for.
+pub fn reversed(name: &str) -> Option<IpAddr> {
+    let mut name = Name::from_ascii(name).ok()?;
+    // With the last dot, or it is not read as one.
+    name.set_fqdn(true);
+    let network = name.parse_arpa_name().ok()?;
+    (network.prefix_len() == network.max_prefix_len()).then(|| network.addr())
 }
 
 /// How far a container reaches.
@@ -82,17 +104,25 @@ impl Question {
         name
     }
 
-    /// The answer: these addresses, of the family that was asked for. A name without one of that family is there all the same.
-    pub(super) fn answer(&self, addresses: &[IpAddr]) -> Option<Vec<u8>> {
+    /// The answer: what is known of the kind that was asked for. A name without any of that kind is there all the same.
+    pub(super) fn answer(&self, known: &Known) -> Option<Vec<u8>> {
         let mut message = self.reply(ResponseCode::NoError);
-        let data = addresses
-            .iter()
-            .filter_map(|address| match (address, self.query.query_type()) {
-                (IpAddr::V4(v4), RecordType::A | RecordType::ANY) => Some(RData::A((*v4).into())),
-                (IpAddr::V6(v6), RecordType::AAAA | RecordType::ANY) => Some(RData::AAAA((*v6).into())),
-                _ => None,
-            });
-        for data in data.take(MOST) {
+        let kind = self.query.query_type();
+        let address = |address: &IpAddr| match (address, kind) {
+            (IpAddr::V4(v4), RecordType::A | RecordType::ANY) => Some(RData::A((*v4).into())),
+            (IpAddr::V6(v6), RecordType::AAAA | RecordType::ANY) => Some(RData::AAAA((*v6).into())),
+            _ => None,
+        };
+        let name = |name: &String| {
+            let wanted = matches!(kind, RecordType::PTR | RecordType::ANY);
+            let name = Name::from_ascii(name).ok().filter(|_| wanted)?;
+            Some(RData::PTR(PTR(name)))
+        };
+        let data: Vec<RData> = match known {
+            Known::Addresses(addresses) => addresses.iter().filter_map(address).take(MOST).collect(),
+            Known::Names(names) => names.iter().filter_map(name).take(MOST_NAMES).collect(),
+        };
+        for data in data {
             message.add_answer(Record::from_rdata(self.query.name().clone(), TTL, data));
         }
         message.to_vec().ok()
@@ -126,11 +156,12 @@ mod tests {
 
     #[test]
     fn a_name_has_the_addresses_that_were_asked_for() {
-        let both: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        let both = Known::Addresses(vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()]);
         for (kind, count) in [
             (RecordType::A, 1),
             (RecordType::AAAA, 1),
             (RecordType::MX, 0),
+            (RecordType::PTR, 0),
             (RecordType::ANY, 2),
         ] {
             let question = question(kind);
@@ -140,14 +171,43 @@ mod tests {
             assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
             assert_eq!(answer.metadata.id, question.id);
         }
-        let many: Vec<IpAddr> = (0..=255).map(|last| [10, 0, 0, last].into()).collect();
+        let many = Known::Addresses((0..=255).map(|last| [10, 0, 0, last].into()).collect());
         assert!(question(RecordType::A).answer(&many).unwrap().len() <= 512);
+    }
+
+    #[test]
+    fn an_address_has_a_name() {
+        let known = Known::Names(vec!["web.one".into()]);
+        let answer = Message::from_vec(&question(RecordType::PTR).answer(&known).unwrap()).unwrap();
+        let [record] = answer.answers.as_slice() else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(record.data.to_string().trim_end_matches('.'), "web.one");
+        let answer = question(RecordType::A).answer(&known).unwrap();
+        assert!(Message::from_vec(&answer).unwrap().answers.is_empty());
+        for (name, address) in [
+            ("4.3.2.10.in-addr.arpa", Some("10.2.3.4")),
+            ("3.2.10.in-addr.arpa", None),
+            ("web", None),
+            ("4.3.2.1", None),
+            ("256.3.2.1.in-addr.arpa", None),
+        ] {
+            assert_eq!(
+                reversed(name),
+                address.map(|text| text.parse().unwrap()),
+                "{name}"
+            );
+        }
+        let v6 = "1.".to_owned() + &"0.".repeat(29) + "d.f.IP6.ARPA";
+        assert_eq!(reversed(&v6), Some("fd00::1".parse().unwrap()));
     }
 
     #[test]
     fn what_is_no_question_is_none() {
         assert!(Question::read(b"").is_none() && Question::read(&[0; 12]).is_none());
-        let answer = question(RecordType::A).answer(&[]).unwrap();
+        let answer = question(RecordType::A)
+            .answer(&Known::Addresses(Vec::new()))
+            .unwrap();
         assert!(Question::read(&answer).is_none());
         assert!(Question::read(&[0xff; 512]).is_none());
     }

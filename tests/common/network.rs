@@ -1,7 +1,7 @@
 //! A network of the test's own, in namespaces where names, addresses and low ports are its to give.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read as _, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -52,7 +52,7 @@ fn set_up(names: Names) {
     assert!(done.status.success(), "{done}");
 }
 
-/// A DNS server that knows [`NAME`]'s IPv4 address.
+/// A DNS server that knows [`NAME`]'s IPv4 address, over UDP and TCP.
 pub fn serve_dns() {
     let socket = UdpSocket::bind((ADDRESS, 53)).expect("port 53 of this network");
     std::thread::spawn(move || {
@@ -63,6 +63,24 @@ pub fn serve_dns() {
             }
         }
     });
+    let listener = TcpListener::bind((ADDRESS, 53)).expect("port 53 of this network");
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            // Who does not keep to it is left alone.
+            std::thread::spawn(move || while answer_stream(&mut client).is_some() {});
+        }
+    });
+}
+
+/// RFC 1035, section 4.2.2.
+fn answer_stream(client: &mut TcpStream) -> Option<()> {
+    let mut length = [0; 2];
+    client.read_exact(&mut length).ok()?;
+    let mut query = vec![0; u16::from_be_bytes(length).into()];
+    client.read_exact(&mut query).ok()?;
+    let answer = dns_answer(&query)?;
+    let length = u16::try_from(answer.len()).ok()?.to_be_bytes();
+    client.write_all(&[&length[..], &answer].concat()).ok()
 }
 
 /// RFC 1035, section 4.

@@ -94,6 +94,12 @@ impl Member {
         (namespace_number(&namespace).ok()? == self.namespace).then_some(namespace)
     }
 
+    /// Its name, as it is now.
+    fn called(&self, store: &Store) -> String {
+        let amended = Amended::read(&store.container(&self.container)).name;
+        amended.unwrap_or_else(|| self.name.clone())
+    }
+
     /// Is it called so on this network? As Docker has it: by its name, its short id and its aliases, alone or with the network's.
     fn is_called(&self, store: &Store, wanted: &str) -> bool {
         let wanted = match wanted.len().checked_sub(self.attached.network.len() + 1) {
@@ -106,8 +112,7 @@ impl Member {
             }
             _ => wanted,
         };
-        let amended = Amended::read(&store.container(&self.container)).name;
-        let name = amended.as_ref().unwrap_or(&self.name);
+        let name = &self.called(store);
         let short = self.container.get(..12).unwrap_or_default();
         same(wanted, name) || same(wanted, short) || self.aliases.iter().any(|alias| same(wanted, alias))
     }
@@ -182,6 +187,16 @@ impl Members {
     /// The network's namespace; none if nobody has it.
     pub(in crate::containers) fn namespace(&self) -> Option<OwnedFd> {
         self.0.iter().find_map(Member::open)
+    }
+
+    /// How who has this address is called, with the network's name behind, as Docker has it; none if nobody has it.
+    pub(in crate::containers) fn names(&self, store: &Store, address: IpAddr) -> Option<Vec<String>> {
+        let has = |member: &&Member| member.attached.given.iter().any(|given| given.address == address);
+        let names = self.0.iter().filter(has);
+        let names: Vec<String> = names
+            .map(|member| format!("{}.{}", member.called(store), member.attached.network))
+            .collect();
+        (!names.is_empty()).then_some(names)
     }
 
     /// The addresses of those that are called so; none if nobody is.

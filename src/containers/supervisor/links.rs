@@ -13,7 +13,7 @@ use crate::containers::network::Live;
 use crate::containers::record::Record;
 use crate::containers::{Error, files, names};
 use crate::line::chain;
-use crate::net::{Addresses, Bridge, Plug, Reach, namespace_number};
+use crate::net::{Addresses, Bridge, Known, Plug, Reach, namespace_number, reversed};
 use crate::store::Store;
 
 /// A container's networks.
@@ -142,12 +142,16 @@ impl Links {
         }
     }
 
-    /// Who is called so now, on the first network that has one.
-    pub(super) fn addresses(&self, name: &str) -> Option<Vec<IpAddr>> {
+    /// Who is called so now, on the first network that has one; or how who has the address is called.
+    pub(super) fn known(&self, name: &str) -> Option<Known> {
+        let address = reversed(name);
         self.joined.iter().find_map(|joined| {
             // A directory that cannot be read has nobody.
             let members = Members::of(self.store.run(), &joined.attached.id).ok()?;
-            members.addresses(&self.store, name)
+            match address {
+                Some(address) => members.names(&self.store, address).map(Known::Names),
+                None => members.addresses(&self.store, name).map(Known::Addresses),
+            }
         })
     }
 

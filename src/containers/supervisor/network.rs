@@ -6,7 +6,6 @@ mod drain;
 mod keeper;
 
 use std::fs::File;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -21,7 +20,7 @@ use crate::containers::record;
 use crate::containers::role;
 use crate::containers::runtime::channel::{Channel, MOST_DESCRIPTORS};
 use crate::line::chain;
-use crate::net::{Listener, NetError, Network as Stack, Port, Reach, Resolvers, raise_limit};
+use crate::net::{Known, Listener, NetError, Network as Stack, Port, Reach, Resolvers, raise_limit};
 use crate::stderr;
 
 pub(super) use drain::Impatient;
@@ -133,16 +132,16 @@ impl Network {
     }
 
     /// Answers the process's next question.
-    pub(super) fn answer(&mut self, addresses: impl FnOnce(&str) -> Option<Vec<IpAddr>>) {
+    pub(super) fn answer(&mut self, known: impl FnOnce(&str) -> Option<Known>) {
         let Some(current) = &mut self.current else { return };
         match current.channel.receive::<Inquiry>() {
             Ok(Some((Inquiry { question, name }, _))) => {
-                let mut addresses = addresses(&name);
-                if let Some(addresses) = &mut addresses {
+                let mut known = known(&name);
+                if let Some(Known::Addresses(addresses)) = &mut known {
                     addresses.truncate(MOST_ADDRESSES);
                 }
                 // Where there is no room, the container asks again.
-                let _ = current.channel.send_now(&Errand::Answer { question, addresses });
+                let _ = current.channel.send_now(&Errand::Answer { question, known });
             }
             Ok(None) | Err(_) => current.is_silent = true,
         }

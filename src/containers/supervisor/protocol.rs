@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::containers::storage::Storage;
-use std::net::IpAddr;
 
-use crate::net::{Addresses, Port, Reach, Resolvers};
+use crate::net::{Addresses, Known, Port, Reach, Resolvers};
 
 /// From the supervisor to the tool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,12 +126,12 @@ pub(super) enum Errand {
     Listeners(Vec<Port>),
     /// How far the container reaches from now on.
     Reach(Reach),
-    /// Who has the name of an [`Inquiry`]; `None`: no container that is known.
+    /// What is known about the name of an [`Inquiry`]; `None`: no container that is known has it.
     Answer {
         /// Its number.
         question: u64,
-        /// Their addresses.
-        addresses: Option<Vec<IpAddr>>,
+        /// Their addresses, or its names.
+        known: Option<Known>,
     },
 }
 

@@ -102,7 +102,7 @@ impl Voices<'_> {
                 renewed(held, (self.network.as_ref(), &*self.links));
             }
             if let Some(network) = self.network.as_mut().filter(|_| ready(8)) {
-                network.answer(|name| self.links.addresses(name));
+                network.answer(|name| self.links.known(name));
             }
             if self.network.as_mut().is_some_and(Network::renew) {
                 renewed(held, (self.network.as_ref(), &*self.links));

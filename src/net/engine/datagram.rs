@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
+use super::names::Asker;
 use super::{Engine, is_exhausted};
 use crate::net::connections::reason;
 use crate::net::datagrams::{Arrived, Flow, Key, Way, receive_from, send_from};
@@ -20,7 +21,7 @@ impl Engine {
     /// A datagram from the container.
     pub(super) fn datagram(&mut self, ends: Ends, datagram: &Datagram<'_>) {
         match Place::of(ends.remote, &self.addresses) {
-            Place::Dns => self.question(ends, datagram.payload),
+            Place::Dns => self.question(Asker::Datagram(ends), datagram.payload),
             _ if !self.names.reach.outside => self.datagram_unreachable(&ends, Reason::Forbidden),
             _ => self.forward(ends, datagram.payload),
         }

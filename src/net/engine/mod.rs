@@ -1,5 +1,6 @@
 //! The network process's loop: what is ready, in turn, so that nobody keeps the others waiting.
 
+mod askers;
 mod datagram;
 mod drain;
 mod names;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use self::askers::Askers;
 use self::drain::{Drain, LOOK};
 use self::names::Names;
 use super::clients;
@@ -39,6 +41,10 @@ pub(super) enum Token {
     Flow(u64),
     /// Where the order to end comes.
     Orders,
+    /// Where questions for names come by TCP, by its number.
+    Asker(u64),
+    /// The server that is asked for that one.
+    Server(u64),
 }
 
 /// How far up the kind of a token stands in epoll's 64 bits.
@@ -52,6 +58,8 @@ impl From<Token> for u64 {
             Token::Connection(id) => 2 << KIND | id,
             Token::Flow(id) => 3 << KIND | id,
             Token::Orders => 4 << KIND,
+            Token::Asker(id) => 5 << KIND | id,
+            Token::Server(id) => 6 << KIND | id,
         }
     }
 }
@@ -65,6 +73,8 @@ impl Token {
             2 => Some(Token::Connection(value)),
             3 => Some(Token::Flow(value)),
             4 => Some(Token::Orders),
+            5 => Some(Token::Asker(value)),
+            6 => Some(Token::Server(value)),
             _ => None,
         }
     }
@@ -93,6 +103,7 @@ pub(super) struct Engine {
     flows: Flows,
     servers: Servers,
     names: Names,
+    askers: Askers,
     /// That echo requests do not leave was said.
     said_no_echo: bool,
     timers: Timers,
@@ -153,6 +164,7 @@ impl Engine {
             flows: Flows::default(),
             servers: Servers::new(network.resolvers),
             names: Names::new(keeper, reach),
+            askers: Askers::default(),
             said_no_echo: false,
             timers: Timers::default(),
             epoll,
@@ -189,6 +201,8 @@ impl Engine {
                     Some(Token::Connection(id)) => self.ready(id, event.events()),
                     Some(Token::Flow(id)) => self.flow_ready(id),
                     Some(Token::Orders) => self.hear(),
+                    Some(Token::Asker(id)) => self.asker_ready(id, event.events()),
+                    Some(Token::Server(id)) => self.server_ready(id),
                     None => {}
                 }
             }
@@ -266,7 +280,12 @@ impl Engine {
         if !begins || self.connections.is_full() {
             return tcp::refuse(&ends, segment, turn.wire);
         }
-        let to = match Place::of(ends.remote, &self.addresses) {
+        let place = Place::of(ends.remote, &self.addresses);
+        if place == Place::Dns && self.names.are_kept() && self.listen_to(ends, segment).is_ok() {
+            return;
+        }
+        let to = match place {
+            _ if self.names.are_kept() && place == Place::Dns => Vec::new(),
             _ if !self.names.reach.outside => Vec::new(),
             Place::Host(to) => vec![to],
             Place::Gateway => reach::outward(ends.remote).into_iter().collect(),
@@ -284,7 +303,7 @@ impl Engine {
         }
         match reason {
             Some(reason) => self.unreachable(&ends, segment.seq.0, reason),
-            None => tcp::refuse(&ends, segment, turn.wire),
+            None => tcp::refuse(&ends, segment, &mut self.device),
         }
     }
 
@@ -424,7 +443,7 @@ impl Engine {
                 Token::Connection(id) => self.connections.wake(id, when, &mut self.timers, &mut turn),
                 Token::Listener(place) => self.resume(place),
                 Token::Flow(id) => self.flows.wake(id, self.now, &mut self.timers),
-                Token::Device | Token::Orders => {}
+                Token::Device | Token::Orders | Token::Asker(_) | Token::Server(_) => {}
             }
         }
     }

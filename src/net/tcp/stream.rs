@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::io::{self, IoSliceMut, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -65,6 +66,15 @@ impl Socket {
         SockRef::from(&stream).set_out_of_band_inline(true)?;
         // Who is gone without a word is found out some time, though the container's side is always there.
         SockRef::from(&stream).set_keepalive(true)?;
+        Socket::watched(stream, epoll, token)
+    }
+
+    /// The same with a socket whose other end is in this process: it is read and written as one of TCP.
+    pub(in crate::net) fn joined(socket: UnixStream, epoll: &Rc<Epoll>, token: u64) -> io::Result<Socket> {
+        Socket::watched(OwnedFd::from(socket).into(), epoll, token)
+    }
+
+    fn watched(stream: TcpStream, epoll: &Rc<Epoll>, token: u64) -> io::Result<Socket> {
         epoll.add(&stream, EpollEvent::new(events(), token))?;
         let offsets = set_peek_offset(stream.as_fd(), 0).is_ok();
         Ok(Socket {

@@ -11,7 +11,7 @@ pub(super) struct Supervisor(pub(super) Channel);
 impl Keeper for Supervisor {
     fn hear(&self) -> Word {
         match self.0.receive() {
-            Ok(Some((Errand::Answer { question, addresses }, _))) => Word::Answer { question, addresses },
+            Ok(Some((Errand::Answer { question, known }, _))) => Word::Answer { question, known },
             Ok(Some((Errand::Reach(reach), _))) => Word::Reach(reach),
             Ok(Some(_)) | Err(nix::errno::Errno::EBADMSG) => Word::Nothing,
             Ok(None) | Err(_) => Word::End,
