@@ -7,6 +7,7 @@ use super::listings::Listings;
 use super::refused::Refused;
 use super::reply::Reply;
 use super::sync::Unsynced;
+use super::unlinked::Unlinked;
 use crate::union::Tree;
 
 /// A server that no device leads to.
@@ -27,6 +28,7 @@ impl Loose {
                 listings: Listings::default(),
                 refused: Refused::default(),
                 grown: Grown::default(),
+                unlinked: Unlinked::default(),
             },
             reply: Reply::new(),
         }
