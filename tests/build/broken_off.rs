@@ -95,6 +95,8 @@ fn a_full_disk_fails_a_build_and_takes_nothing() {
                 "RUN yes | head -c 1048576 > /big && sync /big && test $(wc -c < /big) = 1048576",
                 1 << 20,
             ),
+            // What it wrote is refused when it is gone.
+            ("RUN yes | head -c 1048576 > /big", 1 << 20),
         ] {
             let failed = fails_until_there_is_room(&project, step, bytes);
             assert!(failed.contains(">>> RUN echo"), "{failed}");

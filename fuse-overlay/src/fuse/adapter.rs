@@ -302,6 +302,19 @@ impl Adapter {
         self.ids.is_single() && owners::is_ours(name)
     }
 
+    /// Fails if pages of a file that is still there were refused and the writer was not told by us.
+    pub(super) fn untold_refusals(&self) -> std::io::Result<()> {
+        let left = self.refused.left().into_iter();
+        let mut left = left.filter(|(ino, _)| self.tree.getattr(*ino).is_ok_and(|attr| attr.nlink > 0));
+        match left.next() {
+            None => Ok(()),
+            Some((ino, errno)) => {
+                tracing::error!(?ino, %errno, "what was written to a file could not be kept");
+                Err(errno.into())
+            }
+        }
+    }
+
     fn lookup(&self, parent: Ino, name: &crate::name::Name, reply: &mut Reply) -> Ended {
         match self.tree.lookup(parent, name) {
             Ok(attr) => {

@@ -6,6 +6,9 @@
 //! the question is answered with. So when pages are refused, the file's attributes are outdated, and the question that
 //! follows gets the error: one write(2) fails. The next is taken again; its pages are refused again if nothing has changed.
 //! A stat(2) asks without an open file (no `FUSE_GETATTR_FH`) and is answered as always.
+//!
+//! A program may be gone by then, without having looked at what its close said. So what nobody heard of here is told at the
+//! connection's end: whoever goes on from the tree, as a build does, must not take it for what the programs wrote.
 
 use std::collections::HashMap;
 
@@ -35,6 +38,11 @@ impl Refused {
     /// Is there something that the next who writes to `ino` should hear?
     pub(super) fn has(&self, ino: Ino) -> bool {
         self.files.lock().contains_key(&ino)
+    }
+
+    /// All of which nobody heard, and why.
+    pub(super) fn left(&self) -> HashMap<Ino, Errno> {
+        self.files.lock().clone()
     }
 
     /// Why pages of `ino` were refused, for the one who hears of it.

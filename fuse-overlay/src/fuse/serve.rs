@@ -122,7 +122,11 @@ pub fn serve(
         server.take_over(&mut desks, ledger);
     }
     let served = server.run(desks, ledger);
-    served.and(end(&server.adapter.tree, at_end))
+    let untold = match at_end {
+        AtEnd::Sync => server.adapter.untold_refusals(),
+        AtEnd::Discard => Ok(()),
+    };
+    served.and(end(&server.adapter.tree, at_end)).and(untold)
 }
 
 fn end(tree: &Tree, at_end: AtEnd) -> io::Result<()> {

@@ -308,8 +308,8 @@ fn stay(
     }
     match held.record.afterwards {
         Afterwards::Keep | Afterwards::RemoveOnceRun | Afterwards::Commit => {
-            if server.finish() == Finish::Failed && error.is_empty() {
-                error = "what the container wrote last could not be written to the disk".into();
+            if let (Finish::Failed(why), true) = (server.finish(), error.is_empty()) {
+                error = unwritten(why.as_ref());
             }
             // Best effort, as all of the log: output is no reason for a container to fail.
             let _ = log.lock().sync();
@@ -341,6 +341,15 @@ fn stay(
         stays: false,
     };
     (life, notice)
+}
+
+/// What is told of a container whose last writes are lost.
+fn unwritten(why: Option<&std::io::Error>) -> String {
+    let what = "what the container wrote last could not be written to the disk";
+    match why {
+        None => what.to_owned(),
+        Some(why) => format!("{what}: {why}"),
+    }
 }
 
 fn record_running(

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::protocol::{Answer, Death, Indexes, Task};
-use super::serving::{self, NAME, UNSYNCED};
+use super::serving::{self, NAME, why_unsynced};
 use super::stdio;
 use crate::containers::process::Process;
 use crate::containers::record::Takeovers;
@@ -73,12 +73,12 @@ struct Shared {
 }
 
 /// How a server's life ended that was not ended from outside.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Finish {
     /// The mount went away, and everything is on the disk that is wanted.
     Synced,
-    /// Otherwise.
-    Failed,
+    /// Otherwise; why, if it told.
+    Failed(Option<std::io::Error>),
 }
 
 /// Why there is no server.
@@ -261,10 +261,11 @@ impl Server {
     pub(super) fn finish(self) -> Finish {
         match self.keeper {
             // A keeper that panicked knows nothing good.
-            Some(keeper) => keeper.join().unwrap_or(Finish::Failed),
+            Some(keeper) => keeper.join().unwrap_or(Finish::Failed(None)),
             None => match reap(self.shared.lock().current.process) {
                 End::Synced => Finish::Synced,
-                End::Unsynced | End::Died(..) => Finish::Failed,
+                End::Unsynced(why) => Finish::Failed(Some(why)),
+                End::Died(..) => Finish::Failed(None),
             },
         }
     }
@@ -276,7 +277,7 @@ impl Server {
         // It may be dead; then it is only reaped.
         let _ = pidfd_send_signal(&shared.current.pidfd, Signal::KILL);
         drop(shared);
-        let (Finish::Synced | Finish::Failed) = self.finish();
+        drop(self.finish());
     }
 }
 
@@ -308,8 +309,8 @@ impl Current {
 enum End {
     /// By itself: the mount is gone, and everything synced.
     Synced,
-    /// By itself, but its last sync failed.
-    Unsynced,
+    /// By itself, but its last sync failed, for this reason.
+    Unsynced(std::io::Error),
     /// Otherwise.
     Died(Death, String),
 }
@@ -329,10 +330,12 @@ enum Crashes {
 fn reap(process: Process) -> End {
     let (death, how) = match waitpid(Pid::from_raw(process.pid), None) {
         Ok(WaitStatus::Exited(_, 0)) => return End::Synced,
-        Ok(WaitStatus::Exited(_, code)) if code == i32::from(UNSYNCED) => return End::Unsynced,
         Ok(WaitStatus::Signaled(_, NixSignal::SIGKILL, _)) => (Death::Killed, "was killed".into()),
         Ok(WaitStatus::Signaled(_, signal, _)) => (death_of(signal), format!("died of {signal}")),
-        Ok(WaitStatus::Exited(_, code)) => (Death::Crash, format!("failed (code {code})")),
+        Ok(WaitStatus::Exited(_, code)) => match why_unsynced(code) {
+            Some(why) => return End::Unsynced(why),
+            None => (Death::Crash, format!("failed (code {code})")),
+        },
         // Nobody else reaps, so these do not happen.
         Ok(_) | Err(_) => (Death::Crash, "is gone".into()),
     };
@@ -356,9 +359,9 @@ fn keep(shared: &Mutex<Shared>, succeeded: &EventFd) -> Finish {
         let mut held = shared.lock();
         let (death, how) = match reap(held.current.process) {
             End::Synced => return Finish::Synced,
-            End::Unsynced => {
+            End::Unsynced(why) => {
                 held.close();
-                return Finish::Failed;
+                return Finish::Failed(Some(why));
             }
             End::Died(death, how) => (death, how),
         };
@@ -374,7 +377,7 @@ fn keep(shared: &Mutex<Shared>, succeeded: &EventFd) -> Finish {
         }
         let mut shared = held;
         if shared.unwanted {
-            return Finish::Failed;
+            return Finish::Failed(None);
         }
         let succeeds = match crashes {
             Crashes::OfNothing => Err(ServerError::Crashing),
@@ -393,7 +396,7 @@ fn keep(shared: &Mutex<Shared>, succeeded: &EventFd) -> Finish {
                 tracing::error!(how, %why, "filesystem server: nobody can follow it");
                 shared.lost = Some(format!("{how} and none could follow it ({why})"));
                 shared.close();
-                return Finish::Failed;
+                return Finish::Failed(None);
             }
         }
     }

@@ -65,7 +65,7 @@ pub(super) fn run(lower: Lower, upper: &Path, storage: Storage, ledger: &OwnedFd
         .spawn(move || guard(&channel));
     match (guard, serve(tree, ids, devices, &ledger, at_end)) {
         (Ok(_), Ok(())) => 0,
-        (_, Err(_)) => UNSYNCED,
+        (_, Err(why)) => unsynced(&why),
         (Err(_), Ok(())) => 1,
     }
 }
@@ -191,7 +191,23 @@ pub(super) const NO_DESCRIPTORS: [OwnedFd; 0] = [];
 
 /// Exit code of a server whose connection has ended, and whose last sync failed: another would not find out, for a disk
 /// tells of an error once.
-pub(super) const UNSYNCED: u8 = 2;
+///
+/// The errno is added, if it is known.
+const UNSYNCED: u8 = 100;
+
+fn unsynced(why: &std::io::Error) -> u8 {
+    let errno = why.raw_os_error().and_then(|errno| u8::try_from(errno).ok());
+    UNSYNCED.saturating_add(errno.unwrap_or_default())
+}
+
+/// Why the last sync of a server failed that ended with this exit code; `None` if it ended otherwise.
+pub(super) fn why_unsynced(code: i32) -> Option<std::io::Error> {
+    match code - i32::from(UNSYNCED) {
+        0 => Some(std::io::Error::other("see server.log beside the writable layer")),
+        errno @ 1..156 => Some(std::io::Error::from_raw_os_error(errno)),
+        _ => None,
+    }
+}
 
 /// The server's log, beside the writable layer.
 const LOG: &str = "server.log";
