@@ -1,5 +1,8 @@
 //! Pull, build and run OCI images as an ordinary user. `ARCHITECTURE.md` has the words and the arrows.
 
+// It panics where nobody listens: `say!`.
+#![warn(clippy::print_stderr)]
+
 pub mod build;
 pub mod cli;
 pub mod containers;

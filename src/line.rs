@@ -1,6 +1,8 @@
 //! How does an error, or what others wrote, become one line?
 
 use std::error::Error;
+use std::fmt::Arguments;
+use std::io::{self, Write as _};
 
 /// An error and its causes, outermost first. Some crates' messages end with their cause: it is not said twice.
 /// What others wrote into it cannot steer the terminal.
@@ -16,6 +18,18 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
         cause = error.source();
     }
     printable_line(&line)
+}
+
+/// `eprintln!` for whoever may have nobody listening: that panics where standard error is a closed pipe or a full disk.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::line::tell(format_args!("{}\n", format_args!($($text)*))) };
+}
+pub(crate) use say;
+
+/// Writes to standard error, if it can be.
+pub(crate) fn tell(text: Arguments<'_>) {
+    // What cannot be said cannot be complained of either.
+    let _ = io::stderr().lock().write_fmt(text);
 }
 
 /// The text as one line without control characters.

@@ -81,7 +81,7 @@ impl Inspect {
         };
         for name in &missing {
             // Docker's words to the letter: scripts look for them.
-            eprintln!("Error: No such {kind}: {name}");
+            crate::line::say!("Error: No such {kind}: {name}");
         }
         let mut code = if missing.is_empty() {
             ExitCode::SUCCESS

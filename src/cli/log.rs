@@ -28,7 +28,7 @@ pub(super) fn start() {
             .init(),
         wanted => {
             if let Some(Err(error)) = wanted {
-                eprintln!("bryo: BRYO_LOG is not understood: {error}");
+                crate::line::say!("bryo: BRYO_LOG is not understood: {error}");
             }
             log.with_env_filter(EnvFilter::new(DEFAULT))
                 .event_format(Plain)

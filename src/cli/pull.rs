@@ -117,7 +117,7 @@ impl Order<'_> {
         let host = Platform::host();
         if self.platform.is_none() && !host.accepts(&pulled.platform) {
             let found = &pulled.platform;
-            eprintln!("WARNING: the image's platform ({found}) does not match the host's ({host})");
+            crate::line::say!("WARNING: the image's platform ({found}) does not match the host's ({host})");
         }
         let familiar = pulled
             .names

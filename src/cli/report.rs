@@ -49,8 +49,8 @@ impl Failure {
     /// Prints the line and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
         match &self.hint {
-            Some(hint) => eprintln!("bryo: {} ({hint})", self.message),
-            None => eprintln!("bryo: {}", self.message),
+            Some(hint) => crate::line::say!("bryo: {} ({hint})", self.message),
+            None => crate::line::say!("bryo: {}", self.message),
         }
         ExitCode::from(self.code)
     }

@@ -238,3 +238,20 @@ fn until_said(command: &mut Command, step: &str) -> std::process::Child {
     std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
     builder
 }
+
+/// Who watches may go away. The build goes on, and how it ends is told by its exit code.
+#[test]
+fn nobody_need_listen() {
+    let project = Project::new();
+    for (text, flags, code) in [
+        ("FROM base\nRUN echo x\n", &[][..], 0),
+        ("FROM base\nRUN exit 3\n", &["--progress=plain"][..], 1),
+        ("FROM base\nRUN exit 3\n", &["-q"][..], 1),
+        ("FROM\n", &[][..], 1),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = project.command(text, flags).stderr(writer).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{text} {flags:?}: {status}");
+    }
+}

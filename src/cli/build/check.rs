@@ -79,12 +79,12 @@ pub(super) fn warn(store: &Store, order: &Order) {
 fn show(checked: &Checked) {
     match checked.findings.len() {
         0 => return,
-        1 => eprintln!("\n 1 warning found (use --check to expand):"),
-        count => eprintln!("\n {count} warnings found (use --check to expand):"),
+        1 => crate::line::say!("\n 1 warning found (use --check to expand):"),
+        count => crate::line::say!("\n {count} warnings found (use --check to expand):"),
     }
     for finding in &checked.findings {
         let detail = printable_line(&finding.detail);
         let (rule, line) = (finding.rule.name(), finding.place.first);
-        eprintln!(" - {rule}: {detail} (line {line})");
+        crate::line::say!(" - {rule}: {detail} (line {line})");
     }
 }

@@ -410,7 +410,7 @@ impl From<Failure> for Wrong {
 impl Wrong {
     /// Shows the lines of the Dockerfile.
     fn told(self) -> Failure {
-        eprint!("{}", self.lines);
+        crate::line::tell(format_args!("{}", self.lines));
         self.failure
     }
 

@@ -206,7 +206,9 @@ impl Build {
             (None, Some(epoch)) if rewrite => Times::NotAfter(epoch),
             _ => {
                 if rewrite {
-                    eprintln!("bryo: rewrite-timestamp changes nothing: SOURCE_DATE_EPOCH is not set");
+                    crate::line::say!(
+                        "bryo: rewrite-timestamp changes nothing: SOURCE_DATE_EPOCH is not set"
+                    );
                 }
                 Times::Own
             }

@@ -60,7 +60,7 @@ impl Prune {
 pub(in crate::cli) fn tell_kept(pruned: &Pruned) {
     for cache in &pruned.kept {
         let path = cache.display();
-        eprintln!(
+        crate::line::say!(
             "bryo: the cache {path} stays: a RUN wrote to it under another id; `podman unshare rm -r` removes it"
         );
     }

@@ -81,5 +81,5 @@ pub(super) fn attach(store: &Store, record: Record, visitor: Visitor) -> Result<
 
 /// Docker's words to who typed the keys; the cursor stands where the container left it.
 pub(super) fn told_of_leaving() {
-    eprintln!("\nread escape sequence");
+    crate::line::say!("\nread escape sequence");
 }

@@ -65,7 +65,7 @@ impl Cp {
         let copied = copy::copy(store, &order)?;
         copied.warnings.iter().for_each(|warning| warn(warning));
         if !self.quiet && order.to != End::Stream && stdout().is_terminal() && stderr().is_terminal() {
-            eprintln!("Successfully copied {} to {}", human_size(copied.bytes), self.to);
+            crate::line::say!("Successfully copied {} to {}", human_size(copied.bytes), self.to);
         }
         Ok(ExitCode::SUCCESS)
     }

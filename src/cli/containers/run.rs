@@ -356,7 +356,7 @@ impl Container {
                 if self.pull == Pull::Missing && !self.quiet {
                     let typed = Reference::parse(self.image());
                     let name = typed.map_or(self.image().to_owned(), |name| name.or_latest().familiar());
-                    eprintln!("Unable to find image '{name}' locally");
+                    crate::line::say!("Unable to find image '{name}' locally");
                 }
                 let shown = if self.quiet { Shown::Nothing } else { Shown::Stderr };
                 let order = Order {

@@ -125,7 +125,7 @@ pub(super) fn require_terminal(attach: Attach, tty: bool) -> Result<(), Failure>
 
 /// One line; what is in it may be of the container's making, as names of files are.
 pub(super) fn warn(text: &str) {
-    eprintln!("bryo: {}", crate::line::printable_line(text));
+    crate::line::say!("bryo: {}", crate::line::printable_line(text));
 }
 
 /// Waits until the command runs.

@@ -40,7 +40,7 @@ impl Inspect {
         }
         if !missing.is_empty() {
             // Docker's words to the letter: scripts look for them.
-            eprint!("{missing}");
+            crate::line::tell(format_args!("{missing}"));
             code = ExitCode::FAILURE;
         }
         for failure in failures {

@@ -52,7 +52,7 @@ impl Reset {
         }
         let left = wipe::wipe(store)?;
         for (path, error) in &left {
-            eprintln!("bryo: cannot remove {}: {error}", path.display());
+            crate::line::say!("bryo: cannot remove {}: {error}", path.display());
         }
         Ok(if left.is_empty() {
             ExitCode::SUCCESS

@@ -40,7 +40,9 @@ impl Create {
         };
         let options = pairs(&self.options);
         if options.get("type").is_some_and(|kind| kind == "tmpfs") {
-            eprintln!("bryo: each container has its own memory for {name}: without root it cannot be shared");
+            crate::line::say!(
+                "bryo: each container has its own memory for {name}: without root it cannot be shared"
+            );
         }
         let new = New {
             name: name.clone(),

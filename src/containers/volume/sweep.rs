@@ -178,7 +178,7 @@ pub fn sweeper() -> Option<u8> {
     match empty_all() {
         Ok(()) => Some(0),
         Err(why) => {
-            eprintln!("{why}");
+            crate::line::say!("{why}");
             Some(1)
         }
     }

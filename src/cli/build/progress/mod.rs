@@ -146,7 +146,7 @@ impl Progress for Quiet {
         self.last().clear();
     }
     fn warning(&self, text: &str) {
-        eprintln!("bryo: {text}");
+        crate::line::say!("bryo: {text}");
     }
     fn beside(&self) -> Box<dyn Progress + '_> {
         Box::<Quiet>::default()
