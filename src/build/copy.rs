@@ -65,6 +65,9 @@ pub enum CopyError {
     /// A source without a wildcard that is not there.
     #[error("\"/{0}\": not found")]
     NotFound(String),
+    /// Beside others it is left out, as BuildKit does; asked for by its name it is a mistake.
+    #[error("\"/{0}\" is a socket: it means nothing in a copy")]
+    Socket(String),
     /// A pattern that is none.
     #[error("{0:?}: syntax error in pattern")]
     Pattern(String),
@@ -334,7 +337,11 @@ impl Order {
     ) -> Result<(), CopyError> {
         if self.wildcards == Wildcards::Characters || !glob::has_wildcard(pattern) {
             let visible = self.visible(source, pattern)?;
-            found.push(visible.ok_or_else(|| CopyError::NotFound(shown(pattern)))?);
+            let named = visible.ok_or_else(|| CopyError::NotFound(shown(pattern)))?;
+            if named.entry.kind == Kind::Socket {
+                return Err(CopyError::Socket(shown(pattern)));
+            }
+            found.push(named);
             return Ok(());
         }
         let mut places = vec![Vec::new()];

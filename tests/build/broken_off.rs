@@ -255,3 +255,16 @@ fn nobody_need_listen() {
         assert_eq!(status.code(), Some(code), "{text} {flags:?}: {status}");
     }
 }
+
+/// A socket beside other files is left out; one that is asked for is an error.
+#[test]
+fn sockets_are_not_copied_in_silence() {
+    let project = Project::new();
+    project.write("sub/file", "x");
+    let _bound = std::os::unix::net::UnixListener::bind(project.path("sub/socket")).unwrap();
+    project.build("FROM base\nCOPY sub /sub\nCOPY sub/* /other/\n", &[]);
+    assert_eq!(project.sh("ls /sub /other"), "/other:\nfile\n\n/sub:\nfile\n");
+    let done = Done::of(&mut project.command("FROM base\nCOPY sub/socket /socket\n", &[]));
+    assert_eq!(done.status.code(), Some(1), "{done}");
+    assert!(done.stderr.contains("sub/socket\" is a socket"), "{done}");
+}

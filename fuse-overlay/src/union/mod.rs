@@ -45,8 +45,10 @@ use crate::upper::journal::format::Image;
 
 pub use crate::upper::{Durable, Limits, OpenError, Released, Storage};
 
-/// How often a journal is looked at that is being written.
+/// How often a journal is looked at that does not make sense, in a row without a change.
 const LOOKS: u32 = 10;
+/// How often at all: one that somebody writes to without a pause may be met in the middle of a change each time.
+const MOST_LOOKS: u32 = 1000;
 
 /// Who asks: ids in the container's user namespace, as FUSE requests carry them.
 #[derive(Clone, Copy, Debug)]
@@ -325,15 +327,19 @@ impl Tree {
         upper: &Path,
         mut lower: impl FnMut() -> std::result::Result<Lower, E>,
     ) -> std::result::Result<Tree, E> {
-        let mut looks = 1..;
+        let written = || std::fs::metadata(upper.join("journal")).and_then(|meta| meta.modified());
+        let (mut all, mut unchanged, mut last) = (0, 0, None);
         loop {
             let lower = lower()?;
             let opened =
                 Storage::snapshot(upper).and_then(|storage| Tree::open_on(lower, storage, Limits::default()));
             match opened {
                 // A record that was half written when it was read, and others behind it that were written since.
-                Err(OpenError::Damaged { .. }) if looks.next() < Some(LOOKS) => {
+                Err(OpenError::Damaged { .. }) if all < MOST_LOOKS && unchanged < LOOKS => {
                     std::thread::sleep(Duration::from_millis(5));
+                    let now = written().ok();
+                    unchanged = if now == last { unchanged + 1 } else { 0 };
+                    (all, last) = (all + 1, now);
                 }
                 opened => return Ok(opened?),
             }
