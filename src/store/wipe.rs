@@ -20,7 +20,7 @@ const ROOT: [&str; 9] = [
     "tmp",
     "locks",
 ];
-const STATE: [&str; 13] = [
+const STATE: [&str; 14] = [
     "joins",
     "containers",
     "names",
@@ -30,6 +30,7 @@ const STATE: [&str; 13] = [
     "caches",
     "urls",
     "hashes",
+    "history",
     "volumes",
     "networks",
     "events",
