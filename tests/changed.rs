@@ -363,3 +363,27 @@ fn systemd_is_told_when_it_is_ready() {
     assert_eq!(Done::of(tool.env("NOTIFY_SOCKET", &path)).stdout, "\n");
     assert!(socket.recv(&mut message).is_err());
 }
+
+/// Whoever looks at a container that writes may meet a record that is half written: nothing to warn of.
+#[test]
+fn who_looks_at_a_container_that_writes_is_not_warned() {
+    let (bryo, image) = busybox();
+    let script = "while :; do echo x > /n; rm /n; echo x > /m; done";
+    bryo.ok([
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "busy",
+        &image,
+        "sh",
+        "-c",
+        script,
+    ]);
+    for _ in 0..60 {
+        let done = Done::of(&mut bryo.command(["diff", "busy"]));
+        assert!(done.status.success() && done.stderr.is_empty(), "{done}");
+    }
+    bryo.ok(["rm", "-f", "busy"]);
+}

@@ -29,6 +29,10 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn punch(&self, offset: u64, length: u64) -> io::Result<()>;
     /// Blocks of 4096 bytes on the filesystem: all, free, free for ordinary users.
     fn space(&self) -> io::Result<[u64; 3]>;
+    /// May another process be writing it? Then what looks torn may just be on its way.
+    fn is_live(&self) -> bool {
+        false
+    }
 }
 
 /// Where Linux says which start of the host this is.
@@ -202,6 +206,10 @@ impl Disk for Snapshot {
 
     fn space(&self) -> io::Result<[u64; 3]> {
         Ok([0; 3])
+    }
+
+    fn is_live(&self) -> bool {
+        true
     }
 }
 

@@ -246,7 +246,9 @@ fn cut(reader: &mut Reader<'_>, salt: u32, offset: u64, sequence: u64) -> Result
         }
         at = next + ALIGN as u64;
     }
-    tracing::warn!(offset, sequence, "journal: cutting a torn tail");
+    if !reader.disk.is_live() {
+        tracing::warn!(offset, sequence, "journal: cutting a torn tail");
+    }
     write_zeros(reader.disk, offset, reader.size - offset)?;
     uninterrupted(|| reader.disk.flush())?;
     Ok(())
