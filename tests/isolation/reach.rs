@@ -100,13 +100,14 @@ fn sockets(bryo: &Bryo) -> Vec<String> {
     done.stdout.lines().map(str::to_owned).collect()
 }
 
+/// (The groups that are the user's own, `bryo-tests-USER` in these tests, are the user's own in a container, too.)
 /// CVE-2023-25809: whoever writes to the host's cgroups has a program of its own started there.
 #[test]
 fn cgroups_of_the_host_are_not_written() {
     let (bryo, image) = Bryo::with_image("busybox");
     let script = "for top in /sys /hostsys; do
             for file in $(find $top/fs/cgroup -maxdepth 3 \\( -name release_agent -o -name notify_on_release -o -name cgroup.procs \
-                -o -name cgroup.subtree_control \\) 2> /dev/null | head -n 100); do
+                -o -name cgroup.subtree_control \\) 2> /dev/null | grep -v /bryo-tests- | head -n 100); do
                 (: >> $file) 2> /dev/null && echo wrote $file
             done
             for directory in $top/fs/cgroup $top/fs/cgroup/*/; do
