@@ -23,12 +23,12 @@ use crate::union::{Caller, Released, SetAttr, Tree};
 /// A tree as the kernel talks to it.
 pub(super) struct Adapter {
     pub(super) tree: Tree,
-    pub(super) ids: IdMap,
+    ids: IdMap,
     pub(super) unsynced: Unsynced,
-    pub(super) listings: Listings,
-    pub(super) refused: Refused,
+    listings: Listings,
+    refused: Refused,
     pub(super) grown: Grown,
-    pub(super) unlinked: Unlinked,
+    unlinked: Unlinked,
 }
 
 /// Names of a directory whose attributes all come with a listing. Of one with more the kernel had better not keep an inode
@@ -58,6 +58,18 @@ pub(super) enum Answering {
 type Ended = Result<End, Errno>;
 
 impl Adapter {
+    pub(super) fn new(tree: Tree, ids: IdMap) -> Adapter {
+        Adapter {
+            tree,
+            ids,
+            unsynced: Unsynced::default(),
+            listings: Listings::default(),
+            refused: Refused::default(),
+            grown: Grown::default(),
+            unlinked: Unlinked::default(),
+        }
+    }
+
     /// Handles one message, and leaves the answer in `reply`.
     pub(super) fn handle(&self, message: &[u8], reply: &mut Reply, answering: Answering) -> End {
         reply.clear();

@@ -1,13 +1,8 @@
 //! What does a tree answer to these bytes? A server without a kernel, for the fuzzer, which sends what no kernel would.
 
 use super::adapter::{Adapter, Answering, End};
-use super::grown::Grown;
 use super::ids::IdMap;
-use super::listings::Listings;
-use super::refused::Refused;
 use super::reply::Reply;
-use super::sync::Unsynced;
-use super::unlinked::Unlinked;
 use crate::union::Tree;
 
 /// A server that no device leads to.
@@ -21,15 +16,7 @@ impl Loose {
     /// Serves this tree to whoever calls.
     pub fn new(tree: Tree, ids: IdMap) -> Loose {
         Loose {
-            adapter: Adapter {
-                tree,
-                ids,
-                unsynced: Unsynced::default(),
-                listings: Listings::default(),
-                refused: Refused::default(),
-                grown: Grown::default(),
-                unlinked: Unlinked::default(),
-            },
+            adapter: Adapter::new(tree, ids),
             reply: Reply::new(),
         }
     }

@@ -19,14 +19,9 @@ use zerocopy::FromBytes;
 
 use super::adapter::{Adapter, Answering, End};
 use super::crash::{self, Point};
-use super::grown::Grown;
 use super::ids::IdMap;
-use super::listings::Listings;
 use super::negotiate;
-use super::refused::Refused;
 use super::reply::{Reply, outdated};
-use super::sync::Unsynced;
-use super::unlinked::Unlinked;
 use super::wire::{InHeader, InitIn, opcode};
 use super::{mount, patience::Patience};
 use crate::error::Error;
@@ -89,20 +84,13 @@ pub fn serve(
             handshake(mounted)?
         }
     };
+    let adapter = Adapter::new(tree, ids);
     if ended == Connection::Ended {
-        return end(&tree, at_end);
+        return end(&adapter, at_end);
     }
     ledger.set_connected();
     let server = Server {
-        adapter: Adapter {
-            tree,
-            ids,
-            unsynced: Unsynced::default(),
-            listings: Listings::default(),
-            refused: Refused::default(),
-            grown: Grown::default(),
-            unlinked: Unlinked::default(),
-        },
+        adapter,
         seat: Mutex::new(Patience::default()),
     };
     let desks = devices
@@ -122,18 +110,15 @@ pub fn serve(
         server.take_over(&mut desks, ledger);
     }
     let served = server.run(desks, ledger);
-    let untold = match at_end {
-        AtEnd::Sync => server.adapter.untold_refusals(),
-        AtEnd::Discard => Ok(()),
-    };
-    served.and(end(&server.adapter.tree, at_end)).and(untold)
+    served.and(end(&server.adapter, at_end))
 }
 
-fn end(tree: &Tree, at_end: AtEnd) -> io::Result<()> {
+fn end(adapter: &Adapter, at_end: AtEnd) -> io::Result<()> {
     match at_end {
         AtEnd::Sync => {
-            let synced = tree.sync().map_err(|error| io::Error::from(error.0));
-            synced.map(|_durable| ())
+            let told = adapter.untold_refusals();
+            let synced = adapter.tree.sync().map_err(|error| io::Error::from(error.0));
+            synced.and(told)
         }
         AtEnd::Discard => Ok(()),
     }
