@@ -5,6 +5,8 @@
 //! destination that ends with a slash, is a directory, or takes several sources is a directory; missing directories on
 //! the way are made.
 
+mod sources;
+
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::sync::OnceLock;
@@ -14,12 +16,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::chmod::Chmod;
 use super::hashes::{FileId, Hashes};
-use super::patterns::glob;
 use super::patterns::ignore::Ignore;
 use super::source::{Entry, Links, Source};
 use super::tree::Owner;
 use crate::containers::growing::DEEPEST;
 use crate::store::Digest;
+use sources::Named;
 
 /// Bytes of a file read at once.
 const MOST_AT_ONCE: usize = 1 << 18;
@@ -115,22 +117,6 @@ pub(super) struct Item {
     named: bool,
     /// Of its content, once it was asked for.
     pub(super) hash: OnceLock<Hash>,
-}
-
-/// What a source of the instruction leads to.
-struct Named {
-    /// The path as it was given, its patterns resolved.
-    path: Vec<u8>,
-    /// Where it lies.
-    at: Vec<u8>,
-    entry: Entry,
-}
-
-/// The part of a `--parents` pattern from its `**` on: as BuildKit has it, any number of directories.
-struct Deep {
-    /// What is "left out" is what is wanted: the patterns are those of `.dockerignore`.
-    wanted: Ignore,
-    skips: usize,
 }
 
 #[derive(Debug)]
@@ -324,137 +310,6 @@ impl Order {
             }
         }
         Ok(kept.join(&b'/'))
-    }
-
-    /// The files and directories that a source of the instruction means. `skips`: its names before `/./`, if parents are
-    /// copied.
-    fn expand(
-        &self,
-        source: &dyn Source,
-        pattern: &[u8],
-        skips: Option<usize>,
-        found: &mut Vec<Named>,
-    ) -> Result<(), CopyError> {
-        if self.wildcards == Wildcards::Characters || !glob::has_wildcard(pattern) {
-            let visible = self.visible(source, pattern)?;
-            let named = visible.ok_or_else(|| CopyError::NotFound(shown(pattern)))?;
-            if named.entry.kind == Kind::Socket {
-                return Err(CopyError::Socket(shown(pattern)));
-            }
-            found.push(named);
-            return Ok(());
-        }
-        let mut places = vec![Vec::new()];
-        let parts: Vec<&[u8]> = pattern.split(|byte| *byte == b'/').collect();
-        for (number, part) in parts.iter().enumerate() {
-            // Else it is a `*`, as in Go's path.Match.
-            if part.windows(2).any(|two| two == b"**")
-                && let Some(skips) = skips.filter(|skips| number >= *skips)
-            {
-                let rest = parts.get(number..).unwrap_or_default().join(&b'/');
-                let wanted = Ignore::new([&rest]).map_err(|_| CopyError::Pattern(shown(&rest)))?;
-                let deep = Deep { wanted, skips };
-                return places
-                    .iter()
-                    .try_for_each(|place| self.below(source, place, &deep, found));
-            }
-            let mut next = Vec::new();
-            for place in &places {
-                self.matching(source, place, part, &mut next)?;
-            }
-            places = next;
-        }
-        for place in places {
-            found.extend(self.visible(source, &place)?);
-        }
-        Ok(())
-    }
-
-    /// What is below a directory, at any depth, and matches the rest of a pattern.
-    fn below(
-        &self,
-        source: &dyn Source,
-        place: &[u8],
-        deep: &Deep,
-        found: &mut Vec<Named>,
-    ) -> Result<(), CopyError> {
-        let top = self.look(source, place, Links::Follow)?;
-        if top.is_none_or(|top| top.kind != Kind::Directory) {
-            return Ok(());
-        }
-        let at = source
-            .real(place)
-            .map_err(|error| CopyError::Read(shown(place), error))?;
-        // As it is copied: so --exclude has it.
-        let names: Vec<&[u8]> = place.split(|byte| *byte == b'/').collect();
-        let (skipped, kept) = names.split_at_checked(deep.skips).unwrap_or((&names, &[]));
-        let top = kept.join(&b'/');
-        let mut all = Vec::new();
-        self.directory(source, &at, top.clone(), 0, &mut all)?;
-        // A directory that matches brings all that is in it.
-        let mut taken: Option<Vec<u8>> = None;
-        for Item { from, to, entry, .. } in all {
-            let within = |above: &Vec<u8>| {
-                to.strip_prefix(above.as_slice())
-                    .is_some_and(|to| to.starts_with(b"/"))
-            };
-            let rest = to.get(top.len()..).unwrap_or_default();
-            let rest = rest.strip_prefix(b"/").unwrap_or(rest);
-            if let From::Path(at) = from
-                && !taken.as_ref().is_some_and(within)
-                && deep.wanted.excludes(rest)
-            {
-                let path = join(&skipped.join(&b'/'), &to);
-                found.push(Named { path, at, entry });
-                taken = Some(to);
-            }
-        }
-        Ok(())
-    }
-
-    /// What a path leads to, if the source shows it. A hidden directory is there for what was excepted below it.
-    fn visible(&self, source: &dyn Source, path: &[u8]) -> Result<Option<Named>, CopyError> {
-        let Some(entry) = self.look(source, path, Links::Follow)? else {
-            return Ok(None);
-        };
-        let at = source
-            .real(path)
-            .map_err(|error| CopyError::Read(shown(path), error))?;
-        let path = path.to_vec();
-        if !source.is_hidden(&at) {
-            return Ok(Some(Named { path, at, entry }));
-        }
-        if entry.kind != Kind::Directory || source.hides_all(&at) {
-            return Ok(None);
-        }
-        let mut below = Vec::new();
-        self.directory(source, &at, Vec::new(), 0, &mut below)?;
-        Ok((!below.is_empty()).then_some(Named { path, at, entry }))
-    }
-
-    fn matching(
-        &self,
-        source: &dyn Source,
-        directory: &[u8],
-        part: &[u8],
-        next: &mut Vec<Vec<u8>>,
-    ) -> Result<(), CopyError> {
-        let is_directory = |entry: &Entry| entry.kind == Kind::Directory;
-        if !self
-            .look(source, directory, Links::Follow)?
-            .as_ref()
-            .is_some_and(is_directory)
-        {
-            return Ok(());
-        }
-        let names = source.names(directory);
-        for name in names.map_err(|error| CopyError::Read(shown(directory), error))? {
-            let matches = glob::matches(part, &name);
-            if matches.map_err(|_| CopyError::Pattern(shown(part)))? {
-                next.push(join(directory, &name));
-            }
-        }
-        Ok(())
     }
 
     fn look(&self, source: &dyn Source, path: &[u8], links: Links) -> Result<Option<Entry>, CopyError> {
