@@ -98,17 +98,9 @@ impl Connections {
     /// # Errors
     /// Why there is none.
     pub(super) fn connect(&mut self, ends: Ends, to: SocketAddr, syn: &Segment<'_>) -> io::Result<()> {
-        let socket = socket2::Socket::new(
-            Domain::for_address(to),
-            Type::STREAM.nonblocking().cloexec(),
-            None,
-        )?;
-        match socket.connect(&SockAddr::from(to)) {
-            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        let socket = begin(to)?;
         let id = self.next_id();
-        let stream = Socket::new(socket.into(), &self.epoll, Token::Connection(id).into())?;
+        let stream = Socket::new(socket, &self.epoll, Token::Connection(id).into())?;
         let connection = Connection::asked(ends, stream, self.first(&ends), syn);
         self.insert(id, connection, Some(to));
         Ok(())
@@ -326,6 +318,19 @@ pub(super) fn reason(error: &io::Error) -> Option<Reason> {
         Some(libc::EHOSTUNREACH | libc::ETIMEDOUT | libc::EHOSTDOWN) => Some(Reason::Host),
         Some(libc::EACCES | libc::EPERM) => Some(Reason::Forbidden),
         _ => None,
+    }
+}
+
+/// Begins a connection, and does not wait for it.
+pub(super) fn begin(to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket2::Socket::new(
+        Domain::for_address(to),
+        Type::STREAM.nonblocking().cloexec(),
+        None,
+    )?;
+    match socket.connect(&SockAddr::from(to)) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        Ok(()) | Err(_) => Ok(socket.into()),
     }
 }
 

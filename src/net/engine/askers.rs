@@ -7,10 +7,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use socket2::{Domain, SockAddr, Type};
 
 use super::names::Asker;
 use super::{Engine, Token};
+use crate::net::connections::begin;
 use crate::net::packet::{Ends, Segment};
 
 /// More at once are refused.
@@ -189,7 +189,7 @@ impl Engine {
             return self.hang_up(id);
         };
         for address in servers {
-            let server = match connect(address) {
+            let server = match begin(address) {
                 Ok(server) => server,
                 Err(_) => {
                     self.servers.failed(address, self.now);
@@ -238,19 +238,6 @@ impl Engine {
                 self.ask_outside(id, &question, failed);
             }
         }
-    }
-}
-
-/// Begins a connection.
-fn connect(to: SocketAddr) -> io::Result<TcpStream> {
-    let socket = socket2::Socket::new(
-        Domain::for_address(to),
-        Type::STREAM.nonblocking().cloexec(),
-        None,
-    )?;
-    match socket.connect(&SockAddr::from(to)) {
-        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-        Ok(()) | Err(_) => Ok(socket.into()),
     }
 }
 

@@ -281,11 +281,12 @@ impl Engine {
             return tcp::refuse(&ends, segment, turn.wire);
         }
         let place = Place::of(ends.remote, &self.addresses);
-        if place == Place::Dns && self.names.are_kept() && self.listen_to(ends, segment).is_ok() {
+        let ends_here = place == Place::Dns && self.names.are_kept();
+        if ends_here && self.listen_to(ends, segment).is_ok() {
             return;
         }
         let to = match place {
-            _ if self.names.are_kept() && place == Place::Dns => Vec::new(),
+            _ if ends_here => Vec::new(),
             _ if !self.names.reach.outside => Vec::new(),
             Place::Host(to) => vec![to],
             Place::Gateway => reach::outward(ends.remote).into_iter().collect(),
