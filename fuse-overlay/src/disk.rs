@@ -39,7 +39,10 @@ pub trait Disk: Send + Sync + fmt::Debug {
 pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Which start of the host this is: a UUID, in text with hyphens.
-pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
+///
+/// # Errors
+/// The kernel does not say.
+pub fn boot_id() -> io::Result<[u8; 16]> {
     let text = std::fs::read_to_string(BOOT_ID)?;
     u128::from_str_radix(&text.trim().replace('-', ""), 16)
         .map(u128::to_be_bytes)

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use fuse_overlay::disk::boot_id;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -36,15 +37,7 @@ impl Boot {
     /// This one. Where the kernel does not say, they are all the same.
     fn now() -> Boot {
         static NOW: OnceLock<Boot> = OnceLock::new();
-        *NOW.get_or_init(|| {
-            let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
-            id.ok().and_then(|id| Boot::parse(&id)).unwrap_or(Boot(0))
-        })
-    }
-
-    fn parse(text: &str) -> Option<Boot> {
-        let digits = text.trim().replace('-', "");
-        u128::from_str_radix(&digits, 16).ok().map(Boot)
+        *NOW.get_or_init(|| Boot(boot_id().map_or(0, u128::from_be_bytes)))
     }
 }
 
@@ -58,7 +51,8 @@ impl TryFrom<String> for Boot {
     type Error = String;
 
     fn try_from(text: String) -> Result<Boot, String> {
-        Boot::parse(&text).ok_or_else(|| format!("'{text}' is no boot id"))
+        let id = u128::from_str_radix(&text, 16);
+        id.map(Boot).map_err(|_| format!("'{text}' is no boot id"))
     }
 }
 
