@@ -50,9 +50,7 @@ impl FileId {
             ctime: time(stat.st_ctime, stat.st_ctime_nsec),
         }
     }
-}
 
-impl FileId {
     /// Of a file of stored layers, which never changes: by the hash of its stack and path. No device has this number.
     pub(super) fn stored(chain: &ChainId, path: &[u8], size: u64) -> FileId {
         let hash: [u8; 32] = Sha256::new()

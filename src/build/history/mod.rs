@@ -21,7 +21,7 @@ use super::{Error, Material, Progress, remote};
 use crate::containers::names;
 use crate::images::manifest::Descriptor;
 use crate::store::lock::Attempt;
-use crate::store::write::{Durability, replace};
+use crate::store::write::{self, Durability, replace};
 use crate::store::{Lock, Mode, Store, root};
 use log::{Heard, Log};
 
@@ -246,8 +246,7 @@ fn read_all(store: &Store) -> Result<Vec<Record>, Error> {
     for entry in root::list(&directory(store))? {
         let path = entry.path();
         if path.extension().is_some_and(|extension| extension == "json")
-            && let Ok(bytes) = fs::read(&path)
-            && let Ok(record) = serde_json::from_slice::<Record>(&bytes)
+            && let Some(record) = read(&path)
             && path == record_of(store, &record.id)
         {
             all.push(record);
@@ -255,6 +254,10 @@ fn read_all(store: &Store) -> Result<Vec<Record>, Error> {
     }
     all.sort_by(|a, b| b.started.cmp(&a.started).then_with(|| a.id.cmp(&b.id)));
     Ok(all)
+}
+
+fn read(path: &Path) -> Option<Record> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 fn known(store: &Store, record: Record) -> Result<Known, Error> {
@@ -270,8 +273,7 @@ fn known(store: &Store, record: Record) -> Result<Known, Error> {
     let running = matches!(lock, Attempt::Held);
     // It may have ended since it was read.
     if !running
-        && let Ok(bytes) = fs::read(record_of(store, &record.id))
-        && let Ok(now) = serde_json::from_slice::<Record>(&bytes)
+        && let Some(now) = read(&record_of(store, &record.id))
         && now.end.is_some()
     {
         return known(store, now);
@@ -305,14 +307,8 @@ pub fn remove(store: &Store, id: &str) -> Result<bool, Error> {
         Attempt::Gone => None,
         Attempt::Taken(held) => Some(held),
     };
-    for path in [record_of(store, id), log] {
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(io_error("remove", &path)(error));
-            }
-            _ => {}
-        }
-    }
+    write::remove(&record_of(store, id))?;
+    write::remove(&log)?;
     drop(held);
     Ok(true)
 }

@@ -12,12 +12,14 @@ use crate::build::key::Key;
 use crate::build::mount::{self, Base, Mounts};
 use crate::build::run;
 use crate::build::solve::{Build, Stage};
+use crate::build::source::Source;
 use crate::build::tree::Times;
 use crate::build::variables::CACHES;
 use crate::build::workspace::io_error;
 use crate::containers::spec::Network;
 use crate::host::binfmt;
 use crate::images::manifest::Platform;
+use crate::store::Digest;
 
 impl Build<'_> {
     /// The stages and images that a RUN mounts from.
@@ -71,8 +73,7 @@ impl Build<'_> {
             key.field(&mount::said(mount));
             if mount.kind == MountKind::Bind || has_base(mount) {
                 self.from(number, mount.from.as_deref(), |source| {
-                    let bound = bound(source_of(mount));
-                    key.field(&bound.digest(&bound.plan(source)?, source, &self.hashes)?.hex());
+                    key.field(&self.content_of(mount, source)?.hex());
                     Ok(())
                 })?;
             }
@@ -230,13 +231,18 @@ impl Build<'_> {
             };
         }
         self.from(number, mount.from.as_deref(), |source| {
-            let bound = bound(source_of(mount));
             let base = Base {
-                content: bound.digest(&bound.plan(source)?, source, &self.hashes)?,
+                content: self.content_of(mount, source)?,
                 fill: &|to| Ok(extract(source, source_of(mount), to, SetId::Keep)?),
             };
             mounted.cache(self.store, mount, target.clone(), Some(&base))
         })
+    }
+
+    /// What the files are of a mount that has them from somewhere.
+    fn content_of(&self, mount: &Mount, source: &dyn Source) -> Result<Digest, Error> {
+        let bound = bound(source_of(mount));
+        Ok(bound.digest(&bound.plan(source)?, source, &self.hashes)?)
     }
 
     /// Files of the context, a stage or an image: bound from where they are if they can be, else copied first.

@@ -350,8 +350,7 @@ impl Build {
             path: self.place(),
             secrets: &order.secrets,
             agent: order.agent(),
-            keep_git_dir: keep
-                .is_some_and(|(_, value)| ["1", "t", "true"].contains(&value.to_lowercase().as_str())),
+            keep_git_dir: keep.is_some_and(|(_, value)| is_kept(value)),
         };
         let found = given.find(store, progress)?;
         let contexts = self.build_context.iter();
@@ -365,6 +364,11 @@ impl Build {
 
 /// An argument by which a repository that is the context comes with its `.git`.
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
+/// Does that argument's value say so?
+fn is_kept(value: &str) -> bool {
+    ["1", "t", "true"].contains(&value.to_lowercase().as_str())
+}
 
 /// BuildKit's keys, and buildx's for the build's record.
 fn metadata(built: &Built, record: Option<&str>) -> serde_json::Value {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::{KEEP_GIT_DIR, is_kept};
 use super::{KILLED, Status, find, microseconds, shown_duration, status};
 use crate::build::{Asked, Hash, Known, Outcome};
 use crate::cli::output::put;
@@ -113,8 +114,7 @@ fn document(known: &Known) -> Map<String, Value> {
 }
 
 fn keeps_git_dir(asked: &Asked) -> bool {
-    let keep = asked.args.get(super::super::KEEP_GIT_DIR);
-    keep.is_some_and(|value| ["1", "t", "true"].contains(&value.to_lowercase().as_str()))
+    asked.args.get(KEEP_GIT_DIR).is_some_and(|value| is_kept(value))
 }
 
 fn word(status: Status) -> &'static str {
