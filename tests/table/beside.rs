@@ -32,6 +32,7 @@ type Answer = (i32, String);
 static CHANCE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     [
         (r"\b[0-9a-f]{64}\b", "ID"),
+        (r"\b[0-9a-f]{12}\b", "ID"),
         (r"\b(?:[0-9]+[a-f]|[a-f]+[0-9])[0-9a-f]*\b", "ID"),
         (
             r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d| [+-]\d{4} \w+)",

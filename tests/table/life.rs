@@ -304,8 +304,8 @@ const LIFE: &[Line] = &[
     // By the beginning of an id.
     // Docker's names begin with a slash.
     (
-        "$ id=$(t create --name byid @ true); t inspect --format {{.Name}} ${id:0:8}; t start ${id:0:12} && t wait $id && t rm ${id:0:5}",
-        Differing((0, "/byid\nID\n0\nID\n"), (0, "byid\nID\n0\nID\n")),
+        "$ id=$(t create --name byid @ true); t inspect --format {{.Name}} ${id:0:8}; t start ${id:0:12} && t wait $id && test $(t rm ${id:0:5}) = ${id:0:5}",
+        Differing((0, "/byid\nID\n0\n"), (0, "byid\nID\n0\n")),
     ),
     ("inspect --format {{.Name}} ''", Refused),
     // Restarted by policy.
