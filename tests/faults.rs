@@ -150,6 +150,38 @@ fn a_pull_survives_every_fault() {
     .fails_everywhere(&Bryo::new());
 }
 
+/// A pull that was killed, or failed, between a rename and the flush of its directory leaves a layer that no power cut
+/// spares. Who finds it there, and puts an image on the list that names it, must flush the directory.
+#[test]
+fn what_a_pull_finds_in_the_store_is_flushed_before_the_list_names_it() {
+    let bryo = Bryo::new();
+    let layer = tar("file", 100);
+    let blobs = Blobs::of(&[(gzip(&layer), digest(&layer))]);
+    let registry = Hostile::serve(move |request| blobs.answer(request));
+    let image = |tag: u32| format!("{}/image:{tag}", registry.address());
+    bryo.ok(["pull", "-q", &image(0)]);
+    let mut unflushed = Vec::new();
+    for step in 1.. {
+        let mut command = bryo.command(["pull", "-q", &image(step)]);
+        let done = Done::of(command.env("BRYO_FAILPOINT", format!("{step}:5")));
+        if done.status.success() {
+            break;
+        }
+        let is_listed = bryo.run(["image", "inspect", &image(step)]).status.success();
+        if let Some((_, of)) = done.stderr.split_once("cannot flush to the disk ") {
+            unflushed.push((of.to_owned(), is_listed));
+        }
+    }
+    for directory in ["layers", "blobs/sha256"] {
+        let path = bryo.root().join(directory).display().to_string();
+        let found = unflushed
+            .iter()
+            .find(|(of, _)| of.starts_with(&format!("{path}:")));
+        let (_, is_listed) = found.unwrap_or_else(|| panic!("{directory} is not flushed: {unflushed:?}"));
+        assert!(!is_listed, "{directory}");
+    }
+}
+
 /// A store that has busybox under its first name alone.
 fn with_busybox(bryo: &Bryo) {
     bryo.run(["rmi", "other:1"]);

@@ -13,7 +13,7 @@ use super::names::{Change, Record};
 use super::reference::Reference;
 use super::{Error, Image, layers};
 use crate::store::failpoint::Stepped;
-use crate::store::write::{Aside, Durability, replace};
+use crate::store::write::{Aside, Durability, replace, sync_parent};
 use crate::store::{self, Digest, Store};
 
 /// Layers that no prune removes while this lives: those of an image on its way in. It is a locked file in `claims/`;
@@ -82,6 +82,10 @@ pub fn add(store: &Store, claim: Claim, new: &New) -> Result<Image, Error> {
     }
     let record = record(store, id, &config, &claim.layers, new)?;
     layers::open(store, &claim.layers)?;
+    if let Some(layer) = claim.layers.first() {
+        // Who brought one before may have been killed, or failed, before its name was on the disk.
+        sync_parent(&store.layer_tar(layer))?;
+    }
     // From here on no prune looks: documents are not claimed.
     let mut change = Change::begin(store)?;
     for (digest, bytes) in [(record.manifest, new.manifest), (id, new.config)] {
@@ -133,11 +137,11 @@ fn seconds(text: &str) -> Option<i64> {
     Some(text.parse::<jiff::Timestamp>().ok()?.as_second())
 }
 
-/// Stores a document, unless it is there already, whole.
+/// Stores a document, unless it is there already, whole; its name is on the disk then, whoever gave it.
 fn store_blob(store: &Store, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
     let path = store.blob(digest);
     if fs::read(&path).is_ok_and(|found| found == bytes) {
-        return Ok(());
+        return Ok(sync_parent(&path)?);
     }
     Ok(replace(&store.tmp(), &path, bytes, Durability::Durable)?)
 }
