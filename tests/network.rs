@@ -101,6 +101,116 @@ fn a_proxy_is_used_but_for_its_exceptions() {
     });
 }
 
+/// As a tunnel only, it would be refused by proxies that know no TLS at port 5000, which is most of them.
+#[test]
+fn plain_http_goes_through_a_proxy_with_its_whole_url() {
+    alone(
+        "plain_http_goes_through_a_proxy_with_its_whole_url",
+        Names::Hosts,
+        || {
+            let (registry, image) = registry(5000, "");
+            let proxy = Proxy::to(registry.address());
+            let through = |bryo: &Bryo| {
+                let mut command = pull(bryo, INSECURE, &image);
+                command.env("HTTP_PROXY", format!("http://{}", proxy.address));
+                command
+            };
+            succeeds(through(&Bryo::new()).env("NO_PROXY", "registry.test:5000"));
+            assert_eq!(proxy.asked(), Vec::<String>::new());
+            let bryo = Bryo::new();
+            succeeds(&mut through(&bryo));
+            let asked = proxy.asked();
+            let is_whole = |line: &String| line.starts_with("GET http://registry.test:5000/v2/busybox/");
+            assert!(asked.len() >= 3 && asked.iter().all(is_whole), "{asked:?}");
+            assert!(bryo.ok(["store", "check"]).ends_with(": all whole\n"));
+        },
+    );
+}
+
+/// `proxy@login` with the password `s3cret:`.
+const PROXY_LOGIN: &str = "Basic cHJveHlAbG9naW46czNjcmV0Og==";
+
+#[test]
+fn a_proxy_is_shown_its_login() {
+    alone("a_proxy_is_shown_its_login", Names::Hosts, || {
+        let certificates = Certificates::new();
+        let (secure, image) = registry(5000, &tls(&certificates));
+        let (plain, plain_image) = registry(5001, "");
+        let insecure = INSECURE.replace("5000", "5001");
+        for (variable, settings, image, target) in [
+            ("HTTPS_PROXY", "", image, secure.address()),
+            ("HTTP_PROXY", insecure.as_str(), plain_image, plain.address()),
+        ] {
+            let proxy = Proxy::with_login(target, PROXY_LOGIN);
+            let through = |bryo: &Bryo, login: &str| {
+                let mut command = pull(bryo, settings, &image);
+                command
+                    .env("SSL_CERT_FILE", certificates.file("ca.pem"))
+                    .env(variable, format!("http://{login}{}", proxy.address));
+                command
+            };
+            succeeds(&mut through(&Bryo::new(), "proxy%40login:s3cret%3A@"));
+            let bryo = Bryo::new();
+            for login in ["", "proxy:s3cret@"] {
+                let line = fails(&mut through(&bryo, login));
+                assert!(line.contains("407") && !line.contains("s3cret"), "{line}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_proxy_that_is_not_there_is_named() {
+    alone("a_proxy_that_is_not_there_is_named", Names::Hosts, || {
+        let certificates = Certificates::new();
+        let (_secure, image) = registry(5000, &tls(&certificates));
+        let (_plain, plain_image) = registry(5001, "");
+        let insecure = INSECURE.replace("5000", "5001");
+        for (variable, settings, image) in [
+            ("HTTPS_PROXY", "", &image),
+            ("HTTP_PROXY", insecure.as_str(), &plain_image),
+        ] {
+            for proxy in ["10.77.0.1:9", "no-proxy.invalid:3128"] {
+                let line = fails(
+                    pull(&Bryo::new(), settings, image)
+                        .env("SSL_CERT_FILE", certificates.file("ca.pem"))
+                        .env(variable, format!("http://user:s3cret@{proxy}")),
+                );
+                assert!(
+                    line.contains(&format!("through the proxy {proxy}: ")) && line.contains("HTTP_PROXY"),
+                    "{line}"
+                );
+                assert!(!line.contains("s3cret"), "{line}");
+            }
+        }
+    });
+}
+
+#[test]
+fn authorities_are_found_in_directories() {
+    alone("authorities_are_found_in_directories", Names::Hosts, || {
+        let certificates = Certificates::new();
+        let (_registry, image) = registry(5000, &tls(&certificates));
+        let bryo = Bryo::new();
+        let (with, without) = (bryo.scratch("with"), bryo.scratch("without"));
+        for directory in [&with, &without] {
+            fs::create_dir(directory).unwrap();
+            fs::write(directory.join("README"), "no certificate\n").unwrap();
+        }
+        fs::copy(certificates.file("ca.pem"), with.join("ours.crt")).unwrap();
+        let both = format!("{}:{}", without.display(), with.display());
+        for directories in [with.to_str().unwrap(), &both] {
+            succeeds(pull(&Bryo::new(), "", &image).env("SSL_CERT_DIR", directories));
+        }
+        // Each of the two variables adds to the other.
+        let mut command = pull(&bryo, "", &image);
+        command.env("SSL_CERT_DIR", &with);
+        succeeds(command.env("SSL_CERT_FILE", certificates.file("self.pem")));
+        let line = fails(pull(&Bryo::new(), "", &image).env("SSL_CERT_DIR", &without));
+        assert!(line.contains("certificate"), "{line}");
+    });
+}
+
 #[test]
 fn plain_http_is_for_registries_that_are_said_to_be_insecure() {
     alone(

@@ -146,24 +146,44 @@ impl Certificates {
     }
 }
 
-/// A proxy that knows CONNECT and leads everything to one address; it notes what it was asked for.
+/// A proxy that leads everything to one address, as a tunnel (CONNECT) or request by request; it notes what it was
+/// asked for.
 pub struct Proxy {
     /// `10.77.0.1:port`.
     pub address: String,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
+/// What a proxy does with each connection.
+#[derive(Clone)]
+struct Leads {
+    target: String,
+    /// The `Proxy-Authorization` that it wants to see.
+    login: Option<&'static str>,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
 impl Proxy {
     pub fn to(target: &str) -> Proxy {
+        Proxy::serve(target, None)
+    }
+
+    /// One that serves nobody who does not show this `Proxy-Authorization`.
+    pub fn with_login(target: &str, login: &'static str) -> Proxy {
+        Proxy::serve(target, Some(login))
+    }
+
+    fn serve(target: &str, login: Option<&'static str>) -> Proxy {
         let listener = TcpListener::bind((ADDRESS, 0)).expect("a free port");
         let address = listener.local_addr().expect("its address").to_string();
-        let (asked, target): (Arc<Mutex<Vec<String>>>, _) = (Arc::default(), target.to_owned());
-        let log = asked.clone();
+        let (target, log) = (target.to_owned(), Arc::default());
+        let leads = Leads { target, login, log };
+        let asked = leads.log.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (log, target) = (log.clone(), target.clone());
+                let leads = leads.clone();
                 // Whoever goes away ends its own connection only.
-                std::thread::spawn(move || drop(tunnel(client, &target, &log)));
+                std::thread::spawn(move || drop(leads.lead(client)));
             }
         });
         Proxy { address, asked }
@@ -175,21 +195,42 @@ impl Proxy {
     }
 }
 
-fn tunnel(client: TcpStream, target: &str, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
-    let mut head = BufReader::new(client.try_clone()?);
-    let mut first = String::new();
-    head.read_line(&mut first)?;
-    log.lock().expect("the log").push(first.trim_end().to_owned());
-    let mut line = String::new();
-    while head.read_line(&mut line)? > 2 {
-        line.clear();
+impl Leads {
+    fn lead(&self, client: TcpStream) -> std::io::Result<()> {
+        let mut from = BufReader::new(client.try_clone()?);
+        let mut head = Vec::new();
+        for line in from.by_ref().lines() {
+            match line? {
+                line if line.is_empty() => break,
+                line => head.push(line),
+            }
+        }
+        let first = head.first().cloned().unwrap_or_default();
+        self.log.lock().expect("the log").push(first.clone());
+        let shown = head.iter().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("proxy-authorization").then_some(value)
+        });
+        if shown != self.login {
+            return (&client).write_all(b"HTTP/1.1 407 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+        let server = TcpStream::connect(&self.target)?;
+        match first.strip_prefix("CONNECT ") {
+            Some(_) => (&client).write_all(b"HTTP/1.1 200 OK\r\n\r\n")?,
+            // The server sees a path alone, as of any client.
+            None => {
+                let (method, url) = first.split_once(" http://").unwrap_or_default();
+                let path = url.find('/').map_or("", |slash| &url[slash..]);
+                head[0] = format!("{method} {path}");
+                head.push("Connection: close\r\n\r\n".into());
+                (&server).write_all(head.join("\r\n").as_bytes())?;
+            }
+        }
+        let (mut up, mut back) = (server.try_clone()?, client);
+        std::thread::spawn(move || drop(std::io::copy(&mut from, &mut up)));
+        std::io::copy(&mut &server, &mut back)?;
+        back.shutdown(std::net::Shutdown::Both)
     }
-    let server = TcpStream::connect(target)?;
-    (&client).write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
-    let (mut up, mut back) = (server.try_clone()?, client);
-    std::thread::spawn(move || drop(std::io::copy(&mut head, &mut up)));
-    std::io::copy(&mut &server, &mut back)?;
-    back.shutdown(std::net::Shutdown::Both)
 }
 
 /// The YAML of a registry's `http.tls`.

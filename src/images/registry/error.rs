@@ -24,7 +24,7 @@ pub enum RegistryError {
     /// No answer.
     #[error("cannot reach registry {host}: {reason}")]
     Unreachable {
-        /// Host and port.
+        /// Host and port, and the proxy on the way there.
         host: String,
         /// In words.
         reason: String,
@@ -121,6 +121,9 @@ impl RegistryError {
             RegistryError::Unreachable { reason, .. } if reason.contains("certificate") => {
                 Some("set SSL_CERT_FILE to the registry's authority, or mark it insecure in registries.toml")
             }
+            RegistryError::Unreachable { host, .. } if host.contains(" through the proxy ") => Some(
+                "are HTTP_PROXY and HTTPS_PROXY right, and is the proxy running? NO_PROXY names what is reached without",
+            ),
             RegistryError::Unreachable { .. } => Some(
                 "is the name right, the registry running, and HTTPS_PROXY needed? registries.toml can name mirrors",
             ),

@@ -3,17 +3,23 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ureq::config::ConfigBuilder;
 use ureq::http::{Method, Request, Response, Uri, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::typestate::AgentScope;
 use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, Body, SendBody};
+use ureq::{Agent, Body, Proxy, ProxyProtocol, SendBody};
 
 use super::RegistryError;
+use super::forward::{Forwarding, ProxyInstead};
 use super::proxy::Proxies;
 use super::resolver::HostNames;
 
 /// As many redirects are followed, one after the other.
 pub(super) const MAX_REDIRECTS: usize = 10;
+const PROXY_AUTHORIZATION: &str = "Proxy-Authorization";
 
 /// Whose certificates are believed?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +37,17 @@ pub(super) struct Http {
     patience: Duration,
     verified: OnceLock<Agent>,
     any: OnceLock<Agent>,
+    /// To the proxy of plain HTTP.
+    forwarded: OnceLock<Agent>,
+}
+
+/// How a request leaves this machine.
+struct Way<'a> {
+    agent: &'a Agent,
+    /// Opens a tunnel for it.
+    tunnel: Option<Proxy>,
+    /// What the proxy that it is sent to wants to see.
+    proof: Option<String>,
 }
 
 impl Http {
@@ -53,6 +70,7 @@ impl Http {
             patience,
             verified: OnceLock::new(),
             any: OnceLock::new(),
+            forwarded: OnceLock::new(),
         })
     }
 
@@ -68,16 +86,7 @@ impl Http {
         certificates: Certificates,
         headers: &[(&str, &str)],
     ) -> Result<Response<Body>, ureq::Error> {
-        let request = self
-            .agent(certificates)
-            .get(uri)
-            .config()
-            .proxy(self.proxies.for_uri(uri))
-            .build();
-        headers
-            .iter()
-            .fold(request, |request, (name, value)| request.header(*name, *value))
-            .call()
+        self.send(Method::GET, uri, certificates, headers, SendBody::none())
     }
 
     /// Sends any request. Any status is an answer; redirects are not followed.
@@ -89,13 +98,14 @@ impl Http {
         headers: &[(&str, &str)],
         body: SendBody<'_>,
     ) -> Result<Response<Body>, ureq::Error> {
-        let agent = self.agent(certificates);
-        let request = headers.iter().fold(
+        let way = self.way(uri, certificates);
+        let proof = way.proof.as_deref().map(|proof| (PROXY_AUTHORIZATION, proof));
+        let request = headers.iter().copied().chain(proof).fold(
             Request::builder().method(method).uri(uri),
-            |request, (name, value)| request.header(*name, *value),
+            |request, (name, value)| request.header(name, value),
         );
-        let request = agent.configure_request(request.body(body)?);
-        agent.run(request.proxy(self.proxies.for_uri(uri)).build())
+        let request = way.agent.configure_request(request.body(body)?);
+        way.agent.run(request.proxy(way.tunnel).build())
     }
 
     /// Sends a form.
@@ -105,9 +115,44 @@ impl Http {
         certificates: Certificates,
         form: &[(&str, &str)],
     ) -> Result<Response<Body>, ureq::Error> {
-        let agent = self.agent(certificates);
-        let request = agent.post(uri).config().proxy(self.proxies.for_uri(uri)).build();
+        let way = self.way(uri, certificates);
+        let request = way.agent.post(uri).config().proxy(way.tunnel).build();
+        let request = way.proof.iter().fold(request, |request, proof| {
+            request.header(PROXY_AUTHORIZATION, proof)
+        });
         request.send_form(form.iter().copied())
+    }
+
+    /// Who is asked for `uri`, in a user's words: its host, and the proxy on the way there.
+    pub(super) fn asked(&self, uri: &Uri) -> String {
+        let host = uri.authority().map(ToString::to_string).unwrap_or_default();
+        match self.proxies.for_uri(uri) {
+            None => host,
+            Some(proxy) => format!("{host} through the proxy {}:{}", proxy.host(), proxy.port()),
+        }
+    }
+
+    fn way(&self, uri: &Uri, certificates: Certificates) -> Way<'_> {
+        let proxy = self.proxies.for_uri(uri);
+        match proxy {
+            Some(proxy) if uri.scheme_str() == Some("http") && proxy.protocol() == ProxyProtocol::Http => {
+                let login = proxy.username().zip(proxy.password().or(Some("")));
+                Way {
+                    proof: login.map(|(user, password)| basic(user, password)),
+                    tunnel: None,
+                    agent: self.forwarded.get_or_init(|| {
+                        // A connection whose request's line was changed carries no second request.
+                        let config = self.config().max_idle_connections(0).build();
+                        Agent::with_parts(config, Forwarding::default(), ProxyInstead(proxy))
+                    }),
+                }
+            }
+            tunnel => Way {
+                agent: self.agent(certificates),
+                tunnel,
+                proof: None,
+            },
+        }
     }
 
     fn agent(&self, certificates: Certificates) -> &Agent {
@@ -120,21 +165,30 @@ impl Http {
                 Certificates::Verified => tls.root_certs(authorities()),
                 Certificates::Any => tls,
             };
-            let config = Agent::config_builder()
-                .http_status_as_error(false)
-                .max_redirects(0)
-                .max_redirects_will_error(false)
-                .user_agent(concat!("bryo/", env!("CARGO_PKG_VERSION")))
-                .timeout_connect(Some(self.patience.min(Duration::from_secs(15))))
-                .timeout_recv_response(Some(self.patience))
-                .timeout_per_read(Some(self.patience))
-                .timeout_per_write(Some(self.patience))
-                .input_buffer_size(256 << 10)
-                .tls_config(tls.build())
-                .build();
+            let config = self.config().tls_config(tls.build()).build();
             Agent::with_parts(config, DefaultConnector::new(), HostNames)
         })
     }
+
+    fn config(&self) -> ConfigBuilder<AgentScope> {
+        Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("bryo/", env!("CARGO_PKG_VERSION")))
+            // The environment's are chosen by request, and ours to choose.
+            .proxy(None)
+            .timeout_connect(Some(self.patience.min(Duration::from_secs(15))))
+            .timeout_recv_response(Some(self.patience))
+            .timeout_per_read(Some(self.patience))
+            .timeout_per_write(Some(self.patience))
+            .input_buffer_size(256 << 10)
+    }
+}
+
+/// The value of a header that proves a name by its password.
+pub(super) fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
 /// Where a redirect from `at` leads; or what it says, and why that is refused.

@@ -7,6 +7,7 @@ pub mod config;
 mod credentials;
 mod download;
 mod error;
+mod forward;
 mod http;
 mod place;
 mod proxy;

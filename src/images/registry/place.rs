@@ -245,18 +245,9 @@ impl Reached {
         headers.extend((!asked.accept.is_empty()).then_some(("Accept", asked.accept.as_str())));
         headers.extend(range.as_deref().map(|range| ("Range", range)));
         headers.extend(proof.map(|proof| ("Authorization", proof)));
-        let host = uri.authority().map(ToString::to_string).unwrap_or_default();
-        let answer = match asked.method {
-            Method::GET => http.get(uri, certificates, &headers),
-            _ => http.send(
-                asked.method.clone(),
-                uri,
-                certificates,
-                &headers,
-                SendBody::none(),
-            ),
-        };
-        answer.map_err(|error| unreachable(&host, &error))
+        let method = asked.method.clone();
+        let answer = http.send(method, uri, certificates, &headers, SendBody::none());
+        answer.map_err(|error| unreachable(&http.asked(uri), &error))
     }
 
     /// Where an answer of this host says that something is to be sent.
@@ -311,7 +302,6 @@ impl Reached {
         let length = length.to_string();
         let mut headers = vec![("Content-Type", media_type), ("Content-Length", length.as_str())];
         headers.extend(proof.as_deref().map(|proof| ("Authorization", proof)));
-        let host = to.authority().map(ToString::to_string).unwrap_or_default();
         http.send(
             Method::PUT,
             to,
@@ -319,7 +309,7 @@ impl Reached {
             &headers,
             SendBody::from_reader(body),
         )
-        .map_err(|error| unreachable(&host, &error))
+        .map_err(|error| unreachable(&http.asked(to), &error))
     }
 
     /// Follows redirects. The login is shown to this host alone, never to where it redirects (CVE-2020-15157).

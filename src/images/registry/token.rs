@@ -3,8 +3,6 @@
 
 use std::io::Read;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use ureq::http::Uri;
 
@@ -12,7 +10,7 @@ use super::challenge::Challenge;
 use super::config::Trust;
 use super::credentials::Credentials;
 use super::error::unreachable;
-use super::http::{Certificates, Http};
+use super::http::{Certificates, Http, basic};
 use super::{RegistryError, is_loopback};
 
 /// The longest answer of a token server in bytes.
@@ -129,7 +127,7 @@ impl Login<'_> {
             .map(|(_, header)| ("Authorization", header.as_str()))
             .collect();
         let response = http.get(&uri, realm.certificates, &headers);
-        self.read(&realm.uri, response)
+        self.read(http, &realm.uri, response)
     }
 
     fn refresh(
@@ -148,16 +146,17 @@ impl Login<'_> {
         form.push(("scope", scope));
         form.extend(service.iter().map(|service| ("service", *service)));
         let response = http.post_form(&realm.uri, realm.certificates, &form);
-        self.read(&realm.uri, response)
+        self.read(http, &realm.uri, response)
     }
 
     fn read(
         &self,
+        http: &Http,
         realm: &Uri,
         response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<String, RegistryError> {
         let server = realm.authority().map(ToString::to_string).unwrap_or_default();
-        let response = response.map_err(|error| unreachable(&server, &error))?;
+        let response = response.map_err(|error| unreachable(&http.asked(realm), &error))?;
         let status = response.status().as_u16();
         match status {
             200..=299 => {}
@@ -192,10 +191,6 @@ impl Login<'_> {
             reason: reason.into(),
         }
     }
-}
-
-fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
 /// The host of `host:port`.

@@ -1,0 +1,107 @@
+//! How does plain HTTP go through a proxy? With the whole URL in the request's line (RFC 9112, section 3.2.2), as Docker
+//! sends it: many proxies open tunnels to the ports of TLS alone. The HTTP client knows tunnels only.
+
+use std::io;
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport,
+};
+use ureq::{Error, Proxy};
+
+use super::resolver::HostNames;
+
+/// Whatever is asked for, the address is the proxy's.
+#[derive(Debug)]
+pub(super) struct ProxyInstead(pub(super) Proxy);
+
+impl Resolver for ProxyInstead {
+    fn resolve(&self, _: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let at = format!("http://{}:{}/", self.0.host(), self.0.port());
+        let at = at.parse().map_err(|_| Error::InvalidProxyUrl)?;
+        HostNames.resolve(&at, config, timeout)
+    }
+}
+
+/// Connections to the proxy, of one request each.
+#[derive(Debug, Default)]
+pub(super) struct Forwarding(DefaultConnector);
+
+impl Connector for Forwarding {
+    type Out = Box<dyn Transport>;
+
+    fn connect(&self, details: &ConnectionDetails, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
+        let connection = self.0.connect(details, chained)?;
+        let authority = details.uri.authority().map_or("", |authority| authority.as_str());
+        let prefix = format!("http://{authority}");
+        Ok(connection.map(|inner| {
+            let forwarded = Forwarded {
+                inner,
+                prefix: Some(prefix),
+            };
+            forwarded.boxed()
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct Forwarded {
+    inner: Box<dyn Transport>,
+    /// What comes before the path, until it was sent.
+    prefix: Option<String>,
+}
+
+impl Transport for Forwarded {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        let Some(prefix) = self.prefix.take() else {
+            return self.inner.transmit_output(amount, timeout);
+        };
+        let longer = with_prefix(self.inner.buffers().output(), amount, prefix.as_bytes());
+        let amount = longer.ok_or_else(|| Error::Io(io::Error::other("the request's head is too long")))?;
+        self.inner.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.inner.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.inner.is_open()
+    }
+}
+
+/// Puts `prefix` before the path of the request whose first `amount` bytes these are; gives how many they are then.
+fn with_prefix(output: &mut [u8], amount: usize, prefix: &[u8]) -> Option<usize> {
+    let path = 1 + output.get(..amount)?.iter().position(|byte| *byte == b' ')?;
+    let longer = amount
+        .checked_add(prefix.len())
+        .filter(|end| *end <= output.len())?;
+    output.copy_within(path..amount, path + prefix.len());
+    output.get_mut(path..path + prefix.len())?.copy_from_slice(prefix);
+    Some(longer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_is_whole_and_what_has_no_room_is_refused() {
+        let head = b"GET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut output = [0; 64];
+        output[..head.len()].copy_from_slice(head);
+        let count = with_prefix(&mut output, head.len(), b"http://a:80").unwrap();
+        assert_eq!(
+            &output[..count],
+            b"GET http://a:80/v2/ HTTP/1.1\r\nHost: a\r\n\r\n"
+        );
+        assert_eq!(with_prefix(&mut output, count, &[b'x'; 40]), None);
+        assert_eq!(with_prefix(&mut output, 2, b"http://a"), None);
+    }
+}
