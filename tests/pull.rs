@@ -630,6 +630,137 @@ fn two_pulls_of_one_layer_fetch_it_once() {
     assert_eq!(registry.seen(&layer).len(), 1);
 }
 
+/// Two images of which each has a layer of its own and one that the other has as well.
+fn with_one_layer_in_common() -> [Blobs; 2] {
+    let layer = |name: &str, size: usize| {
+        let tar = tar(name, size);
+        (gzip(&tar), digest(&tar))
+    };
+    let common = layer("common", 1 << 20);
+    [("one", 1000), ("two", 2000)].map(|(name, size)| Blobs::of(&[common.clone(), layer(name, size)]))
+}
+
+#[test]
+fn two_pulls_at_once_fetch_what_both_have_once() {
+    let images = with_one_layer_in_common();
+    let all: BTreeSet<String> = images.iter().flat_map(|image| image.diff_ids.clone()).collect();
+    let layers_of: BTreeSet<String> = images
+        .iter()
+        .flat_map(|image| image.blobs.iter().filter(|(_, blob)| !blob.starts_with(b"{")))
+        .map(|(digest, _)| digest.clone())
+        .collect();
+    let registry = Hostile::serve(move |request| {
+        let image = &images[usize::from(request.path.starts_with("/v2/two/"))];
+        let answer = image.answer(request);
+        match image.is_layer(request) {
+            true => answer.waiting(Duration::from_secs(1)),
+            false => answer,
+        }
+    });
+    let bryo = Bryo::new();
+    std::thread::scope(|threads| {
+        for name in ["one", "two"] {
+            let mut pull = bryo.command(["pull", "-q", &format!("{}/{name}", registry.address())]);
+            threads.spawn(move || {
+                let done = Done::of(&mut pull);
+                assert!(done.status.success(), "{done}");
+            });
+        }
+    });
+    assert_eq!(layers(&bryo), all);
+    assert_eq!(layers_of.len(), 3);
+    for blob in layers_of {
+        assert_eq!(registry.seen(&blob).len(), 1, "{blob}");
+    }
+}
+
+#[test]
+fn a_pull_that_is_killed_does_not_hold_up_who_waits_for_its_layer() {
+    let [one, two] = with_one_layer_in_common();
+    let (common, expected) = (one.layer.clone(), two.diff_ids.iter().cloned().collect());
+    let asked = AtomicUsize::new(0);
+    let registry = Hostile::serve(move |request| {
+        let image = if request.path.starts_with("/v2/two/") {
+            &two
+        } else {
+            &one
+        };
+        let answer = image.answer(request);
+        // Who asks first would wait for an hour.
+        match image.is_layer(request) && asked.fetch_add(1, Ordering::SeqCst) == 0 {
+            true => answer.waiting(Duration::from_secs(3600)),
+            false => answer,
+        }
+    });
+    let bryo = Bryo::new();
+    let pull = |name: &str| {
+        let mut command = bryo.command(["pull", &format!("{}/{name}", registry.address())]);
+        command.env("BRYO_NETWORK_TIMEOUT", "3600");
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let mut first = pull("one").spawn().unwrap();
+    common::until("the first pull's layer", || registry.seen(&common).len() == 1);
+    let mut second = pull("two").spawn().unwrap();
+    // Its own layer is there, and only the other's is missing.
+    common::until("the second pull's own layer", || {
+        let entries = fs::read_dir(bryo.root().join("layers")).unwrap();
+        let tars = entries.filter(|entry| {
+            let path = entry.as_ref().unwrap().path();
+            path.extension().is_some_and(|extension| extension == "tar")
+        });
+        tars.count() >= 2
+    });
+    assert!(second.try_wait().unwrap().is_none(), "it waits for the first");
+    assert_eq!(registry.seen(&common).len(), 1);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(second.wait().unwrap().success());
+    assert_eq!(registry.seen(&common).len(), 2);
+    bryo.ok(["image", "prune", "-f"]);
+    assert_eq!(layers(&bryo), expected);
+}
+
+#[test]
+fn documents_that_break_off_are_asked_for_again() {
+    let blobs = Blobs::small(10);
+    let times = AtomicUsize::new(0);
+    let registry = Hostile::serve(move |request| {
+        let answer = blobs.answer(request);
+        // The manifest twice, then the config.
+        match blobs.is_layer(request) || times.fetch_add(1, Ordering::SeqCst) % 4 == 2 {
+            true => answer,
+            false => answer.cut_after(20),
+        }
+    });
+    Bryo::new().ok(["pull", "-q", &format!("{}/image", registry.address())]);
+    assert!(registry.seen("/manifests/").len() == 3, "{:?}", registry.seen(""));
+}
+
+#[test]
+fn a_token_server_that_is_busy_is_asked_again_when_it_says() {
+    let blobs = Blobs::small(10);
+    let times = AtomicUsize::new(0);
+    let registry = Hostile::serve(move |request| {
+        if request.path.starts_with("/token") {
+            return match times.fetch_add(1, Ordering::SeqCst) {
+                0 => Answer::new(429, "").header("Retry-After", "0"),
+                1 => Answer::new(503, ""),
+                _ => Answer::new(200, r#"{"access_token": "good"}"#),
+            };
+        }
+        match request.header("authorization") {
+            Some("Bearer good") => blobs.answer(request),
+            _ => {
+                let realm = format!("http://{}/token", request.header("host").unwrap());
+                Answer::new(401, "").header("WWW-Authenticate", format!("Bearer realm=\"{realm}\""))
+            }
+        }
+    });
+    Bryo::new().ok(["pull", "-q", &format!("{}/image", registry.address())]);
+    assert_eq!(registry.seen("/token").len(), 3);
+}
+
 /// After a killed pull: no layer has a name that its bytes do not have, and the next pull succeeds.
 #[track_caller]
 fn recovers(bryo: &Bryo, image: &str, expected: &BTreeSet<String>) {
