@@ -328,7 +328,7 @@ printf '[storage]\ndriver = "overlay"\ngraphroot = "%s"\nrunroot = "%s"\n' "$wor
 exec 9> "$cache/lock"
 flock 9
 if [ "${1:-}" = trees ]; then
-    for image in odd debian; do tree "$image" "$2"; done
+    for image in odd debian software; do tree "$image" "$2"; done
 else
     for image in "$@"; do make "$image"; done
 fi

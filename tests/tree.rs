@@ -110,6 +110,12 @@ fn debian() {
     compare("debian:12", "debian.tree");
 }
 
+/// Packages as users install them: 1.2 GB in tens of thousands of files.
+#[test]
+fn debian_with_software() {
+    compare("software", "software.tree");
+}
+
 #[test]
 fn hard_links_of_one_layer_are_one_file() {
     let (bryo, image) = Bryo::with_image("odd");
