@@ -163,6 +163,7 @@ else
     part "no process is left" nothing_left
     part "fuzzing" fuzz
     part "release binary is static and small" static_and_small
+    part "the README's first command (scripts/quickstart.sh)" scripts/quickstart.sh
     BRYO_BIN=$PWD/target/x86_64-unknown-linux-gnu/release/bryo part "the release binary at work" cargo_as bryo-range test -q -p bryo --test nginx --test outside
     part "licences, bans, sources" deny
     advisories
