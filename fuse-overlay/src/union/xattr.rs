@@ -198,8 +198,8 @@ fn check_name(name: &[u8]) -> Result<()> {
 
 /// ENOSPC, as on ext4, if they would take more room than a file has for them. What takes no more than before is never refused.
 fn refuse_too_much(state: &State, name: &[u8], value: &[u8]) -> Result<()> {
-    let room = |(name, value): (&Box<[u8]>, &Box<[u8]>)| xattr_room(name, value);
-    let before: usize = state.xattrs.iter().map(room).sum();
+    let all = state.xattrs.iter();
+    let before: usize = all.map(|(name, value)| xattr_room(name, value)).sum();
     let replaced = state.xattrs.get(name).map_or(0, |old| xattr_room(name, old));
     let after = before - replaced + xattr_room(name, value);
     if after > MAX_XATTRS && after > before {
