@@ -23,6 +23,18 @@ pub(crate) const MAX_FILE: u64 = i64::MAX as u64 & !4095;
 /// The size that `stat` tells of a directory: one block, as on ext4. Nothing depends on it.
 pub(crate) const DIRECTORY_SIZE: u64 = 4096;
 
+/// Most room of a file's extended attributes, by [`xattr_room`]: a value of the largest size that Linux has still fits. They lie
+/// in the server's memory, which no container may use as a disk. ext4 has 4 KiB for them.
+pub(crate) const MAX_XATTRS: usize = 64 * 1024 + 255 + XATTR_EACH;
+
+/// What keeping an extended attribute takes beside its bytes.
+const XATTR_EACH: usize = 128;
+
+/// What an extended attribute counts against [`MAX_XATTRS`].
+pub(crate) fn xattr_room(name: &[u8], value: &[u8]) -> usize {
+    name.len() + value.len() + XATTR_EACH
+}
+
 /// The type of a file, with the values of `d_type` in `dirent(3)`, which are `st_mode >> 12`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]

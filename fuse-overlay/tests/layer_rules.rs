@@ -460,6 +460,10 @@ fn a_small_body_may_claim_ten_gigabytes() {
         .pax(&[("SCHILY.xattr.user.x", &[0; 70_000])])
         .file("a", b"");
     assert!(refused(big_xattr).contains("64 KiB"));
+    let names: Vec<String> = (0..600).map(|n| format!("SCHILY.xattr.user.{n}")).collect();
+    let records: Vec<_> = names.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
+    let many_xattrs = Tar::new().pax(&records).file("a", b"");
+    assert!(refused(many_xattrs).contains("64 KiB"));
 }
 
 #[test]

@@ -263,11 +263,13 @@ fn still_listed(store: &Store, held: Held) -> Result<Held, Error> {
     let Base::Image(image) = held.record.base else {
         return Ok(held);
     };
-    if References::load(store)?.by_id(&image).is_some() {
-        return Ok(held);
-    }
+    let error = match References::load(store) {
+        Ok(listed) if listed.by_id(&image).is_some() => return Ok(held),
+        Ok(_) => images::Error::NoSuchImage(image.to_string()).into(),
+        Err(error) => error.into(),
+    };
     held.discard();
-    Err(images::Error::NoSuchImage(image.to_string()).into())
+    Err(error)
 }
 
 /// Who `USER[:GROUP]` is in an image: uid and gid.

@@ -2,14 +2,12 @@
 
 use super::number;
 use super::read::Fault;
-use crate::attr::Time;
+use crate::attr::{MAX_XATTRS, Time, xattr_room};
 
 /// Longest name of an extended attribute in bytes (`XATTR_NAME_MAX`, xattr(7)).
 const MAX_XATTR_NAME: usize = 255;
 /// Longest value of an extended attribute in bytes (`XATTR_SIZE_MAX`, xattr(7)).
 const MAX_XATTR_VALUE: usize = 64 * 1024;
-/// Most extended attributes of a file. `XATTR_LIST_MAX`, 64 KiB of names, allows no more that have names worth the name.
-const MAX_XATTRS: usize = 4096;
 
 /// What the PAX records of one entry say; `None` leaves the header's value.
 #[derive(Debug, Default)]
@@ -54,9 +52,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Pax, Fault> {
             pax.xattrs.push((name, value));
         }
     }
-    if pax.xattrs.len() > MAX_XATTRS {
-        return Err("too many extended attributes");
-    }
+    refuse_too_much(&pax.xattrs)?;
     Ok(pax)
 }
 
@@ -169,10 +165,16 @@ fn put_xattr(xattrs: &mut Vec<Xattr>, name: &[u8], value: &[u8]) -> Result<(), F
     }
     // Of one name the last value counts.
     xattrs.retain(|(known, _)| **known != *name);
-    if xattrs.len() >= MAX_XATTRS {
-        return Err("too many extended attributes");
-    }
     xattrs.push((name.into(), value.into()));
+    refuse_too_much(xattrs)
+}
+
+/// No more than a container could set.
+fn refuse_too_much(xattrs: &[Xattr]) -> Result<(), Fault> {
+    let room: usize = xattrs.iter().map(|(name, value)| xattr_room(name, value)).sum();
+    if room > MAX_XATTRS {
+        return Err("extended attributes of more than 64 KiB");
+    }
     Ok(())
 }
 

@@ -5,19 +5,16 @@ use nix::errno::Errno;
 use super::acl::{self, Acl};
 use super::attr::{CAPABILITY, may_change};
 use super::{Caller, SetGroupId, SetXattr, Tree, held, now};
-use crate::attr::{Ino, Kind};
+use crate::attr::{Ino, Kind, MAX_XATTRS, xattr_room};
 use crate::error::{Error, Result};
 use crate::upper::Locked;
 use crate::upper::inode::State;
 use crate::upper::journal::format::{Change, Meta, Operation};
 use crate::upper::journal::log::Room;
 
-/// Limits of Linux (`XATTR_NAME_MAX`, `XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
+/// Limits of Linux (`XATTR_NAME_MAX`, `XATTR_SIZE_MAX`). Its third, on the names' length in a listing, [`MAX_XATTRS`] keeps.
 const MAX_NAME: usize = 255;
 const MAX_VALUE: usize = 64 * 1024;
-const MAX_LIST: usize = 64 * 1024;
-/// Most bytes of all values of one inode: keeps a container from using our memory as a disk.
-const MAX_TOTAL: usize = 1 << 20;
 
 impl Tree {
     /// An extended attribute's value; ENODATA if there is none, or what is wrong with the name.
@@ -199,12 +196,13 @@ fn check_name(name: &[u8]) -> Result<()> {
     }
 }
 
-/// ENOSPC if the names would no longer fit a listing, or the values our bound.
+/// ENOSPC, as on ext4, if they would take more room than a file has for them. What takes no more than before is never refused.
 fn refuse_too_much(state: &State, name: &[u8], value: &[u8]) -> Result<()> {
-    let others = || state.xattrs.iter().filter(|(own, _)| &***own != name);
-    let names = name.len() + 1 + others().map(|(own, _)| own.len() + 1).sum::<usize>();
-    let values = value.len() + others().map(|(_, own)| own.len()).sum::<usize>();
-    if names > MAX_LIST || values > MAX_TOTAL {
+    let all = state.xattrs.iter();
+    let before: usize = all.map(|(name, value)| xattr_room(name, value)).sum();
+    let replaced = state.xattrs.get(name).map_or(0, |old| xattr_room(name, old));
+    let after = before - replaced + xattr_room(name, value);
+    if after > MAX_XATTRS && after > before {
         Err(Error(Errno::ENOSPC))
     } else {
         Ok(())
