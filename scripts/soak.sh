@@ -23,6 +23,10 @@ say "1000 kills as each user: what was synced was there each time, and programs 
 BRYO_HISTORIES=200 scripts/test.sh histories > /var/tmp/bryo-soak.log 2>&1 || { say "histories FAILED:"; tail -100 /var/tmp/bryo-soak.log; exit 1; }
 say "200 histories of containers, and 200 pairs of commands at once, as each user: as the model has it"
 
+begin=$SECONDS
+BRYO_CONTAINERS=1000 scripts/test.sh hundred > /var/tmp/bryo-soak.log 2>&1 || { say "a thousand containers FAILED:"; tail -100 /var/tmp/bryo-soak.log; exit 1; }
+say "1000 containers of which 50 ran, as each user, with the build: $((SECONDS - begin)) s"
+
 # The other half, the integration tests while something else wants both cores.
 round=0
 for _ in $(seq "$(nproc)"); do

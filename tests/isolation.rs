@@ -7,6 +7,8 @@ mod common;
 mod image;
 #[path = "isolation/listening.rs"]
 mod listening;
+#[path = "isolation/races.rs"]
+mod races;
 #[path = "isolation/reach.rs"]
 mod reach;
 

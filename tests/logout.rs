@@ -7,7 +7,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Bryo, Done, until};
+use common::{Bryo, Done, field, on_terminal, process, until};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
 
 /// A command of a login with this session directory, or of cron, which has none.
 fn of_login(bryo: &Bryo, session: Option<&Path>, words: &[&str]) -> Command {
@@ -66,6 +68,77 @@ fn a_container_is_found_from_everywhere_when_its_login_has_ended() {
     ok(later(&["rm", "-f", "one"]));
     attach.wait().unwrap();
     ok(later(&["network", "rm", "net"]));
+}
+
+/// A shell, the first of a session on a terminal of its own, that types a command and stays; its terminal's other end is the
+/// child's. Gives the shell's pid.
+fn session(bryo: &Bryo, words: &[&str]) -> (std::process::Child, Pid) {
+    let file = bryo.scratch("shell");
+    let script = "\"$@\" && echo $$ > \"$0\"; exec sleep 1000";
+    let mut shell = bryo.command_of("sh", ["-c", script, file.to_str().unwrap()]);
+    let tool = bryo.command(words);
+    shell.arg(tool.get_program()).args(tool.get_args());
+    let terminal = on_terminal(&shell).stdout(Stdio::null()).spawn().unwrap();
+    let mut pid = None;
+    until("the command is typed", || {
+        pid = fs::read_to_string(&file)
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
+        pid.is_some()
+    });
+    (terminal, Pid::from_raw(pid.unwrap()))
+}
+
+/// Restarts and health checks are the supervisor's, and that is of no session but its own.
+#[test]
+fn a_container_is_looked_after_when_its_session_was_killed() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    for how in ["group", "leader", "terminal"] {
+        let (mut terminal, shell) = session(
+            &bryo,
+            &[
+                "run",
+                "-d",
+                "--name",
+                how,
+                "--restart",
+                "always",
+                "--health-cmd",
+                "test -e /well",
+                "--health-interval",
+                "300ms",
+                "--health-retries",
+                "1",
+                &image,
+                "sleep",
+                "1000",
+            ],
+        );
+        match how {
+            "group" => killpg(nix::unistd::getpgid(Some(shell)).unwrap(), Signal::SIGKILL).unwrap(),
+            "leader" => kill(shell, Signal::SIGKILL).unwrap(),
+            // Its end of the terminal is closed: the kernel hangs up on who is there.
+            _ => terminal.kill().unwrap(),
+        }
+        terminal.wait().unwrap();
+        until("the end of the session", || kill(shell, None).is_err());
+
+        let health = || field(&bryo, how, "{{.State.Health.Status}}");
+        until("a check that fails", || health() == "unhealthy");
+        bryo.ok(["exec", how, "touch", "/well"]);
+        until("a check that does not", || health() == "healthy");
+        let before = process(&bryo, how, "Pid");
+        kill(before, Signal::SIGKILL).unwrap();
+        until("another run", || {
+            field(&bryo, how, "{{.RestartCount}} {{.State.Status}}") == "1 running"
+        });
+        assert_ne!(process(&bryo, how, "Pid"), before);
+        until("a check of the new run", || health() == "healthy");
+        bryo.ok(["exec", how, "rm", "/well"]);
+        until("a check that fails again", || health() == "unhealthy");
+        bryo.ok(["rm", "-f", how]);
+        fs::remove_file(bryo.scratch("shell")).unwrap();
+    }
 }
 
 /// After a reboot the numbers that a record has are those of others.

@@ -1152,3 +1152,43 @@ fn a_killed_containers_copies_go_with_it() {
         .collect();
     assert_eq!(left, ["vol"]);
 }
+
+/// What is mounted on the host later is seen inside if that was asked for, and nothing that is mounted inside comes out.
+#[test]
+fn mounts_of_the_host_come_in_where_a_bind_is_a_slave() {
+    common::sandbox::in_own_namespaces("mounts_of_the_host_come_in_where_a_bind_is_a_slave", || {
+        let up = std::process::Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status();
+        assert!(up.unwrap().success());
+        let (bryo, image) = Bryo::with_image("busybox");
+        let dir = bryo.scratch("dir");
+        fs::create_dir_all(dir.join("sub")).unwrap();
+        let shell = |script: &str| {
+            let mut command = std::process::Command::new("sh");
+            let done = common::Done::of(command.args(["-ec", script]).current_dir(&dir));
+            assert!(done.status.success(), "{done}");
+        };
+        shell("mount --bind . .; mount --make-shared \"$PWD\"");
+        let dir = dir.display();
+        let short = format!("{dir}:/x:rslave");
+        let long = format!("type=bind,src={dir},dst=/x,bind-propagation=rslave");
+        let usual = format!("{dir}:/x");
+        for (name, flags) in [
+            ("short", ["-v", &short]),
+            ("long", ["--mount", &long]),
+            ("usual", ["-v", &usual]),
+        ] {
+            let run = ["run", "-d", "--network", "none", "--name", name];
+            bryo.ok(run.iter().chain(&flags).chain(&[&image[..], "sleep", "1000"]));
+        }
+        shell(&format!("mount -t tmpfs tmpfs {dir}/sub; touch {dir}/sub/later"));
+        for (name, seen) in [("short", "later\n"), ("long", "later\n"), ("usual", "")] {
+            assert_eq!(bryo.ok(["exec", name, "ls", "/x/sub"]), seen, "{name}");
+        }
+        for name in ["short", "long", "usual"] {
+            bryo.ok(["rm", "-f", name]);
+        }
+        shell(&format!("cd /; umount {dir}/sub; umount {dir}"));
+    });
+}

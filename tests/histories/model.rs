@@ -55,6 +55,8 @@ pub(crate) enum State {
     Created,
     /// Started again so many times.
     Running(u32),
+    /// The same, and it stands still.
+    Paused(u32),
     /// It ends, and is started again, and again.
     Loops,
     /// With one of these codes; of how many restarts.
@@ -69,7 +71,16 @@ pub(crate) struct Container {
 
 /// All containers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Model(pub(crate) BTreeMap<Name, Container>);
+pub(crate) struct Model(pub(crate) BTreeMap<Name, Container>, pub(crate) Pauses);
+
+/// Can containers be paused here?
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Pauses {
+    /// No cgroup is the user's.
+    #[default]
+    No,
+    Yes,
+}
 
 /// What a step may come to.
 #[derive(Debug, Clone)]
@@ -137,8 +148,10 @@ impl Model {
     /// Where one comes to be that is ended for good.
     fn ended(container: &Container) -> Option<State> {
         match (&container.state, container.kind.ends) {
-            (State::Running(_) | State::Loops, _) if container.kind.remove => None,
-            (State::Running(restarts), _) => Some(State::Exited(vec![KILLED], *restarts)),
+            (State::Running(_) | State::Paused(_) | State::Loops, _) if container.kind.remove => None,
+            (State::Running(restarts) | State::Paused(restarts), _) => {
+                Some(State::Exited(vec![KILLED], *restarts))
+            }
             (State::Loops, code) => Some(State::Exited(vec![code.unwrap(), KILLED], u32::MAX)),
             (other, _) => Some(other.clone()),
         }
@@ -155,6 +168,17 @@ impl Model {
         next.gives(0)
     }
 
+    /// A pause in the middle of one of many short runs is chance.
+    pub(crate) fn tells(&self, step: &Step) -> bool {
+        match step {
+            Step::Pause(name) => self
+                .0
+                .get(name)
+                .is_none_or(|container| container.state != State::Loops),
+            _ => true,
+        }
+    }
+
     /// What a step may come to.
     pub(crate) fn after(&self, step: &Step) -> Vec<Outcome> {
         match *step {
@@ -164,7 +188,7 @@ impl Model {
             Step::Prune => {
                 let mut next = self.clone();
                 next.0
-                    .retain(|_, container| matches!(container.state, State::Running(_) | State::Loops));
+                    .retain(|_, container| !matches!(container.state, State::Created | State::Exited(..)));
                 next.gives(0)
             }
             Step::RemoveForced(name) if !self.0.contains_key(name) => self.gives(0),
@@ -176,6 +200,8 @@ impl Model {
             | Step::RemoveForced(name)
             | Step::Exec(name)
             | Step::Wait(name)
+            | Step::Pause(name)
+            | Step::Unpause(name)
             | Step::Shoot(name, _) => match self.0.get(name) {
                 None => self.gives(1),
                 Some(container) => self.on(name, container, step),
@@ -196,8 +222,11 @@ impl Model {
 
     fn on(&self, name: Name, container: &Container, step: &Step) -> Vec<Outcome> {
         let kind = container.kind;
-        let is_up = matches!(container.state, State::Running(_) | State::Loops);
+        let is_paused = matches!(container.state, State::Paused(_));
+        let is_up = is_paused || matches!(container.state, State::Running(_) | State::Loops);
         match step {
+            Step::Start(_) | Step::Exec(_) if is_paused => self.gives(1),
+            Step::Pause(_) | Step::Unpause(_) => self.paused(name, container, step),
             Step::Start(_) if is_up => self.gives(0),
             Step::Start(_) => self.moves(name, started(kind)),
             Step::Stop(_) => self.moves(name, Model::ended(container)),
@@ -219,12 +248,22 @@ impl Model {
         }
     }
 
+    fn paused(&self, name: Name, container: &Container, step: &Step) -> Vec<Outcome> {
+        match (step, &container.state) {
+            (Step::Pause(_), State::Running(times)) if self.1 == Pauses::Yes => {
+                self.moves(name, Some(State::Paused(*times)))
+            }
+            (Step::Unpause(_), State::Paused(times)) => self.moves(name, Some(State::Running(*times))),
+            _ => self.gives(1),
+        }
+    }
+
     /// One that runs is killed while somebody waits.
     fn waited(&self, name: Name, container: &Container) -> Vec<Outcome> {
         let (codes, state) = match &container.state {
             State::Created => (vec![0], Some(State::Created)),
             State::Exited(codes, restarts) => (codes.clone(), Some(State::Exited(codes.clone(), *restarts))),
-            State::Running(_) => (vec![KILLED], Model::ended(container)),
+            State::Running(_) | State::Paused(_) => (vec![KILLED], Model::ended(container)),
             State::Loops => (vec![container.kind.ends.unwrap()], Some(State::Loops)),
         };
         let said = |code: &i32| Outcome {
@@ -233,7 +272,7 @@ impl Model {
             model: self.at(name, state.clone()),
         };
         let mut outcomes: Vec<Outcome> = codes.iter().map(said).collect();
-        if container.kind.remove && matches!(container.state, State::Running(_)) {
+        if container.kind.remove && matches!(container.state, State::Running(_) | State::Paused(_)) {
             // It may be killed, and so removed, before it is looked for.
             outcomes.extend(self.at(name, state.clone()).gives(1));
         }
@@ -243,8 +282,10 @@ impl Model {
     fn shot(&self, name: Name, container: &Container, victim: &str) -> Vec<Outcome> {
         match (&container.state, victim) {
             // A supervisor is not followed.
-            (State::Running(_), "supervisor") => self.moves(name, Model::ended(container)),
-            (State::Running(restarts), "Pid") => self.moves(name, shot(container.kind, *restarts)),
+            (State::Running(_) | State::Paused(_), "supervisor") => self.moves(name, Model::ended(container)),
+            (State::Running(restarts) | State::Paused(restarts), "Pid") => {
+                self.moves(name, shot(container.kind, *restarts))
+            }
             // Another server goes on, or there is nothing to be killed.
             _ => self.gives(0),
         }

@@ -19,6 +19,8 @@ pub(crate) enum Step {
     Exec(Name),
     /// One that runs is killed meanwhile.
     Wait(Name),
+    Pause(Name),
+    Unpause(Name),
     Prune,
     /// kill -9 of one of its processes.
     Shoot(Name, &'static str),
@@ -45,6 +47,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => (name(), name()).prop_map(|(name, to)| Step::Rename(name, to)),
         2 => name().prop_map(Step::Exec),
         1 => name().prop_map(Step::Wait),
+        2 => name().prop_map(Step::Pause),
+        1 => name().prop_map(Step::Unpause),
         1 => Just(Step::Prune),
         4 => (name(), prop::sample::select(vec!["supervisor", "Pid", "FilesystemPid"]))
             .prop_map(|(name, victim)| Step::Shoot(name, victim)),
@@ -108,6 +112,8 @@ pub(crate) fn command(step: &Step, token: &str) -> Option<Vec<String>> {
             .map(String::from)
             .into(),
         Step::Wait(name) => vec!["wait".into(), named(name)],
+        Step::Pause(name) => vec!["pause".into(), named(name)],
+        Step::Unpause(name) => vec!["unpause".into(), named(name)],
         Step::Prune => ["container", "prune", "-f"].map(String::from).into(),
         Step::Shoot(..) => return None,
     };

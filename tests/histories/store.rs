@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::{Bryo, Done, parent};
-use crate::model::{Container, Model, Name, Outcome, State};
+use crate::model::{Container, Model, Name, Outcome, Pauses, State};
 use crate::step::{Step, command};
 
 /// A store with an image, `base`, in which one history after the other happens.
@@ -18,6 +18,8 @@ pub(crate) struct Stand {
     pub(crate) bryo: Bryo,
     /// The directory's own name, with which all containers' begin.
     token: String,
+    /// Can they be paused?
+    pub(crate) pauses: Pauses,
 }
 
 /// A command's exit code, and what it printed.
@@ -40,7 +42,8 @@ impl Stand {
         bryo.ok(["tag", &image, "base"]);
         let name = bryo.dir().file_name().unwrap().to_str().unwrap();
         let token = name.replace(|char: char| !char.is_ascii_alphanumeric(), "");
-        Stand { bryo, token }
+        let pauses = pauses(&bryo);
+        Stand { bryo, token, pauses }
     }
 
     pub(crate) fn token(&self) -> &str {
@@ -58,7 +61,7 @@ impl Stand {
         if let Step::Wait(name) = step
             && matches!(
                 model.0.get(name).map(|container| &container.state),
-                Some(State::Running(_))
+                Some(State::Running(_) | State::Paused(_))
             )
         {
             let mut wait = self.bryo.command(words);
@@ -87,7 +90,8 @@ impl Stand {
     /// Kills one of the processes of a container that runs.
     fn shoot(&self, name: Name, victim: &str, model: &Model) -> Answer {
         let container = model.0.get(name);
-        if let Some(State::Running(_)) = container.map(|container| &container.state) {
+        let state = container.map(|container| &container.state);
+        if let Some(State::Running(_) | State::Paused(_)) = state {
             let field = if victim == "supervisor" { "Pid" } else { victim };
             let template = format!("{{{{.State.{field}}}}}");
             let name = format!("{}-{name}", self.token);
@@ -98,7 +102,7 @@ impl Stand {
                 pid = parent(pid);
             }
             kill(pid, Signal::SIGKILL).unwrap();
-            if victim == "FilesystemPid" {
+            if victim == "FilesystemPid" && !matches!(state, Some(State::Paused(_))) {
                 // Its successor answers.
                 self.bryo.ok(["exec", &name, "ls", "/"]);
             }
@@ -162,6 +166,7 @@ impl Stand {
             State::Running(times) => {
                 [status, running] == ["running", "true"] && code == 0 && restarts == *times && has_pids
             }
+            State::Paused(times) => [status, running] == ["paused", "true"] && restarts == *times && has_pids,
             State::Loops => running == "true",
             State::Exited(codes, times) => {
                 [status, running] == ["exited", "false"]
@@ -237,10 +242,40 @@ impl Stand {
     }
 }
 
+/// Where `scripts/test.sh` has made cgroups for the tests, they can.
+fn pauses(bryo: &Bryo) -> Pauses {
+    let run = [
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "first",
+        "base",
+        "sleep",
+        "1000",
+    ];
+    bryo.ok(run);
+    let done = bryo.run(["pause", "first"]);
+    bryo.ok(["rm", "-f", "first"]);
+    match done.status.code() {
+        Some(0) => Pauses::Yes,
+        code => {
+            let made = std::env::var_os("BRYO_TEST_GROUPS").is_some();
+            assert!(
+                code == Some(1) && !made && done.stderr.contains("cgroup"),
+                "{done}"
+            );
+            Pauses::No
+        }
+    }
+}
+
 fn is_listed(container: &Container, state: &str) -> bool {
     match container.state {
         State::Created => state == "created",
         State::Running(_) => state == "running",
+        State::Paused(_) => state == "paused",
         State::Loops => ["running", "restarting"].contains(&state),
         State::Exited(..) => state == "exited",
     }

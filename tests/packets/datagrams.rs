@@ -130,6 +130,42 @@ fn a_published_port_takes_datagrams_with_their_senders_address() {
     );
 }
 
+/// The cable carries 1500 bytes at a time: what is larger goes over it in fragments.
+#[test]
+fn datagrams_of_all_sizes_go_through_a_published_port() {
+    on_a_host(
+        "datagrams::datagrams_of_all_sizes_go_through_a_published_port",
+        || {
+            let container = Container::start(&[port(Protocol::Udp, "0.0.0.0:0", 53)]);
+            container.inside(|| serve_echo(UdpSocket::bind("0.0.0.0:53").unwrap()));
+            let to = SocketAddr::new(HOST.parse().unwrap(), container.ports[0].port());
+            let (ready, wait) = std::sync::mpsc::channel();
+            let (go, began) = std::sync::mpsc::channel();
+            let client = thread::spawn(move || {
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+                ready.send(nix::unistd::gettid()).unwrap();
+                began.recv().unwrap();
+                shell("ip link set end up; ip address add 10.77.0.7/24 dev end");
+                let socket = UdpSocket::bind("10.77.0.7:0").unwrap();
+                let sizes = (0..1400).step_by(97).chain(1440..1480);
+                for size in sizes.chain([2952, 2953, 8192, 16_384, 32_768, 65_470, 65_506, 65_507]) {
+                    let sent: Vec<u8> = (0..size)
+                        .map(|number: usize| (number * 31 + size) as u8)
+                        .collect();
+                    let mut expected = format!("{} ", socket.local_addr().unwrap()).into_bytes();
+                    expected.extend(&sent);
+                    expected.truncate(65_507);
+                    let answer = ask(&socket, to, &sent).unwrap();
+                    assert!(answer == expected, "{size}: {} bytes came back", answer.len());
+                }
+            });
+            shell(&format!("ip link set end netns {}", wait.recv().unwrap()));
+            go.send(()).unwrap();
+            client.join().unwrap();
+        },
+    );
+}
+
 #[test]
 fn what_is_sent_from_a_published_port_comes_from_there() {
     on_a_host(

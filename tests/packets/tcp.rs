@@ -327,7 +327,7 @@ print(count)
 const ECHO: &str = "
 import resource, selectors, socket, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-listener, select = socket.create_server((sys.argv[1], 0), backlog=4096), selectors.DefaultSelector()
+listener = socket.create_server((sys.argv[1], int(sys.argv[3])), backlog=4096)
 print(listener.getsockname()[1], flush=True)
 waiting, everyone = int(sys.argv[2]), []
 while len(everyone) < waiting: everyone.append(listener.accept()[0])
@@ -335,22 +335,28 @@ for one in everyone: one.sendall(one.recv(4, socket.MSG_WAITALL))
 for one in everyone: assert one.recv(1) == b''
 ";
 
+/// Starts that, and gives the port at which it listens.
+fn echo(host: &str, count: &str, port: &str) -> (std::process::Child, String) {
+    let mut server = Command::new("python3")
+        .args(["-c", ECHO, host, count, port])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut output = std::io::BufReader::new(server.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut output, &mut line).unwrap();
+    (server, line.trim().to_owned())
+}
+
 #[test]
 fn ten_thousand_connections_are_open_at_once() {
     const COUNT: &str = "10000";
     on_a_host("tcp::ten_thousand_connections_are_open_at_once", || {
-        let mut server = Command::new("python3")
-            .args(["-c", ECHO, HOST, COUNT])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut output = std::io::BufReader::new(server.stdout.take().unwrap());
-        std::io::BufRead::read_line(&mut output, &mut line).unwrap();
+        let (mut server, port) = echo(HOST, COUNT, "0");
         let container = Container::start(&[]);
         let client = container.inside(move || {
             Command::new("python3")
-                .args(["-c", MANY, HOST, line.trim(), COUNT])
+                .args(["-c", MANY, HOST, &port, COUNT])
                 .output()
                 .unwrap()
         });
@@ -360,6 +366,23 @@ fn ten_thousand_connections_are_open_at_once() {
         // And all are forgotten: the ports are free again for as many.
         let sockets = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         super::common::until("the connections' sockets are closed", || sockets() < 100);
+    });
+}
+
+#[test]
+fn ten_thousand_clients_are_in_at_once() {
+    const COUNT: &str = "10000";
+    on_a_host("tcp::ten_thousand_clients_are_in_at_once", || {
+        let container = published();
+        let (mut server, _) = container.inside(|| echo("0.0.0.0", COUNT, "80"));
+        let port = container.ports[0].port().to_string();
+        let client = Command::new("python3")
+            .args(["-c", MANY, HOST, &port, COUNT])
+            .output()
+            .unwrap();
+        assert!(client.status.success(), "{client:?}");
+        assert_eq!(String::from_utf8_lossy(&client.stdout).trim(), COUNT);
+        assert!(server.wait().unwrap().success());
     });
 }
 
