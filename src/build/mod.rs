@@ -69,7 +69,6 @@ pub use solve::build;
 pub use source::Context;
 pub use tree::Times;
 pub use usage::{Kept, Kind, Total, kept};
-pub use workspace::remove_orphans;
 
 use nix::poll::PollTimeout;
 
@@ -77,6 +76,16 @@ use dockerfile::{ExpandError, ParseError, Place};
 use workspace::Workspace;
 
 use crate::images::manifest::Platform;
+use crate::store::Store;
+
+/// Removes what killed builders left: what their steps had, and their hold of their records.
+///
+/// # Errors
+/// Something cannot be looked at or removed.
+pub fn remove_orphans(store: &Store) -> Result<(), Error> {
+    workspace::remove_orphans(store)?;
+    history::let_go(store)
+}
 
 /// Hears how a build goes.
 pub trait Progress: Sync {

@@ -5,8 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::remove_orphans;
 use super::usage::{self, Kept, Kind, Place, Total};
-use super::workspace::{io_error, remove_orphans};
+use super::workspace::io_error;
 use super::{Error, owner, urls};
 use crate::images::list::moment;
 use crate::images::{prune, steps};

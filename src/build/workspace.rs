@@ -119,11 +119,8 @@ fn directory(store: &Store) -> PathBuf {
     store.state().join("builds")
 }
 
-/// Removes what killed builders left.
-///
-/// # Errors
-/// Something cannot be looked at or removed.
-pub fn remove_orphans(store: &Store) -> Result<(), Error> {
+/// Removes what steps of killed builders left.
+pub(super) fn remove_orphans(store: &Store) -> Result<(), Error> {
     let above = directory(store);
     for entry in crate::store::root::list(&above)? {
         let path = entry.path();

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{Bryo, Done, Registry, once_free, until};
+use crate::common::{Bryo, Done, Podman, Registry, has_id_range, once_free, skopeo, until};
 
 /// The article's project, and the mirror.
 struct Story {
@@ -17,7 +17,7 @@ struct Story {
 
 impl Story {
     fn new() -> Story {
-        let (bryo, mirror) = (Bryo::new(), Registry::shared());
+        let (bryo, mirror) = (Bryo::new(), Registry::above_shared());
         let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/build/go");
         fs::create_dir(bryo.scratch("go")).unwrap();
         for name in ["Dockerfile", "go.mod", "go.sum", "main.go"] {
@@ -59,6 +59,28 @@ fn cached(said: &str) -> Vec<&str> {
     pairs
         .filter_map(|pair| Some(pair[0].split_once("] ")?.1))
         .collect()
+}
+
+/// podman runs the image from a registry, and skopeo reads it there.
+fn elsewhere(story: &Story) {
+    // Where the layers of its base are already.
+    let image = story.mirror.image("library/golang:app");
+    story.types(&format!("push -q my-go-app {image}"));
+    let place = format!("docker://{image}");
+    let seen = skopeo(["inspect", "--tls-verify=false", "--config", &place]);
+    let seen: serde_json::Value = serde_json::from_str(&seen.stdout).unwrap();
+    let own = story.types("image inspect my-go-app").stdout;
+    let own: serde_json::Value = serde_json::from_str(&own).unwrap();
+    assert_eq!(seen["rootfs"]["diff_ids"], own[0]["RootFS"]["Layers"]);
+    assert_eq!(seen["config"]["Cmd"], own[0]["Config"]["Cmd"]);
+    if !has_id_range() {
+        println!("podman did not run it: it cannot unpack images with one id");
+        return;
+    }
+    let podman = Podman::on_overlay(&story.bryo);
+    podman.pull(&image);
+    let done = Done::of(&mut podman.run(&[&image]));
+    assert_eq!(done.stdout, "hello, terminal\n", "{done}");
 }
 
 #[test]
@@ -108,6 +130,8 @@ fn the_articles_own_image() {
     assert_eq!(cached(&built.stderr), wanted, "{built}");
     assert!(built.stderr.contains("[7/7] RUN go build -o myapp\n"), "{built}");
     assert_eq!(story.types("run --rm my-go-app").stdout, "hello, terminal\n");
+
+    elsewhere(&story);
 
     let images = story.types("images").stdout;
     for name in ["my-go-app ", "golang ", "<none> "] {

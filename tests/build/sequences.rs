@@ -23,6 +23,8 @@ enum Deed {
     Time(&'static str, u32),
     Hole(&'static str, u16),
     Fifo(&'static str),
+    /// Makes a directory anew: what the layers below have in it is gone.
+    Replace(&'static str),
 }
 
 /// An instruction.
@@ -31,8 +33,16 @@ enum Step {
     Run(Vec<Deed>),
     /// From the context, to this place, with these flags.
     Bring(&'static str, &'static str, &'static str),
+    /// From the stage before, with these flags.
+    Take(&'static str, &'static str, &'static str),
+    /// A local archive, unpacked.
+    Unpack(&'static str),
+    /// A file of this name with the value of the variables in sight.
+    Tell(&'static str),
     Workdir(&'static str),
     Environment(u8),
+    Argument(u8),
+    User(&'static str),
 }
 
 const PLACES: [&str; 10] = ["a", "b", "a/c", "a/c/d", "b/e", "f", "a/f", "b/f", "g", "a/c/g"];
@@ -55,18 +65,33 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => (place(), 1..2_000_000_000_u32).prop_map(|(to, time)| Deed::Time(to, time)),
         1 => (place(), any::<u16>()).prop_map(|(to, size)| Deed::Hole(to, size)),
         1 => place().prop_map(Deed::Fifo),
+        2 => place().prop_map(Deed::Replace),
     ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let source = prop::sample::select(vec!["one", "two", "tree", "tree/deep", "."]);
     let target = prop::sample::select(vec!["/w/a/", "/w/b/", "/w/new/", "./"]);
-    let flags = prop::sample::select(vec!["", "--chmod=640 ", "--link ", "--chown=0:0 "]);
+    let flags = prop::sample::select(vec![
+        "",
+        "--chmod=640 ",
+        "--link ",
+        "--chown=0:0 ",
+        "--exclude=y ",
+        "--parents ",
+    ]);
+    let taken = prop::sample::select(vec!["/s/", "/s/tree", "/s/linked", "/s/file"]);
+    let taken_flags = prop::sample::select(vec!["", "--link ", "--chmod=751 "]);
     prop_oneof![
         6 => prop::collection::vec(deed(), 1..6).prop_map(Step::Run),
-        3 => (source, target, flags).prop_map(|(from, to, flags)| Step::Bring(from, to, flags)),
+        3 => (source, target.clone(), flags).prop_map(|(from, to, flags)| Step::Bring(from, to, flags)),
+        2 => (taken, target.clone(), taken_flags).prop_map(|(from, to, flags)| Step::Take(from, to, flags)),
+        1 => target.prop_map(Step::Unpack),
+        1 => place().prop_map(Step::Tell),
         1 => prop::sample::select(vec!["/w", "/w/a", "/w/deep/er"]).prop_map(Step::Workdir),
         1 => any::<u8>().prop_map(Step::Environment),
+        1 => any::<u8>().prop_map(Step::Argument),
+        1 => prop::sample::select(vec!["0", "root", "0:0"]).prop_map(Step::User),
     ]
 }
 
@@ -86,6 +111,7 @@ impl Deed {
             Deed::Time(what, time) => format!("touch -hd @{time} {}", at(what)),
             Deed::Hole(what, size) => format!("truncate -s {size} {}", at(what)),
             Deed::Fifo(to) => format!("mkfifo {}", at(to)),
+            Deed::Replace(to) => format!("rm -rf {0}; mkdir {0}; echo new > {0}/f", at(to)),
         }
     }
 }
@@ -101,8 +127,13 @@ impl Step {
                 format!("RUN {}; :", commands.collect::<Vec<_>>().join("; "))
             }
             Step::Bring(from, to, flags) => format!("COPY {flags}{from} {to}"),
+            Step::Take(from, to, flags) => format!("COPY --from=side {flags}{from} {to}"),
+            Step::Unpack(to) => format!("ADD archive.tar {to}"),
+            Step::Tell(to) => format!("RUN [ -p /w/{to} ] || echo $VALUE $CHOSEN > /w/{to}; :"),
             Step::Workdir(to) => format!("WORKDIR {to}"),
             Step::Environment(value) => format!("ENV VALUE={value}"),
+            Step::Argument(value) => format!("ARG CHOSEN={value}"),
+            Step::User(user) => format!("USER {user}"),
         }
     }
 }
@@ -123,9 +154,22 @@ fn told(said: &str) -> Vec<&str> {
         .collect()
 }
 
+impl Step {
+    /// Does it make a layer, so that it is counted?
+    fn is_counted(&self) -> bool {
+        !matches!(self, Step::Environment(_) | Step::Argument(_) | Step::User(_))
+    }
+}
+
+/// What the steps stand on. The other stage is built if one of them takes something from it.
+const BEGIN: &str = "FROM base AS side\n\
+    RUN mkdir -p /s/tree/deep && cd /s && echo s > file && ln file linked && ln -s file tree/link && chmod 2711 tree/deep \
+    && echo d > tree/deep/f\n\
+    FROM base\nWORKDIR /w\n";
+
 fn dockerfile(steps: &[Step]) -> String {
     let lines: Vec<String> = steps.iter().map(Step::line).collect();
-    format!("FROM base\nWORKDIR /w\n{}\n", lines.join("\n"))
+    format!("{BEGIN}{}\n", lines.join("\n"))
 }
 
 fn check(project: &Project, steps: &[Step], changed: usize) -> Result<(), TestCaseError> {
@@ -162,15 +206,15 @@ fn check(project: &Project, steps: &[Step], changed: usize) -> Result<(), TestCa
     // No other case has it.
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     lines.insert(changed, format!("RUN echo changed {number} > /w/changed"));
-    let text = format!("FROM base\nWORKDIR /w\n{}\n", lines.join("\n"));
+    let text = format!("{BEGIN}{}\n", lines.join("\n"));
     let other = project.build(&text, &fixed);
-    let before = steps[..changed]
-        .iter()
-        .filter(|step| !matches!(step, Step::Environment(_)));
-    // WORKDIR of the start.
+    let before = steps[..changed].iter().filter(|step| step.is_counted());
+    // WORKDIR of the start, and the other stage.
+    let taken = steps.iter().any(|step| matches!(step, Step::Take(..)));
+    let wanted = before.count() + 1 + usize::from(taken);
     prop_assert_eq!(
-        other.cached.len().min(before.clone().count() + 1),
-        before.count() + 1,
+        other.cached.len().min(wanted),
+        wanted,
         "what is before\n{}\n{}",
         &text,
         &other.said
@@ -194,6 +238,11 @@ fn project() -> Project {
     ] {
         project.write(path, text);
     }
+    let archive = project.path("archive.tar");
+    let mut tar = std::process::Command::new("tar");
+    tar.args(["--owner=0", "--group=0", "-cf"]).arg(archive);
+    let done = Done::of(tar.arg("-C").arg(project.path("")).args(["one", "tree"]));
+    assert!(done.status.success(), "{done}");
     project
 }
 

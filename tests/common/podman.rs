@@ -7,19 +7,29 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::Bryo;
+use super::{Bryo, Done};
 
 /// podman with storage of its own, gone with this value.
 pub struct Podman {
     dir: PathBuf,
+    /// How it keeps images; what it would choose by itself copies every layer below the next.
+    driver: &'static [&'static str],
 }
 
 impl Podman {
     /// Beside the store of a test's.
     pub fn beside(bryo: &Bryo) -> Podman {
-        let podman = Podman {
-            dir: bryo.dir().with_extension("podman"),
-        };
+        Podman::with(bryo, &[])
+    }
+
+    /// For large images: on the kernel's overlayfs.
+    pub fn on_overlay(bryo: &Bryo) -> Podman {
+        Podman::with(bryo, &["--storage-driver", "overlay"])
+    }
+
+    fn with(bryo: &Bryo, driver: &'static [&'static str]) -> Podman {
+        let dir = bryo.dir().with_extension("podman");
+        let podman = Podman { dir, driver };
         fs::create_dir_all(&podman.dir).unwrap();
         fs::create_dir_all(podman.runtime()).unwrap();
         podman
@@ -29,11 +39,26 @@ impl Podman {
     pub fn command(&self) -> Command {
         let mut command = Command::new("podman");
         // Without systemd there is no journal to keep them.
-        command.args(["--events-backend", "file"]);
+        command.args(["--events-backend", "file"]).args(self.driver);
         command.arg("--root").arg(self.dir.join("root"));
         command.arg("--runroot").arg(self.dir.join("run"));
         command.env("XDG_RUNTIME_DIR", self.runtime());
         command.stdin(Stdio::null());
+        command
+    }
+
+    /// Pulls an image from a registry that speaks HTTP.
+    #[track_caller]
+    pub fn pull(&self, image: &str) {
+        let done = Done::of(self.command().args(["pull", "-q", "--tls-verify=false", image]));
+        assert!(done.status.success(), "{done}");
+    }
+
+    /// The command that runs an image, by these further words, on the host's network. No cgroups: nobody gave it one.
+    pub fn run(&self, words: &[&str]) -> Command {
+        let mut command = self.command();
+        command.args(["run", "--rm", "--cgroups", "disabled", "--network", "host"]);
+        command.args(words);
         command
     }
 

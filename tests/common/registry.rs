@@ -11,6 +11,8 @@ pub struct Registry {
     process: Child,
     address: String,
     _dir: TempDir,
+    /// Where it keeps what it is sent, if that is its own.
+    _storage: Option<TempDir>,
 }
 
 /// Whether a registry takes pushes.
@@ -24,6 +26,24 @@ impl Registry {
     /// Serves the images that `scripts/images.sh` made; they cannot be changed.
     pub fn shared() -> Registry {
         Registry::serve(&super::images().join("registry"), Mode::ReadOnly)
+    }
+
+    /// One that takes pushes, and begins with the images of [`Registry::shared`]: their blobs are links.
+    pub fn above_shared() -> Registry {
+        let storage = tempfile::tempdir().expect("a temporary directory");
+        let version = "docker/registry/v2";
+        let (from, to) = (
+            super::images().join("registry").join(version),
+            storage.path().join(version),
+        );
+        std::fs::create_dir_all(&to).expect("the registry's directories");
+        for (how, part) in [("-rs", "blobs"), ("-r", "repositories")] {
+            let status = Command::new("cp").arg(how).arg(from.join(part)).arg(&to).status();
+            assert!(status.expect("cp").success());
+        }
+        let mut registry = Registry::serve(storage.path(), Mode::Writable);
+        registry._storage = Some(storage);
+        registry
     }
 
     /// Serves a registry's storage directory.
@@ -67,6 +87,7 @@ impl Registry {
             process,
             address,
             _dir: dir,
+            _storage: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Are ordinary projects built, and do they then work? Each directory of `tests/dockerfiles/` is one, with the Dockerfile
-//! that its users would write; names like `python:3.11` are Debian's programs, of the image `workloads`.
+//! that its users would write; names like `python:3.11` are Debian's programs, of the image `workloads`. `elsewhere.rs` asks
+//! whether others take the images.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -12,7 +13,7 @@ use super::common::{Bryo, Done, until};
 use super::workloads;
 
 /// The store with all bases.
-fn store() -> &'static Bryo {
+pub(super) fn store() -> &'static Bryo {
     static TAGGED: Once = Once::new();
     let (bryo, image) = workloads();
     TAGGED.call_once(|| {
@@ -30,24 +31,49 @@ fn store() -> &'static Bryo {
     bryo
 }
 
+/// A wheel is a zip with three files about it.
+const WHEEL: &str = "mkdir wheels greetings-1.2.dist-info\n\
+    printf 'Metadata-Version: 2.1\\nName: greetings\\nVersion: 1.2\\n' > greetings-1.2.dist-info/METADATA\n\
+    printf 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n' > greetings-1.2.dist-info/WHEEL\n\
+    printf 'greetings/__init__.py,,\\ngreetings-1.2.dist-info/METADATA,,\\ngreetings-1.2.dist-info/WHEEL,,\\n\
+    greetings-1.2.dist-info/RECORD,,\\n' > greetings-1.2.dist-info/RECORD\n\
+    python3 -m zipfile -c wheels/greetings-1.2-py3-none-any.whl greetings greetings-1.2.dist-info\n";
+
 /// A project, copied to where the test may change it.
-struct Project {
-    name: &'static str,
+pub(super) struct Project {
+    /// What its image is called.
+    pub(super) image: String,
     directory: PathBuf,
 }
 
 impl Project {
-    fn new(name: &'static str) -> Project {
-        let directory = store().scratch(name);
+    fn new(name: &str) -> Project {
+        Project::building(name, name)
+    }
+
+    /// A copy of its own for an image of this name, with what its author made before the first build.
+    pub(super) fn building(name: &str, image: &str) -> Project {
+        let directory = store().scratch(&image.replace(['/', ':'], "-"));
         let from = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/dockerfiles")
             .join(name);
         let status = Command::new("cp").arg("-r").args([&from, &directory]).status();
         assert!(status.unwrap().success());
-        Project { name, directory }
+        let image = image.into();
+        let project = Project { image, directory };
+        match name {
+            "python" => project.sh(WHEEL),
+            "node" => {
+                project.sh(
+                    "mkdir vendor && tar -czf vendor/greet-1.0.0.tgz --transform 's,^greet,package,' greet",
+                );
+            }
+            _ => {}
+        }
+        project
     }
 
-    /// Runs a script in the project, on this machine: what its author did before.
+    /// Runs a script in the project, on this machine.
     fn sh(&self, script: &str) {
         let mut shell = Command::new("sh");
         let done = Done::of(shell.args(["-ec", script]).current_dir(&self.directory));
@@ -56,23 +82,29 @@ impl Project {
 
     /// Builds; gives what was said.
     #[track_caller]
-    fn build(&self, flags: &[&str]) -> String {
-        let mut command = store().command(["build", "-t", self.name]);
+    pub(super) fn build(&self, flags: &[&str]) -> String {
+        let mut command = store().command(["build", "-t", &self.image]);
         let done = Done::of(command.args(flags).arg(".").current_dir(&self.directory));
         assert!(done.status.success(), "{done}");
         done.stderr
     }
 
     fn run(&self, words: &[&str]) -> String {
-        let mut all = vec!["run", "--rm", self.name];
+        let mut all = vec!["run", "--rm", &self.image];
         all.extend(words);
         store().ok(all)
     }
 }
 
-/// A service that says where it listens, and answers once.
 fn ask(name: &str, path: &str) -> String {
-    let mut service = store().command(["run", "--rm", "--network", "host", name]);
+    answer(
+        &mut store().command(["run", "--rm", "--network", "host", name]),
+        path,
+    )
+}
+
+/// A service that says where it listens, and answers once.
+pub(super) fn answer(service: &mut Command, path: &str) -> String {
     let mut service = service.stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     let mut said = BufReader::new(service.stdout.take().unwrap());
@@ -97,15 +129,6 @@ fn get(mut connection: impl Read + Write, path: &str) -> String {
 #[test]
 fn a_python_service_with_wheels() {
     let project = Project::new("python");
-    // A wheel is a zip with three files about it.
-    project.sh(
-        "mkdir wheels greetings-1.2.dist-info\n\
-         printf 'Metadata-Version: 2.1\\nName: greetings\\nVersion: 1.2\\n' > greetings-1.2.dist-info/METADATA\n\
-         printf 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n' > greetings-1.2.dist-info/WHEEL\n\
-         printf 'greetings/__init__.py,,\\ngreetings-1.2.dist-info/METADATA,,\\ngreetings-1.2.dist-info/WHEEL,,\\n\
-         greetings-1.2.dist-info/RECORD,,\\n' > greetings-1.2.dist-info/RECORD\n\
-         python3 -m zipfile -c wheels/greetings-1.2-py3-none-any.whl greetings greetings-1.2.dist-info\n",
-    );
     project.build(&[]);
     let answer = ask("python", "/python");
     assert!(
@@ -119,7 +142,6 @@ fn a_python_service_with_wheels() {
 #[test]
 fn a_node_service_with_packages() {
     let project = Project::new("node");
-    project.sh("mkdir vendor && tar -czf vendor/greet-1.0.0.tgz --transform 's,^greet,package,' greet");
     project.build(&[]);
     let answer = ask("node", "/node");
     assert!(
@@ -172,7 +194,9 @@ fn a_site_on_nginx() {
     let project = Project::new("site");
     let said = project.build(&["--build-arg", "TITLE=about us"]);
     assert!(said.contains("nginx.conf test is successful"), "{said}");
-    let socket = Site::start(&store().scratch("socket"));
+    let socket = Site::start(&store().scratch("socket"), |volume| {
+        store().command(["run", "--rm", "--name", "site", "-v", volume, "site"])
+    });
     assert!(socket.get("/").ends_with("\r\n\r\n<title>home</title>\n"));
     assert!(
         socket
@@ -182,22 +206,22 @@ fn a_site_on_nginx() {
     let missing = socket.get("/other");
     assert!(missing.starts_with("HTTP/1.1 404 "), "{missing}");
     assert!(missing.ends_with("<title>nothing here</title>\n"), "{missing}");
-    socket.stop();
+    // By the image's own signal, on which nginx ends well.
+    store().ok(["stop", "site"]);
+    socket.ends_well();
 }
 
 /// nginx at a socket.
-struct Site {
+pub(super) struct Site {
     process: Child,
     socket: PathBuf,
 }
 
 impl Site {
-    fn start(directory: &Path) -> Site {
+    /// In a new directory, which the command mounts.
+    pub(super) fn start(directory: &Path, run: impl FnOnce(&str) -> Command) -> Site {
         std::fs::create_dir(directory).unwrap();
-        let volume = format!("{}:/run/site", directory.display());
-        let process = store()
-            .command(["run", "--rm", "--name", "site", "-v", &volume, "site"])
-            .spawn();
+        let process = run(&format!("{}:/run/site", directory.display())).spawn();
         let socket = directory.join("socket");
         until("nginx listens", || UnixStream::connect(&socket).is_ok());
         Site {
@@ -206,13 +230,11 @@ impl Site {
         }
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(super) fn get(&self, path: &str) -> String {
         get(UnixStream::connect(&self.socket).unwrap(), path)
     }
 
-    /// By the image's own signal, on which nginx ends well.
-    fn stop(mut self) {
-        store().ok(["stop", "site"]);
+    pub(super) fn ends_well(mut self) {
         assert!(self.process.wait().unwrap().success());
     }
 }

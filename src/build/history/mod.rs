@@ -313,6 +313,17 @@ pub fn remove(store: &Store, id: &str) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// Lets go of what killed builders held, where that is more than `flock`: a lease lies beside the log.
+pub(super) fn let_go(store: &Store) -> Result<(), Error> {
+    for entry in root::list(&directory(store))? {
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == "lease") {
+            drop(Lock::attempt_existing(&path.with_extension(""), Mode::Exclusive)?);
+        }
+    }
+    Ok(())
+}
+
 /// Removes records that are too many, and what a killed builder left that has none.
 fn tidy(store: &Store) -> Result<(), Error> {
     let kept: HashSet<String> = read_all(store)?
