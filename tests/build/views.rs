@@ -1,0 +1,72 @@
+//! `RUN --mount=from=`: does it show the tree of another stage as it is, without a copy, and drop what is written to it?
+
+use std::fs;
+use std::path::Path;
+
+use crate::begun;
+use crate::common::Project;
+
+/// Bytes of all files below.
+fn size(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    let sizes = entries.filter_map(|entry| {
+        let entry = entry.ok()?;
+        match entry.file_type().ok()?.is_dir() {
+            true => Some(size(&entry.path())),
+            false => Some(entry.metadata().ok()?.len()),
+        }
+    });
+    sizes.sum()
+}
+
+const BIG: u64 = 32 << 20;
+
+/// A stage with a big file.
+fn big() -> String {
+    format!("FROM base AS big\nRUN head -c {BIG} /dev/urandom > /big && mkdir /d && ln /big /d/again\n")
+}
+
+#[test]
+fn a_stage_that_is_mounted_is_not_copied() {
+    let project = Project::new();
+    let text = format!(
+        "{}FROM base\nRUN --mount=from=big,target=/ro --mount=from=big,target=/rw,rw \
+         cmp /ro/big /rw/d/again && echo here; sleep 1000\n",
+        big()
+    );
+    let (mut builder, _said) = begun(&mut project.command(&text, &[]), 1);
+    let state = size(&project.bryo.state());
+    builder.kill().unwrap();
+    builder.wait().unwrap();
+    assert!(state < BIG / 2, "{state} bytes");
+    project.becomes_clean();
+}
+
+#[test]
+fn what_is_written_to_a_stage_that_is_mounted_is_dropped() {
+    let project = Project::new();
+    let text = "FROM base AS other\nRUN mkdir /d && echo one > /d/file && ln -s file /d/link && chmod 4711 /d/file\n\
+        FROM base\n\
+        RUN --mount=from=other,target=/a,rw --mount=from=other,source=d,target=/b,rw --mount=from=other,target=/c \
+          echo two > /a/d/file && rm /a/bin/busybox && cat /a/d/file /b/file /c/d/link > /seen && \
+          test -e /c/bin/busybox && stat -c %a /c/d/file >> /seen && echo x > /b/new && ! touch /c/d/file\n\
+        RUN --mount=from=other,source=d/link,target=/f cat /f >> /seen; ls -A /a /b /c >> /seen 2>&1 || true\n\
+        COPY --from=other /d /d\n";
+    project.build(text, &[]);
+    let seen = project.sh("cat /seen; ls /d; cat /d/file");
+    let (before, after) = seen.split_once("ls:").expect(&seen);
+    assert_eq!(before, "two\none\none\n4711\none\n");
+    assert!(after.ends_with("file\nlink\none\n"), "{seen}");
+    project.is_clean();
+}
+
+/// Their owners are the image's, as in BuildKit: a copy would have lost them.
+#[test]
+fn files_of_a_stage_that_is_mounted_are_whose_they_are() {
+    let project = Project::new();
+    project.write("f", "");
+    let text = "FROM base AS other\nCOPY --chown=7:8 f /f\n\
+        FROM base\nRUN --mount=from=other,target=/m stat -c %u:%g /m/f > /seen\n";
+    project.build(text, &[]);
+    assert_eq!(project.sh("cat /seen"), "7:8\n");
+}
