@@ -141,8 +141,8 @@ impl Steps<'_> {
         let mut seen = Seen::default();
         let name = match look.order.named(name) {
             Some(Named::Image(other)) => other,
-            // On files, nothing can be built.
-            Some(Named::Files(..)) => return seen,
+            // They bring no variables.
+            Some(Named::Files(..)) => "scratch",
             None => name,
         };
         let config = match name {
