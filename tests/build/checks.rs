@@ -318,7 +318,7 @@ fn a_base_for_another_machine_is_told() {
         "InvalidBaseImagePlatform 2: Base image foreign was pulled with platform \"linux/s390x\", \
          expected \"{host}\" for current build"
     );
-    assert_eq!(found(&project, text, &[]), [wanted.clone()]);
+    assert_eq!(found(&project, text, &[]), [wanted.as_str()]);
     assert_eq!(found(&project, text, &["--target", "other"]), [wanted.as_str()]);
     // Not needed; asked for; left out; or in its place another.
     let asked = "FROM --platform=$BUILDPLATFORM foreign\n";

@@ -1,7 +1,11 @@
 //! `RUN --mount=from=`: does it show the tree of another stage as it is, without a copy, and drop what is written to it?
 
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
+
+use nix::sys::signal;
+use nix::unistd::Pid;
 
 use crate::begun;
 use crate::common::Project;
@@ -73,4 +77,48 @@ fn files_of_a_stage_that_is_mounted_are_whose_they_are() {
     let (own, mounted) = seen.split_once('\n').unwrap();
     assert_eq!(mounted.trim_end(), own);
     assert!(["7:8", "0:0"].contains(&own), "{seen}");
+}
+
+/// The filesystem servers below a process.
+fn servers(above: u32) -> Vec<i32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let stats = processes.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    let known: Vec<(u32, u32, bool)> = stats
+        .filter_map(|stat| {
+            let (head, tail) = stat.rsplit_once(") ")?;
+            let (pid, name) = head.split_once(" (")?;
+            let parent = tail.split(' ').nth(1)?.parse().ok()?;
+            Some((pid.parse().ok()?, parent, name == "bryo-server"))
+        })
+        .collect();
+    let (mut below, mut found) = (vec![above], Vec::new());
+    while let Some(next) = below.pop() {
+        for (pid, _, is_server) in known.iter().filter(|(_, parent, _)| *parent == next) {
+            below.push(*pid);
+            found.extend(is_server.then_some(pid.cast_signed()));
+        }
+    }
+    found
+}
+
+/// As that of a container's own tree: another takes over.
+#[test]
+fn a_server_of_a_stage_that_is_mounted_may_be_killed() {
+    let project = Project::new();
+    let text = "FROM base AS other\nRUN echo one > /file && echo two > /second\n\
+        FROM base\nRUN --mount=target=/ctx --mount=from=other,target=/ro --mount=from=other,target=/rw,rw \
+         echo three > /rw/new; cat /ro/file > /seen; echo here; \
+         until [ -e /ctx/go ]; do sleep 0.1; done; cat /ro/second /rw/new /rw/file >> /seen\n";
+    let (mut builder, mut said) = begun(&mut project.command(text, &[]), 1);
+    let found = servers(builder.id());
+    assert_eq!(found.len(), 3, "{found:?}");
+    for pid in found {
+        signal::kill(Pid::from_raw(pid), signal::Signal::SIGKILL).unwrap();
+    }
+    project.write("go", "");
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert!(builder.wait().unwrap().success(), "{rest}");
+    assert_eq!(project.sh("cat /seen"), "one\ntwo\nthree\none\n");
+    project.is_clean();
 }
