@@ -49,6 +49,8 @@ mod squash;
 mod stages;
 #[path = "build/travel.rs"]
 mod travel;
+#[path = "build/views.rs"]
+mod views;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -1,4 +1,4 @@
-//! What does FROM name? A stage before it, `scratch`, or an image of the store, which is fetched if need be. What it is for:
+//! What does FROM name? A stage before it, `scratch`, the files of a named context, or an image of the store, which is fetched if need be. What it is for:
 //! the platform of `FROM --platform`, else that of the build. Only where nobody has asked for one, an image that is here
 //! serves whatever it is for.
 
@@ -9,6 +9,7 @@ use super::config::Config;
 use super::dockerfile::{Dockerfile, From, Stage as Text};
 use super::order::{Fetch, Named};
 use super::solve::{Build, Fetching, Stage, failed_from};
+use super::source::Context;
 use super::variables::Scope;
 use crate::images::manifest::Platform;
 use crate::images::pull::{self, Naming, Source};
@@ -40,16 +41,22 @@ impl Build<'_> {
         let place = format!("{label} 1");
         self.progress
             .begins(&format!("[{}] FROM {name}", place.trim_start()));
-        let name = self.stands_on(name)?;
+        let empty = |platform: Option<Platform>| Stage {
+            layers: Vec::new(),
+            of_base: (0, 0),
+            claim: None,
+            config: Config::scratch(&platform.unwrap_or_else(Platform::host)),
+            scope: Scope::default(),
+            has_command: false,
+        };
+        let order = self.order;
+        if let Some(Named::Files(context, material)) = order.named(&name) {
+            material.iter().for_each(|material| self.note(material.clone()));
+            return self.files(empty(platform), context, &name);
+        }
+        let name = self.stands_on(name);
         let stage = if name == "scratch" {
-            Stage {
-                layers: Vec::new(),
-                of_base: (0, 0),
-                claim: None,
-                config: Config::scratch(&platform.unwrap_or_else(Platform::host)),
-                scope: Scope::default(),
-                has_command: false,
-            }
+            empty(platform)
         } else {
             self.image(&name, platform)
                 .map_err(|error| self.not_had(&name, number, error))?
@@ -65,10 +72,11 @@ impl Build<'_> {
         };
         let have = || {
             let name = self.image_of(from)?;
-            if self.stage_from(&name, number).is_some() {
+            let is_files = matches!(self.named(&name), Some(Named::Files(..)));
+            if is_files || self.stage_from(&name, number).is_some() {
                 return Ok(());
             }
-            let (name, platform) = (self.stands_on(name)?, self.platform_of(from)?);
+            let (name, platform) = (self.stands_on(name), self.platform_of(from)?);
             if name == "scratch" || self.found(&name, platform.as_ref())?.is_some() {
                 return Ok(());
             }
@@ -98,12 +106,18 @@ impl Build<'_> {
     }
 
     /// The image that a name which is no stage's means in FROM.
-    fn stands_on(&self, name: String) -> Result<String, Error> {
+    fn stands_on(&self, name: String) -> String {
         match self.named(&name) {
-            Some(Named::Image(other)) => Ok(other.clone()),
-            Some(Named::Files(..)) => Err(Error::Unsupported(format!("FROM a directory ({name})"))),
-            None => Ok(name),
+            Some(Named::Image(other)) => other.clone(),
+            Some(Named::Files(..)) | None => name,
         }
+    }
+
+    /// As in BuildKit, a named context that is no image is a base of its files, with an empty config.
+    fn files(&mut self, mut stage: Stage, context: &Context, name: &str) -> Result<Stage, Error> {
+        self.copy_base(&mut stage, context, &format!("FROM {name} # buildkit"))?;
+        stage.of_base = (stage.layers.len(), stage.config.history());
+        Ok(stage)
     }
 
     /// An image of the store, fetched if need be.

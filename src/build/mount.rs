@@ -4,12 +4,14 @@
 //! What is mounted over a path is no part of the layer: the mounts lie above the stage's tree, in the step's container
 //! alone. Secrets count neither for the cache nor for the history; of a cache only its name does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use fuse_overlay::index::DiffId;
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
@@ -17,7 +19,10 @@ use super::dockerfile::{Mount, Sharing};
 use super::order::{self, Agent};
 use super::owner;
 use super::workspace::{Workspace, io_error};
+use crate::containers::runtime::SUBDIRECTORY;
 use crate::containers::spec::mounts::{Asked, Bind, Missing};
+use crate::containers::view::View;
+use crate::images::{Claim, layers};
 use crate::store::{Digest, Lock, Mode, Store};
 
 /// A secret that the user gives to a build: `--secret`.
@@ -38,9 +43,31 @@ pub(super) struct Mounts {
     /// So many SSH agents.
     agents: usize,
     workspaces: Vec<Workspace>,
+    /// The trees that are shown, and what keeps their layers.
+    pub(super) views: Vec<View>,
+    claims: Vec<Arc<Claim>>,
+    /// Those of them that are only read, which mounts can share: by their layers.
+    read: BTreeMap<Vec<DiffId>, PathBuf>,
     /// The names of caches that are locked.
     caches: BTreeSet<String>,
     locks: Vec<Lock>,
+}
+
+/// What a step may do with what is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
+impl Access {
+    /// As a mount option.
+    fn option(self) -> &'static str {
+        match self {
+            Access::Read => "ro",
+            Access::Write => "rw",
+        }
+    }
 }
 
 /// The files that a cache begins with: `from` and `source`.
@@ -175,6 +202,45 @@ impl Mounts {
         }
         self.agents += 1;
         self.asked.push(bind(socket.to_owned(), target, "rw"));
+        Ok(())
+    }
+
+    /// What is at a path of a stack of layers, without a copy of it; what is written there is dropped.
+    pub(super) fn view(
+        &mut self,
+        store: &Store,
+        (layers, claim): (Vec<DiffId>, Option<Arc<Claim>>),
+        (path, target): (Vec<u8>, String),
+        access: Access,
+    ) -> Result<(), Error> {
+        let place = match self.read.get(&layers).filter(|_| access == Access::Read) {
+            Some(place) => place.clone(),
+            None => {
+                let place = self.workspace(store)?.join("view");
+                let made = fs::DirBuilder::new().mode(0o700).create(&place);
+                made.map_err(io_error("make", &place))?;
+                self.views.push(View {
+                    lower: layers::open(store, &layers)?,
+                    place: place.clone(),
+                });
+                self.claims.extend(claim);
+                if access == Access::Read {
+                    self.read.insert(layers, place.clone());
+                }
+                place
+            }
+        };
+        let mut options = vec!["rbind".into(), "rprivate".into(), access.option().to_string()];
+        if !path.is_empty() {
+            let path = String::from_utf8_lossy(&path);
+            options.push(format!("{SUBDIRECTORY}={path}"));
+        }
+        self.asked.push(Asked::Bind(Bind {
+            source: place,
+            target,
+            options,
+            missing: Missing::Refuse,
+        }));
         Ok(())
     }
 

@@ -29,6 +29,7 @@ use crate::containers::spec::{Network, Request, mounts};
 use crate::containers::storage::Storage;
 use crate::containers::supervisor::{Ending, SignalProxy};
 use crate::containers::upkeep::Upkeep;
+use crate::containers::view::View;
 use crate::containers::volume;
 use crate::images::{Claim, Image, layers};
 use crate::store::Store;
@@ -45,6 +46,8 @@ pub(super) struct Order {
     pub(super) env: Vec<String>,
     /// `RUN --mount`.
     pub(super) mounts: Vec<mounts::Asked>,
+    /// The trees that they show.
+    pub(super) views: Vec<View>,
     pub(super) network: Network,
     /// `--add-host`.
     pub(super) host_names: HostNames,
@@ -60,7 +63,7 @@ impl Order {
     /// Runs it over an image that is on no list, and stores what it changed as a layer above it. What it writes goes to
     /// `progress` as it comes.
     pub(super) fn carry_out(
-        self,
+        mut self,
         store: &Store,
         image: &Image,
         progress: &dyn Progress,
@@ -71,18 +74,19 @@ impl Order {
     }
 
     /// The same, but what it changed in its own tree is dropped.
-    pub(super) fn run(self, store: &Store, image: &Image, progress: &dyn Progress) -> Result<(), Error> {
+    pub(super) fn run(mut self, store: &Store, image: &Image, progress: &dyn Progress) -> Result<(), Error> {
         self.carried_out(store, image, progress).map(|_| ())
     }
 
     fn carried_out<'a>(
-        self,
+        &mut self,
         store: &'a Store,
         image: &Image,
         progress: &dyn Progress,
     ) -> Result<(Container<'a>, Vec<PathBuf>), Error> {
         let shown = self.command.join(" ");
-        let made = life::create(store, self.wanted(image))?;
+        let mut made = life::create(store, self.wanted(image))?;
+        made.views = std::mem::take(&mut self.views);
         let id = made.held.record.id.clone();
         let container = Container { store, id };
         let stubs = stubs(&made.lower, &made.spec)?;

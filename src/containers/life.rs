@@ -14,6 +14,7 @@ use super::record::{Afterwards, Base, Held, Record};
 pub use super::reopen::reopen;
 use super::runtime::{self, RootSource};
 use super::supervisor::{self, Attach, Start, Supervisor};
+use super::view::View;
 use super::{Error, network, rootfs, volume};
 use crate::host::Probe;
 use crate::images::{self};
@@ -40,6 +41,8 @@ pub struct Made {
     pub warnings: Vec<String>,
     /// `--detach-keys`.
     pub keys: Keys,
+    /// Other trees that it sees.
+    pub views: Vec<View>,
 }
 
 impl Made {
@@ -87,6 +90,7 @@ pub(super) fn opened(store: &Store, held: Held) -> Result<Made, Box<(Held, Error
             host,
             warnings: Vec::new(),
             keys: Keys::default(),
+            views: Vec::new(),
         }),
     }
 }
@@ -139,6 +143,7 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
         host,
         warnings: _,
         keys,
+        views,
     } = made;
     if held.record.afterwards == Afterwards::RemoveOnceRun {
         held.record.afterwards = Afterwards::Remove;
@@ -148,7 +153,8 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
     }
     let planned = network::ready(store, &mut held.record, &mut spec).and_then(|network| {
         let devices = server_threads();
-        let plan = runtime::plan(&spec, RootSource::Fuse { devices }, &host)?;
+        let mut plan = runtime::plan(&spec, RootSource::Fuse { devices }, &host)?;
+        plan.views = views.iter().map(|view| view.place.clone()).collect();
         Ok((network, plan))
     });
     match planned {
@@ -156,6 +162,7 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
         Ok((network, plan)) => Ok(Start {
             held,
             lower,
+            views,
             plan,
             host,
             terminal,

@@ -175,6 +175,7 @@ impl Making<'_> {
             host: self.host.clone(),
             warnings,
             keys: Keys::default(),
+            views: Vec::new(),
         })
     }
 

@@ -45,6 +45,7 @@ pub mod supervisor;
 pub mod unit;
 pub mod upgrade;
 pub mod upkeep;
+pub mod view;
 pub mod volume;
 pub mod wait;
 

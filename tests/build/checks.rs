@@ -306,6 +306,34 @@ fn a_base_that_is_not_there_yet_brings_no_false_findings() {
     assert_eq!(found(&project, text, &[]), wanted);
 }
 
+#[test]
+fn a_base_for_another_machine_is_told() {
+    let project = Project::new();
+    let foreign = ["--platform", "linux/s390x", "-t", "foreign"];
+    project.build("FROM scratch\nLABEL a=b\n", &foreign);
+    project.build("FROM scratch\nLABEL a=b\n", &["-t", "native"]);
+    let host = project.image("native", "{{.Os}}/{{.Architecture}}");
+    let text = "FROM native AS one\nFROM foreign AS other\nFROM one\n";
+    let wanted = format!(
+        "InvalidBaseImagePlatform 2: Base image foreign was pulled with platform \"linux/s390x\", \
+         expected \"{host}\" for current build"
+    );
+    assert_eq!(found(&project, text, &[]), [wanted.as_str()]);
+    assert_eq!(found(&project, text, &["--target", "other"]), [wanted.as_str()]);
+    // Not needed; asked for; left out; or in its place another.
+    let asked = "FROM --platform=$BUILDPLATFORM foreign\n";
+    let skipped = format!("# check=skip=InvalidBaseImagePlatform\n{text}");
+    for (text, flags) in [
+        (text, ["--target", "one"]),
+        (text, ["--platform", "linux/s390x"]),
+        (asked, ["--target", "0"]),
+        (&skipped, ["--target", "other"]),
+        (text, ["--build-context", "foreign=docker-image://native"]),
+    ] {
+        assert_eq!(found(&project, text, &flags), [""; 0], "{flags:?}");
+    }
+}
+
 /// What is given on the command line can take a base's place, or set what no line sets.
 #[test]
 fn what_is_given_for_the_build_counts_for_its_checks() {

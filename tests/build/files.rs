@@ -624,3 +624,37 @@ fn named_contexts_heed_their_own_ignore_file() {
     );
     assert!(said.contains("\"/a.log\": not found"), "{said}");
 }
+
+/// As in BuildKit: the files are the base, and its config is that of `scratch`.
+#[test]
+fn a_named_directory_can_be_what_a_stage_stands_on() {
+    let project = Project::new();
+    project.write("root/etc/motd", "hello\n");
+    project.write("root/secret", "left out");
+    project.write("root/.dockerignore", "secret\n.dockerignore\n");
+    mode(&project.path("root/etc/motd"), 0o640);
+    let named = format!("top={}", project.path("root").display());
+    let flags = ["--build-context", named.as_str()];
+    let text = "FROM top AS bare\nFROM top AS more\nCOPY --from=bare / /copy/\n\
+        FROM base\nCOPY --from=bare / /bare/\nCOPY --from=more / /more/\n";
+    project.build(text, &flags);
+    let look = "cd /bare; find . -type f; stat -c '%u:%g %a' etc/motd; cd /more; find . -type f | sort";
+    let seen = "./etc/motd\n0:0 640\n./copy/etc/motd\n./etc/motd\n";
+    assert_eq!(project.sh(look), seen);
+    assert_eq!(project.build(text, &flags).run, [""; 0]);
+    assert_eq!(
+        project.build(text, &[&flags[..], &["--jobs", "1"]].concat()).run,
+        [""; 0]
+    );
+    // One of its files changed.
+    project.write("root/etc/motd", "bye\n");
+    project.build(text, &flags);
+    assert_eq!(project.sh("cat /bare/etc/motd"), "bye\n");
+    let bare = ["--target", "bare"];
+    project.build("FROM top AS bare\nLABEL a=b\n", &[&flags[..], &bare].concat());
+    let layers = project.image("made", "{{json .RootFS.Layers}}");
+    let layers: Vec<String> = serde_json::from_str(&layers).unwrap();
+    assert_eq!(layers.len(), 1, "{layers:?}");
+    assert_eq!(project.config()["Labels"]["a"], "b");
+    project.is_clean();
+}

@@ -48,6 +48,7 @@ pub enum Rule {
     InvalidDefinitionDescription,
     ExposeProtoCasing,
     ExposeInvalidFormat,
+    InvalidBaseImagePlatform,
 }
 
 /// Dockerfiles with more bytes, or more stages, than anybody writes are not checked: each stage knows what those below it

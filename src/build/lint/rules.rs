@@ -44,6 +44,7 @@ impl Rule {
                 "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`. If this is not intended to be a description comment, add an empty line or comment between the instruction and the comment."
             }
             Rule::ExposeProtoCasing => "Protocol in EXPOSE instruction should be lowercase",
+            Rule::InvalidBaseImagePlatform => "Base image platform does not match expected target platform",
             Rule::ExposeInvalidFormat => {
                 "IP address and host-port mapping should not be used in EXPOSE instruction. This will become an error in a future release"
             }

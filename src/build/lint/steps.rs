@@ -7,10 +7,11 @@ use super::casing::keyword;
 use super::{Finding, Look, Rule, needed};
 use crate::build::config::Config;
 use crate::build::dockerfile::{Command, Copy, From, Instruction, Place, Source, Step};
-use crate::build::order::Named;
+use crate::build::order::{Fetch, Named};
 use crate::build::solve::expanded;
 use crate::build::source::Source as _;
 use crate::images;
+use crate::images::manifest::Platform;
 
 /// Words in names of what nobody should see.
 const SECRET: [&str; 10] = [
@@ -62,6 +63,9 @@ pub(super) fn findings(look: &Look<'_>, needed: &BTreeSet<usize>) -> Vec<Finding
     for (number, stage) in look.file.stages.iter().enumerate() {
         let mut seen = steps.base(&stage.from, number, &stages);
         let before = steps.findings.len();
+        if let Some(detail) = other_platform(look, &stage.from, number) {
+            steps.found(Rule::InvalidBaseImagePlatform, stage.from.place, detail);
+        }
         for step in &stage.steps {
             steps.step(step, &mut seen);
         }
@@ -74,6 +78,34 @@ pub(super) fn findings(look: &Look<'_>, needed: &BTreeSet<usize>) -> Vec<Finding
         stages.push(seen);
     }
     steps.findings
+}
+
+/// A base of the store's that is for another machine. It serves only where nobody has asked for a platform: else one for
+/// that is fetched.
+fn other_platform(look: &Look<'_>, from: &From, number: usize) -> Option<String> {
+    if from.platform.is_some()
+        || !look.order.platforms.is_empty()
+        || look.order.pull == Fetch::Always
+        || needed::base(look, from, number).is_some()
+    {
+        return None;
+    }
+    let name = needed::image(look, from);
+    let found = match look.order.named(&name) {
+        Some(Named::Image(other)) => other.as_str(),
+        Some(Named::Files(..)) => return None,
+        None => &name,
+    };
+    // An image that cannot be read fails the build.
+    let image = images::find(look.store, found).ok().flatten();
+    let (platform, host) = (image?.platform()?, Platform::host());
+    let is_other = (&platform.os, &platform.architecture) != (&host.os, &host.architecture);
+    let detail = || {
+        format!(
+            "Base image {name} was pulled with platform \"{platform}\", expected \"{host}\" for current build"
+        )
+    };
+    is_other.then(detail)
 }
 
 impl Steps<'_> {
@@ -109,8 +141,8 @@ impl Steps<'_> {
         let mut seen = Seen::default();
         let name = match look.order.named(name) {
             Some(Named::Image(other)) => other,
-            // On files, nothing can be built.
-            Some(Named::Files(..)) => return seen,
+            // They bring no variables.
+            Some(Named::Files(..)) => "scratch",
             None => name,
         };
         let config = match name {

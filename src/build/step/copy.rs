@@ -6,11 +6,12 @@ use crate::build::chmod::Chmod;
 use crate::build::contents::Contents;
 use crate::build::copy;
 use crate::build::dockerfile::{self, expand_text};
+use crate::build::extract::bound;
 use crate::build::key::Key;
 use crate::build::patterns::ignore::Ignore;
 use crate::build::remote::without_login;
 use crate::build::solve::{Build, Stage};
-use crate::build::source::{Entry, Links, Source};
+use crate::build::source::{Context, Entry, Links, Source};
 use crate::build::tree::add_tree;
 use crate::build::turn::Turn;
 use crate::build::workspace::Draft;
@@ -36,6 +37,25 @@ impl Build<'_> {
         self.from(number, copy.from.as_deref(), |source| {
             self.copied(stage, &[(&order, order.plan(source)?, source)], &said)
         })
+    }
+
+    /// All of a context, as what a stage begins with.
+    pub(in crate::build) fn copy_base(
+        &mut self,
+        stage: &mut Stage,
+        context: &Context,
+        said: &str,
+    ) -> Result<(), Error> {
+        if self.kept(stage, said)? {
+            return Ok(());
+        }
+        let order = copy::Order {
+            dest: b"/".to_vec(),
+            into: true,
+            now: self.now,
+            ..bound(Vec::new())
+        };
+        self.copied(stage, &[(&order, order.plan(context)?, context)], said)
     }
 
     fn copied(&self, stage: &mut Stage, parts: &[Part<'_>], said: &str) -> Result<(), Error> {

@@ -18,7 +18,7 @@ use super::dockerfile::{self, Instruction};
 use super::key::Key;
 use super::order::{Cache, Named};
 use super::solve::{Build, Stage};
-use super::source::{Source, Stage as StageSource, Stored};
+use super::source::{Context, Source, Stage as StageSource, Stored};
 use super::tree::{Growing, Owner, Times, add_tree};
 use super::turn::Turn;
 use super::workspace::Draft;
@@ -198,9 +198,22 @@ impl Build<'_> {
         name: Option<&str>,
         with: impl FnOnce(&dyn Source) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        let stage = match self.origin(number, name)? {
+            Origin::Context(context) => return with(context),
+            Origin::Stage(stage) => stage,
+        };
+        let draft = Draft::over(self.store, &stage.layers)?;
+        with(&Stored {
+            tree: StageSource(&draft.tree),
+            chain: ChainId::of(&stage.layers),
+        })
+    }
+
+    /// What `--from` names, or the context.
+    fn origin(&self, number: usize, name: Option<&str>) -> Result<Origin<'_>, Error> {
         let Some(name) = name else {
             let context = self.order.context.as_ref().ok_or(Error::NoContext)?;
-            return with(context);
+            return Ok(Origin::Context(context));
         };
         let earlier = self
             .stage(name, number)
@@ -208,24 +221,19 @@ impl Build<'_> {
         let (earlier, name) = match self.named(name) {
             Some(Named::Files(context, material)) => {
                 material.iter().for_each(|material| self.note(material.clone()));
-                return with(&**context);
+                return Ok(Origin::Context(context));
             }
             Some(Named::Image(image)) => (None, image.as_str()),
             None => (earlier, name),
         };
-        let stage = match earlier {
+        Ok(Origin::Stage(match earlier {
             Some(stage) => stage,
             // Named by a trigger of a base, which the plan of stages did not know; no image of its name is meant.
             None if self.stage(name, number).is_some() => return Err(Error::UnplannedStage(name.into())),
             None => self
                 .image(name, self.platform.clone())
                 .map_err(|error| self.not_had(name, number, error))?,
-        };
-        let draft = Draft::over(self.store, &stage.layers)?;
-        with(&Stored {
-            tree: StageSource(&draft.tree),
-            chain: ChainId::of(&stage.layers),
-        })
+        }))
     }
 
     fn workdir(&mut self, stage: &mut Stage, path: &str, title: &str) -> Result<(), Error> {
@@ -277,6 +285,14 @@ impl Build<'_> {
         let (uid, gid) = life::identity(&lower, text)?;
         Ok(Owner { uid, gid })
     }
+}
+
+/// Where files are taken from.
+enum Origin<'a> {
+    /// The context, or one of another name.
+    Context(&'a Context),
+    /// A stage, or an image.
+    Stage(Stage),
 }
 
 /// A path below the working directory, without `.`, `..` and doubled slashes.

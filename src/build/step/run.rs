@@ -4,12 +4,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use super::{absolute, relative};
+use super::{Origin, absolute, relative};
 use crate::build::Error;
 use crate::build::dockerfile::{self, Command, Mount, MountKind, Run};
 use crate::build::extract::{SetId, bound, extract};
 use crate::build::key::Key;
-use crate::build::mount::{self, Base, Mounts};
+use crate::build::mount::{self, Access, Base, Mounts};
 use crate::build::run;
 use crate::build::solve::{Build, Stage};
 use crate::build::source::Source;
@@ -93,6 +93,7 @@ impl Build<'_> {
                 .cloned()
                 .chain(std::mem::take(&mut mounted.asked))
                 .collect(),
+            views: std::mem::take(&mut mounted.views),
             ulimits: self.order.ulimits.clone(),
             times: self.order.times,
             network,
@@ -245,7 +246,7 @@ impl Build<'_> {
         Ok(bound.digest(&bound.plan(source)?, source, &self.hashes)?)
     }
 
-    /// Files of the context, a stage or an image: bound from where they are if they can be, else copied first.
+    /// Files of the context, a stage or an image: shown where they are if they can be, else copied first.
     fn mount_files(
         &self,
         mounted: &mut Mounts,
@@ -254,19 +255,26 @@ impl Build<'_> {
         target: String,
     ) -> Result<(), Error> {
         let path = source_of(mount);
+        let context = match self.origin(number, mount.from.as_deref())? {
+            Origin::Stage(stage) => {
+                let access = if mount.readonly {
+                    Access::Read
+                } else {
+                    Access::Write
+                };
+                return mounted.view(self.store, (stage.layers, stage.claim), (path, target), access);
+            }
+            Origin::Context(context) => context,
+        };
         let shown = PathBuf::from(OsStr::from_bytes(&path));
-        if mount.from.is_none()
-            && mount.readonly
-            && let Some(context) = &self.order.context
+        if mount.readonly
             && let Some(host) = context.host_path(&path).map_err(io_error("find", &shown))?
         {
             mounted.host(host, target);
             return Ok(());
         }
         let copy = mounted.workspace(self.store)?.join("mounted");
-        self.from(number, mount.from.as_deref(), |source| {
-            Ok(extract(source, path, &copy, SetId::Keep)?)
-        })?;
+        extract(context, path, &copy, SetId::Keep)?;
         mounted.scratch(copy, target, mount.readonly);
         Ok(())
     }

@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 pub(super) enum Report {
     /// The child has made a user namespace: map ids into it.
     UserNamespace,
-    /// The root is mounted; descriptors of the connection come along.
+    /// A view is mounted; descriptors of its connection come along.
+    View,
+    /// The root is mounted, too; descriptors of the connection come along.
     Mounted,
     /// Init lives, by this pid of the supervisor's pid namespace.
     Forked(i32),

@@ -53,6 +53,8 @@ pub struct Plan {
     pub(super) propagation: MountPropagationFlags,
     pub(super) root: RootSource,
     pub(super) place: PathBuf,
+    /// Where the container's views are mounted, each as the root is.
+    pub(in crate::containers) views: Vec<PathBuf>,
     pub(super) steps: Vec<Step>,
     pub(super) command: Command,
     /// Descriptors that the container's processes have no room for.
@@ -170,6 +172,7 @@ pub fn plan(spec: &Spec, rootfs: RootSource, host: &Probe) -> Result<Plan, PlanE
         propagation,
         root: rootfs,
         place: root.path().clone(),
+        views: Vec::new(),
         steps,
         command: command(spec, process)?,
         foreign: Vec::new(),

@@ -58,6 +58,8 @@ pub struct Launch {
     search: Search,
     terminal: Option<OwnedFd>,
     network: Option<NetworkEnds>,
+    /// The descriptors of each view's connection.
+    views: Vec<Vec<OwnedFd>>,
     warnings: Vec<String>,
 }
 
@@ -177,6 +179,7 @@ pub fn spawn(plan: Plan, host: Probe, stdio: Stdio, run: &Path) -> Result<Launch
         search: Search::Needless,
         terminal: None,
         network: None,
+        views: Vec::new(),
     };
     launch.fork_child()?;
     Ok(launch)
@@ -200,6 +203,11 @@ impl Launch {
                 None => return Err(self.vanished()),
             }
         }
+    }
+
+    /// The same for each of the plan's views, in their order; known after [`Launch::devices`].
+    pub fn views(&mut self) -> Vec<Vec<OwnedFd>> {
+        std::mem::take(&mut self.views)
     }
 
     /// The id maps in force, known after [`Launch::devices`]: those of the Spec, or one id if newuidmap failed. None in a
@@ -373,6 +381,7 @@ impl Launch {
                     .zip(ends.next())
                     .map(|(device, namespace)| NetworkEnds { device, namespace });
             }
+            Report::View => self.views.push(descriptors),
             Report::Warning(text) => self.warnings.push(text),
             Report::Failed(failure) => return Err(failure.into()),
             Report::UserNamespace | Report::Mounted => {}
@@ -455,8 +464,12 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
     })?;
     enter_user_namespace(entry, channel)?;
     enter_mount_namespace(plan.propagation)?;
-    let (root, devices) = mount_root(&plan.root, &plan.place)?;
     let lost = |error: Errno| Failure::new("speak with the supervisor", error.desc());
+    for view in &plan.views {
+        let (_, devices) = mount_root(&plan.root, view)?;
+        channel.send(&Report::View, &devices).map_err(lost)?;
+    }
+    let (root, devices) = mount_root(&plan.root, &plan.place)?;
     channel.send(&Report::Mounted, &devices).map_err(lost)?;
     drop(devices);
     join(&plan.namespaces)?;

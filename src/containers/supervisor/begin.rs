@@ -14,7 +14,8 @@ use super::links::Links;
 use super::network::Network;
 use super::protocol::Notice;
 use super::ranks::Ranks;
-use super::server::{Server, ServerError};
+use super::server::ServerError;
+use super::servers::Servers;
 use super::stdio::{self, Attach, Beside, Relay};
 use crate::containers::attach::audience::Audience;
 use crate::containers::attach::{self, Keys};
@@ -113,7 +114,7 @@ pub(super) struct Container {
 
 /// A container whose command runs.
 pub(super) struct Running {
-    pub(super) server: Server,
+    pub(super) servers: Servers,
     pub(super) network: Option<Network>,
     pub(super) links: Links,
     pub(super) init: Init,
@@ -136,17 +137,17 @@ pub(super) struct Guests {
 }
 
 /// Starts the container. The server opens image and writable layer while the child makes its namespaces.
-pub(super) fn begin(mut server: Server, container: Container, tool: &Channel) -> Result<Running, Failure> {
+pub(super) fn begin(mut servers: Servers, container: Container, tool: &Channel) -> Result<Running, Failure> {
     let ranks = match (&container.id, container.shared) {
         (Some(id), true) => Ranks::new(&container.run, id).map(Some),
         _ => Ok(None),
     };
     let launched = ranks
         .map_err(Failure::from)
-        .and_then(|ranks| Ok((ranks, launch(&mut server, container, tool)?)));
+        .and_then(|ranks| Ok((ranks, launch(&mut servers, container, tool)?)));
     match launched {
         Ok((ranks, (init, relay, Ways { network, links }, guests))) => Ok(Running {
-            server,
+            servers,
             network,
             links,
             init,
@@ -156,7 +157,7 @@ pub(super) fn begin(mut server: Server, container: Container, tool: &Channel) ->
             started: record::now(),
         }),
         Err(failure) => {
-            server.kill();
+            servers.kill();
             Err(failure)
         }
     }
@@ -178,7 +179,7 @@ fn make_group(settings: Option<&cgroup::Settings>, directory: &Path) -> Result<G
 }
 
 fn launch(
-    server: &mut Server,
+    servers: &mut Servers,
     container: Container,
     tool: &Channel,
 ) -> Result<(Init, Relay, Ways, Guests), Failure> {
@@ -218,12 +219,11 @@ fn launch(
         message: format!("cannot start the network process: {error}"),
     })?;
     let devices = launch.devices()?;
+    let views = launch.views();
     let ids = launch
         .id_maps()
         .ok_or_else(|| io::Error::other("the user namespace has no known id maps"))?;
-    server.serve(ids, devices, discard)?;
-    server.opened()?;
-    server.watch()?;
+    servers.serve(ids, (devices, views), discard)?;
     announce::supervisor(&upkeep)?;
     let pidfile = announce::init(&upkeep)?;
     if let Some(network) = &mut network {
@@ -269,7 +269,7 @@ fn launch(
     let written = pidfile.map_or(Ok(()), |file| file.write(init.pid.as_raw()));
     let guarded = written
         .map_err(Failure::from)
-        .and_then(|()| Ok(server.guard(&init.pidfd)?));
+        .and_then(|()| Ok(servers.guard(&init.pidfd)?));
     match guarded.and_then(|()| Ok(outside.start(terminal, log, beside)?)) {
         Ok(relay) => Ok((init, relay, Ways { network, links }, Guests { audience, door })),
         Err(failure) => {

@@ -15,6 +15,7 @@ use super::links::Links;
 use super::network::{Impatient, Network};
 use super::protocol::Notice;
 use super::server::{Finish, Server};
+use super::servers::Servers;
 use super::stdio::{self, Attach};
 use super::told::Told;
 use super::voices::Voices;
@@ -36,6 +37,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let Start {
         mut held,
         lower,
+        views,
         plan,
         host,
         terminal,
@@ -60,13 +62,13 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let audience = Arc::<Audience>::default();
     let mut mine = Some((held, tool, network));
     let begun = told.and_then(|told| {
-        Server::fork(lower, &upper, storage, || {
+        Servers::fork((lower, &upper, storage), views, || {
             if let Some((held, tool, network)) = mine.take() {
                 held.leave();
                 drop((tool, network));
             }
         })
-        .map(|server| (server, told))
+        .map(|servers| (servers, told))
         .map_err(Failure::from)
     });
     let Some((mut held, tool, network)) = mine else {
@@ -98,7 +100,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
             .is_none()
             .then(|| held.record.settings.cgroup.clone()),
     };
-    let begun = begun.and_then(|(server, told)| Ok((begin(server, container, &tool)?, told)));
+    let begun = begun.and_then(|(servers, told)| Ok((begin(servers, container, &tool)?, told)));
     drop(network.joined);
     // The last fork is behind us; a lease is believed for far longer than a start takes.
     held.beat();
@@ -249,7 +251,7 @@ fn stay(
     told: &mut Told,
 ) -> (Life, Notice) {
     let Running {
-        server,
+        servers,
         mut network,
         mut links,
         mut init,
@@ -258,7 +260,7 @@ fn stay(
         mut ranks,
         started,
     } = running;
-    let mut trouble = record_running(held, &server, (network.as_ref(), &links), &init, &started).err();
+    let mut trouble = record_running(held, &servers.root, (network.as_ref(), &links), &init, &started).err();
     events::happened(store.state(), &held.record, "start", &[]);
     // A tool that is gone is noticed below.
     let _ = tell(tool, &Notice::Started);
@@ -277,8 +279,8 @@ fn stay(
         links: &mut links,
         ranks: &mut ranks,
     };
-    voices.carry(held, server.succeeded(), |held, networks| {
-        trouble = record_running(held, &server, networks, &init, &started).err();
+    voices.carry(held, servers.root.succeeded(), |held, networks| {
+        trouble = record_running(held, &servers.root, networks, &init, &started).err();
     });
     drop(voices);
     if let Some(ranks) = ranks {
@@ -300,12 +302,13 @@ fn stay(
     if let Some(network) = &mut network {
         network.finish();
     }
-    held.record.takeovers = server.takeovers();
+    held.record.takeovers = servers.root.takeovers();
     let log = relay.drain();
     let mut error = String::new();
-    if let Some(how) = server.lost() {
+    if let Some(how) = servers.lost() {
         error = format!("the filesystem server {how}, and the container with it");
     }
+    let server = servers.end_views();
     match held.record.afterwards {
         Afterwards::Keep | Afterwards::RemoveOnceRun | Afterwards::Commit => {
             if let (Finish::Failed(why), true) = (server.finish(), error.is_empty()) {

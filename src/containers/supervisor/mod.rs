@@ -2,7 +2,7 @@
 //! of the FUSE connection and of the container's streams.
 //!
 //! [`start`] is the tool's side; `beside` is the supervisor's life (`begin`, `voices`); `server` the supervisor's side
-//! of the filesystem server, `serving` the server's own, `confine` what it may do; `network` is about the network process, `links` and `wire` about networks of the user's own;
+//! of a filesystem server, `servers` all of a container's, `serving` the server's own, `confine` what it may do; `network` is about the network process, `links` and `wire` about networks of the user's own;
 //! `told` what others say to it, `again` its next life when the container is restarted.
 
 mod again;
@@ -17,6 +17,7 @@ mod network;
 mod protocol;
 mod ranks;
 mod server;
+mod servers;
 mod serving;
 pub(super) mod stdio;
 pub(super) mod terminal;
@@ -41,6 +42,7 @@ use super::record::Held;
 use super::role;
 use super::runtime::Plan;
 use super::runtime::channel::Channel;
+use super::view::View;
 use crate::host::Probe;
 use crate::store::Store;
 
@@ -51,6 +53,8 @@ pub struct Start {
     pub held: Held,
     /// Its image.
     pub lower: Lower,
+    /// Other trees that it sees.
+    pub views: Vec<View>,
     /// What the executor is to do.
     pub plan: Plan,
     /// The machine it was planned for.
