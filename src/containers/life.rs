@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use fuse_overlay::union::Lower;
 use oci_spec::runtime::Spec;
 
 use super::attach::Keys;
+use super::log::Stream;
 pub use super::making::{Below, Given, Wanted, create, identity};
 use super::record::{Afterwards, Base, Held, Record};
 pub use super::reopen::reopen;
@@ -40,6 +41,8 @@ pub struct Made {
     pub warnings: Vec<String>,
     /// `--detach-keys`.
     pub keys: Keys,
+    /// What of its output is not shown: `--attach` names the other.
+    pub hidden: Option<Stream>,
 }
 
 impl Made {
@@ -87,6 +90,7 @@ pub(super) fn opened(store: &Store, held: Held) -> Result<Made, Box<(Held, Error
             host,
             warnings: Vec::new(),
             keys: Keys::default(),
+            hidden: None,
         }),
     }
 }
@@ -139,6 +143,7 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
         host,
         warnings: _,
         keys,
+        hidden,
     } = made;
     if held.record.afterwards == Afterwards::RemoveOnceRun {
         held.record.afterwards = Afterwards::Remove;
@@ -162,6 +167,7 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
             attach,
             log: None,
             keys,
+            hidden,
             store: store.clone(),
             pause: Duration::ZERO,
             network,
@@ -175,6 +181,27 @@ fn set_size(spec: &mut Spec) {
     };
     if let (Some(process), Ok(console)) = (spec.process_mut(), size.to_spec()) {
         process.set_console_size(Some(console));
+    }
+}
+
+/// Where the host keeps time zones.
+const ZONES: &str = "/usr/share/zoneinfo";
+
+/// The host's file of a time zone, by its name; `local` is its own.
+///
+/// # Errors
+/// One line: there is none.
+pub fn time_zone(name: &str) -> Result<PathBuf, String> {
+    let path = match name {
+        "local" => PathBuf::from("/etc/localtime"),
+        _ => Path::new(ZONES).join(name),
+    };
+    let is_plain = Path::new(name)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    match is_plain && path.is_file() {
+        true => Ok(path),
+        false => Err(format!("there is no {} on this machine", path.display())),
     }
 }
 

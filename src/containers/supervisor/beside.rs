@@ -42,6 +42,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         attach,
         log,
         keys,
+        hidden,
         store,
         pause,
         network,
@@ -78,6 +79,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         terminal,
         attach,
         keys,
+        hidden,
         open_stdin,
         // A step of a build is its builder's alone.
         id: held.record.builder.is_none().then(|| held.record.id.clone()),
