@@ -74,7 +74,7 @@ fn object(store: &Store, name: &str) -> Result<Value, Error> {
         "ProcessLabel": "",
         "AppArmorProfile": "",
         // A command of `exec` has no id here.
-        "ExecIDs": null,
+        "ExecIDs": [],
         "HostConfig": host_config(&record, &spec),
         "GraphDriver": {"Name": "fuse-overlay", "Data": {"UpperDir": file("upper")}},
         "Mounts": mounts(&record),

@@ -7,6 +7,7 @@ use crate::containers::Error;
 use crate::store::{self, Store};
 
 mod attach;
+mod chosen;
 mod cidfile;
 mod commit;
 mod copy;
