@@ -141,6 +141,7 @@ impl Order {
             ..Request::default()
         };
         Wanted {
+            zone: None,
             below: (Below::Image(Box::new(image.clone())), "a step of a build".into()),
             upkeep: Upkeep::default(),
             // It is in the builder's, as the help of `build` says.

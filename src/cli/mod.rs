@@ -9,6 +9,7 @@ mod containers;
 mod each;
 mod events;
 mod filter;
+mod foreign;
 mod generate;
 mod images;
 mod info;

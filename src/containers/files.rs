@@ -23,6 +23,8 @@ pub struct HostNames {
     pub search: Vec<String>,
     /// `--dns-option`.
     pub options: Vec<String>,
+    /// `--no-hosts`: /etc/hosts is the image's.
+    pub none: bool,
 }
 
 /// The address of `--add-host`.
@@ -59,9 +61,12 @@ pub fn add_host(text: &str) -> Result<(String, HostAddress), String> {
     }
 }
 
+/// The one of names.
+pub(super) const HOSTS: &str = "/etc/hosts";
+
 /// Where the files are bound.
 const PLACES: [(&str, &str); 3] = [
-    ("hosts", "/etc/hosts"),
+    ("hosts", HOSTS),
     ("hostname", "/etc/hostname"),
     ("resolv.conf", "/etc/resolv.conf"),
 ];
@@ -115,6 +120,21 @@ pub fn write(
         written.push((path, place));
     }
     Ok(written)
+}
+
+/// Copies a time zone of the host's for the container; gives the copy, and where it is bound.
+///
+/// # Errors
+/// It cannot be read or written.
+pub(super) fn time_zone(directory: &Path, zone: &Path) -> Result<(PathBuf, &'static str), Error> {
+    let path = directory.join("localtime");
+    let copied = failpoint::step().and_then(|()| fs::copy(zone, &path));
+    copied.map_err(|source| Error::Io {
+        action: "copy",
+        path: zone.to_owned(),
+        source,
+    })?;
+    Ok((path, "/etc/localtime"))
 }
 
 const LOCALHOST: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use fuse_overlay::union::Lower;
 use oci_spec::runtime::Spec;
 
 use super::attach::Keys;
+use super::log::Stream;
 pub use super::making::{Below, Given, Wanted, create, identity};
 use super::record::{Afterwards, Base, Held, Record};
 pub use super::reopen::reopen;
@@ -43,6 +44,8 @@ pub struct Made {
     pub keys: Keys,
     /// Other trees that it sees.
     pub views: Vec<View>,
+    /// What of its output is not shown: `--attach` names the other.
+    pub hidden: Option<Stream>,
 }
 
 impl Made {
@@ -91,6 +94,7 @@ pub(super) fn opened(store: &Store, held: Held) -> Result<Made, Box<(Held, Error
             warnings: Vec::new(),
             keys: Keys::default(),
             views: Vec::new(),
+            hidden: None,
         }),
     }
 }
@@ -144,6 +148,7 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
         warnings: _,
         keys,
         views,
+        hidden,
     } = made;
     if held.record.afterwards == Afterwards::RemoveOnceRun {
         held.record.afterwards = Afterwards::Remove;
@@ -169,6 +174,7 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
             attach,
             log: None,
             keys,
+            hidden,
             store: store.clone(),
             pause: Duration::ZERO,
             network,
@@ -182,6 +188,27 @@ fn set_size(spec: &mut Spec) {
     };
     if let (Some(process), Ok(console)) = (spec.process_mut(), size.to_spec()) {
         process.set_console_size(Some(console));
+    }
+}
+
+/// Where the host keeps time zones.
+const ZONES: &str = "/usr/share/zoneinfo";
+
+/// The host's file of a time zone, by its name; `local` is its own.
+///
+/// # Errors
+/// One line: there is none.
+pub fn time_zone(name: &str) -> Result<PathBuf, String> {
+    let path = match name {
+        "local" => PathBuf::from("/etc/localtime"),
+        _ => Path::new(ZONES).join(name),
+    };
+    let is_plain = Path::new(name)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    match is_plain && path.is_file() {
+        true => Ok(path),
+        false => Err(format!("there is no {} on this machine", path.display())),
     }
 }
 

@@ -6,6 +6,7 @@ use fuse_overlay::union::Lower;
 use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 
+use super::asked::Asked;
 use super::attach::Keys;
 use super::files::{self, HostNames};
 use super::life::{Made, lower, read_file};
@@ -71,6 +72,8 @@ pub struct Wanted {
     pub stop_signal: Option<String>,
     /// `--memory` and the like.
     pub cgroup: cgroup::Settings,
+    /// `--tz`: a file of the host.
+    pub zone: Option<PathBuf>,
     /// `--storage-opt`.
     pub storage: Storage,
     /// `--log-driver`, `--log-opt`.
@@ -92,6 +95,8 @@ pub struct Given {
     pub shared: Option<String>,
     /// The command line.
     pub line: Option<Line>,
+    /// What else.
+    pub asked: Asked,
 }
 
 /// Makes a container: directory, files, Spec, record, name.
@@ -176,6 +181,7 @@ impl Making<'_> {
             warnings,
             keys: Keys::default(),
             views: Vec::new(),
+            hidden: None,
         })
     }
 
@@ -207,10 +213,16 @@ impl Making<'_> {
         })?;
         let (network, names) = (wanted.request.network, &settings.ports.names_inside());
         let addresses = settings.ports.addresses.as_ref();
-        let own_files = match &wanted.network.joined {
+        let mut own_files = match &wanted.network.joined {
             Some(joined) => files::shared(&store.container(&joined.id)),
             None => files::write(directory, &settings.hostname, network, addresses, names)?,
         };
+        if wanted.host_names.none {
+            own_files.retain(|(_, place)| *place != files::HOSTS);
+        }
+        if let Some(zone) = &wanted.zone {
+            own_files.push(files::time_zone(directory, zone)?);
+        }
         let context = Context {
             image: &self.config,
             passwd: &passwd,
@@ -221,6 +233,7 @@ impl Making<'_> {
             own_files: &own_files,
             hostname: &settings.hostname,
             devices: &self.devices,
+            has_queues: Path::new("/dev/mqueue").is_dir(),
             masked: &thermal_throttles(),
             seccomp: self.seccomp.clone(),
         };
@@ -243,6 +256,7 @@ fn attach(
     let of_image = match wanted.afterwards {
         // A step of a build has none: what it writes there is the image's.
         Afterwards::Commit => Vec::new(),
+        _ if wanted.volumes.ignore_images => Vec::new(),
         _ => config
             .and_then(|config| config.volumes().clone())
             .unwrap_or_default(),
@@ -329,6 +343,7 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
         // Docker: who shares a network has the name that is known in it.
         (None, _, Some(joined)) => joined.hostname.clone(),
         (None, Network::Host, None) => host_name(),
+        (None, _, None) if request.shared.uts => host_name(),
         (None, _, None) => id.chars().take(12).collect(),
     };
     let mut labels = config.and_then(|c| c.labels().clone()).unwrap_or_default();
@@ -383,6 +398,7 @@ fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {
         shared: wanted.given.shared.clone(),
         cgroup: wanted.cgroup.clone(),
         line: wanted.given.line.clone(),
+        asked: wanted.given.asked.clone(),
         storage: wanted.storage,
         log: wanted.log,
         upkeep: wanted.upkeep.clone(),

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 pub mod amended;
+pub mod asked;
 pub mod attach;
 pub mod bridge;
 pub mod cgroup;

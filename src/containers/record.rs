@@ -16,6 +16,7 @@ pub use super::held::{Held, Volumes, hold};
 pub use super::named::find;
 
 use super::amended::Amended;
+use super::asked::Asked;
 use super::process::Process;
 use super::storage::Storage;
 use super::unit::Line;
@@ -154,6 +155,9 @@ pub struct Settings {
     pub privileged: bool,
     /// `--security-opt`.
     pub security_opts: Vec<String>,
+    /// More, as it was written.
+    #[serde(default)]
+    pub asked: Asked,
     /// `--init`: a process of ours is pid 1 and reaps.
     pub init: bool,
     /// `--join`: a digest of the flags that it was made with, which all who join must give.

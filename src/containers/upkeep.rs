@@ -20,6 +20,8 @@ pub struct Upkeep {
     pub health: Option<Check>,
     /// `--stop-timeout`: seconds; negative waits for ever.
     pub stop_timeout: Option<i64>,
+    /// `--timeout`: seconds after which it is killed; 0: never.
+    pub timeout: u64,
     /// `--pidfile`: where init's pid is written.
     pub pidfile: Option<PathBuf>,
     /// `--conmon-pidfile`: where the supervisor's pid is written.

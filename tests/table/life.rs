@@ -308,6 +308,52 @@ const LIFE: &[Line] = &[
         Differing((0, "/byid\nID\n0\n"), (0, "byid\nID\n0\n")),
     ),
     ("inspect --format {{.Name}} ''", Refused),
+    // Named by podman's own ways.
+    (
+        "run -d --cidfile cid2 --stop-timeout 0 --name filed @ sleep 1000",
+        Same,
+    ),
+    ("$ t stop --cidfile cid2 | wc -l", Same),
+    ("$ t rm --cidfile cid2 | wc -l", Same),
+    ("rm --cidfile nosuch", Refused),
+    ("stop --ignore nosuch", Same),
+    ("rm --ignore nosuch", Same),
+    ("create --name last @ true", Same),
+    (
+        "$ t start $(t ps -lq) > /dev/null; t wait last; t rm --latest | wc -l",
+        Same,
+    ),
+    ("rm --all last", Differing((125, "!\n"), (125, "!\n"))),
+    ("run --rm --umask 0077 @ sh:umask", Same),
+    // As after any SIGKILL; podman has 255.
+    (
+        "run --rm --timeout 1 @ sleep 1000",
+        Differing((137, ""), (255, "")),
+    ),
+    ("run --rm --ipc nonsense @ true", Same),
+    (
+        "run --rm --sysctl kernel.msgmax=9000 @ cat /proc/sys/kernel/msgmax",
+        Same,
+    ),
+    ("run --rm --sysctl vm.swappiness=9 @ true", Same),
+    // podman sets it later.
+    (
+        "run --rm --hostname h --unsetenv HOSTNAME @ sh:env | grep -c ^HOSTNAME=",
+        Differing((1, "0\n"), (0, "1\n")),
+    ),
+    // Without PATH podman finds no program.
+    (
+        "run --rm --unsetenv-all -e A=1 @ sh:env | grep -E '^(A|HOSTNAME)='",
+        Differing((0, "A=1\n"), (127, "!\n")),
+    ),
+    ("run --rm -a stdout @ sh:echo out; echo err >&2", Same),
+    ("run --rm -a stderr @ sh:echo out; echo err >&2", Same),
+    ("run --rm --replace @ true", Same),
+    // podman tells the old one's id, too.
+    (
+        "$ t create --name again @ true > /dev/null; t create --replace --name again @ true | wc -l; t rm again",
+        Differing((0, "1\nagain\n"), (0, "2\nagain\n")),
+    ),
     // Restarted by policy.
     (
         "run -d --name again --restart on-failure:2 @ sh:echo run; exit 3",

@@ -1,56 +1,6 @@
-//! Which flags of `docker build`, `docker buildx build` and `podman build` mean nothing here? Each is accepted because nothing
-//! depends on it, or refused with the reason.
+//! Which flags of `docker build`, `docker buildx build` and `podman build` mean nothing here?
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
-
-use crate::cli::report::Failure;
-
-/// How a flag is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Takes {
-    /// `--flag` or `--flag=VALUE`.
-    Switch,
-    /// `--flag VALUE` or `--flag=VALUE`.
-    Value,
-}
-
-/// One flag.
-struct Foreign {
-    name: &'static str,
-    short: Option<char>,
-    takes: Takes,
-    /// Values that ask for what is done anyway; `*` is any. A switch alone is `true`.
-    fine: &'static [&'static str],
-    /// Why others are refused; where none is, why it does not matter.
-    why: &'static str,
-}
-
-const fn switch(name: &'static str, fine: &'static [&'static str], why: &'static str) -> Foreign {
-    Foreign {
-        name,
-        short: None,
-        takes: Takes::Switch,
-        fine,
-        why,
-    }
-}
-
-const fn value(name: &'static str, fine: &'static [&'static str], why: &'static str) -> Foreign {
-    Foreign {
-        name,
-        short: None,
-        takes: Takes::Value,
-        fine,
-        why,
-    }
-}
-
-const fn short(short: char, foreign: Foreign) -> Foreign {
-    Foreign {
-        short: Some(short),
-        ..foreign
-    }
-}
+use crate::cli::foreign::{Foreign, Table, short, switch, value};
 
 const ANY: &[&str] = &["*"];
 const CGROUPS: &str = "a RUN has no cgroup of its own yet; --ulimit limits each process";
@@ -63,6 +13,16 @@ const PLATFORM: &str = "it is said by --platform";
 const USERS: &str = "each RUN has the ids that /etc/subuid and /etc/subgid give the user";
 const DAEMON: &str = "there is no builder to choose: this program builds";
 const RUNTIME: &str = "this program runs containers itself";
+
+/// The table.
+#[derive(Debug, Clone)]
+pub(super) struct Build;
+
+pub(super) type Flags = crate::cli::foreign::Flags<Build>;
+
+impl Table for Build {
+    const FLAGS: &'static [Foreign] = FLAGS;
+}
 
 const FLAGS: &[Foreign] = &[
     // Accepted.
@@ -176,80 +136,16 @@ const FLAGS: &[Foreign] = &[
     switch("stdin", &["false"], "a RUN has no standard input"),
 ];
 
-/// Those that were given, each with its values.
-#[derive(Debug)]
-pub(super) struct Flags(Vec<(&'static str, String)>);
-
-impl Flags {
-    /// Refuses the first that asks for something.
-    pub(super) fn check(&self) -> Result<(), Failure> {
-        for (name, given) in &self.0 {
-            let Some(flag) = FLAGS.iter().find(|flag| flag.name == *name) else {
-                continue;
-            };
-            if !flag.fine.iter().any(|fine| *fine == "*" || fine == given) {
-                let shown = match (flag.takes, flag.fine) {
-                    (Takes::Switch, _) | (_, []) => format!("--{name}"),
-                    _ => format!("--{name}={given}"),
-                };
-                return Err(Failure::new(format!("{shown} is not supported: {}", flag.why)).code(125));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl clap::Args for Flags {
-    fn augment_args(command: Command) -> Command {
-        FLAGS.iter().fold(command, |command, flag| {
-            let mut arg = Arg::new(flag.name)
-                .long(flag.name)
-                .hide(true)
-                .action(ArgAction::Append);
-            if let Some(short) = flag.short {
-                arg = arg.short(short);
-            }
-            command.arg(match flag.takes {
-                Takes::Switch => arg
-                    .num_args(0..=1)
-                    .default_missing_value("true")
-                    .require_equals(true),
-                Takes::Value => arg.num_args(1).allow_hyphen_values(true),
-            })
-        })
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Flags::augment_args(command)
-    }
-}
-
-impl clap::FromArgMatches for Flags {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Flags, clap::Error> {
-        let given = FLAGS.iter().flat_map(|flag| {
-            let values = matches.get_many::<String>(flag.name).into_iter().flatten();
-            values.map(|value| (flag.name, value.clone()))
-        });
-        Ok(Flags(given.collect()))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Flags::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
+    use clap::{Arg, Parser as _};
 
     use super::*;
-    use crate::cli::build::Build;
 
     #[derive(Debug, clap::Parser)]
     struct Sample {
         #[command(flatten)]
-        build: Build,
+        build: crate::cli::build::Build,
     }
 
     /// What `docker build --help` of 28.2 lists (its own builder), docs.docker.com of `docker buildx build`, and

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::each::each;
 use super::super::report::Failure;
+use super::chosen::{Chosen, runs};
 use super::start::start;
 use crate::containers::Error;
 use crate::containers::end::{self, Force};
@@ -21,9 +22,14 @@ pub(crate) struct Rm {
     /// Remove the volumes that nobody named, too
     #[arg(short, long)]
     volumes: bool,
-    /// Names or ids
-    #[arg(value_name = "CONTAINER", required = true)]
-    containers: Vec<String>,
+    /// One that is not there is no error
+    #[arg(short, long)]
+    ignore: bool,
+    /// With --force: seconds until SIGKILL
+    #[arg(short, long, value_name = "SECONDS", requires = "force")]
+    time: Option<u64>,
+    #[command(flatten)]
+    chosen: Chosen,
 }
 
 /// Flags of `kill`.
@@ -32,9 +38,8 @@ pub(crate) struct Kill {
     /// Signal by name or number
     #[arg(short, long, value_name = "SIGNAL", default_value = "KILL")]
     signal: String,
-    /// Names or ids
-    #[arg(value_name = "CONTAINER", required = true)]
-    containers: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
 }
 
 /// How a container is stopped.
@@ -59,9 +64,11 @@ struct How {
 pub(crate) struct Stop {
     #[command(flatten)]
     how: How,
-    /// Names or ids
-    #[arg(value_name = "CONTAINER", required = true)]
-    containers: Vec<String>,
+    /// One that is not there is no error
+    #[arg(short, long)]
+    ignore: bool,
+    #[command(flatten)]
+    chosen: Chosen,
 }
 
 /// Flags of `restart`.
@@ -69,9 +76,11 @@ pub(crate) struct Stop {
 pub(crate) struct Restart {
     #[command(flatten)]
     how: How,
-    /// Names or ids
-    #[arg(value_name = "CONTAINER", required = true)]
-    containers: Vec<String>,
+    /// Of all, those that run
+    #[arg(long, requires = "all")]
+    running: bool,
+    #[command(flatten)]
+    chosen: Chosen,
 }
 
 pub(in crate::cli) fn load(store: &Store, name: &str) -> Result<Record, Error> {
@@ -87,11 +96,19 @@ impl Rm {
         } else {
             Volumes::Keep
         };
-        each(&self.containers, |name| {
+        let lenient = self.force || self.ignore;
+        each(&self.chosen.names(store, |_| true, lenient)?, |name| {
             let id = match record::find(store, name) {
-                Err(Error::NoSuchContainer(_)) if self.force => return Ok(None),
+                Err(Error::NoSuchContainer(_)) if lenient => return Ok(None),
                 found => found?,
             };
+            if let Some(seconds) = self.time {
+                let how = How {
+                    signal: None,
+                    time: i64::try_from(seconds).ok(),
+                };
+                how.stop(store, &load(store, &id)?)?;
+            }
             end::remove_with(store, &id, force, volumes)?;
             Ok(Some(name.to_string()))
         })
@@ -101,7 +118,7 @@ impl Rm {
 impl Kill {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
         let signal = end::signal(&self.signal).map_err(|error| Failure::of(&error))?;
-        each(&self.containers, |name| {
+        each(&self.chosen.names(store, runs, false)?, |name| {
             let record = load(store, name)?;
             match signal {
                 libc::SIGKILL => end::kill_for_good(store, &record)?,
@@ -114,8 +131,13 @@ impl Kill {
 
 impl Stop {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        each(&self.containers, |name| {
-            self.how.stop(store, &load(store, name)?)?;
+        let is_up = |record: &Record| record.life.supervisor().is_some();
+        each(&self.chosen.names(store, is_up, self.ignore)?, |name| {
+            let record = match load(store, name) {
+                Err(Error::NoSuchContainer(_)) if self.ignore => return Ok(None),
+                found => found?,
+            };
+            self.how.stop(store, &record)?;
             Ok(Some(name.to_string()))
         })
     }
@@ -138,7 +160,8 @@ impl How {
 
 impl Restart {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        each(&self.containers, |name| {
+        let fits = |record: &Record| !self.running || runs(record);
+        each(&self.chosen.names(store, fits, false)?, |name| {
             let record = load(store, name)?;
             if record.afterwards == Afterwards::Remove {
                 return Err(Failure::new(format!(

@@ -16,6 +16,7 @@ use crate::containers::volume::{Kind, Mounted};
 use crate::containers::{Error, health};
 use crate::store::Store;
 
+mod absent;
 mod limits;
 mod network;
 
@@ -72,6 +73,8 @@ fn object(store: &Store, name: &str) -> Result<Value, Error> {
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
+        // A command of `exec` has no id here.
+        "ExecIDs": [],
         "HostConfig": host_config(&record, &spec),
         "GraphDriver": {"Name": "fuse-overlay", "Data": {"UpperDir": file("upper")}},
         "Mounts": mounts(&record),
@@ -153,16 +156,20 @@ fn config(record: &Record, spec: &Spec) -> Value {
     let terminal = process
         .and_then(oci_spec::runtime::Process::terminal)
         .unwrap_or(false);
+    let [stdin, stdout, stderr] = settings
+        .asked
+        .attached
+        .unwrap_or([settings.open_stdin, true, true]);
     let mut config = json!({
         "Hostname": settings.hostname,
-        "Domainname": "",
+        "Domainname": settings.asked.domain,
         "User": settings.user,
-        "AttachStdin": settings.open_stdin,
-        "AttachStdout": true,
-        "AttachStderr": true,
+        "AttachStdin": stdin,
+        "AttachStdout": stdout,
+        "AttachStderr": stderr,
         "Tty": terminal,
         "OpenStdin": settings.open_stdin,
-        "StdinOnce": settings.open_stdin,
+        "StdinOnce": settings.open_stdin && stdin,
         "ExposedPorts": network::exposed(record),
         "Env": process.and_then(|p| p.env().clone()).unwrap_or_default(),
         "Cmd": settings.command,
@@ -173,6 +180,7 @@ fn config(record: &Record, spec: &Spec) -> Value {
         "Labels": settings.labels,
         "StopSignal": settings.stop_signal,
         "StopTimeout": settings.upkeep.stop_timeout.unwrap_or(STOP_TIMEOUT),
+        "OnBuild": null,
     });
     if let Some(check) = &settings.upkeep.health {
         config["Healthcheck"] = json!(check);
@@ -203,6 +211,7 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
     let linux = spec.linux().as_ref();
     let mut config = json!({
         "Binds": list(settings.binds.iter().map(String::as_str)),
+        "ContainerIDFile": settings.asked.id_file,
         "VolumesFrom": list(settings.volumes_from.iter().map(String::as_str)),
         "Mounts": list(settings.mounts.iter().filter_map(|mount| mount.spec.clone())),
         "NetworkMode": settings.network,
@@ -222,11 +231,17 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         "Privileged": settings.privileged,
         "ReadonlyRootfs": read_only,
         "SecurityOpt": settings.security_opts,
-        // Each has its own of these, and nothing else can be asked for.
-        "IpcMode": "private",
+        "GroupAdd": list(settings.asked.groups.iter().map(String::as_str)),
+        "Devices": devices(record),
+        "Tmpfs": settings.asked.tmpfs(),
+        "Sysctls": settings.asked.sysctls,
+        "Annotations": settings.asked.annotations,
+        "Runtime": "bryo",
+        "CgroupnsMode": or(&settings.asked.cgroupns, "private"),
+        "IpcMode": or(&settings.asked.ipc, "private"),
         "PidMode": "",
-        "UTSMode": "",
-        "UsernsMode": "",
+        "UTSMode": settings.asked.uts,
+        "UsernsMode": settings.asked.userns,
         "ShmSize": shm_size(spec),
         "Ulimits": ulimits(spec),
         "Init": settings.init,
@@ -236,9 +251,20 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         "ReadonlyPaths": linux.and_then(|l| l.readonly_paths().clone()),
     });
     if let Value::Object(config) = &mut config {
+        config.extend(absent::host_config());
         config.extend(limits::fields(record, spec));
     }
     config
+}
+
+fn or<'a>(text: &'a str, other: &'a str) -> &'a str {
+    if text.is_empty() { other } else { text }
+}
+
+fn devices(record: &Record) -> Value {
+    list(record.settings.asked.devices().map(|[host, place, permissions]| {
+        json!({"PathOnHost": host, "PathInContainer": place, "CgroupPermissions": permissions})
+    }))
 }
 
 /// What its /dev/shm may hold, as its mount says.

@@ -32,6 +32,9 @@ pub(super) struct NetworkFlags {
     /// Add a line to /etc/hosts; host-gateway is the host
     #[arg(long, value_name = "NAME:IP", value_parser = files::add_host)]
     add_host: Vec<(String, HostAddress)>,
+    /// Leave /etc/hosts as the image has it
+    #[arg(long, conflicts_with = "add_host")]
+    no_hosts: bool,
     /// Set a name server
     #[arg(long, value_name = "IP")]
     dns: Vec<IpAddr>,
@@ -102,6 +105,7 @@ impl NetworkFlags {
             servers: self.dns,
             search: self.dns_search,
             options: self.dns_option,
+            none: self.no_hosts,
         };
         Ok((flags, names))
     }

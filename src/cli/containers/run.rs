@@ -4,6 +4,7 @@ use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::super::images::remove_image;
 use super::super::output::put;
 use super::super::pull::{Order, Shown};
 use super::super::report::Failure;
@@ -11,16 +12,18 @@ use super::attach::DetachKeys;
 use super::cidfile::CidFile;
 use super::environment::Environment;
 use super::limits::CgroupFlags;
+use super::more::More;
 use super::network::NetworkFlags;
 use super::start::{attached, detached, require_terminal, tell_of_logout, warn};
-use super::{join, words};
-use crate::containers::end;
+use super::{foreign, join, words};
+use crate::containers::asked::Asked;
+use crate::containers::end::{self, Force};
 use crate::containers::life::{self, Below, Given, Wanted};
-use crate::containers::log;
+use crate::containers::log::{self, Stream};
 use crate::containers::network;
-use crate::containers::record::Afterwards;
+use crate::containers::record::{self, Afterwards, Volumes};
 use crate::containers::rootfs;
-use crate::containers::spec::{self, Confine, Request, TerminalSize, mounts};
+use crate::containers::spec::{self, Confine, Request, Shared, TerminalSize, mounts};
 use crate::containers::storage::Storage;
 use crate::containers::supervisor::{Attach, terminal_size};
 use crate::containers::volume;
@@ -41,6 +44,9 @@ pub(crate) struct Run {
     /// Remove the container when it ends
     #[arg(long)]
     rm: bool,
+    /// Remove the image, too, when the container ends, if no other one needs it
+    #[arg(long, conflicts_with_all = ["detach", "rootfs", "join"])]
+    rmi: bool,
     /// Pass the tool's signals to the command
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     sig_proxy: bool,
@@ -165,6 +171,13 @@ pub(super) struct Container {
     /// Set a label
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
+    #[command(flatten)]
+    more: More,
+    #[command(flatten)]
+    foreign: foreign::Flags,
+    /// Detached: it is shown with the container.
+    #[arg(skip)]
+    detached: bool,
     /// `--join`: a digest of the flags that all who join give.
     #[arg(skip)]
     shared: Option<String>,
@@ -188,20 +201,19 @@ impl Run {
         if let Some(name) = self.join {
             return join::run(store, &name, self.container);
         }
-        let attach = match (self.detach, self.container.interactive) {
-            (true, _) => Attach::Detached,
-            (false, true) => Attach::InputAndOutput,
-            (false, false) => Attach::Output,
-        };
+        let (attach, hidden) = self.streams()?;
         require_terminal(attach, self.container.tty)?;
-        let afterwards = if self.rm {
+        let afterwards = if self.rm || self.rmi {
             Afterwards::Remove
         } else {
             Afterwards::Keep
         };
         let keys = self.leaving.read().map_err(own_code)?;
-        let mut made = self.container.make(store, afterwards).map_err(own_code)?;
-        made.keys = keys;
+        let mut container = self.container;
+        container.detached = self.detach;
+        let image = container.image().to_owned();
+        let mut made = container.make(store, afterwards).map_err(own_code)?;
+        (made.keys, made.hidden) = (keys, hidden);
         let id = made.held.record.id.clone();
         tell_of_one_id();
         let supervisor = life::start(store, made, attach).map_err(|error| own_code(error.into()))?;
@@ -212,7 +224,51 @@ impl Run {
                 put(&format!("{id}\n"))?;
                 Ok(ExitCode::SUCCESS)
             }
-            Attach::Output | Attach::InputAndOutput => attached(store, &id, supervisor, self.sig_proxy),
+            Attach::Output | Attach::InputAndOutput => {
+                let ended = attached(store, &id, supervisor, self.sig_proxy);
+                if self.rmi {
+                    // It stays where another container needs it, as podman has it.
+                    if let Err(failure) = remove_image(store, &image) {
+                        warn(&failure.message);
+                    }
+                }
+                ended
+            }
+        }
+    }
+}
+
+impl Run {
+    #[cfg(test)]
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        self.container.foreign.check()
+    }
+
+    /// What the tool stays with, and what of the output it does not show.
+    fn streams(&self) -> Result<(Attach, Option<Stream>), Failure> {
+        let input = self.container.interactive;
+        let named = self.container.more.attached();
+        match (self.detach, named) {
+            (true, Some(_)) => {
+                Err(Failure::new("conflicting options: cannot specify both --attach and --detach").code(125))
+            }
+            (true, None) => Ok((Attach::Detached, None)),
+            (false, Some([_, false, false])) => Err(Failure::new("--attach stdin alone is not supported")
+                .hint(Some("name stdout or stderr, too"))
+                .code(125)),
+            (false, named) => {
+                let [stdin, out, errors] = named.unwrap_or([true; 3]);
+                let hidden = match (out, errors) {
+                    (false, _) => Some(Stream::Stdout),
+                    (_, false) => Some(Stream::Stderr),
+                    _ => None,
+                };
+                let attach = match input && stdin {
+                    true => Attach::InputAndOutput,
+                    false => Attach::Output,
+                };
+                Ok((attach, hidden))
+            }
         }
     }
 }
@@ -272,11 +328,13 @@ impl Container {
         self.shared.as_deref().unwrap_or_default()
     }
 
-    pub(super) fn make(self, store: &Store, afterwards: Afterwards) -> Result<life::Made, Failure> {
+    pub(super) fn make(mut self, store: &Store, afterwards: Afterwards) -> Result<life::Made, Failure> {
         if let Some(driver) = self.volume_driver.as_ref().filter(|driver| *driver != "local") {
             return Err(Failure::of(&volume::VolumeError::Driver(driver.clone())));
         }
+        self.foreign.check()?;
         let cidfile = self.cidfile.as_deref().map(CidFile::new).transpose()?;
+        self.platform = self.platform.take().or(self.more.platform()?);
         let below = match self.rootfs {
             true => Below::Rootfs(rootfs::directory(self.image()).map_err(crate::containers::Error::from)?),
             false => Below::Image(Box::new(self.find_image(store)?)),
@@ -292,7 +350,14 @@ impl Container {
         let rm = afterwards != Afterwards::Keep;
         let mut request = self.request().map_err(|error| Failure::of(&error))?;
         let volumes = self.volumes(&cwd).map_err(|error| Failure::of(&error))?;
+        let wished = volumes.wishes.iter().map(mounts::Wish::target);
+        let taken: Vec<&str> = wished
+            .chain(request.mounts.iter().map(mounts::Asked::target))
+            .collect();
+        let more = self.more.mounts(self.read_only, &taken);
+        request.mounts.extend(more.map_err(|error| Failure::of(&error))?);
         let image = self.image().to_owned();
+        let asked = self.asked()?;
         let upkeep = self.upkeep.read(&cwd, rm, &below)?;
         let (mut flags, host_names) = self.network.read()?;
         let choice = flags.choose(store, &host_names)?;
@@ -301,10 +366,19 @@ impl Container {
         }
         request.network = choice.network;
         request.hostname.clone_from(&flags.hostname);
+        request.sysctls.clone_from(&asked.sysctls);
+        request.annotations.clone_from(&asked.annotations);
         request.oom_score_adj = self.cgroup.oom_score_adj;
         let cgroup = self.cgroup.read().map_err(|error| Failure::of(&error))?;
+        let of_files = self.more.labels().map_err(|error| Failure::of(&error))?;
+        let labels = of_files.iter().chain(&self.label).map(|text| label(text));
+        let labels = labels.collect::<Result<_, _>>()?;
+        if self.more.replace {
+            replace(store, self.name.as_deref())?;
+        }
         let wanted = Wanted {
             below: (below, image),
+            zone: self.more.tz.clone(),
             name: self.name,
             request,
             volumes,
@@ -320,15 +394,12 @@ impl Container {
             cgroup,
             storage,
             log,
-            labels: self
-                .label
-                .iter()
-                .map(|text| label(text))
-                .collect::<Result<_, _>>()?,
+            labels,
             given: Given {
                 security_opts: self.security_opt,
                 shared: self.shared,
                 line: words::line(self.words.get(1..).unwrap_or_default()),
+                asked,
             },
         };
         let made = life::create(store, wanted)?;
@@ -337,6 +408,28 @@ impl Container {
             cidfile.keep(&made.held.record.id)?;
         }
         Ok(made)
+    }
+
+    fn asked(&self) -> Result<Asked, Failure> {
+        let file = self.cidfile.as_ref().map(|file| file.display().to_string());
+        let attached = match self.detached {
+            true => [false; 3],
+            false => self.more.attached().unwrap_or([self.interactive, true, true]),
+        };
+        Ok(Asked {
+            groups: self.group_add.clone(),
+            devices: self.device.clone(),
+            tmpfs: self.tmpfs.clone(),
+            id_file: file.unwrap_or_default(),
+            annotations: self.more.annotations(),
+            sysctls: self.more.sysctls()?,
+            domain: self.more.domainname.clone(),
+            ipc: self.more.ipc.name().into(),
+            uts: self.more.uts.clone(),
+            cgroupns: self.more.cgroupns.clone(),
+            userns: self.foreign.given("userns").unwrap_or_default().into(),
+            attached: Some(attached),
+        })
     }
 
     fn image(&self) -> &str {
@@ -362,7 +455,7 @@ impl Container {
                 let order = Order {
                     image: self.image(),
                     platform: self.platform.as_ref(),
-                    insecure: false,
+                    insecure: !self.more.tls_verify,
                     shown,
                 };
                 Ok(order.carry_out(store)?.image)
@@ -381,11 +474,13 @@ impl Container {
         Ok(volume::Wanted {
             wishes: short.chain(keys).collect::<Result<_, _>>()?,
             from: self.volumes_from.clone(),
+            ignore_images: self.more.ignores_volumes(),
         })
     }
 
     fn request(&self) -> Result<Request, crate::containers::Error> {
-        let environment = self.environment.read()?;
+        let mut environment = self.more.environment();
+        environment.extend(self.environment.read()?);
         let mut asked = Vec::new();
         for text in &self.tmpfs {
             asked.push(mounts::tmpfs(text)?);
@@ -430,10 +525,29 @@ impl Container {
                 .collect::<Result<_, _>>()?,
             shm_size: self.shm_size.as_ref().map(size).transpose()?,
             init: self.init,
+            shared: Shared {
+                ipc: self.more.ipc,
+                uts: self.more.uts == "host",
+                cgroups: self.more.cgroupns == "host",
+            },
+            domain: self.more.domainname.clone(),
+            umask: self.more.umask,
+            bare_environment: self.more.unsetenv_all,
             keep: self.shared.is_some(),
             // The flags of the network say more.
             ..Request::default()
         })
+    }
+}
+
+/// Podman's `--replace`: the name is to be the new container's.
+fn replace(store: &Store, name: Option<&str>) -> Result<(), Failure> {
+    let name = name.ok_or_else(|| Failure::new("cannot replace container without --name being set"))?;
+    // Not by the beginning of an id.
+    let named = record::all(store)?.into_iter().find(|record| record.name == name);
+    match named {
+        Some(record) => Ok(end::remove_with(store, &record.id, Force::Yes, Volumes::Keep)?),
+        None => Ok(()),
     }
 }
 

@@ -39,6 +39,9 @@ pub(super) struct Upkeep {
     /// Seconds that `stop` waits before SIGKILL; -1 waits for ever
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     stop_timeout: Option<i64>,
+    /// Kill it after so many seconds; 0: never
+    #[arg(long, value_name = "SECONDS", default_value = "0", hide_default_value = true)]
+    timeout: u64,
     /// Write the pid of the container's first process to a file
     #[arg(long, value_name = "FILE")]
     pidfile: Option<PathBuf>,
@@ -91,6 +94,7 @@ impl Upkeep {
             health: health.map_err(|error| Failure::of(&error).code(125))?,
             restart: self.restart,
             stop_timeout: self.stop_timeout,
+            timeout: self.timeout,
             pidfile: self.pidfile.map(|path| cwd.join(path)),
             supervisor_pidfile: self.conmon_pidfile.map(|path| cwd.join(path)),
             notify: self.sdnotify,

@@ -21,6 +21,7 @@ use crate::store::Store;
 
 pub(super) use inspect::found as inspect_image;
 pub(super) use prune::told as pruned_images;
+pub(super) use remove::remove_quietly as remove_image;
 
 #[derive(Debug, clap::Subcommand)]
 #[command(defer = true)]

@@ -36,6 +36,12 @@ impl Remove {
     }
 }
 
+/// Removes the image of a container that has ended (`run --rmi`), in silence.
+pub(in crate::cli) fn remove_quietly(store: &Store, name: &str) -> Result<(), Failure> {
+    remove(store, name, Force::No, &|| uses(store))?;
+    Ok(())
+}
+
 fn line(removed: &Removed) -> String {
     match removed {
         Removed::Untagged(name) => format!("Untagged: {}\n", familiar(name)),

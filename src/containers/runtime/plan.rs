@@ -404,11 +404,8 @@ fn device(device: &LinuxDevice) -> Result<Step, PlanError> {
     })
 }
 
-/// Only parameters that belong to a namespace of the container; others would be the host's.
-fn sysctls<'a>(
-    parameters: impl Iterator<Item = (&'a String, &'a String)>,
-    namespaces: &Namespaces,
-) -> Result<Vec<(PathBuf, String)>, PlanError> {
+/// Does a kernel parameter, by its name with dots, belong to one of these namespaces?
+pub fn is_own_sysctl(name: &str, namespaces: CloneFlags) -> bool {
     const IPC: [&str; 8] = [
         "kernel.msgmax",
         "kernel.msgmnb",
@@ -419,16 +416,21 @@ fn sysctls<'a>(
         "kernel.shmmni",
         "kernel.shm_rmid_forced",
     ];
-    let own = |name: &str| {
-        let has = |kind| namespaces.new.contains(kind);
-        (name.starts_with("net.") && has(CloneFlags::CLONE_NEWNET))
-            || ((IPC.contains(&name) || name.starts_with("fs.mqueue.")) && has(CloneFlags::CLONE_NEWIPC))
-            || (name == "kernel.domainname" && has(CloneFlags::CLONE_NEWUTS))
-    };
+    let has = |kind| namespaces.contains(kind);
+    (name.starts_with("net.") && has(CloneFlags::CLONE_NEWNET))
+        || ((IPC.contains(&name) || name.starts_with("fs.mqueue.")) && has(CloneFlags::CLONE_NEWIPC))
+        || (name == "kernel.domainname" && has(CloneFlags::CLONE_NEWUTS))
+}
+
+/// Only parameters that belong to a namespace of the container; others would be the host's.
+fn sysctls<'a>(
+    parameters: impl Iterator<Item = (&'a String, &'a String)>,
+    namespaces: &Namespaces,
+) -> Result<Vec<(PathBuf, String)>, PlanError> {
     let mut sorted = Vec::new();
     for (name, value) in parameters {
         let name = name.replace('/', ".");
-        if !own(&name) || name.split('.').any(str::is_empty) {
+        if !is_own_sysctl(&name, namespaces.new) || name.split('.').any(str::is_empty) {
             return Err(PlanError::Unsupported(format!(
                 "sysctl {name}, which is not the container's own,"
             )));

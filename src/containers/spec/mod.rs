@@ -1,7 +1,7 @@
 //! Which Spec do an image's config and the flags of `run` make? Docker's rules, without touching the machine: what
 //! must be read (the image's passwd and group, a seccomp profile) is handed in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use oci_spec::image::ImageConfiguration;
@@ -17,10 +17,12 @@ use crate::host::IdMaps;
 pub mod confine;
 pub mod env;
 pub mod mounts;
+mod shared;
 mod user;
 mod within;
 
 pub use confine::{Confine, Seccomp};
+pub use shared::{Ipc, Shared};
 pub use within::{Accounts, Within};
 
 /// Docker's size of /dev/shm in bytes.
@@ -95,6 +97,18 @@ pub struct Request {
     pub confine: Confine,
     /// `--network`.
     pub network: Network,
+    /// `--ipc`, `--uts`, `--cgroupns`.
+    pub shared: Shared,
+    /// `--sysctl`.
+    pub sysctls: BTreeMap<String, String>,
+    /// `--annotation`.
+    pub annotations: BTreeMap<String, String>,
+    /// `--domainname`; empty: none.
+    pub domain: String,
+    /// `--umask`.
+    pub umask: Option<u32>,
+    /// `--unsetenv-all`: nothing of the image's, and nothing of ours.
+    pub bare_environment: bool,
     /// `--ulimit`.
     pub ulimits: Vec<PosixRlimit>,
     /// `--oom-score-adj`.
@@ -125,6 +139,8 @@ pub struct Context<'a> {
     pub hostname: &'a str,
     /// The devices of the machine that a privileged container gets.
     pub devices: &'a [String],
+    /// Whether the host shows its message queues.
+    pub has_queues: bool,
     /// What is to be hidden on this machine besides what always is.
     pub masked: &'a [String],
     /// The seccomp profile that [`Confine::seccomp`] stands for.
@@ -181,6 +197,15 @@ pub enum SpecError {
     /// `--log-opt`.
     #[error("--log-opt {0} is not supported (supported: max-size=BYTES and, with it, max-file=NUMBER)")]
     LogOpt(String),
+    /// `--sysctl`.
+    #[error("sysctl '{0}' is not allowed: it is not of a namespace of the container's own")]
+    Sysctl(String),
+    /// `--annotation`.
+    #[error("invalid annotation {0:?}: names that begin with \"bryo.\" are this program's own")]
+    Annotation(String),
+    /// Flags that do not go together.
+    #[error("conflicting options: {0}")]
+    Conflict(&'static str),
     /// `--ulimit`.
     #[error("invalid ulimit {0:?}: expected NAME=SOFT[:HARD]")]
     Ulimit(String),
@@ -228,6 +253,7 @@ pub fn build(request: &Request, context: &Context<'_>) -> Result<Spec, SpecError
     let own_network = request.network.is_own();
     let sys = if request.confine.privileged { "rw" } else { "ro" };
     let mut mounts = mounts::defaults(request.shm_size.unwrap_or(SHM_SIZE), own_network, sys)?;
+    request.shared.change(&mut mounts, context.has_queues)?;
     for (file, place) in context.own_files {
         mounts.push(mounts::entry("bind", file, place, &["bind", "rprivate", "rw"])?);
     }
@@ -240,13 +266,14 @@ pub fn build(request: &Request, context: &Context<'_>) -> Result<Spec, SpecError
     let (masked, read_only) = request.confine.paths(context.masked);
     let (uids, gids) = context.ids.to_spec();
     let mut linux = LinuxBuilder::default()
-        .namespaces(namespaces(own_network)?)
+        .namespaces(namespaces(own_network, request.shared)?)
         .uid_mappings(uids)
         .gid_mappings(gids)
         .masked_paths(masked)
         .readonly_paths(read_only)
         .build()?;
     linux.set_seccomp(context.seccomp.clone());
+    linux.set_sysctl(shared::sysctls(request)?);
     let root = RootBuilder::default()
         .path(context.root)
         .readonly(request.read_only)
@@ -256,16 +283,35 @@ pub fn build(request: &Request, context: &Context<'_>) -> Result<Spec, SpecError
         .root(root)
         .mounts(mounts)
         .process(process(request, context)?)
-        .hostname(context.hostname)
         .linux(linux)
         .build()?;
-    spec.set_annotations(Some(annotations(request)));
+    names(&mut spec, request, context)?;
+    spec.set_annotations(Some(annotations(request)?));
     Ok(spec)
 }
 
-/// What the runtime spec has no field for; see the executor's own constants.
-fn annotations(request: &Request) -> HashMap<String, String> {
-    let mut notes = HashMap::new();
+/// Host and domain, unless they are the host's.
+fn names(spec: &mut Spec, request: &Request, context: &Context<'_>) -> Result<(), SpecError> {
+    if request.shared.uts {
+        // The builder has one of its own.
+        spec.set_hostname(None);
+        return match (&request.hostname, request.domain.as_str()) {
+            (None, "") => Ok(()),
+            _ => Err(SpecError::Conflict("hostname and the UTS mode")),
+        };
+    }
+    spec.set_hostname(Some(context.hostname.into()));
+    spec.set_domainname((!request.domain.is_empty()).then(|| request.domain.clone()));
+    Ok(())
+}
+
+/// What the runtime spec has no field for (see the executor's own constants), and the user's.
+fn annotations(request: &Request) -> Result<HashMap<String, String>, SpecError> {
+    let mut notes: HashMap<_, _> = request.annotations.clone().into_iter().collect();
+    // They are orders to the executor.
+    if let Some(name) = notes.keys().find(|name| name.starts_with("bryo.")) {
+        return Err(SpecError::Annotation(name.clone()));
+    }
     if request.keep {
         notes.insert(INIT.into(), KEEP.into());
     } else if request.init {
@@ -283,7 +329,7 @@ fn annotations(request: &Request) -> HashMap<String, String> {
     if request.confine.seccomp == Seccomp::Default && !request.confine.privileged {
         notes.insert(SECCOMP.into(), "default".into());
     }
-    notes
+    Ok(notes)
 }
 
 fn process(request: &Request, context: &Context<'_>) -> Result<Process, SpecError> {
@@ -317,6 +363,7 @@ fn process(request: &Request, context: &Context<'_>) -> Result<Process, SpecErro
     }
     process.set_rlimits((!request.ulimits.is_empty()).then(|| request.ulimits.clone()));
     process.set_oom_score_adj(request.oom_score_adj);
+    process.user_mut().set_umask(request.umask);
     if let Some(size) = request.terminal {
         process.set_console_size(Some(size.to_spec()?));
     }
@@ -363,7 +410,10 @@ fn environment(request: &Request, context: &Context<'_>, home: &str) -> Vec<Stri
         own.push("TERM=xterm".into());
     }
     let config = context.image.config().as_ref();
-    let image = config.and_then(|c| c.env().as_deref()).unwrap_or(&[]);
+    let mut image = config.and_then(|c| c.env().as_deref()).unwrap_or(&[]);
+    if request.bare_environment {
+        (own, image) = (Vec::new(), &[]);
+    }
     let mut env = env::merge(&own, image, &request.env);
     if !env::has(&env, "HOME") {
         env.push(format!("HOME={home}"));
@@ -385,10 +435,13 @@ fn workdir(request: &Request, image: &ImageConfiguration) -> Result<String, Spec
     Ok(directory.into())
 }
 
-fn namespaces(own_network: bool) -> Result<Vec<LinuxNamespace>, SpecError> {
+fn namespaces(own_network: bool, shared: Shared) -> Result<Vec<LinuxNamespace>, SpecError> {
     use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, User, Uts};
     let kinds = [User, Mount, Pid, Uts, Ipc, Cgroup];
-    let kinds = kinds.into_iter().chain(own_network.then_some(Network));
+    let kinds = kinds
+        .into_iter()
+        .filter(|kind| shared.has_own(*kind))
+        .chain(own_network.then_some(Network));
     kinds
         .map(|kind| Ok(LinuxNamespaceBuilder::default().typ(kind).build()?))
         .collect()

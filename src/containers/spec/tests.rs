@@ -20,6 +20,7 @@ fn spec(request: &Request, config: &str) -> Result<Spec, SpecError> {
         own_files: &[("/state/c/hosts".into(), "/etc/hosts")],
         hostname: "abc",
         devices: &["/dev/fuse".into()],
+        has_queues: false,
         masked: &["/sys/devices/system/cpu/cpu0/thermal_throttle".into()],
         seccomp: None,
     };

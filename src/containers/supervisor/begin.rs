@@ -21,7 +21,7 @@ use crate::containers::attach::audience::Audience;
 use crate::containers::attach::{self, Keys};
 use crate::containers::bridge::Endpoint;
 use crate::containers::cgroup::{self, CgroupError, Group};
-use crate::containers::log::Log;
+use crate::containers::log::{Log, Stream};
 use crate::containers::network::Link;
 use crate::containers::record;
 use crate::containers::runtime::channel::Channel;
@@ -88,6 +88,7 @@ pub(super) struct Container {
     pub(super) terminal: bool,
     pub(super) attach: Attach,
     pub(super) keys: Keys,
+    pub(super) hidden: Option<Stream>,
     pub(super) open_stdin: bool,
     /// By which others may attach.
     pub(super) id: Option<String>,
@@ -189,6 +190,7 @@ fn launch(
         terminal,
         attach,
         keys,
+        hidden,
         open_stdin,
         id,
         shared: _,
@@ -264,6 +266,7 @@ fn launch(
     let beside = Beside {
         audience: Arc::clone(&audience),
         keys,
+        hidden,
     };
     let terminal = init.terminal.take();
     let written = pidfile.map_or(Ok(()), |file| file.write(init.pid.as_raw()));

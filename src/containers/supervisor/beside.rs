@@ -44,6 +44,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         attach,
         log,
         keys,
+        hidden,
         store,
         pause,
         network,
@@ -80,6 +81,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         terminal,
         attach,
         keys,
+        hidden,
         open_stdin,
         // A step of a build is its builder's alone.
         id: held.record.builder.is_none().then(|| held.record.id.clone()),

@@ -37,6 +37,7 @@ use std::time::Duration;
 use fuse_overlay::union::Lower;
 
 use super::attach::Keys;
+use super::log::Stream;
 use super::network::Ready;
 use super::record::Held;
 use super::role;
@@ -67,6 +68,8 @@ pub struct Start {
     pub log: Option<OwnedFd>,
     /// What leaves the terminal: `--detach-keys`.
     pub keys: Keys,
+    /// What of its output is not shown.
+    pub hidden: Option<Stream>,
     /// Where everything lies.
     pub store: Store,
     /// How long it waited for this start, if it is one by the restart policy.

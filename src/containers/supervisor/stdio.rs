@@ -74,6 +74,8 @@ pub(in crate::containers) struct Beside {
     pub(in crate::containers) audience: Arc<Audience>,
     /// What leaves a terminal.
     pub(in crate::containers) keys: Keys,
+    /// What of its output is not shown.
+    pub(in crate::containers) hidden: Option<Stream>,
 }
 
 /// Pipes between the container and us. `open_stdin`: `-i`, also of a detached container.
@@ -143,7 +145,7 @@ impl Outside {
         };
         for (from, stream) in outputs {
             let to = To {
-                shown,
+                shown: shown && beside.hidden != Some(stream),
                 log: Arc::clone(&log),
                 audience: Arc::clone(&beside.audience),
                 over: Arc::clone(&over),

@@ -65,8 +65,14 @@ impl Voices<'_> {
         let mut closed: Option<Instant> = None;
         // When it is killed, since nobody is in it any more.
         let mut last: Option<Instant> = None;
+        let seconds = held.record.settings.upkeep.timeout;
+        let limit = Duration::from_secs(seconds);
+        let mut timeout = Instant::now().checked_add(limit).filter(|_| seconds > 0);
         loop {
             if last.take_if(|end| *end <= Instant::now()).is_some() {
+                self.end(held, libc::SIGKILL);
+            }
+            if timeout.take_if(|end| *end <= Instant::now()).is_some() {
                 self.end(held, libc::SIGKILL);
             }
             closed = closed.filter(|end| *end > Instant::now());
@@ -86,7 +92,7 @@ impl Voices<'_> {
             let others = [tool, door, self.checker.fd(), carrier, voice, ranks];
             let others = others.map(|fd| fd.unwrap_or(self.init.pidfd.as_fd()));
             fds.extend(others.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-            match poll(&mut fds, self.patience([closed, last])) {
+            match poll(&mut fds, self.patience([closed, last, timeout])) {
                 Err(Errno::EINTR) => continue,
                 // Memory, or descriptors that a limit allows, are missing for so many, and may come back.
                 Err(_) if !self.has_ended(LATER) => continue,
@@ -168,7 +174,7 @@ impl Voices<'_> {
     }
 
     /// How long nobody is due.
-    fn patience(&self, ends: [Option<Instant>; 2]) -> PollTimeout {
+    fn patience(&self, ends: [Option<Instant>; 3]) -> PollTimeout {
         let now = Instant::now();
         let rests = ends.map(|end| end.map(|end| end.saturating_duration_since(now)));
         let due = [self.checker.rest(), self.network.as_ref().and_then(Network::due)];

@@ -21,6 +21,8 @@ pub struct Wanted {
     pub wishes: Vec<Wish>,
     /// `--volumes-from`.
     pub from: Vec<String>,
+    /// VOLUME entries of the image mean nothing.
+    pub ignore_images: bool,
 }
 
 /// What a container is to have mounted.

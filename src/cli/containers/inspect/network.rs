@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::absent;
 use crate::containers::bridge::{Attached, Endpoint};
 use crate::containers::files::HostAddress;
 use crate::containers::network::{self, Shown};
@@ -36,10 +37,13 @@ pub(super) fn settings(record: &Record) -> Value {
             Some(endpoint) => of_network(record, endpoint, attached.filter(|_| pid.is_some())),
             None => addresses.clone(),
         };
-        networks.insert(name.into(), Value::Object(shown));
+        let mut whole = absent::network();
+        whole.extend(shown);
+        networks.insert(name.into(), whole.into());
     }
     if let Some(all) = all.as_object_mut() {
         all.extend(addresses);
+        all.extend(absent::network_settings());
         all.insert("Networks".into(), networks.into());
     }
     all
