@@ -2,12 +2,13 @@
 //! that its users would write; names like `python:3.11` are Debian's programs, of the image `workloads`. `elsewhere.rs` asks
 //! whether others take the images.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Once;
+use std::sync::{LazyLock, Once, OnceLock};
 
 use super::common::{Bryo, Done, until};
 use super::workloads;
@@ -31,6 +32,9 @@ pub(super) fn store() -> &'static Bryo {
     bryo
 }
 
+/// All projects.
+pub(super) const NAMES: [&str; 5] = ["python", "node", "cpp", "rust", "site"];
+
 /// A wheel is a zip with three files about it.
 const WHEEL: &str = "mkdir wheels greetings-1.2.dist-info\n\
     printf 'Metadata-Version: 2.1\\nName: greetings\\nVersion: 1.2\\n' > greetings-1.2.dist-info/METADATA\n\
@@ -40,19 +44,23 @@ const WHEEL: &str = "mkdir wheels greetings-1.2.dist-info\n\
     python3 -m zipfile -c wheels/greetings-1.2-py3-none-any.whl greetings greetings-1.2.dist-info\n";
 
 /// A project, copied to where the test may change it.
-pub(super) struct Project {
+struct Project {
     /// What its image is called.
-    pub(super) image: String,
+    image: String,
     directory: PathBuf,
 }
 
 impl Project {
-    fn new(name: &str) -> Project {
-        Project::building(name, name)
+    /// Where it was built first, built once more: for an image of its own name.
+    fn new(name: &'static str) -> Project {
+        let (image, directory) = (name.into(), first(name).directory.clone());
+        let project = Project { image, directory };
+        project.build(flags(name));
+        project
     }
 
     /// A copy of its own for an image of this name, with what its author made before the first build.
-    pub(super) fn building(name: &str, image: &str) -> Project {
+    fn building(name: &str, image: &str) -> Project {
         let directory = store().scratch(&image.replace(['/', ':'], "-"));
         let from = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/dockerfiles")
@@ -82,7 +90,7 @@ impl Project {
 
     /// Builds; gives what was said.
     #[track_caller]
-    pub(super) fn build(&self, flags: &[&str]) -> String {
+    fn build(&self, flags: &[&str]) -> String {
         let mut command = store().command(["build", "-t", &self.image]);
         let done = Done::of(command.args(flags).arg(".").current_dir(&self.directory));
         assert!(done.status.success(), "{done}");
@@ -93,6 +101,42 @@ impl Project {
         let mut all = vec!["run", "--rm", &self.image];
         all.extend(words);
         store().ok(all)
+    }
+}
+
+/// A project's first build.
+struct Built {
+    said: String,
+    directory: PathBuf,
+}
+
+/// The first build of a project, whoever asked for it: all tests share a store, and its cache. Its image stays `first-NAME`.
+fn first(name: &'static str) -> &'static Built {
+    static BUILT: LazyLock<BTreeMap<&str, OnceLock<Built>>> =
+        LazyLock::new(|| NAMES.map(|name| (name, OnceLock::new())).into());
+    BUILT[name].get_or_init(|| {
+        let project = Project::building(name, &first_image(name));
+        let said = project.build(flags(name));
+        let directory = project.directory;
+        Built { said, directory }
+    })
+}
+
+/// The image of a project's first build.
+pub(super) fn first_image_of(name: &'static str) -> String {
+    first(name);
+    first_image(name)
+}
+
+fn first_image(name: &str) -> String {
+    format!("first-{name}")
+}
+
+/// What a project is built with.
+fn flags(name: &str) -> &'static [&'static str] {
+    match name {
+        "site" => &["--build-arg", "TITLE=about us"],
+        _ => &[],
     }
 }
 
@@ -129,7 +173,6 @@ fn get(mut connection: impl Read + Write, path: &str) -> String {
 #[test]
 fn a_python_service_with_wheels() {
     let project = Project::new("python");
-    project.build(&[]);
     let answer = ask("python", "/python");
     assert!(
         answer.ends_with("\r\n\r\nhello from a wheel, python\n"),
@@ -142,7 +185,6 @@ fn a_python_service_with_wheels() {
 #[test]
 fn a_node_service_with_packages() {
     let project = Project::new("node");
-    project.build(&[]);
     let answer = ask("node", "/node");
     assert!(
         answer.ends_with("\r\n\r\nhello from a package, node\n"),
@@ -162,7 +204,6 @@ fn a_node_service_with_packages() {
 #[test]
 fn a_program_of_cpp_on_scratch() {
     let project = Project::new("cpp");
-    project.build(&[]);
     assert_eq!(project.run(&[]), "2 3 5 7 \n");
     assert_eq!(project.run(&["20"]), "2 3 5 7 11 13 17 19 \n");
     let layers = store().ok(["image", "inspect", "--format", "{{len .RootFS.Layers}}", "cpp"]);
@@ -178,9 +219,9 @@ fn a_program_of_cpp_on_scratch() {
 
 #[test]
 fn a_program_of_rust_with_cached_dependencies() {
-    let project = Project::new("rust");
-    let said = project.build(&[]);
+    let said = &first("rust").said;
     assert!(said.contains("Compiling words v1.0.0"), "{said}");
+    let project = Project::new("rust");
     assert_eq!(project.run(&["one", "two three"]), "3 words\n");
     project.sh("sed -i 's/ words\"/ word(s)\"/' src/main.rs");
     let said = project.build(&[]);
@@ -191,9 +232,9 @@ fn a_program_of_rust_with_cached_dependencies() {
 
 #[test]
 fn a_site_on_nginx() {
-    let project = Project::new("site");
-    let said = project.build(&["--build-arg", "TITLE=about us"]);
+    let said = &first("site").said;
     assert!(said.contains("nginx.conf test is successful"), "{said}");
+    Project::new("site");
     let socket = Site::start(&store().scratch("socket"), |volume| {
         store().command(["run", "--rm", "--name", "site", "-v", volume, "site"])
     });
