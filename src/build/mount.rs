@@ -61,6 +61,15 @@ pub(super) enum Access {
 }
 
 impl Access {
+    /// To what `RUN --mount` shows.
+    pub(super) fn to(mount: &Mount) -> Access {
+        if mount.readonly {
+            Access::Read
+        } else {
+            Access::Write
+        }
+    }
+
     /// As a mount option.
     fn option(self) -> &'static str {
         match self {
@@ -78,13 +87,13 @@ pub(super) struct Base<'a> {
     pub(super) fill: &'a dyn Fn(&Path) -> Result<(), Error>,
 }
 
-fn bind(source: PathBuf, target: String, access: &str) -> Asked {
-    Asked::Bind(Bind {
+fn bind(source: PathBuf, target: String, access: Access) -> Bind {
+    Bind {
         source,
         target,
-        options: ["rbind", "rprivate", access].map(String::from).into(),
+        options: ["rbind", "rprivate", access.option()].map(String::from).into(),
         missing: Missing::Refuse,
-    })
+    }
 }
 
 impl Mounts {
@@ -139,8 +148,8 @@ impl Mounts {
                 }
             },
         };
-        let access = if mount.readonly { "ro" } else { "rw" };
-        self.asked.push(bind(directory, target, access));
+        let bind = bind(directory, target, Access::to(mount));
+        self.asked.push(Asked::Bind(bind));
         Ok(())
     }
 
@@ -166,7 +175,7 @@ impl Mounts {
             .unwrap_or_else(|| format!("/run/secrets/{id}"));
         let file = self.file(store, &secret.value, mount.mode.unwrap_or(0o400))?;
         owner::give(store, &file, mount.uid.unwrap_or(0), mount.gid.unwrap_or(0))?;
-        self.asked.push(bind(file, target, "ro"));
+        self.asked.push(Asked::Bind(bind(file, target, Access::Read)));
         Ok(())
     }
 
@@ -201,7 +210,8 @@ impl Mounts {
             self.env.push(format!("SSH_AUTH_SOCK={target}"));
         }
         self.agents += 1;
-        self.asked.push(bind(socket.to_owned(), target, "rw"));
+        self.asked
+            .push(Asked::Bind(bind(socket.to_owned(), target, Access::Write)));
         Ok(())
     }
 
@@ -230,30 +240,25 @@ impl Mounts {
                 place
             }
         };
-        let mut options = vec!["rbind".into(), "rprivate".into(), access.option().to_string()];
+        let mut bind = bind(place, target, access);
         if !path.is_empty() {
             let path = String::from_utf8_lossy(&path);
-            options.push(format!("{SUBDIRECTORY}={path}"));
+            bind.options.push(format!("{SUBDIRECTORY}={path}"));
         }
-        self.asked.push(Asked::Bind(Bind {
-            source: place,
-            target,
-            options,
-            missing: Missing::Refuse,
-        }));
+        self.asked.push(Asked::Bind(bind));
         Ok(())
     }
 
     /// A file of the step's own, bound read-only.
     pub(super) fn program(&mut self, store: &Store, content: &[u8], target: String) -> Result<(), Error> {
         let file = self.file(store, content, 0o755)?;
-        self.asked.push(bind(file, target, "ro"));
+        self.asked.push(Asked::Bind(bind(file, target, Access::Read)));
         Ok(())
     }
 
     /// A directory or file of the host.
     pub(super) fn host(&mut self, source: PathBuf, target: String) {
-        self.asked.push(bind(source, target, "ro"));
+        self.asked.push(Asked::Bind(bind(source, target, Access::Read)));
     }
 
     /// A directory of the step's own: what it writes there is dropped.
@@ -265,9 +270,8 @@ impl Mounts {
     }
 
     /// The same, bound.
-    pub(super) fn scratch(&mut self, source: PathBuf, target: String, readonly: bool) {
-        self.asked
-            .push(bind(source, target, if readonly { "ro" } else { "rw" }));
+    pub(super) fn scratch(&mut self, source: PathBuf, target: String, access: Access) {
+        self.asked.push(Asked::Bind(bind(source, target, access)));
     }
 
     fn file(&mut self, store: &Store, content: &[u8], mode: u32) -> Result<PathBuf, Error> {

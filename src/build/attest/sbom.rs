@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::Sbom;
 use crate::build::Error;
 use crate::build::extract::{SetId, extract};
-use crate::build::mount::Mounts;
+use crate::build::mount::{Access, Mounts};
 use crate::build::run;
 use crate::build::solve::{Build, Stage};
 use crate::build::source::Stage as StageSource;
@@ -104,8 +104,8 @@ fn places(store: &Store, target: &Stage, mounted: &mut Mounts) -> Result<PathBuf
     drop(draft);
     let out = mounted.workspace(store)?.join("out");
     fs::create_dir(&out).map_err(io_error("make", &out))?;
-    mounted.scratch(source, SOURCE.into(), true);
-    mounted.scratch(out.clone(), DESTINATION.into(), false);
+    mounted.scratch(source, SOURCE.into(), Access::Read);
+    mounted.scratch(out.clone(), DESTINATION.into(), Access::Write);
     mounted.asked.push(Asked::Tmpfs {
         target: "/tmp".into(),
         options: ["nosuid", "nodev"].map(String::from).to_vec(),

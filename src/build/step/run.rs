@@ -257,12 +257,8 @@ impl Build<'_> {
         let path = source_of(mount);
         let context = match self.origin(number, mount.from.as_deref())? {
             Origin::Stage(stage) => {
-                let access = if mount.readonly {
-                    Access::Read
-                } else {
-                    Access::Write
-                };
-                return mounted.view(self.store, (stage.layers, stage.claim), (path, target), access);
+                let what = (stage.layers, stage.claim);
+                return mounted.view(self.store, what, (path, target), Access::to(mount));
             }
             Origin::Context(context) => context,
         };
@@ -275,7 +271,7 @@ impl Build<'_> {
         }
         let copy = mounted.workspace(self.store)?.join("mounted");
         extract(context, path, &copy, SetId::Keep)?;
-        mounted.scratch(copy, target, mount.readonly);
+        mounted.scratch(copy, target, Access::to(mount));
         Ok(())
     }
 }
