@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::spec::mounts::device_parts;
+
 /// Flags of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -37,24 +39,13 @@ pub struct Asked {
 impl Asked {
     /// The devices: where on the host, where in the container, and what may be done with them.
     pub fn devices(&self) -> impl Iterator<Item = [&str; 3]> {
-        let is_permission = |text: &str| text.bytes().all(|byte| b"rwm".contains(&byte));
-        self.devices.iter().map(move |text| {
-            let mut parts = text.split(':');
-            let host = parts.next().unwrap_or_default();
-            match (parts.next(), parts.next()) {
-                (None, _) => [host, host, "rwm"],
-                (Some(second), None) if is_permission(second) => [host, host, second],
-                (Some(place), permission) => [host, place, permission.unwrap_or("rwm")],
-            }
-        })
+        self.devices.iter().filter_map(|text| device_parts(text))
     }
 
     /// Where tmpfs are, and their options.
     pub fn tmpfs(&self) -> BTreeMap<&str, &str> {
-        let split = |text: &'_ str| text.find(':').unwrap_or(text.len());
-        let split = self.tmpfs.iter().map(|text| text.split_at(split(text)));
-        split
-            .map(|(place, options)| (place, options.trim_start_matches(':')))
+        let all = self.tmpfs.iter();
+        all.map(|text| text.split_once(':').unwrap_or((text, "")))
             .collect()
     }
 }

@@ -152,14 +152,8 @@ pub fn device(text: &str) -> Result<Asked, SpecError> {
             why,
         })
     };
-    let parts: Vec<&str> = text.split(':').collect();
-    let is_permission = |p: &str| !p.is_empty() && p.bytes().all(|b| matches!(b, b'r' | b'w' | b'm'));
-    let (host, place, permission) = match parts[..] {
-        [host] => (host, host, "rwm"),
-        [host, second] if is_permission(second) => (host, host, second),
-        [host, place] => (host, place, "rwm"),
-        [host, place, permission] if is_permission(permission) => (host, place, permission),
-        _ => return refuse("expected HOST[:TARGET][:rwm]"),
+    let Some([host, place, permission]) = device_parts(text) else {
+        return refuse("expected HOST[:TARGET][:rwm]");
     };
     if !(permission.contains('r') && permission.contains('w')) {
         return refuse(
@@ -173,6 +167,19 @@ pub fn device(text: &str) -> Result<Asked, SpecError> {
         source: host.into(),
         target: target(place)?,
     })
+}
+
+/// Where the device of `--device` is on the host and in the container, and what may be done with it.
+pub fn device_parts(text: &str) -> Option<[&str; 3]> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let is_permission = |p: &str| !p.is_empty() && p.bytes().all(|b| matches!(b, b'r' | b'w' | b'm'));
+    match parts[..] {
+        [host] => Some([host, host, "rwm"]),
+        [host, second] if is_permission(second) => Some([host, host, second]),
+        [host, place] => Some([host, place, "rwm"]),
+        [host, place, permission] if is_permission(permission) => Some([host, place, permission]),
+        _ => None,
+    }
 }
 
 /// Docker's sizes: a number with `b`, `k`, `m`, `g`, `t` (powers of 1024), any case, an optional `b` or `ib` behind.
