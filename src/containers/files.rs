@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -120,6 +120,27 @@ pub fn write(
         written.push((path, place));
     }
     Ok(written)
+}
+
+/// Where the host keeps time zones.
+const ZONES: &str = "/usr/share/zoneinfo";
+
+/// The host's file of a time zone, by its name; `local` is its own.
+///
+/// # Errors
+/// One line: there is none.
+pub fn zone(name: &str) -> Result<PathBuf, String> {
+    let path = match name {
+        "local" => PathBuf::from("/etc/localtime"),
+        _ => Path::new(ZONES).join(name),
+    };
+    let is_plain = Path::new(name)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    match is_plain && path.is_file() {
+        true => Ok(path),
+        false => Err(format!("there is no {} on this machine", path.display())),
+    }
 }
 
 /// Copies a time zone of the host's for the container; gives the copy, and where it is bound.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use fuse_overlay::union::Lower;
@@ -188,27 +188,6 @@ fn set_size(spec: &mut Spec) {
     };
     if let (Some(process), Ok(console)) = (spec.process_mut(), size.to_spec()) {
         process.set_console_size(Some(console));
-    }
-}
-
-/// Where the host keeps time zones.
-const ZONES: &str = "/usr/share/zoneinfo";
-
-/// The host's file of a time zone, by its name; `local` is its own.
-///
-/// # Errors
-/// One line: there is none.
-pub fn time_zone(name: &str) -> Result<PathBuf, String> {
-    let path = match name {
-        "local" => PathBuf::from("/etc/localtime"),
-        _ => Path::new(ZONES).join(name),
-    };
-    let is_plain = Path::new(name)
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)));
-    match is_plain && path.is_file() {
-        true => Ok(path),
-        false => Err(format!("there is no {} on this machine", path.display())),
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::super::pairs::pair;
+use super::super::pairs::pairs;
 use super::super::report::Failure;
-use crate::containers::life;
 use crate::containers::spec::{Ipc, env, mounts};
+use crate::containers::{files, life};
 use crate::images::manifest::Platform;
 
 /// The variables by which programs find a proxy.
@@ -46,7 +46,7 @@ pub(super) struct More {
     #[arg(long, value_name = "OCTAL", value_parser = umask)]
     pub(super) umask: Option<u32>,
     /// Time zone, such as Europe/Berlin; local is the host's
-    #[arg(long, value_name = "ZONE", value_parser = life::time_zone)]
+    #[arg(long, value_name = "ZONE", value_parser = files::zone)]
     pub(super) tz: Option<PathBuf>,
     /// Take all variables of the host along
     #[arg(long)]
@@ -124,14 +124,7 @@ impl More {
     }
 
     pub(super) fn annotations(&self) -> BTreeMap<String, String> {
-        self.annotation.iter().map(|text| pair(text)).collect()
-    }
-
-    /// Filesystems in memory beside those that were asked for by name.
-    pub(super) fn tmpfs(&self, read_only: bool, taken: &dyn Fn(&str) -> bool) -> Vec<String> {
-        let places = WRITABLE.iter().filter(|_| read_only && self.read_only_tmpfs);
-        let free = places.filter(|place| !taken(place));
-        free.map(|place| format!("{place}:mode=1777")).collect()
+        pairs(&self.annotation)
     }
 
     pub(super) fn ignores_volumes(&self) -> bool {
@@ -157,17 +150,15 @@ impl More {
         text.parse().map(Some).map_err(|error| Failure::of(&error))
     }
 
-    /// The mounts that are asked for besides.
+    /// Filesystems in memory, but where something is asked for by name.
     pub(super) fn mounts(
         &self,
         read_only: bool,
         taken: &[&str],
     ) -> Result<Vec<mounts::Asked>, crate::containers::Error> {
-        let is_taken = |place: &str| taken.contains(&place);
-        let asked = self.tmpfs(read_only, &is_taken);
-        Ok(asked
-            .iter()
-            .map(|text| mounts::tmpfs(text))
-            .collect::<Result<_, _>>()?)
+        let places = WRITABLE.iter().filter(|_| read_only && self.read_only_tmpfs);
+        let free = places.filter(|place| !taken.contains(place));
+        let asked = free.map(|place| mounts::tmpfs(&format!("{place}:mode=1777")));
+        Ok(asked.collect::<Result<_, _>>()?)
     }
 }
