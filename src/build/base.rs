@@ -1,5 +1,5 @@
-//! What does FROM name? A stage before it, `scratch`, the files of a named context, or an image of the store, which is fetched if need be. What it is for:
-//! the platform of `FROM --platform`, else that of the build. Only where nobody has asked for one, an image that is here
+//! What does FROM name? A stage before it, `scratch`, the files of a named context, or an image of the store, which is
+//! fetched if need be. What it is for: the platform of `FROM --platform`, else that of the build. Only where nobody has asked for one, an image that is here
 //! serves whatever it is for.
 
 use std::sync::Arc;

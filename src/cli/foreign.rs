@@ -7,6 +7,11 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::report::Failure;
 
+// Reasons that several tables have.
+pub(super) const LOGIN: &str =
+    "logins are those of `podman login` and `docker login`; $REGISTRY_AUTH_FILE names another file";
+pub(super) const RUNTIME: &str = "this program runs containers itself";
+
 /// How a flag is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Takes {

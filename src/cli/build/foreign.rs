@@ -1,18 +1,15 @@
 //! Which flags of `docker build`, `docker buildx build` and `podman build` mean nothing here?
 
-use crate::cli::foreign::{Foreign, Table, short, switch, value};
+use crate::cli::foreign::{Foreign, LOGIN, RUNTIME, Table, short, switch, value};
 
 const ANY: &[&str] = &["*"];
 const CGROUPS: &str = "a RUN has no cgroup of its own yet; --ulimit limits each process";
 const NAMESPACES: &str = "each RUN has namespaces of its own, and no others can be chosen";
 const RIGHTS: &str = "the rights of a RUN cannot be changed yet";
 const DNS: &str = "a RUN resolves names as the host does";
-const LOGIN: &str =
-    "logins are those of `podman login` and `docker login`; $REGISTRY_AUTH_FILE names another file";
 const PLATFORM: &str = "it is said by --platform";
 const USERS: &str = "each RUN has the ids that /etc/subuid and /etc/subgid give the user";
 const DAEMON: &str = "there is no builder to choose: this program builds";
-const RUNTIME: &str = "this program runs containers itself";
 
 /// The table.
 #[derive(Debug, Clone)]

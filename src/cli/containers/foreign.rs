@@ -1,6 +1,6 @@
 //! Which flags of `docker run` and `podman run` mean nothing here?
 
-use crate::cli::foreign::{Foreign, Table, switch, value};
+use crate::cli::foreign::{Foreign, LOGIN, RUNTIME, Table, switch, value};
 
 const ANY: &[&str] = &["*"];
 const IO: &str = "who is not root gets no control over block devices: systemd gives users the controllers cpu, memory and pids";
@@ -96,7 +96,7 @@ const FLAGS: &[Foreign] = &[
         &[],
         "nobody here finds a GPU's files: name them by --device /dev/… and -v",
     ),
-    value("runtime", &[], "this program runs containers itself"),
+    value("runtime", &[], RUNTIME),
     value("init-path", &[], "the init of --init is this program"),
     value(
         "link",
@@ -142,11 +142,7 @@ const FLAGS: &[Foreign] = &[
         &["0"],
         "what the caller has open is not the container's, which may live longer: use -i, or -v",
     ),
-    value(
-        "authfile",
-        &[],
-        "logins are those of `podman login` and `docker login`; $REGISTRY_AUTH_FILE names another file",
-    ),
+    value("authfile", &[], LOGIN),
     value(
         "env-merge",
         &[],

@@ -69,11 +69,10 @@ impl Voices<'_> {
         let limit = Duration::from_secs(seconds);
         let mut timeout = Instant::now().checked_add(limit).filter(|_| seconds > 0);
         loop {
-            if last.take_if(|end| *end <= Instant::now()).is_some() {
-                self.end(held, libc::SIGKILL);
-            }
-            if timeout.take_if(|end| *end <= Instant::now()).is_some() {
-                self.end(held, libc::SIGKILL);
+            for end in [&mut last, &mut timeout] {
+                if end.take_if(|end| *end <= Instant::now()).is_some() {
+                    self.end(held, libc::SIGKILL);
+                }
             }
             closed = closed.filter(|end| *end > Instant::now());
             let mut fds = vec![
