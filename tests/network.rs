@@ -127,6 +127,17 @@ fn plain_http_goes_through_a_proxy_with_its_whole_url() {
     );
 }
 
+/// A registry of TLS and one of plain HTTP: the variable of each one's proxy, registries.toml, its image.
+fn both(certificates: &Certificates) -> [(&'static str, String, String, Registry); 2] {
+    let (secure, image) = registry(5000, &tls(certificates));
+    let (plain, plain_image) = registry(5001, "");
+    let insecure = INSECURE.replace("5000", "5001");
+    [
+        ("HTTPS_PROXY", String::new(), image, secure),
+        ("HTTP_PROXY", insecure, plain_image, plain),
+    ]
+}
+
 /// `proxy@login` with the password `s3cret:`.
 const PROXY_LOGIN: &str = "Basic cHJveHlAbG9naW46czNjcmV0Og==";
 
@@ -134,16 +145,11 @@ const PROXY_LOGIN: &str = "Basic cHJveHlAbG9naW46czNjcmV0Og==";
 fn a_proxy_is_shown_its_login() {
     alone("a_proxy_is_shown_its_login", Names::Hosts, || {
         let certificates = Certificates::new();
-        let (secure, image) = registry(5000, &tls(&certificates));
-        let (plain, plain_image) = registry(5001, "");
-        let insecure = INSECURE.replace("5000", "5001");
-        for (variable, settings, image, target) in [
-            ("HTTPS_PROXY", "", image, secure.address()),
-            ("HTTP_PROXY", insecure.as_str(), plain_image, plain.address()),
-        ] {
+        for (variable, settings, image, registry) in &both(&certificates) {
+            let target = registry.address();
             let proxy = Proxy::with_login(target, PROXY_LOGIN);
             let through = |bryo: &Bryo, login: &str| {
-                let mut command = pull(bryo, settings, &image);
+                let mut command = pull(bryo, settings, image);
                 command
                     .env("SSL_CERT_FILE", certificates.file("ca.pem"))
                     .env(variable, format!("http://{login}{}", proxy.address));
@@ -163,13 +169,7 @@ fn a_proxy_is_shown_its_login() {
 fn a_proxy_that_is_not_there_is_named() {
     alone("a_proxy_that_is_not_there_is_named", Names::Hosts, || {
         let certificates = Certificates::new();
-        let (_secure, image) = registry(5000, &tls(&certificates));
-        let (_plain, plain_image) = registry(5001, "");
-        let insecure = INSECURE.replace("5000", "5001");
-        for (variable, settings, image) in [
-            ("HTTPS_PROXY", "", &image),
-            ("HTTP_PROXY", insecure.as_str(), &plain_image),
-        ] {
+        for (variable, settings, image, _registry) in &both(&certificates) {
             for proxy in ["10.77.0.1:9", "no-proxy.invalid:3128"] {
                 let line = fails(
                     pull(&Bryo::new(), settings, image)
