@@ -376,7 +376,8 @@ fn who_stops_the_keeper_holds_up_nobody() {
         &bryo,
         &image,
         &[],
-        "kill -STOP 2; grep State /proc/2/status",
+        // A process stops when it runs next, which takes a moment on a busy machine.
+        "kill -STOP 2; until grep 'State.*stopped' /proc/2/status; do usleep 10000; done",
     ));
     assert_eq!(first_line(&mut only), "State:\tT (stopped)");
     until("the rank ends", || only.try_wait().unwrap().is_some());

@@ -118,37 +118,14 @@ pub fn plan(spec: &Spec, rootfs: RootSource, host: &Probe) -> Result<Plan, PlanE
         },
         host,
     };
-
+    let mounts = mounts::steps(spec, &namespaces, &ids)?;
+    let propagation = mounts.propagation;
     let mut steps = Vec::new();
     if namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
         steps.push(network(spec)?);
     }
-    let mounts = mounts::steps(spec, &namespaces, &ids)?;
-    let propagation = mounts.propagation;
     steps.extend(mounts.steps);
-    for device in linux.devices().iter().flatten() {
-        steps.push(self::device(device)?);
-    }
-    if process.terminal().unwrap_or(false) {
-        let size = process
-            .console_size()
-            .map(|size| (cells(size.height()), cells(size.width())));
-        steps.push(Step::Terminal {
-            size,
-            owner: process.user().uid(),
-            console: true,
-        });
-    }
-    if let Some(parameters) = linux.sysctl() {
-        steps.push(Step::Sysctl(sysctls(parameters.iter(), &namespaces)?));
-    }
-    for path in linux.readonly_paths().iter().flatten() {
-        steps.push(Step::ReadOnly(absolute(Path::new(path))?));
-    }
-    for path in linux.masked_paths().iter().flatten() {
-        steps.push(Step::Mask(absolute(Path::new(path))?));
-    }
-    steps.push(Step::MakeDirectory(absolute(process.cwd())?));
+    furnish(&mut steps, linux, process, &namespaces)?;
     if root.readonly().unwrap_or(false) {
         steps.push(Step::ReadOnlyRoot);
     }
@@ -179,6 +156,39 @@ pub fn plan(spec: &Spec, rootfs: RootSource, host: &Probe) -> Result<Plan, PlanE
         cgroups: Vec::new(),
         warnings,
     })
+}
+
+/// What stands in the tree besides mounts, and what of it is hidden.
+fn furnish(
+    steps: &mut Vec<Step>,
+    linux: &Linux,
+    process: &Process,
+    namespaces: &Namespaces,
+) -> Result<(), PlanError> {
+    for device in linux.devices().iter().flatten() {
+        steps.push(self::device(device)?);
+    }
+    if process.terminal().unwrap_or(false) {
+        let size = process
+            .console_size()
+            .map(|size| (cells(size.height()), cells(size.width())));
+        steps.push(Step::Terminal {
+            size,
+            owner: process.user().uid(),
+            console: true,
+        });
+    }
+    if let Some(parameters) = linux.sysctl() {
+        steps.push(Step::Sysctl(sysctls(parameters.iter(), namespaces)?));
+    }
+    for path in linux.readonly_paths().iter().flatten() {
+        steps.push(Step::ReadOnly(absolute(Path::new(path))?));
+    }
+    for path in linux.masked_paths().iter().flatten() {
+        steps.push(Step::Mask(absolute(Path::new(path))?));
+    }
+    steps.push(Step::MakeDirectory(absolute(process.cwd())?));
+    Ok(())
 }
 
 fn network(spec: &Spec) -> Result<Step, PlanError> {

@@ -25,7 +25,7 @@ use crate::containers::log::{Log, Stream};
 use crate::containers::network::Link;
 use crate::containers::record;
 use crate::containers::runtime::channel::Channel;
-use crate::containers::runtime::{self, Init, StartError};
+use crate::containers::runtime::{self, Init, Launch, StartError};
 use crate::containers::upkeep::Upkeep;
 use crate::host::Probe;
 use crate::line::chain;
@@ -215,54 +215,27 @@ fn launch(
     };
     let mut launch = runtime::spawn(plan, host, inside, &run)?;
     // While the child makes the namespaces, so that no start waits for it.
-    let network = link.map(|link| Network::start(link, &directory)).transpose();
-    let mut network = network.map_err(|error| Failure {
-        code: 125,
-        message: format!("cannot start the network process: {error}"),
-    })?;
-    let devices = launch.devices()?;
-    let views = launch.views();
-    let ids = launch
-        .id_maps()
-        .ok_or_else(|| io::Error::other("the user namespace has no known id maps"))?;
-    servers.serve(ids, (devices, views), discard)?;
+    let mut network = start_network(link, &directory)?;
+    serve(servers, &mut launch, discard)?;
     announce::supervisor(&upkeep)?;
     let pidfile = announce::init(&upkeep)?;
     if let Some(network) = &mut network {
-        let joined = links.begin(launch.namespaces()?, &endpoints);
-        joined.map_err(|error| Failure {
-            code: 125,
-            message: chain(&error),
-        })?;
-        links.tell_hosts(&hostname);
-        network.set_reach(links.reach());
+        join(network, &mut links, &mut launch, (&endpoints, &hostname))?;
     }
     if !group.is_empty() {
         launch.made()?;
     }
     let limits = cgroup.map(|settings| settings.limits).unwrap_or_default();
     let told = group.limit(&limits)?.warnings().into_iter();
-    for warning in told.chain(group.outside()) {
-        let _ = tell(tool, &Notice::Warning(warning));
-    }
+    warn(tool, told.chain(group.outside()));
     // A tool that is gone is noticed by whoever listens to it next.
     let _ = tell(tool, &Notice::Starting);
     let mut init = launch.go()?;
     if let (Some(network), Some(ends)) = (&mut network, init.network.take()) {
         network.connect(ends.device);
     }
-    for warning in &init.warnings {
-        // Nobody to be warned is no reason to stop.
-        let _ = tell(tool, &Notice::Warning(warning.clone()));
-    }
-    let door = match id.map(|id| attach::listen(&run, &id)).transpose() {
-        Ok(door) => door,
-        Err(why) => {
-            let warning = format!("nobody will be able to attach to the container: {why}");
-            let _ = tell(tool, &Notice::Warning(warning));
-            None
-        }
-    };
+    warn(tool, init.warnings.iter().cloned());
+    let door = open_door(&run, id.as_deref(), tool);
     let beside = Beside {
         audience: Arc::clone(&audience),
         keys,
@@ -282,4 +255,56 @@ fn launch(
             Err(failure)
         }
     }
+}
+
+fn start_network(link: Option<Link>, directory: &Path) -> Result<Option<Network>, Failure> {
+    let network = link.map(|link| Network::start(link, directory)).transpose();
+    network.map_err(|error| Failure {
+        code: 125,
+        message: format!("cannot start the network process: {error}"),
+    })
+}
+
+/// Gives the servers their connections, and who is who in them.
+fn serve(servers: &mut Servers, launch: &mut Launch, discard: bool) -> Result<(), Failure> {
+    let devices = launch.devices()?;
+    let views = launch.views();
+    let ids = launch
+        .id_maps()
+        .ok_or_else(|| io::Error::other("the user namespace has no known id maps"))?;
+    Ok(servers.serve(ids, (devices, views), discard)?)
+}
+
+/// Takes the container onto the networks of the user's own.
+fn join(
+    network: &mut Network,
+    links: &mut Links,
+    launch: &mut Launch,
+    (endpoints, hostname): (&[Endpoint], &str),
+) -> Result<(), Failure> {
+    let joined = links.begin(launch.namespaces()?, endpoints);
+    joined.map_err(|error| Failure {
+        code: 125,
+        message: chain(&error),
+    })?;
+    links.tell_hosts(hostname);
+    network.set_reach(links.reach());
+    Ok(())
+}
+
+/// Nobody to be warned is no reason to stop.
+fn warn(tool: &Channel, warnings: impl Iterator<Item = String>) {
+    for warning in warnings {
+        let _ = tell(tool, &Notice::Warning(warning));
+    }
+}
+
+/// Where they come in who attach.
+fn open_door(run: &Path, id: Option<&str>, tool: &Channel) -> Option<UnixListener> {
+    let door = id.map(|id| attach::listen(run, id)).transpose();
+    door.unwrap_or_else(|why| {
+        let warning = format!("nobody will be able to attach to the container: {why}");
+        warn(tool, std::iter::once(warning));
+        None
+    })
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
+use parking_lot::Mutex;
 
 use super::announce;
 use super::begin::{Container, Failure, Running, begin};
@@ -59,7 +60,6 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let told = taken.and_then(|()| Told::listen().map_err(|errno| Failure::from(io::Error::from(errno))));
     let upper = held.directory().join("upper");
     let storage = held.record.settings.storage;
-    let open_stdin = held.record.settings.open_stdin;
     let audience = Arc::<Audience>::default();
     let mut mine = Some((held, tool, network));
     let begun = told.and_then(|told| {
@@ -75,6 +75,8 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let Some((mut held, tool, network)) = mine else {
         return 125;
     };
+    let is_step = held.record.builder.is_some();
+    let settings = &held.record.settings;
     let container = Container {
         plan,
         host,
@@ -82,56 +84,71 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         attach,
         keys,
         hidden,
-        open_stdin,
+        open_stdin: settings.open_stdin,
         // A step of a build is its builder's alone.
-        id: held.record.builder.is_none().then(|| held.record.id.clone()),
-        shared: held.record.settings.shared.is_some(),
-        upkeep: held.record.settings.upkeep.clone(),
+        id: (!is_step).then(|| held.record.id.clone()),
+        shared: settings.shared.is_some(),
+        upkeep: settings.upkeep.clone(),
         run: store.run().to_owned(),
         discard: held.record.afterwards == Afterwards::Remove,
-        log: Log::new(held.directory(), held.record.settings.log),
+        log: Log::new(held.directory(), settings.log),
         link: network.link,
         links: Links::new(&store, &held.record),
-        endpoints: held.record.settings.ports.endpoints.clone(),
-        hostname: held.record.settings.hostname.clone(),
+        endpoints: settings.ports.endpoints.clone(),
+        hostname: settings.hostname.clone(),
         directory: held.directory().to_owned(),
         audience: Arc::clone(&audience),
-        cgroup: held
-            .record
-            .builder
-            .is_none()
-            .then(|| held.record.settings.cgroup.clone()),
+        cgroup: (!is_step).then(|| settings.cgroup.clone()),
     };
     let begun = begun.and_then(|(servers, told)| Ok((begin(servers, container, &tool)?, told)));
     drop(network.joined);
     // The last fork is behind us; a lease is believed for far longer than a start takes.
     held.beat();
-    let (life, notice) = match begun {
-        Ok((running, mut told)) => {
-            let begun = Instant::now();
-            let (life, notice) = stay(&mut held, running, (&tool, &store), &mut told);
-            held.record.stopped = told.is_stopped();
-            let times = [pause, begun.elapsed()];
-            match again::pause(&mut held, &life, &mut told, times) {
-                None => (life, notice),
-                Some(pause) => {
-                    attach::unlisten(store.run(), &held.record.id);
-                    leave(&notice, &audience);
-                    return restart(held, life, notice, (&tool, &store, pause));
-                }
-            }
-        }
+    let ran = match begun {
+        Ok((running, mut told)) => run(&mut held, running, (&tool, &store), &mut told, pause),
         Err(failure) => {
             let _ = cgroup::thaw(held.directory());
             cgroup::remove(held.directory());
-            failed(&held, failure)
+            let (life, notice) = failed(&held, failure);
+            Ran {
+                life,
+                notice,
+                again: None,
+            }
         }
     };
     // Before the lock is free: the socket is another supervisor's then.
     attach::unlisten(store.run(), &held.record.id);
-    let notice = conclude(held, life, notice, &tool);
+    let Ran { life, notice, again } = ran;
+    let Some(pause) = again else {
+        let notice = conclude(held, life, notice, &tool);
+        leave(&notice, &audience);
+        return exit_code(&notice);
+    };
     leave(&notice, &audience);
-    exit_code(&notice)
+    restart(held, life, notice, (&tool, &store, pause))
+}
+
+/// What became of a run.
+struct Ran {
+    life: Life,
+    notice: Notice,
+    /// How long until it is started again; `None`: it is not.
+    again: Option<Duration>,
+}
+
+fn run(
+    held: &mut Held,
+    running: Running,
+    beside: (&Channel, &Store),
+    told: &mut Told,
+    pause: Duration,
+) -> Ran {
+    let begun = Instant::now();
+    let (life, notice) = stay(held, running, beside, told);
+    held.record.stopped = told.is_stopped();
+    let again = again::pause(held, &life, told, [pause, begun.elapsed()]);
+    Ran { life, notice, again }
 }
 
 /// That of the container is the supervisor's, too: systemd may have been told to watch it.
@@ -288,13 +305,10 @@ fn stay(
     if let Some(ranks) = ranks {
         ranks.close();
     }
-    let mut code = reap(&init);
+    let code = reap(&init);
     drop(links);
     init.end_helper();
-    held.record.out_of_memory = cgroup::was_short_of_memory(&cgroup::of(held.directory()));
-    // In version 1 the frozen do not die; nor, in both, does who was about to come in by `exec`.
-    let _ = cgroup::thaw(held.directory());
-    cgroup::remove(held.directory());
+    clear_groups(held);
     held.record.network = Live {
         restarts: network.as_ref().map_or(0, |network| network.live().restarts),
         ..Live::default()
@@ -306,28 +320,14 @@ fn stay(
     }
     held.record.takeovers = servers.root.takeovers();
     let log = relay.drain();
-    let mut error = String::new();
-    if let Some(how) = servers.lost() {
-        error = format!("the filesystem server {how}, and the container with it");
-    }
-    let server = servers.end_views();
-    match held.record.afterwards {
-        Afterwards::Keep | Afterwards::RemoveOnceRun | Afterwards::Commit => {
-            if let (Finish::Failed(why), true) = (server.finish(), error.is_empty()) {
-                error = unwritten(why.as_ref());
-            }
-            // Best effort, as all of the log: output is no reason for a container to fail.
-            let _ = log.lock().sync();
-        }
-        Afterwards::Remove => server.kill(),
-    }
+    let error = finish(servers, held.record.afterwards, &log);
     if let Some(network) = network {
         network.drain(Impatient { tool, told });
     }
     if !error.is_empty() {
         trouble.get_or_insert_with(|| error.clone());
     }
-    code = code.clamp(0, 255);
+    let code = code.clamp(0, 255);
     held.amend();
     let attribute = ("exitCode", code.to_string());
     if held.record.out_of_memory {
@@ -346,6 +346,33 @@ fn stay(
         stays: false,
     };
     (life, notice)
+}
+
+/// Its cgroups go, once they have told whether memory was short.
+fn clear_groups(held: &mut Held) {
+    held.record.out_of_memory = cgroup::was_short_of_memory(&cgroup::of(held.directory()));
+    // In version 1 the frozen do not die; nor, in both, does who was about to come in by `exec`.
+    let _ = cgroup::thaw(held.directory());
+    cgroup::remove(held.directory());
+}
+
+/// The servers' end. Gives what was lost, in words; nothing is the usual case.
+fn finish(servers: Servers, afterwards: Afterwards, log: &Mutex<Log>) -> String {
+    let mut error = servers.lost().map_or_else(String::new, |how| {
+        format!("the filesystem server {how}, and the container with it")
+    });
+    let server = servers.end_views();
+    match afterwards {
+        Afterwards::Keep | Afterwards::RemoveOnceRun | Afterwards::Commit => {
+            if let (Finish::Failed(why), true) = (server.finish(), error.is_empty()) {
+                error = unwritten(why.as_ref());
+            }
+            // Best effort, as all of the log: output is no reason for a container to fail.
+            let _ = log.lock().sync();
+        }
+        Afterwards::Remove => server.kill(),
+    }
+    error
 }
 
 /// What is told of a container whose last writes are lost.

@@ -46,6 +46,30 @@ pub(super) struct Voices<'a> {
 /// Milliseconds that the end alone is waited for when more cannot be.
 const LATER: u8 = 100;
 
+/// Who has something to say at the moment.
+struct Heard {
+    ended: bool,
+    succeeded: bool,
+    told: bool,
+    left: bool,
+    tool: bool,
+    door: bool,
+    /// The network process, in words.
+    voice: bool,
+    ranks: bool,
+}
+
+/// When something is due; each is `None` while nothing is.
+#[derive(Default)]
+struct Due {
+    /// Until then nobody comes in by the door, for want of descriptors.
+    closed: Option<Instant>,
+    /// The container is killed, since nobody is in it any more.
+    last: Option<Instant>,
+    /// It is killed, since it may not run for longer.
+    timeout: Option<Instant>,
+}
+
 impl Voices<'_> {
     /// Passes on what is said until init ends, and takes in who attaches. A tool that was killed takes the user's streams
     /// with it. `renewed` is called when another filesystem server or network process has taken over.
@@ -61,94 +85,131 @@ impl Voices<'_> {
         if self.links.are_outdated(&held.record) && self.settle(held) {
             renewed(held, (self.network.as_ref(), &*self.links));
         }
-        // Until then nobody comes in by the door, for want of descriptors.
-        let mut closed: Option<Instant> = None;
-        // When it is killed, since nobody is in it any more.
-        let mut last: Option<Instant> = None;
         let seconds = held.record.settings.upkeep.timeout;
-        let limit = Duration::from_secs(seconds);
-        let mut timeout = Instant::now().checked_add(limit).filter(|_| seconds > 0);
+        let timeout = Instant::now().checked_add(Duration::from_secs(seconds));
+        let mut due = Due {
+            timeout: timeout.filter(|_| seconds > 0),
+            ..Due::default()
+        };
         loop {
-            for end in [&mut last, &mut timeout] {
+            for end in [&mut due.last, &mut due.timeout] {
                 if end.take_if(|end| *end <= Instant::now()).is_some() {
                     self.end(held, libc::SIGKILL);
                 }
             }
-            closed = closed.filter(|end| *end > Instant::now());
-            let mut fds = vec![
-                PollFd::new(self.init.pidfd.as_fd(), PollFlags::POLLIN),
-                PollFd::new(succeeded.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.told.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.relay.left().as_fd(), PollFlags::POLLIN),
-            ];
-            let tool = listening.then(|| self.tool.as_fd());
-            let carrier = self.network.as_ref().and_then(Network::pidfd);
-            let door = self.guests.door.as_ref().filter(|_| closed.is_none());
-            let door = door.map(AsFd::as_fd);
-            // In place of the one that is not there, one that is looked at anyway.
-            let voice = self.network.as_ref().and_then(Network::voice);
-            let ranks = self.ranks.as_ref().map(AsFd::as_fd);
-            let others = [tool, door, self.checker.fd(), carrier, voice, ranks];
-            let others = others.map(|fd| fd.unwrap_or(self.init.pidfd.as_fd()));
-            fds.extend(others.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-            match poll(&mut fds, self.patience([closed, last, timeout])) {
+            due.closed = due.closed.filter(|end| *end > Instant::now());
+            let heard = match self.listen(succeeded, listening, &due) {
+                Ok(heard) if heard.ended => return,
+                Ok(heard) => heard,
                 Err(Errno::EINTR) => continue,
                 // Memory, or descriptors that a limit allows, are missing for so many, and may come back.
                 Err(_) if !self.has_ended(LATER) => continue,
                 Err(_) => return,
-                Ok(_) => {}
-            }
-            let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
-            let ready = |at: usize| ready.get(at) == Some(&true);
-            if ready(0) {
-                return;
-            }
-            if ready(1) && succeeded.read().is_ok() {
+            };
+            if self.has_renewed(succeeded, &heard) {
                 renewed(held, (self.network.as_ref(), &*self.links));
             }
-            if let Some(network) = self.network.as_mut().filter(|_| ready(8)) {
-                network.answer(|name| self.links.known(name));
-            }
-            if self.network.as_mut().is_some_and(Network::renew) {
-                renewed(held, (self.network.as_ref(), &*self.links));
-            }
-            if ready(2) && self.told.hear() {
+            if heard.told && self.told.hear() {
                 self.end(held, end::stop_signal(&held.record).unwrap_or(libc::SIGTERM));
             }
             if self.told.take_networks() && self.settle(held) {
                 renewed(held, (self.network.as_ref(), &*self.links));
             }
             self.checker.look();
-            if ready(3) && self.relay.left().read().is_ok() {
+            if heard.left && self.relay.left().read().is_ok() {
                 // First: the user's terminal is somebody else's then.
                 stdio::forget_streams();
                 let _ = tell(self.tool, &Notice::Left);
             }
-            if listening && ready(4) {
-                match self.tool.receive() {
-                    // The terminal's size is that of who attached last.
-                    Ok(Some((Order::Resize { .. }, _))) if !self.guests.audience.is_empty() => {}
-                    Ok(Some((order, _))) => self.obey(order, held),
-                    Ok(None) | Err(_) => {
-                        listening = false;
-                        stdio::forget_streams();
-                    }
-                }
+            if heard.tool && !self.hear_tool(held) {
+                listening = false;
+                stdio::forget_streams();
             }
-            if ready(5)
-                && let Some(door) = &self.guests.door
-                && !self.guests.audience.welcome(door, self.relay.inlet())
-            {
-                closed = Some(Instant::now() + CROWDED);
+            if heard.door && !self.welcome() {
+                due.closed = Some(Instant::now() + CROWDED);
             }
-            if ready(9) && self.ranks.as_mut().is_some_and(Ranks::look) {
-                // From here on nobody comes in; who wants to makes another.
-                if let Some(ranks) = self.ranks.take() {
-                    ranks.close();
-                }
+            if heard.ranks && self.are_ranks_gone() {
                 self.end(held, libc::SIGTERM);
-                last = Some(Instant::now() + EMPTY);
+                due.last = Some(Instant::now() + EMPTY);
             }
+        }
+    }
+
+    /// Waits until somebody has something to say, or something is due.
+    fn listen(&self, succeeded: &EventFd, listening: bool, due: &Due) -> nix::Result<Heard> {
+        let door = self.guests.door.as_ref().filter(|_| due.closed.is_none());
+        let all = [
+            Some(self.init.pidfd.as_fd()),
+            Some(succeeded.as_fd()),
+            Some(self.told.as_fd()),
+            Some(self.relay.left().as_fd()),
+            listening.then(|| self.tool.as_fd()),
+            door.map(AsFd::as_fd),
+            self.network.as_ref().and_then(Network::voice),
+            self.ranks.as_ref().map(AsFd::as_fd),
+            // These two only wake: who looks after them asks them itself.
+            self.checker.fd(),
+            self.network.as_ref().and_then(Network::pidfd),
+        ];
+        // In place of one that is not there, one that is looked at anyway.
+        let mut fds = all.map(|fd| PollFd::new(fd.unwrap_or(self.init.pidfd.as_fd()), PollFlags::POLLIN));
+        poll(&mut fds, self.patience([due.closed, due.last, due.timeout]))?;
+        let ready = fds.map(|fd| fd.any().unwrap_or(false));
+        let mut ready = ready
+            .into_iter()
+            .zip(all)
+            .map(|(ready, fd)| ready && fd.is_some());
+        let mut next = || ready.next().unwrap_or(false);
+        // In the order of `all`.
+        Ok(Heard {
+            ended: next(),
+            succeeded: next(),
+            told: next(),
+            left: next(),
+            tool: next(),
+            door: next(),
+            voice: next(),
+            ranks: next(),
+        })
+    }
+
+    /// Has another filesystem server or network process taken over? Answers what the network process asks, too.
+    fn has_renewed(&mut self, succeeded: &EventFd, heard: &Heard) -> bool {
+        let server = heard.succeeded && succeeded.read().is_ok();
+        if let Some(network) = self.network.as_mut().filter(|_| heard.voice) {
+            network.answer(|name| self.links.known(name));
+        }
+        let network = self.network.as_mut().is_some_and(Network::renew);
+        server || network
+    }
+
+    /// Does what the tool asks for; `false`: it is gone.
+    fn hear_tool(&mut self, held: &Held) -> bool {
+        match self.tool.receive() {
+            // The terminal's size is that of who attached last.
+            Ok(Some((Order::Resize { .. }, _))) if !self.guests.audience.is_empty() => true,
+            Ok(Some((order, _))) => {
+                self.obey(order, held);
+                true
+            }
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// Takes in who wants to attach; `false`: there is no room for anybody just now.
+    fn welcome(&self) -> bool {
+        let door = self.guests.door.as_ref();
+        door.is_none_or(|door| self.guests.audience.welcome(door, self.relay.inlet()))
+    }
+
+    /// Is the last rank gone? From then on nobody comes in; who wants to makes another container.
+    fn are_ranks_gone(&mut self) -> bool {
+        match self.ranks.take_if(Ranks::look) {
+            Some(ranks) => {
+                ranks.close();
+                true
+            }
+            None => false,
         }
     }
 
