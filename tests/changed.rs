@@ -7,9 +7,8 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
-use common::{Bryo, Done, field, kills, parent, process, until};
+use common::{Bryo, Done, field, kills, parent, process, until, until_it_waits};
 
 fn busybox() -> (Bryo, String) {
     Bryo::with_image("busybox")
@@ -70,7 +69,8 @@ fn the_exit_code_of_what_removes_itself_is_waited_for() {
     };
     let said = |wait: Child| String::from_utf8(wait.wait_with_output().unwrap().stdout).unwrap();
     let (first, second) = (wait("one"), wait("one"));
-    std::thread::sleep(Duration::from_secs(1));
+    until_it_waits(&first);
+    until_it_waits(&second);
     let mut attach = bryo.command(["attach", "one"]);
     let mut attach = attach.stdin(Stdio::piped()).spawn().unwrap();
     attach.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
@@ -205,7 +205,7 @@ fn what_is_waited_for_is_said() {
     bryo.ok(["update", "--restart", "always", "one"]);
     bryo.ok(["start", "one"]);
     let ended = wait(&["one"]);
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    until_it_waits(&ended);
     bryo.ok(["exec", "one", "touch", "/go"]);
     assert_eq!(said(ended), "4\n");
     bryo.ok(["rm", "-f", "one"]);
@@ -231,10 +231,11 @@ fn what_docker_waits_for_is_waited_for() {
         |tool: std::process::Child| String::from_utf8(tool.wait_with_output().unwrap().stdout).unwrap();
     assert_eq!(said(wait("not-running")), "0\n");
     let [mut next, mut gone] = [wait("next-exit"), wait("removed")];
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    until_it_waits(&next);
+    until_it_waits(&gone);
     bryo.ok(["start", "one"]);
     let ended = wait("not-running");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    until_it_waits(&ended);
     assert!(next.try_wait().unwrap().is_none(), "nothing has ended");
     bryo.ok(["exec", "one", "touch", "/go"]);
     assert_eq!([said(next), said(ended)], ["4\n", "4\n"]);
@@ -242,7 +243,7 @@ fn what_docker_waits_for_is_waited_for() {
     assert!(gone.try_wait().unwrap().is_none(), "it is still there");
     // The end before does not count.
     let mut next = wait("next-exit");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    until_it_waits(&next);
     assert!(next.try_wait().unwrap().is_none(), "no other run has ended");
     bryo.ok(["start", "one"]);
     bryo.ok(["rm", "-f", "one"]);
@@ -250,7 +251,7 @@ fn what_docker_waits_for_is_waited_for() {
     // Never run.
     bryo.ok(["create", "--name", "one", &image, "true"]);
     let gone = wait("removed");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    until_it_waits(&gone);
     bryo.ok(["rm", "one"]);
     assert_eq!(said(gone), "0\n");
 }

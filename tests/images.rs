@@ -464,7 +464,7 @@ fn a_check_sets_aside_the_layer_that_it_saw() {
 
 /// Returns when the process waits for a lock of flock(2).
 fn waits_for_a_lock(pid: u32) {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(120);
     let waits = || {
         let locks = fs::read_to_string("/proc/locks").unwrap();
         locks

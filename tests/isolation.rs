@@ -197,7 +197,7 @@ fn sixteen_starts_at_once_leave_the_image_store_alone() {
 
 /// The host's pid of a container's first process, once it runs.
 fn running_pid(bryo: &Bryo, name: &str) -> String {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let done = bryo.run(["inspect", "--format", "{{.State.Status}} {{.State.Pid}}", name]);
         if let Some(pid) = done.stdout.trim().strip_prefix("running ") {

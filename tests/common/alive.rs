@@ -1,19 +1,36 @@
 //! Containers that run: what is asked of them, and waiting for what becomes of them.
 
 use std::net::TcpListener;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
 use super::{Bryo, Done};
 
-/// Waits for what is about to happen; fails after half a minute.
+/// Waits for what is about to happen; fails after two minutes, which a loaded machine may need.
 pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(120);
     while !happened() {
         assert!(Instant::now() < end, "{what} does not happen");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Waits until a process of the test has come to where it waits for others: it sleeps, and nothing has woken it for a while.
+#[track_caller]
+pub fn until_it_waits(process: &Child) {
+    let status = format!("/proc/{}/status", process.id());
+    let turns = || {
+        let status = std::fs::read_to_string(&status).unwrap_or_default();
+        let turns = status.lines().filter(|line| line.contains("ctxt_switches"));
+        (status.contains("State:\tS"), turns.collect::<String>())
+    };
+    until("it waits", || {
+        let before = turns();
+        std::thread::sleep(Duration::from_millis(200));
+        before.0 && turns() == before
+    });
 }
 
 /// Runs what wants this port of the host, which another test may have at the moment.

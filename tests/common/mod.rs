@@ -16,7 +16,7 @@ pub mod repositories;
 pub mod sandbox;
 mod skopeo;
 
-pub use alive::{field, kills, once_free, parent, process, until};
+pub use alive::{field, kills, once_free, parent, process, until, until_it_waits};
 pub use bryo::{Bryo, Done, has_id_range, lister_directory, on_terminal};
 pub use podman::Podman;
 pub use project::{Built, Project, fed, mode};

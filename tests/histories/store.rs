@@ -31,7 +31,7 @@ pub(crate) struct Answer {
 }
 
 /// How long a container may take to come to where it is to be.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 const SHOWN: &str = "{{.Name}} {{.State.Status}} {{.State.Running}} {{.State.ExitCode}} {{.RestartCount}} \
                      {{.State.Pid}} {{.State.FilesystemPid}} {{.State.Error}}";
