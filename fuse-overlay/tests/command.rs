@@ -84,6 +84,21 @@ C /\nC /etc\nD /etc/one\nC /large\nA /new\nA /new/n\nC /twin\nn\nmore\n";
     assert_eq!(said, expected);
 }
 
+/// The README's session prints what it says.
+#[test]
+fn the_readme_is_true() {
+    let readme = include_str!("../README.md");
+    let block = |fence: &str| {
+        let (_, rest) = readme.split_once(fence).unwrap();
+        rest.split_once("\n```").unwrap().0
+    };
+    let session = block("```sh\n");
+    let program =
+        "fuse-overlay() { if [ $1 = mount ]; then exec \"$fo\" \"$@\"; else \"$fo\" \"$@\"; fi; }\n";
+    let said = printed(INSIDE, &format!("{program}{session}"));
+    assert_eq!(said.trim_end(), block("prints\n\n```\n"));
+}
+
 #[test]
 fn fusermount_serves_a_user_outside_a_user_namespace() {
     let said = printed(
