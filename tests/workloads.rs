@@ -1,6 +1,7 @@
 //! Do databases, package managers, compilers and archives do on a container's tree what they do on the host's filesystem,
 //! and notice nothing when its servers die? And does Bryo run in Bryo (`workloads/nested.rs`, of the same image), and do
-//! projects that are built on it work (`workloads/projects.rs`), also elsewhere (`workloads/elsewhere.rs`)?
+//! projects that are built on it work (`workloads/projects.rs`), also elsewhere (`workloads/elsewhere.rs`)? Does the kernel's
+//! overlayfs stand on it (`workloads/stacked.rs`)?
 //!
 //! Each workload is a script, `tests/workloads/*.sh`, which works in $W and prints only what must always be the same. It
 //! runs in the container's tree, there again while servers die, and in a directory of the host's that is bound in its place.
@@ -13,6 +14,8 @@ mod elsewhere;
 mod nested;
 #[path = "workloads/projects.rs"]
 mod projects;
+#[path = "workloads/stacked.rs"]
+mod stacked;
 
 use std::fs;
 use std::sync::OnceLock;
