@@ -24,11 +24,7 @@ cargo build --quiet --release --bin bryo
 cargo build --quiet --release --example carry
 cargo build --quiet --release -p fuse-overlay --example growth
 
-# crun 1.8 refuses a host with cgroups of both versions unless every controller is one of version 1.
-if [ -d /sys/fs/cgroup/unified ] && grep -qw hugetlb /sys/fs/cgroup/unified/cgroup.controllers 2> /dev/null; then
-    mkdir -p /sys/fs/cgroup/hugetlb
-    mount -t cgroup -o hugetlb hugetlb /sys/fs/cgroup/hugetlb
-fi
+let_crun_run
 serve_registry "${BRYO_TEST_IMAGES:-/var/cache/bryo-tests}/registry" readonly
 python3 benches/measure.py "$what" --registry "$registry" --rounds "${BRYO_BENCH_ROUNDS:-9}" \
     --carry target/x86_64-unknown-linux-gnu/release/examples/carry \

@@ -34,6 +34,16 @@ make_user() {
     esac
 }
 
+# crun 1.8, by which podman runs what the tests and benchmarks compare with, refuses a host with cgroups of both versions
+# unless every controller is one of version 1.
+let_crun_run() {
+    local unified=/sys/fs/cgroup/unified name
+    [ -r $unified/cgroup.controllers ] || return 0
+    for name in $(cat $unified/cgroup.controllers); do
+        mkdir -p "/sys/fs/cgroup/$name" && mount -t cgroup -o "$name" "$name" "/sys/fs/cgroup/$name" || return
+    done
+}
+
 # The cgroups that this shell is in, of the controllers that containers use, and of version 2.
 own_groups() {
     local names path point

@@ -39,6 +39,7 @@ packages() {
 }
 users() {
     make_user bryo-range range && make_user bryo-plain plain && open_devices || return
+    let_crun_run || echo "podman may not run here: its crun wants all cgroup controllers in version 1"
     # What earlier runs left.
     find /var/tmp/bryo-range /var/tmp/bryo-plain -mindepth 1 -maxdepth 1 -mmin +60 -exec rm -rf {} + 2> /dev/null || true
 }
