@@ -20,6 +20,7 @@ use super::stdio::{self, Relay};
 use super::told::Told;
 use crate::containers::cgroup;
 use crate::containers::end;
+use crate::containers::notify::Proxy;
 use crate::containers::record::Held;
 use crate::containers::runtime::Init;
 use crate::containers::runtime::channel::Channel;
@@ -41,6 +42,7 @@ pub(super) struct Voices<'a> {
     pub(super) network: &'a mut Option<Network>,
     pub(super) links: &'a mut Links,
     pub(super) ranks: &'a mut Option<Ranks>,
+    pub(super) proxy: Option<&'a Proxy>,
 }
 
 /// Milliseconds that the end alone is waited for when more cannot be.
@@ -88,7 +90,8 @@ impl Voices<'_> {
             // In place of the one that is not there, one that is looked at anyway.
             let voice = self.network.as_ref().and_then(Network::voice);
             let ranks = self.ranks.as_ref().map(AsFd::as_fd);
-            let others = [tool, door, self.checker.fd(), carrier, voice, ranks];
+            let proxy = self.proxy.map(AsFd::as_fd);
+            let others = [tool, door, self.checker.fd(), carrier, voice, ranks, proxy];
             let others = others.map(|fd| fd.unwrap_or(self.init.pidfd.as_fd()));
             fds.extend(others.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             match poll(&mut fds, self.patience([closed, last, timeout])) {
@@ -140,6 +143,9 @@ impl Voices<'_> {
                 && !self.guests.audience.welcome(door, self.relay.inlet())
             {
                 closed = Some(Instant::now() + CROWDED);
+            }
+            if let Some(proxy) = self.proxy.filter(|_| ready(10)) {
+                proxy.pass();
             }
             if ready(9) && self.ranks.as_mut().is_some_and(Ranks::look) {
                 // From here on nobody comes in; who wants to makes another.
