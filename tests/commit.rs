@@ -75,6 +75,37 @@ fn changes_are_a_dockerfiles() {
     );
 }
 
+/// Whatever it writes meanwhile, in place and anew, all files are as they were at one moment: of two that are always written one
+/// after the other, none is ahead by more than that.
+#[test]
+fn of_a_running_container_all_files_are_of_one_moment() {
+    let (bryo, base) = Bryo::with_image("busybox");
+    let script = "head -c 30000000 /dev/urandom > /m; head -c 8192 /dev/zero > /a; cp /a /z; i=0
+        while :; do i=$((i + 1))
+            echo $i | dd of=/a bs=4096 conv=notrunc,fsync 2>/dev/null
+            echo $i | dd of=/new conv=fsync 2>/dev/null; rm -f /old; mv /new /old
+            echo $i | dd of=/z bs=4096 conv=notrunc,fsync 2>/dev/null
+        done";
+    bryo.ok(["run", "-d", "--name", "box", &base, "sh", "-c", script]);
+    until("the container goes on", || {
+        bryo.ok(["diff", "box"]).contains("A /old")
+    });
+    for round in 0..5 {
+        bryo.ok(["commit", "box", "made"]);
+        let seen = bryo.sh("made", "head -n1 /a; head -n1 /z; cat /old; wc -c < /a");
+        let numbers: Vec<u64> = seen.lines().map(|line| line.parse().unwrap_or(0)).collect();
+        let [first, last, old, 8192] = numbers[..] else {
+            panic!("{round}: {seen}")
+        };
+        assert!(
+            first > 0 && (first == last || first == last + 1),
+            "{round}: {seen}"
+        );
+        assert!(old == first || old + 1 == first, "{round}: {seen}");
+    }
+    bryo.ok(["rm", "-f", "box"]);
+}
+
 #[test]
 fn of_a_running_container_all_that_was_written_is_in_it() {
     let (bryo, base) = Bryo::with_image("busybox");

@@ -48,11 +48,10 @@ fn namespaces_of_the_host() {
     printed(&bryo, &image, &["--ipc", "host"], &format!("rm {file}"));
     let error = refused(&bryo, &image, &["--uts", "host", "--hostname", "x"]);
     assert!(error.contains("conflicting options: hostname"), "{error}");
-    for flags in [
-        ["--ipc", "container:x"],
-        ["--pid", "host"],
-        ["--userns", "keep-id"],
-    ] {
+    for flags in [["--ipc", "container:x"], ["--pid", "container:x"]] {
+        refused(&bryo, &image, &flags);
+    }
+    for flags in [["--ipc", "ns:/x"], ["--pid", "shareable"]] {
         refused(&bryo, &image, &flags);
     }
 }

@@ -204,7 +204,7 @@ fn limits_and_drivers_are_heeded_or_refused() {
     let (bryo, image) = Bryo::with_image("busybox");
     for flags in [
         ["--log-driver", "journald"],
-        ["--log-opt", "tag=x"],
+        ["--log-opt", "compress=true"],
         ["--log-opt", "max-size=big"],
     ] {
         let error = bryo.fails(125, ["run", flags[0], flags[1], &image, "true"]);
@@ -214,6 +214,41 @@ fn limits_and_drivers_are_heeded_or_refused() {
         );
     }
     assert_eq!(bryo.ok(["ps", "-aq"]), "");
+}
+
+/// As Docker's driver json-file keeps them.
+#[test]
+fn lines_have_the_attributes_that_were_asked_for() {
+    let flags = "--log-driver json-file --log-opt tag={{.Name}}/{{.ID}} --log-opt labels=team,none --log-opt env=LEVEL \
+        --log-opt env-regex=^APP_ --log-opt labels-regex=^z -l team=a,b -l other=c -l zone=x -e LEVEL=1=2 -e APP_X=y -e NOT=z";
+    let flags: Vec<&str> = flags.split_whitespace().collect();
+    let bryo = ran("one", &flags, "echo line; printf more");
+    let id = field(&bryo, "one", "{{slice .Id 0 12}}");
+    let details = format!("APP_X=y,LEVEL=1%3D2,tag=one%2F{id},team=a%2Cb,zone=x");
+    let expected = format!("{details} line\n{details} more");
+    assert_eq!(bryo.ok(["logs", "--details", "one"]), expected);
+    let timed = bryo.ok(["logs", "--details", "-t", "one"]);
+    assert!(
+        timed.lines().all(|line| line.split(' ').nth(1) == Some(&details)),
+        "{timed}"
+    );
+    assert_eq!(bryo.ok(["logs", "one"]), "line\nmore");
+    let kept = field(
+        &bryo,
+        "one",
+        "{{.HostConfig.LogConfig.Type}} {{index .HostConfig.LogConfig.Config \"labels\"}}",
+    );
+    assert_eq!(kept, "json-file team,none");
+    let bryo = ran("two", &["--log-opt", "tag="], "echo line");
+    let id = field(&bryo, "two", "{{slice .Id 0 12}}");
+    assert_eq!(bryo.ok(["logs", "--details", "two"]), format!("tag={id} line\n"));
+    let bryo = ran("three", &[], "echo line");
+    assert_eq!(bryo.ok(["logs", "--details", "three"]), " line\n");
+    let image = field(&bryo, "three", "{{.Config.Image}}");
+    for option in ["tag={{", "env-regex=("] {
+        let error = bryo.fails(125, ["run", "--log-opt", option, &image, "true"]);
+        assert!(error.contains(option) && error.lines().count() == 1, "{error}");
+    }
 }
 
 #[test]

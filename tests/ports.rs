@@ -6,6 +6,8 @@ mod common;
 
 #[path = "ports/deaths.rs"]
 mod deaths;
+#[path = "ports/large.rs"]
+mod large;
 #[path = "ports/many.rs"]
 mod many;
 #[path = "ports/pages.rs"]

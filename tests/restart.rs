@@ -262,7 +262,8 @@ fn policies_that_make_no_sense_are_refused() {
             vec!["--rm", "--restart", "always"],
             "cannot specify both --restart and --rm",
         ),
-        (vec!["--sdnotify", "container"], "use conmon"),
+        (vec!["--sdnotify", "healthy"], "requires a healthcheck to be set"),
+        (vec!["--sdnotify", "none"], "container, conmon, healthy or ignore"),
     ] {
         let words = [vec!["run"], flags, vec![&image, "true"]].concat();
         let error = bryo.fails(125, words);

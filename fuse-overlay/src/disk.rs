@@ -29,6 +29,13 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn punch(&self, offset: u64, length: u64) -> io::Result<()>;
     /// Blocks of 4096 bytes on the filesystem: all, free, free for ordinary users.
     fn space(&self) -> io::Result<[u64; 3]>;
+    /// Keeps those out who look at the file and want it to stay as it is; `false`: one of them is there. Each `true` wants a
+    /// [`Disk::let_in`].
+    fn keep_out(&self) -> bool {
+        true
+    }
+    /// Lets them in again.
+    fn let_in(&self) {}
     /// May another process be writing it? Then what looks torn may just be on its way.
     fn is_live(&self) -> bool {
         false
@@ -108,10 +115,27 @@ pub(crate) fn write_zeros(disk: &dyn Disk, mut offset: u64, mut length: u64) -> 
 /// Bytes given back in one call: a few milliseconds at most.
 const PUNCHED_AT_ONCE: u64 = 8 << 20;
 
+/// `f_type` of filesystems on which a lock is a question to another machine (statfs(2)): NFS, SMB, Lustre, GPFS, BeeGFS, Ceph,
+/// AFS, 9P, FUSE. The bytes of a file are not kept from changing there while somebody looks.
+const REMOTE: [i64; 10] = [
+    0x6969,
+    0xff53_4d42,
+    0xfe53_4d42,
+    0x0bd0_0bd0,
+    0x4750_4653,
+    0x1983_0326,
+    0x00c3_6400,
+    0x5346_414f,
+    0x0102_1997,
+    0x6573_5546,
+];
+
 /// A file in a directory of the host.
 #[derive(Debug)]
 pub(crate) struct HostFile {
     file: File,
+    /// Locks cost no more than a system call.
+    is_local: bool,
     /// A directory whose names are not known to be on the disk.
     unsynced: Mutex<Option<File>>,
 }
@@ -127,8 +151,13 @@ impl HostFile {
             .truncate(false)
             .mode(0o600)
             .open(dir.join(name))?;
+        let is_local = is_local(&file);
         let unsynced = Mutex::new(None);
-        Ok(HostFile { file, unsynced })
+        Ok(HostFile {
+            file,
+            is_local,
+            unsynced,
+        })
     }
 
     /// The same, whose first flush brings the names in `dir` to the disk, too: another process may have made them, and been
@@ -158,6 +187,11 @@ impl HostFile {
     }
 }
 
+fn is_local(file: &File) -> bool {
+    let kind = nix::sys::statfs::fstatfs(file).map(|stat| stat.filesystem_type().0 & 0xffff_ffff);
+    kind.is_ok_and(|kind| !REMOTE.contains(&kind))
+}
+
 /// A file of a writable layer that another process may be writing: only looked at. What it says of its length is what it
 /// was at first; whatever is written here goes nowhere.
 #[derive(Debug)]
@@ -178,6 +212,25 @@ impl Snapshot {
             .map_or(Ok(0), |file| Ok::<_, io::Error>(file.metadata()?.len()))?;
         Ok(Snapshot { file, size })
     }
+
+    /// The same of the file that holds the bytes: where files can be locked, those that are used now stay as they are until
+    /// this is dropped.
+    pub(crate) fn hold(dir: &Path, name: &str) -> io::Result<Snapshot> {
+        let held = Snapshot::open(dir, name)?;
+        if let Some(file) = &held.file {
+            match uninterrupted(|| file.lock_shared()) {
+                Err(error) if !is_unsupported(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(held)
+    }
+}
+
+/// Filesystems that know no locks say so in several ways.
+fn is_unsupported(error: &io::Error) -> bool {
+    use nix::libc::{ENOLCK, ENOSYS, EOPNOTSUPP};
+    matches!(error.raw_os_error(), Some(ENOSYS | EOPNOTSUPP | ENOLCK))
 }
 
 impl Disk for Snapshot {
@@ -254,6 +307,19 @@ impl Disk for HostFile {
 
     fn start_writeback(&self, offset: u64, length: u64) {
         crate::sys::start_writeback(&self.file, offset, length);
+    }
+
+    fn keep_out(&self) -> bool {
+        // A filesystem that knows no locks lets nobody hold anything either.
+        !self.is_local || !matches!(self.file.try_lock(), Err(std::fs::TryLockError::WouldBlock))
+    }
+
+    fn let_in(&self) {
+        if self.is_local
+            && let Err(error) = self.file.unlock()
+        {
+            tracing::warn!(%error, "unlocking the writable layer's data");
+        }
     }
 
     fn size(&self) -> io::Result<u64> {

@@ -64,7 +64,7 @@ pub fn commit(store: &Store, record: &Record, order: &Commit) -> Result<Image, E
         // What the kernel holds of the container's files reaches the server, whose writable layer is then whole.
         nix::unistd::sync();
     }
-    let tree = changes::tree(store, record)?;
+    let tree = changes::frozen(store, record)?;
     let claim = add_layer(store, &image.layers, |out| tree.write_layer(out).map(|_out| ()))?;
     drop(below);
     if let Some(author) = &order.author {

@@ -74,12 +74,6 @@ pub(super) trait Table {
 pub(super) struct Flags<T>(Vec<(&'static str, String)>, PhantomData<T>);
 
 impl<T: Table> Flags<T> {
-    /// The value of one, if it was given.
-    pub(super) fn given(&self, name: &str) -> Option<&str> {
-        let mut all = self.0.iter().rev();
-        all.find(|(one, _)| *one == name).map(|(_, value)| value.as_str())
-    }
-
     /// Refuses the first that asks for something.
     pub(super) fn check(&self) -> Result<(), Failure> {
         for (name, given) in &self.0 {

@@ -195,7 +195,7 @@ impl Systemd {
             return Err(Failure::new(why).hint(Some("the unit is to see to that: update --restart no")));
         }
         let (start, flag) = match upkeep.notify {
-            Notify::Conmon => (Start::Notifies, None),
+            Notify::Conmon | Notify::Container | Notify::Healthy => (Start::Notifies, None),
             Notify::Ignore => (Start::Stays, Some("-a")),
         };
         let begin = ["start"].into_iter().chain(flag).chain([called]);
@@ -223,7 +223,12 @@ impl Systemd {
             )));
         };
         let mut begin = program()?;
-        begin.extend(["run", "-d", "--rm", "--sdnotify=conmon", "--name", called].map(String::from));
+        let notify = match settings.upkeep.notify {
+            Notify::Ignore | Notify::Conmon => "--sdnotify=conmon",
+            Notify::Container => "--sdnotify=container",
+            Notify::Healthy => "--sdnotify=healthy",
+        };
+        begin.extend(["run", "-d", "--rm", notify, "--name", called].map(String::from));
         begin.extend(flags_without(&line.flags, &OWN));
         begin.push(record.image_name.clone());
         begin.extend(line.command.iter().cloned());

@@ -80,6 +80,7 @@ pub fn main() -> ExitCode {
         runtime::keep,
         supervisor::helper,
         supervisor::resumed,
+        supervisor::warden,
         health::beside,
         health::once,
         volume::sweeper,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::spec::Users;
 use super::spec::mounts::device_parts;
 
 /// Flags of a container.
@@ -24,19 +25,30 @@ pub struct Asked {
     pub sysctls: BTreeMap<String, String>,
     /// `--domainname`.
     pub domain: String,
-    /// `--ipc`; empty: it was not said.
+    /// `--ipc`, another container by its id; empty: an older program's.
     pub ipc: String,
+    /// `--pid`.
+    pub pid: String,
     /// `--uts`.
     pub uts: String,
     /// `--cgroupns`.
     pub cgroupns: String,
     /// `--userns`.
     pub userns: String,
+    /// `--log-driver`, if it was said.
+    pub log_driver: String,
+    /// What of `--log-opt` is about `logs --details`.
+    pub log_options: BTreeMap<String, String>,
     /// Which streams the tool stays with: input, output, errors. `None`: an older program's.
     pub attached: Option<[bool; 3]>,
 }
 
 impl Asked {
+    /// `--userns`, read. What an older program took means nothing else.
+    pub fn users(&self) -> Users {
+        Users::parse(&self.userns).unwrap_or_default()
+    }
+
     /// The devices: where on the host, where in the container, and what may be done with them.
     pub fn devices(&self) -> impl Iterator<Item = [&str; 3]> {
         self.devices.iter().filter_map(|text| device_parts(text))

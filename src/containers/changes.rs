@@ -45,6 +45,15 @@ pub fn tree(store: &Store, record: &Record) -> Result<Tree, Error> {
     Tree::snapshot(&upper, || life::lower(store, record))
 }
 
+/// The same, as long as it is kept: whatever the container writes meanwhile, each file stays as it is now.
+///
+/// # Errors
+/// As for [`changes`].
+pub fn frozen(store: &Store, record: &Record) -> Result<Tree, Error> {
+    let upper = store.container(&record.id).join("upper");
+    Tree::frozen(&upper, || life::lower(store, record))
+}
+
 /// Bytes of a container's files: those that differ from its image's, and all of its tree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sizes {

@@ -115,11 +115,15 @@ pub fn prepare(store: &Store, record: &Record, asked: &Within) -> Result<Prepare
 /// # Errors
 /// The kernel gives no descriptor of it.
 pub(super) fn way_in(init: Process, record: &Record) -> Result<Option<OwnedFd>, Error> {
-    let way = match record.settings.init {
+    door(init, record).map_or(Ok(None), |way| way.open().map_err(trouble(&record.name)))
+}
+
+/// The same as a process that may have ended meanwhile.
+pub(super) fn door(init: Process, record: &Record) -> Option<Process> {
+    match record.settings.init {
         true => child(init),
         false => Some(init),
-    };
-    way.map_or(Ok(None), |way| way.open().map_err(trouble(&record.name)))
+    }
 }
 
 /// With `--init`, pid 1 is of this program, and closed to everybody; its child, the command, is in the same namespaces.

@@ -16,7 +16,7 @@ pub use super::reopen::reopen;
 use super::runtime::{self, RootSource};
 use super::supervisor::{self, Attach, Start, Supervisor};
 use super::view::View;
-use super::{Error, network, rootfs, volume};
+use super::{Error, neighbour, network, notify, rootfs, volume};
 use crate::host::Probe;
 use crate::images::{self};
 use crate::store::Store;
@@ -156,15 +156,18 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
     if terminal {
         set_size(&mut spec);
     }
-    let planned = network::ready(store, &mut held.record, &mut spec).and_then(|network| {
+    let shown = notify::show(&held.record.settings.upkeep, held.directory(), &mut spec);
+    let joined = shown.and_then(|()| neighbour::ready(store, &held.record, &mut spec));
+    let joined = joined.and_then(|joined| Ok((joined, network::ready(store, &mut held.record, &mut spec)?)));
+    let planned = joined.and_then(|(joined, network)| {
         let devices = server_threads();
         let mut plan = runtime::plan(&spec, RootSource::Fuse { devices }, &host)?;
         plan.views = views.iter().map(|view| view.place.clone()).collect();
-        Ok((network, plan))
+        Ok((joined, network, plan))
     });
     match planned {
         Err(error) => Err(Box::new((held, error))),
-        Ok((network, plan)) => Ok(Start {
+        Ok((joined, network, plan)) => Ok(Start {
             held,
             lower,
             views,
@@ -178,6 +181,7 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
             store: store.clone(),
             pause: Duration::ZERO,
             network,
+            joined,
         }),
     }
 }

@@ -194,7 +194,7 @@ impl Making<'_> {
     ) -> Result<(Spec, Lower, volume::Ready), Error> {
         let Making { store, wanted, .. } = self;
         let (settings, durability) = (&record.settings, record.durability());
-        let ids = self.host.id_maps();
+        let ids = wanted.request.users.maps(&self.host);
         let lower = match &wanted.below.0 {
             Below::Image(image) => image.lower(store)?,
             Below::Rootfs(root) => {
@@ -207,6 +207,7 @@ impl Making<'_> {
         let mut ready = attached.make(&volume::For {
             store,
             host: &self.host,
+            ids: &ids,
             lower: &lower,
             user: spec::identity(&settings.user, &passwd, &group)?,
             durability,

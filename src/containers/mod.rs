@@ -27,7 +27,9 @@ pub mod log;
 mod making;
 pub mod named;
 pub(crate) mod names;
+pub mod neighbour;
 pub mod network;
+mod notify;
 pub mod orphans;
 pub mod pause;
 pub mod process;
@@ -202,6 +204,9 @@ pub enum Error {
     /// The network that was asked for.
     #[error(transparent)]
     Network(#[from] network::NetworkError),
+    /// What is another container's.
+    #[error(transparent)]
+    Neighbour(#[from] neighbour::NeighbourError),
     /// The Spec cannot be carried out here.
     #[error(transparent)]
     Plan(#[from] runtime::PlanError),

@@ -1,5 +1,5 @@
 //! What runs in a container, and what does it use? Read from the host's /proc, from outside: nothing of the container is run or
-//! asked (CVE-2022-1227). Its processes are those of its pid namespace, and all that descend from its init, should the
+//! asked (CVE-2022-1227). Its processes are those of its pid namespace (of its mount namespace, if it shares the pids of others), and all that descend from its init, should the
 //! kernel not tell the namespace of one.
 
 use std::collections::{HashMap, HashSet};
@@ -81,6 +81,11 @@ pub fn processes(record: &Record) -> Vec<Running> {
         return Vec::new();
     }
     let ids = ids_of(init.pid);
+    let kind = match record.settings.asked.pid.as_str() {
+        "" => "pid",
+        _ => "mnt",
+    };
+    let namespace = |pid| namespace(pid, kind);
     let mut found: Vec<Running> = pids().filter_map(|pid| read(pid, &ids)).collect();
     found.sort_by_key(|process| process.pid);
     let below = descendants(&found, init.pid);
@@ -98,8 +103,8 @@ fn pids() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn namespace(pid: i32) -> Option<PathBuf> {
-    fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
+fn namespace(pid: i32, kind: &str) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()
 }
 
 fn descendants(all: &[Running], top: i32) -> HashSet<i32> {
@@ -116,7 +121,7 @@ fn descendants(all: &[Running], top: i32) -> HashSet<i32> {
     below
 }
 
-/// One process; `None` if it is gone, or of no pid namespace below ours.
+/// One process; `None` if it is gone.
 fn read(pid: i32, ids: &IdMaps) -> Option<Running> {
     let text = |file: &str| fs::read(format!("/proc/{pid}/{file}")).ok();
     let status = String::from_utf8_lossy(&text("status")?).into_owned();
@@ -125,9 +130,7 @@ fn read(pid: i32, ids: &IdMaps) -> Option<Running> {
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
     };
-    let mut spaces = line("NSpid")?.split_whitespace();
-    let inner = spaces.next_back()?.parse().ok()?;
-    spaces.next()?;
+    let inner = line("NSpid")?.split_whitespace().next_back()?.parse().ok()?;
     let id = |name| line(name)?.split_whitespace().nth(1)?.parse().ok();
     let kilobytes = |name| -> u64 {
         let words = line(name).and_then(|line| line.split_whitespace().next());

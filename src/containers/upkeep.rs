@@ -39,4 +39,8 @@ pub enum Notify {
     Ignore,
     /// The supervisor, conmon's part in Podman: when the command runs.
     Conmon,
+    /// The container.
+    Container,
+    /// The health check, when it finds the container well.
+    Healthy,
 }

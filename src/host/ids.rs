@@ -51,6 +51,24 @@ impl IdMaps {
         maps
     }
 
+    /// The caller as this user and group, its subordinate ids around that from 0 on.
+    pub(super) fn kept(
+        own: (u32, u32),
+        inside: (u32, u32),
+        subuids: &[Subordinate],
+        subgids: &[Subordinate],
+    ) -> IdMaps {
+        IdMaps {
+            uids: around(own.0, inside.0, subuids),
+            gids: around(own.1, inside.1, subgids),
+        }
+    }
+
+    /// Is the caller root inside?
+    pub fn is_root(&self, uid: u32, gid: u32) -> bool {
+        self.shown(uid, gid) == (0, 0)
+    }
+
     /// Whether the kernel lets an ordinary user write these maps without newuidmap: one id each, its own.
     pub fn is_single(&self) -> bool {
         let one = |ids: &[IdRange]| matches!(ids, [id] if id.count == 1);
@@ -203,6 +221,36 @@ fn extend(ids: &mut Vec<IdRange>, more: &[Subordinate]) {
     }
 }
 
+/// One's own id at `place`, others before and behind it.
+fn around(own: u32, place: u32, more: &[Subordinate]) -> Vec<IdRange> {
+    let range = |inside, outside, count| IdRange {
+        inside,
+        outside,
+        count,
+    };
+    let mut ids = vec![range(place, own, 1)];
+    let mut next: u32 = 0;
+    for Subordinate { first, count } in more {
+        let before = place.saturating_sub(next).min(*count);
+        let behind = count - before;
+        if before > 0 {
+            ids.push(range(next, *first, before));
+            next += before;
+        }
+        if behind > 0 {
+            // The place itself is taken.
+            let start = next.max(place.saturating_add(1));
+            let Some(end) = start.checked_add(behind) else {
+                break;
+            };
+            ids.push(range(start, first + before, behind));
+            next = end;
+        }
+    }
+    ids.sort_by_key(|range| range.inside);
+    ids
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,6 +281,28 @@ mod tests {
         assert_eq!(spare(0, &container), Some(1..65_537));
         assert_eq!(spare(1000, &container), Some(1001..65_537));
         assert_eq!(spare(0, &existing("0 1002 1")), None);
+    }
+
+    #[test]
+    fn the_caller_is_itself_inside_with_its_ranges_around() {
+        let sub = |first, count| Subordinate { first, count };
+        let shape = |place, more: &[Subordinate]| -> Vec<_> {
+            let ids = around(1000, place, more);
+            ids.iter().map(|id| (id.inside, id.outside, id.count)).collect()
+        };
+        let usual = [sub(100_000, 65_536)];
+        let three = [(0, 100_000, 1000), (1000, 1000, 1), (1001, 101_000, 64_536)];
+        assert_eq!(shape(1000, &usual), three);
+        assert_eq!(shape(0, &usual), [(0, 1000, 1), (1, 100_000, 65_536)]);
+        assert_eq!(shape(70_000, &usual), [(0, 100_000, 65_536), (70_000, 1000, 1)]);
+        assert_eq!(shape(65_536, &usual), [(0, 100_000, 65_536), (65_536, 1000, 1)]);
+        assert_eq!(shape(7, &[]), [(7, 1000, 1)]);
+        let two = [sub(10, 5), sub(30, 5)];
+        assert_eq!(shape(5, &two), [(0, 10, 5), (5, 1000, 1), (6, 30, 5)]);
+        assert_eq!(shape(7, &two), [(0, 10, 5), (5, 30, 2), (7, 1000, 1), (8, 32, 3)]);
+        let maps = IdMaps::kept((1000, 100), (1000, 100), &usual, &usual);
+        assert_eq!(maps.shown(1000, 100), (1000, 100));
+        assert!(!maps.is_root(1000, 100) && IdMaps::kept((7, 7), (0, 0), &[], &[]).is_root(7, 7));
     }
 
     #[test]

@@ -71,6 +71,15 @@ impl Probe {
         IdMaps::ranges(self.uid, self.gid, &self.subuids, &self.subgids)
     }
 
+    /// The same with the caller as this user and group inside, and all others around.
+    pub fn kept_maps(&self, uid: u32, gid: u32) -> IdMaps {
+        let (own, inside) = ((self.uid, self.gid), (uid, gid));
+        match self.why_one_id() {
+            Some(_) => IdMaps::kept(own, inside, &[], &[]),
+            None => IdMaps::kept(own, inside, &self.subuids, &self.subgids),
+        }
+    }
+
     /// [`Probe::why_one_id`] as a warning.
     pub fn one_id_warning(&self) -> Option<String> {
         let why = self.why_one_id()?;

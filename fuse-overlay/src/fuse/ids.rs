@@ -13,7 +13,7 @@ const OVERFLOW_ID: u32 = 65534;
 pub(super) const SET_ID_BITS: u16 = 0o6000;
 
 /// Which ids the mount's user namespace maps, as ranges inside it. The kernel refuses most work on an inode whose owner
-/// it cannot map, so it is told another owner then: 65534 if that is mapped, else 0, and no set-id bits.
+/// it cannot map, so it is told another owner then: 65534 if that is mapped, else 0, else whoever is; and no set-id bits.
 #[derive(Clone, Debug, Default)]
 pub struct IdMap {
     /// Mapped user ids.
@@ -88,8 +88,10 @@ fn stand_in(mapped: &[Range<u32>], id: u32) -> Option<u32> {
         None
     } else if maps(OVERFLOW_ID) {
         Some(OVERFLOW_ID)
-    } else {
+    } else if maps(0) {
         Some(0)
+    } else {
+        mapped.first().map(|range| range.start)
     }
 }
 
@@ -132,6 +134,12 @@ mod tests {
         assert_eq!(shown(&map, 33, 0), (0, 0, 0o755));
         assert_eq!(shown(&map, 0, 4), (0, 0, 0o755));
         assert!(map.is_single() && !IdMap::all().is_single());
+        let other = IdMap {
+            uids: vec![1000..1001],
+            gids: vec![100..101],
+        };
+        assert_eq!(shown(&other, 0, 0), (1000, 100, 0o755));
+        assert_eq!(shown(&other, 1000, 100), (1000, 100, 0o6755));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::mount::MsFlags;
+use nix::unistd::{getgid, getuid};
 
 /// Who may use a mount that a helper makes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,7 +52,7 @@ fn explain(error: io::Error) -> io::Error {
 
 /// Mounts the connection of `device` on the directory `target`. Returns at once; [`super::serve`] answers from then on.
 ///
-/// The caller is in the mount's user and mount namespace, where its own id 0 is mapped. Set-id bits work on the mount,
+/// The caller is in the mount's user and mount namespace, where its own ids are mapped. Set-id bits work on the mount,
 /// as they must in a container: they mean ids of this user namespace only, and nobody outside it can reach the mount.
 /// Device nodes never work on it.
 ///
@@ -60,8 +61,10 @@ fn explain(error: io::Error) -> io::Error {
 pub fn mount(device: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
     // The kernel checks permissions itself, for the server sees no open; and it serves every id of the namespace.
     let options = format!(
-        "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other",
-        device.as_raw_fd()
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other",
+        device.as_raw_fd(),
+        getuid(),
+        getgid()
     );
     let flags = MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
     nix::mount::mount(

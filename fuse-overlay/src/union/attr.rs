@@ -3,12 +3,13 @@
 use nix::errno::Errno;
 
 use super::acl::{self, Acl};
+use super::data::Placed;
 use super::dir::{SET_GID, SET_UID};
 use super::{Caller, SetAttr, SetTime, Tree, held, now};
 use crate::attr::{Attr, Ino, Kind, MAX_FILE, Time};
 use crate::error::{Error, Result};
 use crate::upper::Locked;
-use crate::upper::inode::State;
+use crate::upper::inode::{Inode, State};
 use crate::upper::journal::format::{Change, Meta, Operation};
 use crate::upper::journal::log::Room;
 
@@ -62,7 +63,23 @@ impl Tree {
     fn try_setattr(&self, caller: &Caller, ino: Ino, set: &SetAttr) -> Result<Attr> {
         let inode = self.inode(ino)?;
         let mut locked = Locked::new(&[&inode]);
-        let state = held(locked.get(ino))?;
+        let mut placed = Placed::default();
+        let done = self.set_locked(caller, &inode, &mut locked, set, &mut placed);
+        if done.is_err() {
+            self.discard(placed);
+        }
+        done
+    }
+
+    fn set_locked(
+        &self,
+        caller: &Caller,
+        inode: &Inode,
+        locked: &mut Locked<'_>,
+        set: &SetAttr,
+        placed: &mut Placed,
+    ) -> Result<Attr> {
+        let ino = inode.ino;
         let present = now();
         let mut changes = Vec::with_capacity(4);
         let mut room = Room::Ordinary;
@@ -70,14 +87,18 @@ impl Tree {
             if size > MAX_FILE {
                 return Err(Error(Errno::EFBIG));
             }
-            let content = state.content()?;
+            let state = held(locked.get_mut(ino))?;
+            state.content()?;
             if size > state.size {
-                self.zero_tail(content, state.size, size)?;
+                self.lengthen(state, size, placed)?;
+                // (No `extend`, which would have all changes live for ever.)
+                placed.changes(ino).for_each(|change| changes.push(change));
             } else {
                 room = Room::Reserve;
             }
             changes.push(Change::Resize { ino, size });
         }
+        let state = held(locked.get(ino))?;
         let acl = changed_acl(state, set);
         if let Some(list) = &acl {
             changes.push(Change::Xattr {
@@ -99,7 +120,7 @@ impl Tree {
         }
         if !changes.is_empty() {
             self.upper
-                .commit(Operation::SetAttr, caller.unique, &changes, room, &mut locked)?;
+                .commit(Operation::SetAttr, caller.unique, &changes, room, locked)?;
         }
         Ok(held(locked.get(ino))?.attr(ino, inode.kind))
     }

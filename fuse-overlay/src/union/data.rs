@@ -3,6 +3,9 @@
 //! What a write brings goes into the data file before its record. Pages that the file already has there are written in
 //! place; others are new pages, and of a page that is only partly written the rest is copied from below. Should the
 //! operation fail then, the new pages are free again and the file is as it was, but for bytes written in place.
+//!
+//! While somebody looks at the layer ([`crate::upper::data::Data::alone`]) nothing is written in place: the file gets new pages
+//! there, too, with the rest of what the old ones have.
 
 use std::ops::Range;
 
@@ -23,7 +26,7 @@ const COPY: u64 = 64 * 1024;
 
 /// Pages of a file that were given a place in the data file, and are not recorded yet.
 #[derive(Debug, Default)]
-struct Placed {
+pub(super) struct Placed {
     /// Page of the file, and its run.
     runs: Vec<(u64, Run)>,
 }
@@ -103,19 +106,28 @@ impl Tree {
         let ino = inode.ino;
         let state = held(locked.get_mut(ino))?;
         let size = state.size;
-        let content = state.content()?;
+        state.content()?;
         if data.is_empty() {
             return Ok(());
         }
-        if size < range.start {
-            self.zero_tail(content, size, range.start)?;
+        let mut whole = std::borrow::Cow::Borrowed(data);
+        let mut begin = range.start;
+        if size < range.start && !self.zero_tail(state.content()?, size, range.start)? {
+            let rest = rest_of_page(size, range.start);
+            if rest == range.start {
+                // Both are in one page, which gets another place once.
+                let zeros = vec![0; (rest - size) as usize];
+                (whole, begin) = ([zeros.as_slice(), data].concat().into(), size);
+            } else {
+                self.write_content(state, size, &vec![0; (rest - size) as usize], placed)?;
+            }
         }
         let mut changes = if kill_priv {
             killed(caller, ino, inode.kind, state)
         } else {
             Vec::new()
         };
-        self.write_content(state, range.start, data, placed)?;
+        self.write_content(state, begin, &whole, placed)?;
         changes.extend(placed.changes(ino));
         let time = now();
         let stamped = state.meta.mtime == time && state.meta.ctime == time;
@@ -144,11 +156,10 @@ impl Tree {
         if done.is_ok() {
             return done;
         }
-        self.upper
-            .data
-            .discard(placed.runs.into_iter().map(|(_, run)| run));
+        self.discard(placed);
         let state = held(locked.get(ino))?;
-        if let Ok(content) = state.content() {
+        // If somebody looks, nothing was written in place, or before they came: who makes the file longer zeroes it then.
+        if let (Ok(content), Some(_alone)) = (state.content(), self.upper.data.alone()) {
             let mut at = state.size.max(range.start);
             while at < range.end {
                 let (source, length) = content.locate(at, range.end);
@@ -161,22 +172,36 @@ impl Tree {
         done
     }
 
+    /// Frees pages that no record names.
+    pub(super) fn discard(&self, placed: Placed) {
+        self.upper
+            .data
+            .discard(placed.runs.into_iter().map(|(_, run)| run));
+    }
+
     /// Writes bytes where the file has pages, and places pages where it has none.
     fn write_content(&self, state: &mut State, offset: u64, data: &[u8], placed: &mut Placed) -> Result<()> {
         let end = offset + data.len() as u64;
         let mut at = offset;
         while at < end {
             let (source, length) = state.content()?.locate(at, end);
-            let next = match source {
-                Source::Data(place) => {
+            let alone = match source {
+                Source::Data(_) => self.upper.data.alone(),
+                Source::Below(_) | Source::Zeros => None,
+            };
+            let next = match (source, alone) {
+                (Source::Data(place), Some(_alone)) => {
                     self.upper
                         .data
                         .write(part(data, offset, at, at + length), place)?;
                     at + length
                 }
-                Source::Below(_) | Source::Zeros => {
+                (kind, _) => {
                     let page = at / PAGE;
-                    let want = state.content()?.gap(page, end.div_ceil(PAGE) - page);
+                    let want = match kind {
+                        Source::Data(_) => (at + length).div_ceil(PAGE) - page,
+                        _ => state.content()?.gap(page, end.div_ceil(PAGE) - page),
+                    };
                     let run = self.place_pages(state, page, want, placed)?;
                     let next = ((page + run.end - run.start) * PAGE).min(end);
                     self.write_fresh(state, page, &run, at, part(data, offset, at, next))?;
@@ -214,36 +239,58 @@ impl Tree {
         self.copy_below(state, written, end, place(written))
     }
 
-    /// Copies the bytes `start..end` of a file that lie in the image to the data file.
+    /// Copies the bytes `start..end` of a file that lie in the image, or in pages that are replaced, to a place in the data file.
     fn copy_below(&self, state: &State, mut start: u64, end: u64, place: u64) -> Result<()> {
         let content = state.content()?;
         let end = end.min(state.size);
         let first = start;
         while start < end {
             let (source, length) = content.locate(start, end);
-            if let Source::Below(node) = source {
-                let length = length.min(COPY);
-                let mut buffer = vec![0; length as usize];
-                self.below.read(node, start, &mut buffer)?;
-                self.upper.data.write(&buffer, place + (start - first))?;
-                start += length;
-            } else {
-                start += length;
-            }
+            let length = match source {
+                Source::Zeros => length,
+                Source::Below(_) | Source::Data(_) => {
+                    let length = length.min(COPY);
+                    let mut buffer = vec![0; length as usize];
+                    match source {
+                        Source::Below(node) => self.below.read(node, start, &mut buffer)?,
+                        Source::Data(at) => self.upper.data.read(&mut buffer, at)?,
+                        Source::Zeros => {}
+                    }
+                    self.upper.data.write(&buffer, place + (start - first))?;
+                    length
+                }
+            };
+            start += length;
         }
         Ok(())
     }
 
     /// Zeroes what lies in the data file between the file's end and `upto`: the file grows over it. Besides the rest of
     /// its last page that is what was reserved behind its end, where a write may have begun that was never recorded.
-    pub(super) fn zero_tail(&self, content: &Content, size: u64, upto: u64) -> Result<()> {
-        let mut at = size;
+    ///
+    /// `false`: somebody looks, who may see more of the last page than the file still shows, so that is left as it is, up to
+    /// [`rest_of_page`]. What is reserved nobody sees: cutting a file frees whole pages.
+    pub(super) fn zero_tail(&self, content: &Content, size: u64, upto: u64) -> Result<bool> {
+        let alone = self.upper.data.alone();
+        let first = content.locate(size, upto).0;
+        let whole = alone.is_some() || size.is_multiple_of(PAGE) || !matches!(first, Source::Data(_));
+        let mut at = if whole { size } else { rest_of_page(size, upto) };
         while at < upto {
             let (source, length) = content.locate(at, upto);
             if let Source::Data(place) = source {
                 self.upper.data.write_zeros(place, length)?;
             }
             at += length;
+        }
+        Ok(whole)
+    }
+
+    /// The same for a file that gets longer and nothing else: its last page may have to be another.
+    pub(super) fn lengthen(&self, state: &mut State, upto: u64, placed: &mut Placed) -> Result<()> {
+        let size = state.size;
+        if size < upto && !self.zero_tail(state.content()?, size, upto)? {
+            let zeros = vec![0; (rest_of_page(size, upto) - size) as usize];
+            self.write_content(state, size, &zeros, placed)?;
         }
         Ok(())
     }
@@ -316,8 +363,8 @@ impl Tree {
         placed: &mut Placed,
     ) -> Result<Vec<Change<'static>>> {
         let size = state.size;
-        if matches!(how, Allocate::Grow | Allocate::ZeroGrow) && size < range.end {
-            self.zero_tail(state.content()?, size, range.end)?;
+        if matches!(how, Allocate::Grow | Allocate::ZeroGrow) {
+            self.lengthen(state, range.end, placed)?;
         }
         match how {
             Allocate::Grow | Allocate::KeepSize => {
@@ -446,7 +493,7 @@ impl Tree {
 }
 
 impl Placed {
-    fn changes(&self, ino: Ino) -> impl Iterator<Item = Change<'static>> {
+    pub(super) fn changes(&self, ino: Ino) -> impl Iterator<Item = Change<'static>> {
         self.runs.iter().map(move |(page, run)| Change::Map {
             ino,
             page: *page,
@@ -489,6 +536,11 @@ fn killed(caller: &Caller, ino: Ino, kind: Kind, state: &State) -> Vec<Change<'s
         });
     }
     changes
+}
+
+/// Where the page ends that holds the file's end, or the file before that.
+fn rest_of_page(size: u64, upto: u64) -> u64 {
+    size.next_multiple_of(PAGE).min(upto)
 }
 
 /// The front of `out` that a file of `size` bytes fills from `offset` on.

@@ -325,14 +325,32 @@ impl Tree {
     /// As [`Tree::open`], and what `lower` fails with.
     pub fn snapshot<E: From<OpenError>>(
         upper: &Path,
+        lower: impl FnMut() -> std::result::Result<Lower, E>,
+    ) -> std::result::Result<Tree, E> {
+        Tree::look(upper, lower, Storage::snapshot)
+    }
+
+    /// The same; as long as the tree lives, all of its files are as they are now, whatever the other process writes.
+    ///
+    /// # Errors
+    /// As [`Tree::snapshot`].
+    pub fn frozen<E: From<OpenError>>(
+        upper: &Path,
+        lower: impl FnMut() -> std::result::Result<Lower, E>,
+    ) -> std::result::Result<Tree, E> {
+        Tree::look(upper, lower, Storage::held)
+    }
+
+    fn look<E: From<OpenError>>(
+        upper: &Path,
         mut lower: impl FnMut() -> std::result::Result<Lower, E>,
+        storage: impl Fn(&Path) -> std::result::Result<Storage, OpenError>,
     ) -> std::result::Result<Tree, E> {
         let written = || std::fs::metadata(upper.join("journal")).and_then(|meta| meta.modified());
         let (mut all, mut unchanged, mut last) = (0, 0, None);
         loop {
             let lower = lower()?;
-            let opened =
-                Storage::snapshot(upper).and_then(|storage| Tree::open_on(lower, storage, Limits::default()));
+            let opened = storage(upper).and_then(|storage| Tree::open_on(lower, storage, Limits::default()));
             match opened {
                 // A record that was half written when it was read, and others behind it that were written since.
                 Err(OpenError::Damaged { .. }) if all < MOST_LOOKS && unchanged < LOOKS => {

@@ -3,6 +3,9 @@
 //! Free pages read as zeros. Pages that a change frees may be written again only after that change's record is on the
 //! disk: else a loss of power brings back the file that had them, with another file's bytes. Until then they wait; then
 //! they are punched, which gives the space back and makes them zero.
+//!
+//! Somebody else may look at the layer and want its bytes as they are at one moment (`commit` of a container that runs). While
+//! they do, nothing is written in place, and no page that was used becomes free: see [`Data::alone`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,6 +26,8 @@ const MOST_RESERVE: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct Data {
     disk: Box<dyn Disk>,
+    /// How many have kept others from looking, for the moment.
+    alone: Mutex<u32>,
     space: Mutex<Space>,
     /// Held while freed pages are punched: whoever finds no room waits for those that are on their way.
     reclaiming: Mutex<()>,
@@ -32,6 +37,20 @@ pub(crate) struct Data {
     durable: Mutex<u64>,
     /// A flush failed: what it should have written may be gone, so later ones must not claim it.
     lost: AtomicBool,
+}
+
+/// While there is one, nobody looks: bytes may change where they are.
+#[derive(Debug)]
+pub(crate) struct Alone<'a>(&'a Data);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        let mut alone = self.0.alone.lock();
+        *alone -= 1;
+        if *alone == 0 {
+            self.0.disk.let_in();
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +101,7 @@ impl Data {
             .sum::<u64>();
         Ok(Data {
             disk,
+            alone: Mutex::new(0),
             space: Mutex::new(space),
             reclaiming: Mutex::new(()),
             // What the last server wrote may not be on the disk either.
@@ -148,8 +168,19 @@ impl Data {
         }
     }
 
-    /// Punches and frees what waited for records up to `durable`.
+    /// To be held while bytes are changed that a file already has. `None`: somebody looks at them.
+    pub(crate) fn alone(&self) -> Option<Alone<'_>> {
+        let mut alone = self.alone.lock();
+        if *alone == 0 && !self.disk.keep_out() {
+            return None;
+        }
+        *alone += 1;
+        Some(Alone(self))
+    }
+
+    /// Punches and frees what waited for records up to `durable`, unless somebody looks at it.
     pub(crate) fn reclaim(&self, durable: u64) {
+        let Some(_alone) = self.alone() else { return };
         let _alone = self.reclaiming.lock();
         let mut ready: Vec<Run> = Vec::new();
         self.space.lock().waiting.retain(|(sequence, run)| {

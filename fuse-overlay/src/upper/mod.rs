@@ -142,6 +142,21 @@ impl Storage {
         Storage::of(Box::new(open("journal")?), Box::new(open("data")?), dir)
     }
 
+    /// The same; while it lives, the bytes of files stay as they are now. (Not on a network's filesystems.)
+    ///
+    /// # Errors
+    /// As [`Storage::snapshot`].
+    pub fn held(dir: &Path) -> std::result::Result<Storage, OpenError> {
+        let failed = |name: &str| {
+            let path = dir.join(name).display().to_string();
+            move |source| OpenError::Io { path, source }
+        };
+        // First: what the journal then says of bytes is true until the end.
+        let data = Snapshot::hold(dir, "data").map_err(failed("data"))?;
+        let journal = Snapshot::open(dir, "journal").map_err(failed("journal"))?;
+        Storage::of(Box::new(journal), Box::new(data), dir)
+    }
+
     fn of(
         journal: Box<dyn Disk>,
         data: Box<dyn Disk>,

@@ -252,6 +252,11 @@ impl<'a> Both<'a> {
         self.tree = Some(Arc::new(tree.unwrap()));
     }
 
+    /// Where the layer lies that is on the host's filesystem.
+    pub fn directory(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
     pub fn tree(&self) -> &Tree {
         self.tree.as_deref().unwrap()
     }

@@ -11,6 +11,7 @@ mod directories;
 mod disk;
 mod dump;
 mod faults;
+mod frozen;
 mod harness;
 mod histories;
 mod named;

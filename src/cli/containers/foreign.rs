@@ -26,17 +26,6 @@ const FLAGS: &[Foreign] = &[
     switch("disable-content-trust", ANY, "there is no content trust"),
     value("isolation", &["", "default"], WINDOWS),
     value(
-        "userns",
-        &["", "host", "private"],
-        "a container has a user namespace of its own: its root is you outside, so files of yours are root's inside",
-    ),
-    value(
-        "pid",
-        &["", "private"],
-        "nobody but the kernel could end all processes of a container that has no pid namespace of its own \
-         (`bryo top`, `bryo exec` look into others)",
-    ),
-    value(
         "cgroups",
         &["", "enabled", "no-conmon"],
         "a container is in a cgroup of its own where the user may make one, and else in bryo's",
@@ -204,8 +193,7 @@ mod tests {
             sample.run.check().map_err(|failure| failure.message)
         };
         for words in [
-            &["--userns", "host"][..],
-            &["--pid=", "--isolation", "default"],
+            &["--isolation", "default"][..],
             &["--disable-content-trust", "--passwd=false"],
             &["--blkio-weight", "0", "--systemd=false"],
         ] {
@@ -213,13 +201,8 @@ mod tests {
         }
         for (words, what) in [
             (
-                &["--pid", "host"][..],
-                "--pid=host is not supported: nobody but the kernel",
-            ),
-            (&["--gpus", "all"], "--gpus is not supported: nobody here finds"),
-            (
-                &["--userns", "keep-id"],
-                "--userns=keep-id is not supported: a container has",
+                &["--gpus", "all"][..],
+                "--gpus is not supported: nobody here finds",
             ),
             (
                 &["--link", "a:b"],

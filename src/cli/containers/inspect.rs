@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::ps::state;
 use crate::containers::changes;
-use crate::containers::log::{self, Driver};
-use crate::containers::record::{self, Base, Life, Record};
+use crate::containers::log::Driver;
+use crate::containers::record::{self, Base, Life, Record, Settings};
 use crate::containers::storage::Storage;
 use crate::containers::upkeep::STOP_TIMEOUT;
 use crate::containers::volume::{Kind, Mounted};
@@ -239,14 +239,14 @@ fn host_config(record: &Record, spec: &Spec) -> Value {
         "Runtime": "bryo",
         "CgroupnsMode": or(&settings.asked.cgroupns, "private"),
         "IpcMode": or(&settings.asked.ipc, "private"),
-        "PidMode": "",
+        "PidMode": settings.asked.pid,
         "UTSMode": settings.asked.uts,
         "UsernsMode": settings.asked.userns,
         "ShmSize": shm_size(spec),
         "Ulimits": ulimits(spec),
         "Init": settings.init,
         "StorageOpt": storage_opt(settings.storage),
-        "LogConfig": {"Type": settings.log.name(), "Config": log_opt(&settings.log)},
+        "LogConfig": {"Type": or(&settings.asked.log_driver, settings.log.name()), "Config": log_opt(settings)},
         "MaskedPaths": linux.and_then(|l| l.masked_paths().clone()),
         "ReadonlyPaths": linux.and_then(|l| l.readonly_paths().clone()),
     });
@@ -288,10 +288,13 @@ fn ulimits(spec: &Spec) -> Value {
     }))
 }
 
-fn log_opt(log: &log::Settings) -> BTreeMap<&'static str, String> {
+fn log_opt(settings: &Settings) -> BTreeMap<&str, String> {
+    let log = settings.log;
     let size = log.max_size.map(|size| ("max-size", size.to_string()));
     let count = log.max_size.map(|_| ("max-file", log.max_file.to_string()));
-    size.into_iter().chain(count).collect()
+    let more = settings.asked.log_options.iter();
+    let more = more.map(|(key, value)| (key.as_str(), value.clone()));
+    size.into_iter().chain(count).chain(more).collect()
 }
 
 /// As Docker has it: text by name, null if nothing is limited.

@@ -4,10 +4,11 @@ use std::io::{self, BufWriter, ErrorKind, Write, stderr, stdout};
 use std::process::ExitCode;
 
 use super::super::report::Failure;
+use super::details;
 use super::end::load;
 use crate::containers::Error;
 use crate::containers::log::{Driver, Entry, Reader, Stream, Wait};
-use crate::containers::record::{Record, shown};
+use crate::containers::record::{self, Record, shown};
 use crate::moment::moment;
 use crate::store::Store;
 
@@ -38,7 +39,7 @@ pub(crate) struct Logs {
     /// Show when each line came
     #[arg(short, long)]
     timestamps: bool,
-    /// Show what was kept with each line: nothing, so far
+    /// Show what --log-opt tag, labels and env tell of the container, before each line
     #[arg(long)]
     details: bool,
     /// Name or id
@@ -48,7 +49,6 @@ pub(crate) struct Logs {
 
 impl Logs {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        let mut printer = self.printer()?;
         // As Docker: what is no number means all.
         let lines = self.tail.parse().ok();
         let record = load(store, &self.container)?;
@@ -57,6 +57,11 @@ impl Logs {
                 "container {} keeps no log: it was made with --log-driver none",
                 self.container
             )));
+        }
+        let mut printer = self.printer()?;
+        if self.details {
+            let spec = record::read_spec(&store.container(&record.id))?;
+            printer.details = Some(details::shown(&record, &spec)? + " ");
         }
         match self.print(store, &record, lines, &mut printer) {
             // Whoever reads has enough.
@@ -124,7 +129,7 @@ impl Logs {
             since: time("since", &self.since)?,
             until: time("until", &self.until)?,
             timestamps: self.timestamps,
-            details: self.details,
+            details: None,
             middle: [false; 2],
             out: BufWriter::with_capacity(HELD, Box::new(stdout().lock())),
             errors: BufWriter::with_capacity(HELD, Box::new(stderr().lock())),
@@ -139,7 +144,8 @@ struct Printer {
     since: Option<String>,
     until: Option<String>,
     timestamps: bool,
-    details: bool,
+    /// What stands before each line.
+    details: Option<String>,
     /// Of stdout and stderr: whether a line has begun and not ended.
     middle: [bool; 2],
     out: BufWriter<Box<dyn Write>>,
@@ -183,8 +189,8 @@ impl Printer {
                 to.write_all(entry.time)?;
                 to.write_all(b" ")?;
             }
-            if self.details {
-                to.write_all(b" ")?;
+            if let Some(details) = &self.details {
+                to.write_all(details.as_bytes())?;
             }
         }
         *middle = !entry.whole;

@@ -11,6 +11,7 @@ mod chosen;
 mod cidfile;
 mod commit;
 mod copy;
+mod details;
 mod diff;
 mod end;
 mod environment;

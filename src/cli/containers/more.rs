@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::super::pairs::pairs;
 use super::super::report::Failure;
-use crate::containers::spec::{Ipc, env, mounts};
+use crate::containers::spec::{Ipc, Pids, Shared, Users, env, mounts};
 use crate::containers::{files, life};
 use crate::images::manifest::Platform;
 
@@ -18,9 +18,15 @@ const WRITABLE: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
 /// The flags.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct More {
-    /// IPC namespace: private, shareable, none (no /dev/shm), host
+    /// IPC namespace: private, shareable (others may join it), none (no /dev/shm), host, container:NAME
     #[arg(long, value_name = "MODE", default_value = "", value_parser = Ipc::parse, hide_default_value = true)]
-    pub(super) ipc: Ipc,
+    ipc: Ipc,
+    /// PID namespace: private, host, container:NAME
+    #[arg(long, value_name = "MODE", default_value = "", value_parser = Pids::parse, hide_default_value = true)]
+    pid: Pids,
+    /// Who you are inside: root (host, private), or yourself (keep-id), or others (keep-id:uid=UID,gid=GID)
+    #[arg(long, value_name = "MODE", default_value = "", value_parser = userns, hide_default_value = true)]
+    pub(super) userns: String,
     /// UTS namespace: host is the host's, hostname and all
     #[arg(long, value_name = "MODE", default_value = "", value_parser = ["", "private", "host"], hide_default_value = true)]
     pub(super) uts: String,
@@ -88,7 +94,22 @@ fn umask(text: &str) -> Result<u32, String> {
     mask.ok_or_else(|| "it is an octal number such as 0022".into())
 }
 
+/// As it is written, for `inspect`.
+fn userns(text: &str) -> Result<String, String> {
+    Users::parse(text).map(|_| text.to_owned())
+}
+
 impl More {
+    /// Which namespaces are not its own, by names.
+    pub(super) fn shared(&self) -> Shared {
+        Shared {
+            ipc: self.ipc.clone(),
+            pids: self.pid.clone(),
+            uts: self.uts == "host",
+            cgroups: self.cgroupns == "host",
+        }
+    }
+
     /// Variables, the weakest first; those of `-e` come after them.
     pub(super) fn environment(&self) -> Vec<String> {
         let mut variables = self.unsetenv.clone();

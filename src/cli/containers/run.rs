@@ -15,18 +15,18 @@ use super::limits::CgroupFlags;
 use super::more::More;
 use super::network::NetworkFlags;
 use super::start::{attached, detached, require_terminal, tell_of_logout, warn};
-use super::{foreign, join, words};
+use super::{details, foreign, join, words};
 use crate::containers::asked::Asked;
 use crate::containers::end::{self, Force};
 use crate::containers::life::{self, Below, Given, Wanted};
 use crate::containers::log::{self, Stream};
-use crate::containers::network;
 use crate::containers::record::{self, Afterwards, Volumes};
 use crate::containers::rootfs;
-use crate::containers::spec::{self, Confine, Request, Shared, TerminalSize, mounts};
+use crate::containers::spec::{self, Confine, Pids, Request, Shared, TerminalSize, mounts};
 use crate::containers::storage::Storage;
 use crate::containers::supervisor::{Attach, terminal_size};
 use crate::containers::volume;
+use crate::containers::{neighbour, network};
 use crate::host::Probe;
 use crate::images::manifest::Platform;
 use crate::images::reference::Reference;
@@ -157,7 +157,7 @@ pub(super) struct Container {
     /// Where output is kept for `logs`: k8s-file (also called json-file), none
     #[arg(long, value_name = "DRIVER")]
     log_driver: Option<String>,
-    /// Limit what is kept: max-size=BYTES, max-file=NUMBER
+    /// Limit what is kept: max-size=BYTES, max-file=NUMBER; or say what logs --details shows: tag, labels, env
     #[arg(long, value_name = "KEY=VALUE")]
     log_opt: Vec<String>,
     /// Run an init that passes signals and reaps processes
@@ -357,7 +357,16 @@ impl Container {
         let more = self.more.mounts(self.read_only, &taken);
         request.mounts.extend(more.map_err(|error| Failure::of(&error))?);
         let image = self.image().to_owned();
-        let asked = self.asked()?;
+        if self.shared.is_some() && request.shared.pids != Pids::Private {
+            return Err(Failure::new("conflicting options: --join and the PID mode"));
+        }
+        request.shared = neighbour::chosen(store, request.shared)?;
+        let asked = self.asked(&request.shared)?;
+        request.users = asked.users();
+        if let (None, Some((uid, gid))) = (&request.user, request.users.caller(&Probe::now())) {
+            // Podman's: whatever the image says.
+            request.user = Some(format!("{uid}:{gid}"));
+        }
         let upkeep = self.upkeep.read(&cwd, rm, &below)?;
         let (mut flags, host_names) = self.network.read()?;
         let choice = flags.choose(store, &host_names)?;
@@ -410,7 +419,7 @@ impl Container {
         Ok(made)
     }
 
-    fn asked(&self) -> Result<Asked, Failure> {
+    fn asked(&self, shared: &Shared) -> Result<Asked, Failure> {
         let file = self.cidfile.as_ref().map(|file| file.display().to_string());
         let attached = match self.detached {
             true => [false; 3],
@@ -424,10 +433,13 @@ impl Container {
             annotations: self.more.annotations(),
             sysctls: self.more.sysctls()?,
             domain: self.more.domainname.clone(),
-            ipc: self.more.ipc.name().into(),
+            ipc: shared.ipc.name(),
+            pid: shared.pids.name(),
             uts: self.more.uts.clone(),
             cgroupns: self.more.cgroupns.clone(),
-            userns: self.foreign.given("userns").unwrap_or_default().into(),
+            userns: self.more.userns.clone(),
+            log_driver: self.log_driver.clone().unwrap_or_default(),
+            log_options: details::options(&self.log_opt)?,
             attached: Some(attached),
         })
     }
@@ -525,11 +537,7 @@ impl Container {
                 .collect::<Result<_, _>>()?,
             shm_size: self.shm_size.as_ref().map(size).transpose()?,
             init: self.init,
-            shared: Shared {
-                ipc: self.more.ipc,
-                uts: self.more.uts == "host",
-                cgroups: self.more.cgroupns == "host",
-            },
+            shared: self.more.shared(),
             domain: self.more.domainname.clone(),
             umask: self.more.umask,
             bare_environment: self.more.unsetenv_all,

@@ -48,7 +48,8 @@ pub(super) struct Upkeep {
     /// Write the pid of the process beside the container to a file; systemd's PIDFile
     #[arg(long, value_name = "FILE")]
     conmon_pidfile: Option<PathBuf>,
-    /// Who tells systemd that it is ready: conmon (the process beside it, when the command runs), ignore (nobody)
+    /// Who tells systemd that it is ready: conmon (the process beside it, when the command runs), container, healthy (its
+    /// health check), ignore (nobody)
     #[arg(long, value_name = "MODE", default_value = "ignore", value_parser = notify)]
     sdnotify: Notify,
 }
@@ -67,13 +68,14 @@ fn duration(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Podman's modes, as far as there is something to do for them.
+/// Podman's modes.
 fn notify(text: &str) -> Result<Notify, String> {
     match text {
         "conmon" => Ok(Notify::Conmon),
         "ignore" => Ok(Notify::Ignore),
-        "container" | "healthy" => Err("the socket of systemd is not shown to containers: use conmon".into()),
-        _ => Err("conmon or ignore".into()),
+        "container" => Ok(Notify::Container),
+        "healthy" => Ok(Notify::Healthy),
+        _ => Err("container, conmon, healthy or ignore".into()),
     }
 }
 
@@ -90,8 +92,13 @@ impl Upkeep {
             Below::Rootfs(_) => b"",
         };
         let health = self.asked().over(image);
+        let health = health.map_err(|error| Failure::of(&error).code(125))?;
+        if self.sdnotify == Notify::Healthy && health.is_none() {
+            let why = "sdnotify policy \"healthy\" requires a healthcheck to be set";
+            return Err(Failure::new(why).code(125));
+        }
         Ok(upkeep::Upkeep {
-            health: health.map_err(|error| Failure::of(&error).code(125))?,
+            health,
             restart: self.restart,
             stop_timeout: self.stop_timeout,
             timeout: self.timeout,

@@ -332,7 +332,8 @@ fn js(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
-fn urlquery(text: &str) -> String {
+/// As Go's url.QueryEscape.
+pub(crate) fn urlquery(text: &str) -> String {
     let escape = |byte: u8| match byte {
         b' ' => "+".into(),
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),

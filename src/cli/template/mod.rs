@@ -13,7 +13,7 @@ mod value;
 
 use serde_json::Value;
 
-pub(crate) use functions::Functions;
+pub(crate) use functions::{Functions, urlquery};
 
 /// A template that parsed.
 #[derive(Debug)]

@@ -43,8 +43,8 @@ impl Place {
     /// Owner first: a change of owner takes set-id bits away.
     fn dress_open(&self, file: &OwnedFd, dress: &Dress) -> io::Result<()> {
         if let Some((uid, gid)) = dress.owner {
-            fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                .map_err(|error| no_owner(error, (uid, gid)))?;
+            let given = fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+            owned(given, (uid, gid))?;
         }
         fchmod(file, self.perm(dress))?;
         if let Place::Container { .. } = self {
@@ -62,14 +62,14 @@ impl Place {
     fn dress_at(&self, (dir, name): (&OwnedFd, &[u8]), dress: &Dress) -> io::Result<()> {
         let name = OsStr::from_bytes(name);
         if let Some((uid, gid)) = dress.owner {
-            chownat(
+            let given = chownat(
                 dir,
                 name,
                 Some(Uid::from_raw(uid)),
                 Some(Gid::from_raw(gid)),
                 AtFlags::SYMLINK_NOFOLLOW,
-            )
-            .map_err(|error| no_owner(error, (uid, gid)))?;
+            );
+            owned(given, (uid, gid))?;
         }
         if let Some(times) = times(dress) {
             utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -78,12 +78,14 @@ impl Place {
     }
 }
 
-fn no_owner(error: Errno, (uid, gid): (u32, u32)) -> io::Error {
-    match error {
-        Errno::INVAL => io::Error::other(format!(
+/// Where there is no root (`--userns keep-id` without an id range), what would be root's is the one user's.
+fn owned(given: rustix::io::Result<()>, (uid, gid): (u32, u32)) -> io::Result<()> {
+    match given {
+        Err(Errno::INVAL) if (uid, gid) == (0, 0) => Ok(()),
+        Err(Errno::INVAL) => Err(io::Error::other(format!(
             "its owner {uid}:{gid} does not exist in the container (without -a it becomes root's)"
-        )),
-        error => error.into(),
+        ))),
+        given => Ok(given?),
     }
 }
 

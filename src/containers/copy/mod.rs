@@ -187,7 +187,7 @@ pub fn export(store: &Store, record: &Record, out: &mut dyn Write) -> Result<(),
         // What the kernel holds of the container's files reaches the server, whose writable layer is then whole.
         nix::unistd::sync();
     }
-    let tree = changes::tree(store, record)?;
+    let tree = changes::frozen(store, record)?;
     let written = tree.write_tree(ROOT, b"", io::BufWriter::with_capacity(1 << 18, out));
     let flushed = written.and_then(|mut out| out.flush());
     flushed.map_err(|source| Error::Io {

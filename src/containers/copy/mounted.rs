@@ -10,7 +10,8 @@ use super::names::Asked;
 use super::root::Root;
 use crate::containers::Error;
 use crate::containers::record::Record;
-use crate::containers::runtime::as_root;
+use crate::containers::runtime::as_root_of;
+use crate::containers::spec::Users;
 use crate::host::Probe;
 use crate::store::Store;
 
@@ -23,6 +24,8 @@ pub(super) struct Shown {
     /// The path in the directory.
     pub(super) asked: Asked,
     pub(super) is_writable: bool,
+    /// Whose files they are.
+    users: Users,
 }
 
 impl Shown {
@@ -55,6 +58,7 @@ impl Shown {
                 content: asked.content,
             },
             is_writable,
+            users: record.settings.asked.users(),
         }))
     }
 
@@ -65,7 +69,8 @@ impl Shown {
         work: impl FnOnce(Root, &Asked) -> Result<T, String>,
     ) -> Result<T, String> {
         let mut work = Some(work);
-        let done = as_root(&Probe::now(), store.run(), |_| {
+        let host = Probe::now();
+        let done = as_root_of(&host, &self.users.maps(&host), store.run(), |_| {
             let root = Root::beneath(&self.directory).map_err(|error| error.to_string())?;
             let work = work.take().ok_or("done twice")?;
             work(root, &self.asked)

@@ -14,7 +14,7 @@ use super::{Check, Status, probe};
 use crate::containers::cgroup;
 use crate::containers::process::{Process, ends};
 use crate::containers::record::{self, Life, Record, now};
-use crate::containers::{Error, events, role};
+use crate::containers::{Error, events, notify, role};
 use crate::line::chain;
 use crate::store::Store;
 
@@ -109,6 +109,14 @@ impl Watch<'_> {
                 );
             }
             if self.health.status != before {
+                if self.health.status == Status::Healthy
+                    && let Err(error) = notify::healthy(&self.record.settings.upkeep)
+                {
+                    tracing::warn!(
+                        "systemd cannot be told that container {} is ready: {error}",
+                        self.record.id
+                    );
+                }
                 self.tell(self.health.status);
             }
         }

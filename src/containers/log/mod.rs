@@ -29,6 +29,9 @@ const HEAD: usize = "2026-11-26T13:05:00.123456789Z stdout F ".len();
 /// Bytes of the time.
 const TIME: usize = "2026-11-26T13:05:00.123456789Z".len();
 
+/// Options about what `logs --details` shows; for the log itself they mean nothing.
+pub const ATTRIBUTES: [&str; 5] = ["env", "env-regex", "labels", "labels-regex", "tag"];
+
 /// Which of the container's streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
@@ -86,7 +89,7 @@ impl Settings {
     /// A driver or an option that is not there, or a number that is none.
     pub fn parse(driver: Option<&str>, options: &[String]) -> Result<Settings, SpecError> {
         let mut settings = Settings {
-            // `json-file` is podman's other name of the same.
+            // `json-file` is another name of the same, as it is with podman.
             driver: match driver {
                 None | Some("k8s-file" | "json-file") => Driver::File,
                 Some("none") => Driver::None,
@@ -106,6 +109,7 @@ impl Settings {
                     let count = value.parse().ok().filter(|count| *count > 0);
                     settings.max_file = count.ok_or_else(wrong)?;
                 }
+                key if ATTRIBUTES.contains(&key) => {}
                 _ => return Err(wrong()),
             }
         }
@@ -152,7 +156,7 @@ mod tests {
             "max-size=x",
             "max-file=0",
             "max-file=2",
-            "tag=x",
+            "compress=true",
         ] {
             assert!(parse(None, &[option]).is_err(), "{option}");
         }

@@ -215,17 +215,6 @@ pub enum NetworkError {
     /// `--network-alias` with the built-in network.
     #[error("network-scoped aliases are only supported for containers in user defined networks")]
     OwnAlias,
-    /// The container whose network is to be joined.
-    #[error("cannot join network of a non running container: {0}")]
-    NotRunning(String),
-    /// Its network's descriptor.
-    #[error("cannot join the network of container {name}: {source}")]
-    Join {
-        /// The container.
-        name: String,
-        /// Why not.
-        source: std::io::Error,
-    },
     /// A port is published twice.
     #[error("port {0} is asked for twice; publish it once, or choose another host port for one of them")]
     Twice(SocketAddr),

@@ -1,13 +1,12 @@
 //! What does a start need of the network? Its ports, bound before anything else happens, or the network that it joins.
 
-use std::fs::File;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 
 use oci_spec::runtime::{LinuxNamespaceType, PosixRlimitBuilder, PosixRlimitType, Spec};
 
-use super::{NetworkError, listen};
+use super::listen;
 use crate::containers::Error;
+use crate::containers::neighbour::{Joined, Other};
 use crate::containers::record::{self, Life, Record};
 use crate::containers::runtime::plan::NETWORK;
 use crate::net::{Addresses, Listener, Outlet, Port, Raised, Resolvers, raise_limit};
@@ -39,8 +38,8 @@ impl Link {
 pub struct Ready {
     /// For a network of its own that has a way out.
     pub link: Option<Link>,
-    /// The network namespace that it joins: the Spec names this descriptor.
-    pub joined: Option<OwnedFd>,
+    /// The network namespace that it joins.
+    pub joined: Joined,
 }
 
 /// Binds the ports of a container that is about to start, or opens the network that it joins; both are noted in its record
@@ -51,13 +50,10 @@ pub struct Ready {
 pub fn ready(store: &Store, record: &mut Record, spec: &mut Spec) -> Result<Ready, Error> {
     record.network = super::Live::default();
     if let Some(id) = record.settings.network.strip_prefix("container:") {
-        let namespace = join(store, id)?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}", namespace.as_raw_fd()));
-        name_namespace(spec, path);
-        return Ok(Ready {
-            joined: Some(namespace),
-            link: None,
-        });
+        let mut joined = Joined::default();
+        let other = Other::find(store, id, "network")?;
+        joined.namespace(spec, &other, LinuxNamespaceType::Network)?;
+        return Ok(Ready { joined, link: None });
     }
     let settings = &record.settings.ports;
     let Some(addresses) = settings.addresses else {
@@ -91,7 +87,7 @@ pub fn ready(store: &Store, record: &mut Record, spec: &mut Spec) -> Result<Read
             resolvers,
             raised,
         }),
-        joined: None,
+        joined: Joined::default(),
     })
 }
 
@@ -133,34 +129,4 @@ fn keep_limit(spec: &mut Spec, raised: &Raised) {
         .hard(hard);
     limits.extend(limit.build());
     process.set_rlimits(Some(limits));
-}
-
-/// The network namespace of a container that runs.
-fn join(store: &Store, id: &str) -> Result<OwnedFd, Error> {
-    let other = record::read(store, id)?.ok_or_else(|| Error::NoSuchContainer(id.into()))?;
-    let Life::Running { init, .. } = other.life else {
-        return Err(NetworkError::NotRunning(other.name).into());
-    };
-    let opened = File::open(format!("/proc/{}/ns/net", init.pid));
-    // Only now is it sure that the number was the container's.
-    if !init.lives() {
-        return Err(NetworkError::NotRunning(other.name).into());
-    }
-    let name = other.name;
-    Ok(opened
-        .map_err(|source| NetworkError::Join { name, source })?
-        .into())
-}
-
-/// Has the Spec join this network namespace instead of making one.
-fn name_namespace(spec: &mut Spec, path: PathBuf) {
-    let namespaces = spec
-        .linux_mut()
-        .as_mut()
-        .and_then(|linux| linux.namespaces_mut().as_mut());
-    for namespace in namespaces.into_iter().flatten() {
-        if namespace.typ() == LinuxNamespaceType::Network {
-            namespace.set_path(Some(path.clone()));
-        }
-    }
 }

@@ -2,13 +2,16 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::resource::setrlimit;
 use nix::sys::stat::{Mode as UmaskMode, umask};
-use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, fchdir, getcwd, pivot_root, sethostname};
+use nix::unistd::{
+    Gid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, getcwd, getgid, getuid, pivot_root, setfsgid,
+    setfsuid, sethostname,
+};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
@@ -115,6 +118,7 @@ impl<'a> Container<'a> {
                 let below = below.as_deref().unwrap_or(Path::new(""));
                 Failure::new(format!("bind {}", path.join(below).display()), error)
             })?,
+            Source::Handed(descriptor) => handed(*descriptor)?,
             Source::Filesystem { kind, parameters } => match filesystem(kind, parameters, attributes) {
                 Err(Errno::EPERM) if kind == "proc" => self.outer("/proc", "processes", attributes)?,
                 // Whose network devices the outer one shows, it is not the container's to write.
@@ -280,15 +284,22 @@ fn filesystem(kind: &str, parameters: &[Parameter], attributes: Attributes) -> R
     Ok(mount)
 }
 
+/// The caller's descriptor is open in this process, too, which was forked from it.
+fn handed(descriptor: RawFd) -> Result<OwnedFd, Failure> {
+    let path = format!("/proc/self/fd/{descriptor}");
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::open(&path, flags, Mode::empty()).map_err(|error| Failure::new(path, error))
+}
+
 fn bind(path: &Path, below: Option<&Path>, attributes: Attributes) -> std::io::Result<OwnedFd> {
     let depth = match attributes.depth {
         Depth::One => OpenTreeFlags::empty(),
         Depth::Tree => OpenTreeFlags::AT_RECURSIVE,
     };
-    let tree = match below {
-        None => host_tree(path, depth)?,
-        Some(below) => tree_below(path, below, depth)?,
-    };
+    let tree = as_oneself(|| match below {
+        None => host_tree(path, depth),
+        Some(below) => tree_below(path, below, depth),
+    })?;
     let Attributes {
         set,
         clear,
@@ -313,6 +324,21 @@ fn bind(path: &Path, below: Option<&Path>, attributes: Attributes) -> std::io::R
         sys::mount_setattr(&tree, Depth::One, change)?;
     }
     Ok(tree)
+}
+
+/// What is made in a container is its root's, where it has one, whoever the caller is in there. Else the kernel changes nothing.
+pub(super) fn make_as_root() {
+    setfsgid(Gid::from_raw(0));
+    setfsuid(Uid::from_raw(0));
+}
+
+/// The way to what is the host's is the caller's to go: the container's root may be somebody else.
+fn as_oneself<T>(work: impl FnOnce() -> T) -> T {
+    setfsuid(getuid());
+    setfsgid(getgid());
+    let done = work();
+    make_as_root();
+    done
 }
 
 fn empty_directory() -> Result<OwnedFd, Failure> {

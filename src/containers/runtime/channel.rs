@@ -21,6 +21,8 @@ pub(super) enum Report {
     View,
     /// The root is mounted, too; descriptors of the connection come along.
     Mounted,
+    /// The mount namespace comes along, of a container that has no pid namespace of its own.
+    Crowd,
     /// Init lives, by this pid of the supervisor's pid namespace.
     Forked(i32),
     /// The pty's master comes along.

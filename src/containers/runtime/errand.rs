@@ -29,11 +29,26 @@ use crate::sys;
 pub fn as_root<T: Serialize + DeserializeOwned>(
     host: &Probe,
     run: &Path,
+    work: impl FnMut(&IdMaps) -> T,
+) -> Result<T, StartError> {
+    as_root_of(host, &host.id_maps(), run, work)
+}
+
+/// The same with these id maps. Whose root the caller is not have no others to fall back on.
+///
+/// # Errors
+/// As [`as_root`].
+pub fn as_root_of<T: Serialize + DeserializeOwned>(
+    host: &Probe,
+    maps: &IdMaps,
+    run: &Path,
     mut work: impl FnMut(&IdMaps) -> T,
 ) -> Result<T, StartError> {
-    let maps = host.id_maps();
-    match attempt(host, run, &maps, &mut work)? {
+    match attempt(host, run, maps, &mut work)? {
         Some(answer) => Ok(answer),
+        None if !maps.is_root(host.uid, host.gid) => {
+            Err(Failure::new("map ids", "newuidmap refuses them").into())
+        }
         None => attempt(host, run, &IdMaps::single(host.uid, host.gid), &mut work)?
             .ok_or_else(|| Failure::new("map ids", "the kernel refuses even one").into()),
     }

@@ -8,9 +8,10 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, execve, setpgid, tcsetpgrp};
+use nix::unistd::{Pid, execve, getpid, setpgid, tcsetpgrp};
 
 use super::channel::{Cause, Failure};
 use super::step::Command;
@@ -147,6 +148,10 @@ pub(super) fn reap_around(command: impl FnOnce() -> Failure, report: impl FnOnce
     if let Err(error) = SigSet::all().thread_block() {
         return Failure::new("block signals", error.desc());
     }
+    // Where another's pid namespace is its own, it is not pid 1, to whom the kernel gives what is left over. No kernel refuses.
+    if getpid().as_raw() != 1 {
+        let _ = prctl::set_child_subreaper(true);
+    }
     let child = sys::fork_again(|| {
         // A group of its own, in the foreground of the terminal if there is one: keys reach the command once.
         let group = setpgid(Pid::from_raw(0), Pid::from_raw(0));
@@ -155,7 +160,7 @@ pub(super) fn reap_around(command: impl FnOnce() -> Failure, report: impl FnOnce
             return 125;
         }
         // ENOTTY is the ordinary case; without the foreground a shell says so itself.
-        let _ = tcsetpgrp(std::io::stdin(), nix::unistd::getpid());
+        let _ = tcsetpgrp(std::io::stdin(), getpid());
         sys::default_signals();
         report(command());
         125

@@ -5,6 +5,7 @@
 use std::io::{self, PipeReader, Read as _, Write as _};
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use nix::sched::CloneFlags;
 use nix::sys::prctl;
@@ -12,11 +13,16 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, getpid, getppid};
+use rustix::fs::{CWD, Mode as FileMode, OFlags, ResolveFlags, openat2};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::apply::make_as_root;
+use super::channel::Channel;
+use super::rootfs::copy_of;
 use super::start::hide;
 use super::within::join;
+use crate::store::lease;
 use crate::sys;
 
 /// A process of ours that does one thing, and what it will say of it.
@@ -68,6 +74,7 @@ fn enter(init: Option<&OwnedFd>, parent: Pid) -> Result<(), String> {
     if let Some(init) = init {
         hide().map_err(|failure| failure.text)?;
         join(init, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(|failure| failure.text)?;
+        make_as_root();
     }
     // Entering makes the kernel forget it.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.desc().to_string())?;
@@ -75,6 +82,34 @@ fn enter(init: Option<&OwnedFd>, parent: Pid) -> Result<(), String> {
         true => Ok(()),
         false => Err("the tool has ended".into()),
     }
+}
+
+/// A detached copy of the mount at `place` in the container of this init, to be attached in another one. To be called by a
+/// process with one thread.
+///
+/// # Errors
+/// There is none, or the container has ended.
+pub fn mount_of(init: &OwnedFd, place: &Path) -> io::Result<OwnedFd> {
+    let (ours, theirs) = Channel::pair()?;
+    let stilled = lease::still_all();
+    let (helper, ours) = help(Some(init), ours, || {
+        let copy = copy_mount(place).map_err(|error| error.to_string())?;
+        let sent = theirs.send(&(), &[copy]);
+        sent.map_err(|error| error.desc().to_string())
+    })?;
+    drop(stilled);
+    helper.end().map_err(io::Error::other)?;
+    drop(theirs);
+    let received = ours.receive::<()>()?;
+    let descriptor = received.and_then(|((), descriptors)| descriptors.into_iter().next());
+    descriptor.ok_or_else(|| io::Error::other("the container has ended"))
+}
+
+/// Who is in there may put links in the way: they lead nowhere.
+fn copy_mount(place: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let plain = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    copy_of(openat2(CWD, place, flags, FileMode::empty(), plain)?)
 }
 
 impl<T: DeserializeOwned> Helper<T> {

@@ -5,6 +5,7 @@
 mod apply;
 pub(super) mod channel;
 mod confine;
+mod crowd;
 mod devices;
 mod errand;
 mod exec;
@@ -25,10 +26,11 @@ pub mod start;
 mod step;
 mod within;
 
-pub use errand::as_root;
-pub use inside::{Helper, help};
+pub use crowd::Crowd;
+pub use errand::{as_root, as_root_of};
+pub use inside::{Helper, help, mount_of};
 pub use keeper::keep;
-pub use options::{SUBDIRECTORY, TOP_READ_ONLY};
+pub use options::{HANDED, SUBDIRECTORY, TOP_READ_ONLY};
 pub use plan::{Plan, PlanError, RootSource, plan};
 pub use sealed::ensure_sealed;
 pub(super) use sealed::is_sealed;

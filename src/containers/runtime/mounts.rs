@@ -6,7 +6,7 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::{Mount, Spec};
 use rustix::mount::MountPropagationFlags;
 
-use super::options::{self, Attributes, Parameter};
+use super::options::{self, Attributes, HANDED, Parameter};
 use super::plan::{Ids, PlanError, absolute, invalid};
 use super::step::{Links, Namespaces, Source, Step};
 use crate::host::{IdMaps, ids};
@@ -37,7 +37,9 @@ pub(super) fn steps(spec: &Spec, namespaces: &Namespaces, ids: &Ids<'_>) -> Resu
         }
         let links = match &source {
             Source::Filesystem { kind, .. } if kind == "proc" || kind == "sysfs" => Links::Refused,
-            Source::Bind { .. } if target == Path::new("/sys") => Links::Refused,
+            Source::Bind { .. } if ["/sys", "/proc"].map(Path::new).contains(&target.as_path()) => {
+                Links::Refused
+            }
             _ => Links::Inside,
         };
         make.push(Step::Make { source, attributes });
@@ -82,20 +84,23 @@ fn source(
     if sorted.bind || matches!(kind, "none" | "bind") {
         return bind(mount, target, sorted);
     }
-    let has = |kind| namespaces.new.contains(kind);
-    let has_network = has(CloneFlags::CLONE_NEWNET)
-        || namespaces
-            .join
-            .iter()
-            .any(|(kind, _)| *kind == CloneFlags::CLONE_NEWNET);
+    if kind == HANDED {
+        return Ok((handed(mount)?, sorted.attributes));
+    }
+    let has_own = |kind| namespaces.new.contains(kind);
+    let has = |kind| namespaces.has(kind);
     let (kind, parameters) = match kind {
         // The kernel gives a sysfs only to who owns the network namespace, a cgroup tree to who owns the cgroup namespace:
         // without them the host's is shown, unwritable all through.
-        "sysfs" if !has_network => return Ok(host_copy("/sys", sorted.attributes)),
-        "cgroup" | "cgroup2" if !has(CloneFlags::CLONE_NEWCGROUP) || !ids.host.cgroup2 => {
+        "sysfs" if !has(CloneFlags::CLONE_NEWNET) => return Ok(host_copy("/sys", sorted.attributes)),
+        "cgroup" | "cgroup2" if !has_own(CloneFlags::CLONE_NEWCGROUP) || !ids.host.cgroup2 => {
             return Ok(host_copy("/sys/fs/cgroup", sorted.attributes));
         }
         "cgroup" | "cgroup2" => ("cgroup2", Vec::new()),
+        // Nor a proc of the host's processes; what of it is to be unwritable or hidden, the Spec says by name.
+        "proc" if !has(CloneFlags::CLONE_NEWPID) => {
+            return Ok(host_tree("/proc", sorted.attributes));
+        }
         "mqueue" if !has(CloneFlags::CLONE_NEWIPC) => return Ok(host_copy("/dev/mqueue", sorted.attributes)),
         // The group of ptys (5, tty) needs to exist; without it they get the opener's.
         "devpts" => {
@@ -141,17 +146,21 @@ fn bind(mount: &Mount, target: &Path, sorted: options::Options) -> Result<(Sourc
 
 fn host_copy(path: &str, attributes: Attributes) -> (Source, Attributes) {
     let set = attributes.set | libc::MOUNT_ATTR_RDONLY;
-    (
-        Source::Bind {
-            path: PathBuf::from(path),
-            below: None,
-        },
-        Attributes {
-            set,
-            depth: Depth::Tree,
-            ..attributes
-        },
-    )
+    host_tree(path, Attributes { set, ..attributes })
+}
+
+fn host_tree(path: &str, attributes: Attributes) -> (Source, Attributes) {
+    let (path, below, depth) = (PathBuf::from(path), None, Depth::Tree);
+    (Source::Bind { path, below }, Attributes { depth, ..attributes })
+}
+
+/// A mount that the caller has made.
+fn handed(mount: &Mount) -> Result<Source, PlanError> {
+    let source = mount.source().as_deref();
+    let number = source.and_then(|path| path.strip_prefix("/proc/self/fd").ok()?.to_str()?.parse().ok());
+    number
+        .map(Source::Handed)
+        .ok_or_else(|| invalid("a mount that is handed over has no descriptor"))
 }
 
 fn gid(parameter: &Parameter) -> Option<u32> {

@@ -77,7 +77,10 @@ pub(super) fn join(namespaces: &Namespaces) -> Result<(), Failure> {
     for (kind, path) in &namespaces.join {
         let failed = |error: &dyn std::fmt::Display| Failure::new(format!("join {}", path.display()), error);
         let namespace = File::open(path).map_err(|error| failed(&error))?;
-        setns(namespace, *kind).map_err(|error| failed(&error.desc()))?;
+        setns(namespace, *kind).map_err(|error| match error {
+            Errno::EPERM => failed(&"it belongs to a container of other ids than this one's"),
+            error => failed(&error.desc()),
+        })?;
     }
     Ok(())
 }

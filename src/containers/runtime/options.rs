@@ -10,6 +10,9 @@ pub const SUBDIRECTORY: &str = "X-mount.subdir";
 /// Read-only, but not what is mounted below.
 pub const TOP_READ_ONLY: &str = "X-bryo.top-ro";
 
+/// The type of a mount that the caller has made, and hands over: its source is `/proc/self/fd/N`.
+pub const HANDED: &str = "bryo.handed";
+
 /// A filesystem's own parameter: `key` or `key=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Parameter {

@@ -365,12 +365,6 @@ pub(super) fn namespaces(linux: &Linux) -> Result<(UserNamespace, Namespaces), P
             "a container without a mount namespace".to_owned(),
         ));
     }
-    let pid_joined = all.join.iter().any(|(kind, _)| *kind == CloneFlags::CLONE_NEWPID);
-    if !all.new.contains(CloneFlags::CLONE_NEWPID) && !pid_joined {
-        return Err(PlanError::Unsupported(
-            "a container in the host's pid namespace".to_owned(),
-        ));
-    }
     Ok((user, all))
 }
 

@@ -10,10 +10,12 @@
 //! Until exec, init carries the supervisor's memory and executable; it is not dumpable, so /proc shows nothing of it to the
 //! container (CVE-2019-5736). The child is not in the container's pid namespace at all.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
@@ -21,8 +23,9 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::apply::{Container, connect};
+use super::apply::{Container, connect, make_as_root};
 use super::channel::{Cause, Channel, Failure, Order, Report};
+use super::crowd::Crowd;
 use super::holder::{Holder, Search};
 use super::namespaces::{Entry, enter_mount_namespace, enter_user_namespace, join, mount_root, refused};
 use super::owners::{self, Station};
@@ -60,6 +63,7 @@ pub struct Launch {
     network: Option<NetworkEnds>,
     /// The descriptors of each view's connection.
     views: Vec<Vec<OwnedFd>>,
+    crowd: Option<Crowd>,
     warnings: Vec<String>,
 }
 
@@ -85,6 +89,8 @@ pub struct Init {
     pub network: Option<NetworkEnds>,
     /// What could not be done as asked, one line each, for the user.
     pub warnings: Vec<String>,
+    /// Its processes, if nobody else ends them with init.
+    crowd: Option<Crowd>,
     /// What made init, a child too: it may have become the helper (`owners`), or have ended.
     helper: Option<Pid>,
     _holder: Option<Holder>,
@@ -113,9 +119,15 @@ impl Init {
             terminal,
             network: None,
             warnings,
+            crowd: None,
             helper: None,
             _holder: None,
         }
+    }
+
+    /// Ends the processes that init left, when it has ended: with a pid namespace of its own there are none. `false`: some stay.
+    pub fn end_crowd(&mut self) -> bool {
+        self.crowd.take().is_none_or(|crowd| crowd.end())
     }
 
     /// Ends the helper, when init has ended. By itself it ends only when it does not wait for a filesystem that may never
@@ -180,6 +192,7 @@ pub fn spawn(plan: Plan, host: Probe, stdio: Stdio, run: &Path) -> Result<Launch
         terminal: None,
         network: None,
         views: Vec::new(),
+        crowd: None,
     };
     launch.fork_child()?;
     Ok(launch)
@@ -252,6 +265,17 @@ impl Launch {
         Ok(())
     }
 
+    /// Its processes, if it has no pid namespace of its own.
+    ///
+    /// # Errors
+    /// It could not be made.
+    pub fn crowd(&mut self) -> Result<Option<&Crowd>, StartError> {
+        if !self.plan.namespaces.new.contains(CloneFlags::CLONE_NEWPID) {
+            self.made()?;
+        }
+        Ok(self.crowd.as_ref())
+    }
+
     /// Lets the command start and waits until it runs.
     ///
     /// # Errors
@@ -281,6 +305,7 @@ impl Launch {
             terminal: self.terminal.take(),
             network: self.network.take(),
             warnings: std::mem::take(&mut self.warnings),
+            crowd: self.crowd.take(),
             helper,
             _holder: self.holder.take(),
         })
@@ -343,7 +368,10 @@ impl Launch {
 
     fn start_again_with_one_id(&mut self, why: &Failure) -> Result<(), StartError> {
         let single = IdMaps::single(self.host.uid, self.host.gid);
-        let Some(plan) = self.plan.with_maps(single) else {
+        let was_root = self
+            .id_maps()
+            .is_some_and(|maps| maps.is_root(self.host.uid, self.host.gid));
+        let Some(plan) = self.plan.with_maps(single).filter(|_| was_root) else {
             return Err(why.clone().into());
         };
         self.warnings.push(format!(
@@ -382,6 +410,7 @@ impl Launch {
                     .map(|(device, namespace)| NetworkEnds { device, namespace });
             }
             Report::View => self.views.push(descriptors),
+            Report::Crowd => self.crowd = descriptors.into_iter().next().map(Crowd::from),
             Report::Warning(text) => self.warnings.push(text),
             Report::Failed(failure) => return Err(failure.into()),
             Report::UserNamespace | Report::Mounted => {}
@@ -472,6 +501,11 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
     let (root, devices) = mount_root(&plan.root, &plan.place)?;
     channel.send(&Report::Mounted, &devices).map_err(lost)?;
     drop(devices);
+    if !plan.namespaces.new.contains(CloneFlags::CLONE_NEWPID) {
+        let own =
+            File::open("/proc/self/ns/mnt").map_err(|error| Failure::new("/proc/self/ns/mnt", error))?;
+        channel.send(&Report::Crowd, &[own]).map_err(lost)?;
+    }
     join(&plan.namespaces)?;
     let init = sys::fork_sibling(plan.namespaces.new, || {
         let helper = station.as_ref().map(Station::told);
@@ -535,6 +569,7 @@ fn run_init(
     if let Some(Stdio::Fds([input, output, errors])) = stdio {
         connect([input, output, errors])?;
     }
+    make_as_root();
     Container::new(channel, helper, root).apply(&plan.steps)?;
     die_with_parent(channel)?; // the kernel forgot it when the user changed
     sys::close_on_exec_from(3).map_err(|error| Failure::new("close descriptors", error))?;

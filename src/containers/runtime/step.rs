@@ -1,6 +1,7 @@
 //! The executor's vocabulary: what a step can be. Plain data, made by `plan`, carried out by `apply`.
 
 use std::ffi::CString;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use caps::CapsHashSet;
@@ -29,6 +30,13 @@ pub(super) struct Namespaces {
     pub(super) join: Vec<(CloneFlags, PathBuf)>,
 }
 
+impl Namespaces {
+    /// Is there one that is not the host's?
+    pub(super) fn has(&self, kind: CloneFlags) -> bool {
+        self.new.contains(kind) || self.join.iter().any(|(joined, _)| *joined == kind)
+    }
+}
+
 /// What is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
@@ -39,6 +47,8 @@ pub(super) enum Source {
     },
     /// A file or directory of the host; or what lies `below` it, by a path that leads nowhere out of it.
     Bind { path: PathBuf, below: Option<PathBuf> },
+    /// A mount that is made already: this descriptor.
+    Handed(RawFd),
 }
 
 /// What happens in the container's first process, in order.

@@ -147,7 +147,10 @@ fn listen(channel: &Channel) -> Result<Init, StartError> {
             Some((Report::Terminal, descriptors)) => terminal = descriptors.into_iter().next(),
             Some((Report::Warning(text), _)) => warnings.push(text),
             Some((Report::Failed(why), _)) => failure = Some(why),
-            Some((Report::UserNamespace | Report::View | Report::Mounted | Report::Network, _)) => {}
+            Some((
+                Report::UserNamespace | Report::View | Report::Mounted | Report::Network | Report::Crowd,
+                _,
+            )) => {}
             None => break,
         }
     }

@@ -19,10 +19,13 @@ pub mod env;
 pub mod mounts;
 mod shared;
 mod user;
+mod users;
 mod within;
 
 pub use confine::{Confine, Seccomp};
-pub use shared::{Ipc, Shared};
+pub(in crate::containers) use shared::SHM;
+pub use shared::{CONTAINER, Ipc, Pids, Shared};
+pub use users::Users;
 pub use within::{Accounts, Within};
 
 /// Docker's size of /dev/shm in bytes.
@@ -97,8 +100,10 @@ pub struct Request {
     pub confine: Confine,
     /// `--network`.
     pub network: Network,
-    /// `--ipc`, `--uts`, `--cgroupns`.
+    /// `--ipc`, `--pid`, `--uts`, `--cgroupns`.
     pub shared: Shared,
+    /// `--userns`.
+    pub users: Users,
     /// `--sysctl`.
     pub sysctls: BTreeMap<String, String>,
     /// `--annotation`.
@@ -195,7 +200,10 @@ pub enum SpecError {
     #[error("--log-driver {0} is not supported (supported: k8s-file, also called json-file, and none)")]
     LogDriver(String),
     /// `--log-opt`.
-    #[error("--log-opt {0} is not supported (supported: max-size=BYTES and, with it, max-file=NUMBER)")]
+    #[error(
+        "--log-opt {0} is not supported (supported: max-size=BYTES and, with it, max-file=NUMBER; tag, labels, labels-regex, env, \
+         env-regex for logs --details)"
+    )]
     LogOpt(String),
     /// `--sysctl`.
     #[error("sysctl '{0}' is not allowed: it is not of a namespace of the container's own")]
@@ -266,7 +274,7 @@ pub fn build(request: &Request, context: &Context<'_>) -> Result<Spec, SpecError
     let (masked, read_only) = request.confine.paths(context.masked);
     let (uids, gids) = context.ids.to_spec();
     let mut linux = LinuxBuilder::default()
-        .namespaces(namespaces(own_network, request.shared)?)
+        .namespaces(namespaces(own_network, &request.shared)?)
         .uid_mappings(uids)
         .gid_mappings(gids)
         .masked_paths(masked)
@@ -435,12 +443,12 @@ fn workdir(request: &Request, image: &ImageConfiguration) -> Result<String, Spec
     Ok(directory.into())
 }
 
-fn namespaces(own_network: bool, shared: Shared) -> Result<Vec<LinuxNamespace>, SpecError> {
+fn namespaces(own_network: bool, shared: &Shared) -> Result<Vec<LinuxNamespace>, SpecError> {
     use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, User, Uts};
     let kinds = [User, Mount, Pid, Uts, Ipc, Cgroup];
     let kinds = kinds
         .into_iter()
-        .filter(|kind| shared.has_own(*kind))
+        .filter(|kind| shared.has(*kind))
         .chain(own_network.then_some(Network));
     kinds
         .map(|kind| Ok(LinuxNamespaceBuilder::default().typ(kind).build()?))

@@ -1,4 +1,4 @@
-//! Which namespaces does a container share with the host, by flags, and which kernel parameters does it set in its own?
+//! Which namespaces does a container share with the host, or with another container, by flags, and which kernel parameters does it set in its own?
 
 use std::collections::HashMap;
 
@@ -7,20 +7,26 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount};
 
 use super::mounts::entry;
 use super::{Request, SpecError};
+use crate::containers::runtime::HANDED;
 use crate::containers::runtime::plan::is_own_sysctl;
 
+/// Where memory lies that processes share by name.
+pub(in crate::containers) const SHM: &str = "/dev/shm";
+
 /// `--ipc`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Ipc {
     /// One of its own.
     #[default]
     Private,
-    /// The same: nothing here joins it, whatever it is called.
+    /// One of its own, which other containers may join.
     Shareable,
     /// One of its own, without /dev/shm.
     None,
     /// The host's.
     Host,
+    /// That of the container of this name or id.
+    Container(String),
 }
 
 impl Ipc {
@@ -34,29 +40,78 @@ impl Ipc {
             "shareable" => Ok(Ipc::Shareable),
             "none" => Ok(Ipc::None),
             "host" => Ok(Ipc::Host),
-            _ if text.starts_with("container:") || text.starts_with("ns:") => {
-                Err("another container's cannot be joined: a volume or --ipc host shares memory".into())
-            }
-            _ => Err("private, shareable, none or host".into()),
+            _ => match other(text) {
+                Some(name) => Ok(Ipc::Container(name)),
+                None => Err("private, shareable, none, host or container:NAME".into()),
+            },
         }
     }
 
     /// As Docker's HostConfig has it.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> String {
         match self {
-            Ipc::Private => "private",
-            Ipc::Shareable => "shareable",
-            Ipc::None => "none",
-            Ipc::Host => "host",
+            Ipc::Private => "private".into(),
+            Ipc::Shareable => "shareable".into(),
+            Ipc::None => "none".into(),
+            Ipc::Host => "host".into(),
+            Ipc::Container(id) => format!("{CONTAINER}{id}"),
         }
     }
 }
 
-/// What is the host's.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// `--pid`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Pids {
+    /// A namespace of its own.
+    #[default]
+    Private,
+    /// The host's.
+    Host,
+    /// That of the container of this name or id.
+    Container(String),
+}
+
+impl Pids {
+    /// Reads the flag.
+    ///
+    /// # Errors
+    /// One line: what it may be.
+    pub fn parse(text: &str) -> Result<Pids, String> {
+        match text {
+            "" | "private" => Ok(Pids::Private),
+            "host" => Ok(Pids::Host),
+            _ => match other(text) {
+                Some(name) => Ok(Pids::Container(name)),
+                None => Err("private, host or container:NAME".into()),
+            },
+        }
+    }
+
+    /// As Docker's HostConfig has it.
+    pub fn name(&self) -> String {
+        match self {
+            Pids::Private => String::new(),
+            Pids::Host => "host".into(),
+            Pids::Container(id) => format!("{CONTAINER}{id}"),
+        }
+    }
+}
+
+/// What stands before another container's name or id.
+pub const CONTAINER: &str = "container:";
+
+fn other(text: &str) -> Option<String> {
+    let name = text.strip_prefix(CONTAINER)?;
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// What is the host's, or another container's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shared {
     /// `--ipc`.
     pub ipc: Ipc,
+    /// `--pid`.
+    pub pids: Pids,
     /// `--uts host`.
     pub uts: bool,
     /// `--cgroupns host`.
@@ -64,10 +119,11 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Is there a namespace of the container's own?
-    pub(super) fn has_own(self, kind: LinuxNamespaceType) -> bool {
+    /// Is there a namespace of the container's own, or one of another container's? Of which, the start says.
+    pub(super) fn has(&self, kind: LinuxNamespaceType) -> bool {
         match kind {
             LinuxNamespaceType::Ipc => self.ipc != Ipc::Host,
+            LinuxNamespaceType::Pid => self.pids != Pids::Host,
             LinuxNamespaceType::Uts => !self.uts,
             LinuxNamespaceType::Cgroup => !self.cgroups,
             _ => true,
@@ -75,19 +131,23 @@ impl Shared {
     }
 
     /// What of the mounts follows from it. `has_queues`: the host shows its message queues.
-    pub(super) fn change(self, mounts: &mut Vec<Mount>, has_queues: bool) -> Result<(), SpecError> {
+    pub(super) fn change(&self, mounts: &mut Vec<Mount>, has_queues: bool) -> Result<(), SpecError> {
         let is_at = |mount: &Mount, place: &str| mount.destination().as_os_str() == place;
-        if matches!(self.ipc, Ipc::None | Ipc::Host) {
-            mounts.retain(|mount| !is_at(mount, "/dev/shm"));
-        }
-        if self.ipc != Ipc::Host {
-            return Ok(());
-        }
-        mounts.retain(|mount| !is_at(mount, "/dev/mqueue"));
-        let places = [Some("/dev/shm"), has_queues.then_some("/dev/mqueue")];
-        for place in places.into_iter().flatten() {
-            let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev", "rw"];
-            mounts.push(entry("bind", place, place, &options)?);
+        match &self.ipc {
+            Ipc::Private | Ipc::Shareable => {}
+            Ipc::None => mounts.retain(|mount| !is_at(mount, SHM)),
+            Ipc::Container(_) => {
+                mounts.retain(|mount| !is_at(mount, SHM));
+                mounts.push(entry(HANDED, "", SHM, &[])?);
+            }
+            Ipc::Host => {
+                mounts.retain(|mount| !is_at(mount, SHM) && !is_at(mount, "/dev/mqueue"));
+                let places = [Some(SHM), has_queues.then_some("/dev/mqueue")];
+                for place in places.into_iter().flatten() {
+                    let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev", "rw"];
+                    mounts.push(entry("bind", place, place, &options)?);
+                }
+            }
         }
         Ok(())
     }
@@ -97,10 +157,8 @@ impl Shared {
 pub(super) fn sysctls(request: &Request) -> Result<Option<HashMap<String, String>>, SpecError> {
     let mut own = CloneFlags::empty();
     own.set(CloneFlags::CLONE_NEWNET, request.network.is_own());
-    own.set(
-        CloneFlags::CLONE_NEWIPC,
-        request.shared.has_own(LinuxNamespaceType::Ipc),
-    );
+    let has_queues = matches!(request.shared.ipc, Ipc::Private | Ipc::Shareable | Ipc::None);
+    own.set(CloneFlags::CLONE_NEWIPC, has_queues);
     own.set(CloneFlags::CLONE_NEWUTS, !request.shared.uts);
     for name in request.sysctls.keys() {
         if !is_own_sysctl(&name.replace('/', "."), own) {
@@ -137,6 +195,19 @@ mod tests {
         assert!(!asked("net.ipv4.ip_forward", Network::Host, Shared::default()));
         assert!(!asked("kernel.msgmax", Network::Private, host_ipc));
         assert!(!asked("vm.swappiness", Network::Private, Shared::default()));
+    }
+
+    #[test]
+    fn namespaces_by_name() {
+        for text in ["private", "shareable", "none", "host", "container:x"] {
+            assert_eq!(Ipc::parse(text).unwrap().name(), text);
+        }
+        for text in ["", "host", "container:x"] {
+            assert_eq!(Pids::parse(text).unwrap().name(), text);
+        }
+        for text in ["container:", "container", "ns:/proc/1/ns/ipc", "shareable:x"] {
+            assert!(Ipc::parse(text).is_err() && Pids::parse(text).is_err(), "{text}");
+        }
     }
 
     fn sysctls_of(request: &Request) -> bool {

@@ -1,14 +1,10 @@
-//! Who else is told that a container runs? Whoever reads the pid files, and systemd.
+//! Who else is told that a container runs? Whoever reads the pid files. (systemd: `containers::notify`.)
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 
-use crate::containers::upkeep::{Notify, Upkeep};
+use crate::containers::upkeep::Upkeep;
 
 /// A pid file that cannot be written: whoever asked for it waits for it, so the container does not start.
 #[derive(Debug, thiserror::Error)]
@@ -53,24 +49,5 @@ impl Pidfile {
         let Pidfile { path, mut file } = self;
         let written = file.write_all(pid.to_string().as_bytes());
         written.map_err(|source| PidfileError { path, source })
-    }
-}
-
-/// Tells systemd that the command runs, and which process to watch; sd_notify(3). It has set the variable for the tool,
-/// which may be gone by then.
-pub(super) fn ready(upkeep: &Upkeep) -> io::Result<()> {
-    let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|_| upkeep.notify == Notify::Conmon) else {
-        return Ok(());
-    };
-    let text = format!("MAINPID={}\nREADY=1", std::process::id());
-    let to = address(&socket)?;
-    UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &to)?;
-    Ok(())
-}
-
-fn address(socket: &OsStr) -> io::Result<SocketAddr> {
-    match socket.as_bytes().strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name),
-        None => SocketAddr::from_pathname(socket),
     }
 }

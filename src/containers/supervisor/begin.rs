@@ -17,12 +17,14 @@ use super::ranks::Ranks;
 use super::server::ServerError;
 use super::servers::Servers;
 use super::stdio::{self, Attach, Beside, Relay};
+use super::warden::Warden;
 use crate::containers::attach::audience::Audience;
 use crate::containers::attach::{self, Keys};
 use crate::containers::bridge::Endpoint;
 use crate::containers::cgroup::{self, CgroupError, Group};
 use crate::containers::log::{Log, Stream};
 use crate::containers::network::Link;
+use crate::containers::notify::Proxy;
 use crate::containers::record;
 use crate::containers::runtime::channel::Channel;
 use crate::containers::runtime::{self, Init, Launch, StartError};
@@ -119,6 +121,9 @@ pub(super) struct Running {
     pub(super) network: Option<Network>,
     pub(super) links: Links,
     pub(super) init: Init,
+    pub(super) warden: Option<Warden>,
+    /// By which the container speaks to systemd.
+    pub(super) proxy: Option<Proxy>,
     pub(super) relay: Relay,
     pub(super) guests: Guests,
     pub(super) ranks: Option<Ranks>,
@@ -139,15 +144,18 @@ pub(super) struct Guests {
 
 /// Starts the container. The server opens image and writable layer while the child makes its namespaces.
 pub(super) fn begin(mut servers: Servers, container: Container, tool: &Channel) -> Result<Running, Failure> {
+    let proxy = Proxy::listen(&container.upkeep, &container.directory);
     let ranks = match (&container.id, container.shared) {
         (Some(id), true) => Ranks::new(&container.run, id).map(Some),
         _ => Ok(None),
     };
     let launched = ranks
         .map_err(Failure::from)
-        .and_then(|ranks| Ok((ranks, launch(&mut servers, container, tool)?)));
+        .and_then(|ranks| Ok((ranks, proxy?, launch(&mut servers, container, tool)?)));
     match launched {
-        Ok((ranks, (init, relay, Ways { network, links }, guests))) => Ok(Running {
+        Ok((ranks, proxy, (init, relay, Ways { network, links }, guests, warden))) => Ok(Running {
+            warden,
+            proxy,
             servers,
             network,
             links,
@@ -183,7 +191,7 @@ fn launch(
     servers: &mut Servers,
     container: Container,
     tool: &Channel,
-) -> Result<(Init, Relay, Ways, Guests), Failure> {
+) -> Result<(Init, Relay, Ways, Guests, Option<Warden>), Failure> {
     let Container {
         mut plan,
         host,
@@ -230,6 +238,7 @@ fn launch(
     warn(tool, told.chain(group.outside()));
     // A tool that is gone is noticed by whoever listens to it next.
     let _ = tell(tool, &Notice::Starting);
+    let warden = launch.crowd()?.map(Warden::start).transpose()?;
     let mut init = launch.go()?;
     if let (Some(network), Some(ends)) = (&mut network, init.network.take()) {
         network.connect(ends.device);
@@ -247,11 +256,18 @@ fn launch(
         .map_err(Failure::from)
         .and_then(|()| Ok(servers.guard(&init.pidfd)?));
     match guarded.and_then(|()| Ok(outside.start(terminal, log, beside)?)) {
-        Ok(relay) => Ok((init, relay, Ways { network, links }, Guests { audience, door })),
+        Ok(relay) => Ok((
+            init,
+            relay,
+            Ways { network, links },
+            Guests { audience, door },
+            warden,
+        )),
         Err(failure) => {
             // Nobody would be beside it.
             let _ = pidfd_send_signal(&init.pidfd, Signal::KILL);
             reap(&init);
+            init.end_crowd();
             Err(failure)
         }
     }

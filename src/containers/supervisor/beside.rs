@@ -9,7 +9,6 @@ use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
 use parking_lot::Mutex;
 
-use super::announce;
 use super::begin::{Container, Failure, Running, begin};
 use super::checker::Checker;
 use super::links::Links;
@@ -29,7 +28,7 @@ use crate::containers::process::Process;
 use crate::containers::record::{self, Afterwards, Held, KILLED, Life};
 use crate::containers::runtime::Init;
 use crate::containers::runtime::channel::Channel;
-use crate::containers::{cgroup, events, inherited};
+use crate::containers::{cgroup, events, inherited, notify};
 use crate::line::chain;
 use crate::store::Store;
 
@@ -49,6 +48,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         store,
         pause,
         network,
+        joined,
     } = start;
     if !settle_in(&held, attach, log) {
         return 125;
@@ -61,18 +61,18 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let upper = held.directory().join("upper");
     let storage = held.record.settings.storage;
     let audience = Arc::<Audience>::default();
-    let mut mine = Some((held, tool, network));
+    let mut mine = Some((held, tool, network, joined));
     let begun = told.and_then(|told| {
         Servers::fork((lower, &upper, storage), views, || {
-            if let Some((held, tool, network)) = mine.take() {
+            if let Some((held, tool, network, joined)) = mine.take() {
                 held.leave();
-                drop((tool, network));
+                drop((tool, network, joined));
             }
         })
         .map(|servers| (servers, told))
         .map_err(Failure::from)
     });
-    let Some((mut held, tool, network)) = mine else {
+    let Some((mut held, tool, network, joined)) = mine else {
         return 125;
     };
     let is_step = held.record.builder.is_some();
@@ -101,7 +101,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         cgroup: (!is_step).then(|| settings.cgroup.clone()),
     };
     let begun = begun.and_then(|(servers, told)| Ok((begin(servers, container, &tool)?, told)));
-    drop(network.joined);
+    drop((network.joined, joined));
     // The last fork is behind us; a lease is believed for far longer than a start takes.
     held.beat();
     let ran = match begun {
@@ -274,6 +274,8 @@ fn stay(
         mut network,
         mut links,
         mut init,
+        warden,
+        proxy,
         relay,
         guests,
         mut ranks,
@@ -283,8 +285,8 @@ fn stay(
     events::happened(store.state(), &held.record, "start", &[]);
     // A tool that is gone is noticed below.
     let _ = tell(tool, &Notice::Started);
-    if let Err(error) = announce::ready(&held.record.settings.upkeep) {
-        let text = format!("systemd cannot be told that the container is ready: {error}");
+    if let Err(error) = notify::running(&held.record.settings.upkeep) {
+        let text = format!("systemd cannot be told that the container runs: {error}");
         let _ = tell(tool, &Notice::Warning(text));
     }
     let mut voices = Voices {
@@ -297,6 +299,7 @@ fn stay(
         network: &mut network,
         links: &mut links,
         ranks: &mut ranks,
+        proxy: proxy.as_ref(),
     };
     voices.carry(held, servers.root.succeeded(), |held, networks| {
         trouble = record_running(held, &servers.root, networks, &init, &started).err();
@@ -306,6 +309,8 @@ fn stay(
         ranks.close();
     }
     let code = reap(&init);
+    end_others(held, &mut init);
+    drop(warden);
     drop(links);
     init.end_helper();
     clear_groups(held);
@@ -381,6 +386,18 @@ fn unwritten(why: Option<&std::io::Error>) -> String {
     match why {
         None => what.to_owned(),
         Some(why) => format!("{what}: {why}"),
+    }
+}
+
+/// Ends what init left, where the kernel does not.
+fn end_others(held: &Held, init: &mut Init) {
+    if held.record.settings.asked.pid.is_empty() {
+        return;
+    }
+    // In version 1 the frozen do not die.
+    let _ = cgroup::thaw(held.directory());
+    if !init.end_crowd() {
+        tracing::warn!("processes of container {} do not end", held.record.id);
     }
 }
 

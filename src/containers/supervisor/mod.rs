@@ -3,7 +3,7 @@
 //!
 //! [`start`] is the tool's side; `beside` is the supervisor's life (`begin`, `voices`); `server` the supervisor's side
 //! of a filesystem server, `servers` all of a container's, `serving` the server's own, `confine` what it may do; `network` is about the network process, `links` and `wire` about networks of the user's own;
-//! `told` what others say to it, `again` its next life when the container is restarted.
+//! `warden` who ends what is left when it is killed; `told` what others say to it, `again` its next life when the container is restarted.
 
 mod again;
 mod announce;
@@ -24,12 +24,14 @@ pub(super) mod terminal;
 mod told;
 pub(super) mod tool;
 mod voices;
+mod warden;
 mod wire;
 
 pub use again::resumed;
 pub use stdio::Attach;
 pub use terminal::size as terminal_size;
 pub use tool::{Ending, SignalProxy, Supervisor, start, unblock_signals};
+pub use warden::warden;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
@@ -38,6 +40,7 @@ use fuse_overlay::union::Lower;
 
 use super::attach::Keys;
 use super::log::Stream;
+use super::neighbour::Joined;
 use super::network::Ready;
 use super::record::Held;
 use super::role;
@@ -76,6 +79,8 @@ pub struct Start {
     pub pause: Duration,
     /// The host's side of its network.
     pub network: Ready,
+    /// What it has of other containers.
+    pub joined: Joined,
 }
 
 /// What this process was started for, if a supervisor started it: its whole life, and its exit code.

@@ -20,6 +20,7 @@ use super::stdio::{self, Relay};
 use super::told::Told;
 use crate::containers::cgroup;
 use crate::containers::end;
+use crate::containers::notify::Proxy;
 use crate::containers::record::Held;
 use crate::containers::runtime::Init;
 use crate::containers::runtime::channel::Channel;
@@ -41,6 +42,7 @@ pub(super) struct Voices<'a> {
     pub(super) network: &'a mut Option<Network>,
     pub(super) links: &'a mut Links,
     pub(super) ranks: &'a mut Option<Ranks>,
+    pub(super) proxy: Option<&'a Proxy>,
 }
 
 /// Milliseconds that the end alone is waited for when more cannot be.
@@ -57,6 +59,7 @@ struct Heard {
     /// The network process, in words.
     voice: bool,
     ranks: bool,
+    proxy: bool,
 }
 
 /// When something is due; each is `None` while nothing is.
@@ -128,6 +131,9 @@ impl Voices<'_> {
             if heard.door && !self.welcome() {
                 due.closed = Some(Instant::now() + CROWDED);
             }
+            if let Some(proxy) = self.proxy.filter(|_| heard.proxy) {
+                proxy.pass();
+            }
             if heard.ranks && self.are_ranks_gone() {
                 self.end(held, libc::SIGTERM);
                 due.last = Some(Instant::now() + EMPTY);
@@ -147,6 +153,7 @@ impl Voices<'_> {
             door.map(AsFd::as_fd),
             self.network.as_ref().and_then(Network::voice),
             self.ranks.as_ref().map(AsFd::as_fd),
+            self.proxy.map(AsFd::as_fd),
             // These two only wake: who looks after them asks them itself.
             self.checker.fd(),
             self.network.as_ref().and_then(Network::pidfd),
@@ -170,6 +177,7 @@ impl Voices<'_> {
             door: next(),
             voice: next(),
             ranks: next(),
+            proxy: next(),
         })
     }
 

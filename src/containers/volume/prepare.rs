@@ -16,10 +16,10 @@ use super::mounted::{Kind, Mounted};
 use super::options::Backing;
 use super::record::{ANONYMOUS, Held, New, data, ensure, hold, place};
 use crate::containers::record::Record;
-use crate::containers::runtime::{SUBDIRECTORY, as_root};
+use crate::containers::runtime::{SUBDIRECTORY, as_root_of};
 use crate::containers::spec::mounts::{Asked, Bind, Image, Missing, Volume};
 use crate::containers::{Error, image_file};
-use crate::host::Probe;
+use crate::host::{IdMaps, Probe};
 use crate::images;
 use crate::store::{Durability, Store};
 
@@ -27,6 +27,8 @@ use crate::store::{Durability, Store};
 pub(in crate::containers) struct For<'a> {
     pub(in crate::containers) store: &'a Store,
     pub(in crate::containers) host: &'a Probe,
+    /// The container's.
+    pub(in crate::containers) ids: &'a IdMaps,
     /// What the container stands on.
     pub(in crate::containers) lower: &'a Lower,
     /// Its user.
@@ -77,7 +79,7 @@ impl Attached {
                 lasting: false,
             });
         }
-        ready.warnings = carry_out(of.host, of.store, &tasks)?;
+        ready.warnings = carry_out((of.host, of.ids), of.store, &tasks)?;
         drop(tasks);
         ready._held = held;
         Ok(ready)
@@ -247,12 +249,16 @@ fn source_of_image(store: &Store, wish: &Image) -> Result<(Lower, NodeId), Error
 }
 
 /// Does what is to be done to volumes; gives what could not be kept, for people.
-fn carry_out(host: &Probe, store: &Store, tasks: &[Task<'_>]) -> Result<Vec<String>, Error> {
+fn carry_out(
+    (host, ids): (&Probe, &IdMaps),
+    store: &Store,
+    tasks: &[Task<'_>],
+) -> Result<Vec<String>, Error> {
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
     // Of the first that fails, its place in the list.
-    let done = as_root(host, store.run(), |maps| {
+    let done = as_root_of(host, ids, store.run(), |maps| {
         let mut all = Vec::new();
         for task in tasks {
             all.push(task.carry_out(maps).map_err(|why| (all.len(), why))?);
@@ -316,7 +322,8 @@ pub fn finish(store: &Store, host: &Probe, container: &Record) -> Result<(), Err
             own: None,
             lasting: true,
         };
-        carry_out(host, store, &[task])?;
+        // It is only moved.
+        carry_out((host, &host.id_maps()), store, &[task])?;
     }
     Ok(())
 }

@@ -189,7 +189,11 @@ fn the_hosts_sys_is_bound_unwritable_with_the_hosts_network() {
 fn what_is_not_done_is_refused() {
     for (pointer, value) in [
         ("/linux/namespaces", json!([{"type": "mount"}, {"type": "pid"}])),
-        ("/linux/namespaces", json!([{"type": "user"}, {"type": "mount"}])),
+        ("/linux/namespaces", json!([{"type": "user"}, {"type": "pid"}])),
+        (
+            "/mounts",
+            json!([{"destination": "/x", "type": "bryo.handed", "source": "/tmp"}]),
+        ),
         ("/linux/resources", json!({"pids": {"limit": 5}})),
         ("/linux/sysctl", json!({"kernel.panic": "1"})),
         ("/linux/mountLabel", json!("x")),
