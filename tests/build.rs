@@ -15,6 +15,8 @@ mod call;
 #[path = "build/checks.rs"]
 mod checks;
 mod common;
+#[path = "build/contexts.rs"]
+mod contexts;
 #[path = "build/download.rs"]
 mod download;
 #[path = "build/files.rs"]

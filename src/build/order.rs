@@ -52,7 +52,7 @@ pub enum Squash {
 pub enum Named {
     /// Files: of a directory of the user's, or fetched.
     Files(Box<Context>, Option<Material>),
-    /// An image of this name.
+    /// An image of this name, or that of an OCI layout: `oci-layout://PATH`.
     Image(String),
 }
 

@@ -178,7 +178,8 @@ pub(crate) struct Build {
     /// Write the digests of image and manifest, and the names, to this file, as JSON
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
-    /// What FROM and --from find under a name: a directory, docker-image://IMAGE, a git repository, or an archive by URL
+    /// What FROM and --from find under a name: a directory, docker-image://IMAGE, oci-layout://DIRECTORY[:TAG][@DIGEST], a
+    /// git repository, or an archive by URL
     #[arg(long, value_name = "NAME=PLACE")]
     build_context: Vec<String>,
     /// A secret for RUN --mount=type=secret
