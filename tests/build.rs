@@ -33,6 +33,8 @@ mod hostile;
 mod kept;
 #[path = "build/layout.rs"]
 mod layout;
+#[path = "build/on_error.rs"]
+mod on_error;
 #[path = "build/output.rs"]
 mod output;
 #[path = "build/platforms.rs"]

@@ -191,6 +191,9 @@ pub(crate) struct Build {
     /// Build up to this many stages at once; without it, one per CPU, at least two
     #[arg(long, value_name = "NUMBER")]
     jobs: Option<usize>,
+    /// When a RUN fails, give a shell in its tree, on the terminal, before the build ends; stages are built one by one
+    #[arg(long, value_name = "WHAT", conflicts_with = "jobs")]
+    on_error: Option<OnErrorFlag>,
     /// The network of RUN: host or none
     #[arg(long, value_name = "NETWORK")]
     network: Option<NetworkFlag>,
@@ -237,6 +240,11 @@ enum NetworkFlag {
     Default,
     Host,
     None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum OnErrorFlag {
+    Shell,
 }
 
 /// Docker's words and podman's.

@@ -23,7 +23,7 @@ mod within;
 
 pub use confine::{Confine, Seccomp};
 pub use shared::{Ipc, Shared};
-pub use within::{Accounts, Within};
+pub use within::{Accounts, Within, on_terminal};
 
 /// Docker's size of /dev/shm in bytes.
 const SHM_SIZE: u64 = 64 << 20;
