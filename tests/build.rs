@@ -15,6 +15,8 @@ mod call;
 #[path = "build/checks.rs"]
 mod checks;
 mod common;
+#[path = "build/contexts.rs"]
+mod contexts;
 #[path = "build/download.rs"]
 mod download;
 #[path = "build/files.rs"]
@@ -31,6 +33,8 @@ mod hostile;
 mod kept;
 #[path = "build/layout.rs"]
 mod layout;
+#[path = "build/on_error.rs"]
+mod on_error;
 #[path = "build/output.rs"]
 mod output;
 #[path = "build/platforms.rs"]

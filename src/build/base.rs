@@ -11,6 +11,7 @@ use super::order::{Fetch, Named};
 use super::solve::{Build, Fetching, Stage, failed_from};
 use super::source::Context;
 use super::variables::Scope;
+use crate::images::archive;
 use crate::images::manifest::Platform;
 use crate::images::pull::{self, Naming, Source};
 use crate::images::{self, Claim, Image};
@@ -148,7 +149,8 @@ impl Build<'_> {
         if let Some(id) = self.fetched.borrow().get(&wanted(name, platform)) {
             return Ok(images::find(self.store, &id.to_string())?);
         }
-        if self.order.pull == Fetch::Always {
+        // A layout may hold another image than it did for the last build.
+        if self.order.pull == Fetch::Always || archive::is_layout(name) {
             return Ok(None);
         }
         let serves = |image: &Image| {
@@ -158,7 +160,8 @@ impl Build<'_> {
     }
 
     fn fetch(&self, name: &str, platform: Option<&Platform>) -> Result<Image, Error> {
-        if self.order.pull == Fetch::Never {
+        let is_layout = archive::is_layout(name);
+        if self.order.pull == Fetch::Never && !is_layout {
             return Err(match (platform, images::find(self.store, name)?) {
                 (Some(platform), Some(_)) => Error::OtherPlatform {
                     name: name.into(),
@@ -171,8 +174,8 @@ impl Build<'_> {
         let source = Source::open(name, &registries)?;
         // Who types the name wants what this machine can run.
         let naming = match platform.is_none_or(|platform| platform.accepts(&Platform::host())) {
-            true => Naming::All,
-            false => Naming::ByDigest,
+            true if !is_layout => Naming::All,
+            _ => Naming::ByDigest,
         };
         let heard = Fetching(self.progress);
         let pulled = pull::pull(self.store, &source, platform, naming, &heard)?;

@@ -61,7 +61,7 @@ pub use git::{Address, AddressError, GitError};
 pub use history::{Asked, Begun, Event, Known, Outcome, What, events, records, remove as remove_record};
 pub use lint::{Checked, Extent, Finding, Rule, check, is_fatal};
 pub use mount::Secret;
-pub use order::{Agent, Cache, Fetch, Named, Order, Origin, Squash};
+pub use order::{Agent, Cache, Fetch, Named, OnError, Order, Origin, Squash};
 pub use output::{Built, Output, Trust};
 pub use prune::{Filters, Prune, Pruned};
 pub use remote::{Fetched, Remote};
@@ -97,6 +97,8 @@ pub trait Progress: Sync {
     fn output(&self, bytes: &[u8]);
     /// It is done.
     fn done(&self);
+    /// Its command failed, and the user gets to work on it: nothing is shown until the next event.
+    fn fails(&self) {}
     /// Something that the user should know.
     fn warning(&self, text: &str);
     /// A step that the cache had is used.

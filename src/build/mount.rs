@@ -44,13 +44,30 @@ pub(super) struct Mounts {
     agents: usize,
     workspaces: Vec<Workspace>,
     /// The trees that are shown, and what keeps their layers.
-    pub(super) views: Vec<View>,
+    pub(super) views: Vec<Viewed>,
     claims: Vec<Arc<Claim>>,
     /// Those of them that are only read, which mounts can share: by their layers.
     read: BTreeMap<Vec<DiffId>, PathBuf>,
     /// The names of caches that are locked.
     caches: BTreeSet<String>,
     locks: Vec<Lock>,
+}
+
+/// A tree that is shown.
+#[derive(Debug)]
+pub(super) struct Viewed {
+    layers: Vec<DiffId>,
+    place: PathBuf,
+}
+
+impl Viewed {
+    /// For one start of the step's container.
+    pub(super) fn open(&self, store: &Store) -> Result<View, Error> {
+        Ok(View {
+            lower: layers::open(store, &self.layers)?,
+            place: self.place.clone(),
+        })
+    }
 }
 
 /// What a step may do with what is mounted.
@@ -229,8 +246,8 @@ impl Mounts {
                 let place = self.workspace(store)?.join("view");
                 let made = fs::DirBuilder::new().mode(0o700).create(&place);
                 made.map_err(io_error("make", &place))?;
-                self.views.push(View {
-                    lower: layers::open(store, &layers)?,
+                self.views.push(Viewed {
+                    layers: layers.clone(),
                     place: place.clone(),
                 });
                 self.claims.extend(claim);

@@ -36,6 +36,15 @@ pub enum Fetch {
     Never,
 }
 
+/// What becomes of a build when a RUN fails?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    /// It ends.
+    Fail,
+    /// The user gets a shell where it failed, on the terminal, and then it ends. Stages are to be built one by one.
+    Shell,
+}
+
 /// How many layers has the image?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Squash {
@@ -52,7 +61,7 @@ pub enum Squash {
 pub enum Named {
     /// Files: of a directory of the user's, or fetched.
     Files(Box<Context>, Option<Material>),
-    /// An image of this name.
+    /// An image of this name, or that of an OCI layout: `oci-layout://PATH`.
     Image(String),
 }
 
@@ -128,6 +137,8 @@ pub struct Order {
     pub outputs: Vec<Output>,
     /// `--attest`: what is said of the image.
     pub attests: Attests,
+    /// `--on-error`.
+    pub on_error: OnError,
     /// `--jobs`: so many stages at once.
     pub jobs: usize,
     /// When everything is said to be made: SOURCE_DATE_EPOCH, in seconds since 1970.

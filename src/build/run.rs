@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use oci_spec::runtime::{PosixRlimit, Spec};
 
 use super::contents::Contents;
+use super::mount::Viewed;
 use super::solve::file_time;
 use super::tree::{Growing, Times, add_tree};
 use super::workspace::io_error;
@@ -27,11 +28,12 @@ use crate::containers::network;
 use crate::containers::record::{self, Afterwards, Life};
 use crate::containers::spec::{Network, Request, mounts};
 use crate::containers::storage::Storage;
-use crate::containers::supervisor::{Ending, SignalProxy};
+use crate::containers::supervisor::{self, Attach, Ending, SignalProxy};
 use crate::containers::upkeep::Upkeep;
 use crate::containers::view::View;
 use crate::containers::volume;
 use crate::images::{Claim, Image, layers};
+use crate::line::chain;
 use crate::store::Store;
 
 /// The name that commands see as their machine's, BuildKit's: the same in every build.
@@ -47,7 +49,7 @@ pub(super) struct Order {
     /// `RUN --mount`.
     pub(super) mounts: Vec<mounts::Asked>,
     /// The trees that they show.
-    pub(super) views: Vec<View>,
+    pub(super) views: Vec<Viewed>,
     pub(super) network: Network,
     /// `--add-host`.
     pub(super) host_names: HostNames,
@@ -57,36 +59,36 @@ pub(super) struct Order {
     pub(super) ulimits: Vec<PosixRlimit>,
     /// Of what it writes.
     pub(super) times: Times,
+    /// `--on-error shell`: what runs on the user's terminal where the command has failed.
+    pub(super) shell: Option<Vec<String>>,
 }
 
 impl Order {
     /// Runs it over an image that is on no list, and stores what it changed as a layer above it. What it writes goes to
     /// `progress` as it comes.
     pub(super) fn carry_out(
-        mut self,
+        self,
         store: &Store,
         image: &Image,
         progress: &dyn Progress,
     ) -> Result<Claim, Error> {
-        let times = self.times;
         let (container, stubs) = self.carried_out(store, image, progress)?;
-        container.commit(image, &stubs, times)
+        container.commit(image, &stubs, self.times)
     }
 
     /// The same, but what it changed in its own tree is dropped.
-    pub(super) fn run(mut self, store: &Store, image: &Image, progress: &dyn Progress) -> Result<(), Error> {
+    pub(super) fn run(self, store: &Store, image: &Image, progress: &dyn Progress) -> Result<(), Error> {
         self.carried_out(store, image, progress).map(|_| ())
     }
 
     fn carried_out<'a>(
-        &mut self,
+        &self,
         store: &'a Store,
         image: &Image,
         progress: &dyn Progress,
     ) -> Result<(Container<'a>, Vec<PathBuf>), Error> {
-        let shown = self.command.join(" ");
         let mut made = life::create(store, self.wanted(image))?;
-        made.views = std::mem::take(&mut self.views);
+        made.views = self.views(store)?;
         let id = made.held.record.id.clone();
         let container = Container { store, id };
         let stubs = stubs(&made.lower, &made.spec)?;
@@ -100,32 +102,67 @@ impl Order {
             scope.spawn(|| relay(File::from(std::os::fd::OwnedFd::from(output)), progress));
             supervisor.ended(SignalProxy::End, &mut |text| progress.warning(text))
         });
-        let ending = ending.map_err(|source| Error::Io {
-            action: "hear of",
-            path: "the step's container".into(),
-            source,
-        })?;
+        let done = self.done(ending.map_err(unheard)?, progress);
+        if let (Err(failed @ Error::Command { .. }), Some(shell)) = (&done, &self.shell) {
+            progress.fails();
+            progress.warning(&format!(
+                "{failed}. A shell where it ran; the build ends with it:"
+            ));
+            if let Err(error) = self.debug(&container, image, shell) {
+                progress.warning(&format!("no shell: {}", chain(&error)));
+            }
+        }
+        done.map(|()| (container, stubs))
+    }
+
+    /// The trees that mounts show, for one start.
+    fn views(&self, store: &Store) -> Result<Vec<View>, Error> {
+        self.views.iter().map(|view| view.open(store)).collect()
+    }
+
+    /// What the end of its container means for the step.
+    fn done(&self, ending: Ending, progress: &dyn Progress) -> Result<(), Error> {
+        let failed = |code| {
+            let command = self.command.join(" ");
+            Err(Error::Command { command, code })
+        };
         match ending {
             Ending::Exited {
                 code: 0,
                 trouble: None,
-            } => {}
+            } => Ok(()),
             Ending::Exited {
                 code: 0,
                 trouble: Some(trouble),
-            } => return Err(Error::Trouble(trouble)),
-            Ending::Exited { code, .. } => return Err(Error::Command { command: shown, code }),
+            } => Err(Error::Trouble(trouble)),
+            Ending::Exited { code, .. } => failed(code),
             Ending::Failed { code, message } => {
-                let code = code.into();
                 progress.output(format!("{message}\n").as_bytes());
-                return Err(Error::Command { command: shown, code });
+                failed(code.into())
             }
-            Ending::Interrupted(signal) => return Err(Error::Interrupted(signal)),
+            Ending::Interrupted(signal) => Err(Error::Interrupted(signal)),
             Ending::Lost | Ending::Started | Ending::Left => {
-                return Err(Error::Trouble("the step's supervisor was killed".into()));
+                Err(Error::Trouble("the step's supervisor was killed".into()))
             }
         }
-        Ok((container, stubs))
+    }
+
+    /// Runs a shell where the command ended: over what it wrote, with its mounts, user, directory, variables and network.
+    fn debug(&self, container: &Container<'_>, image: &Image, shell: &[String]) -> Result<(), Error> {
+        let Container { store, id } = container;
+        let lower = layers::open(store, &image.layers)?;
+        let Some(mut made) = life::reopen_on_terminal(store, id, lower, shell)? else {
+            return Err(Error::Trouble("the step's container still runs".into()));
+        };
+        made.views = self.views(store)?;
+        let supervisor = life::start(store, made, Attach::InputAndOutput)?;
+        let ended = supervisor.ended(SignalProxy::Pass, &mut |text| crate::line::say!("bryo: {text}"));
+        // Signals mean the build again.
+        supervisor::unblock_signals().map_err(unheard)?;
+        match ended.map_err(unheard)? {
+            Ending::Failed { message, .. } => Err(Error::Trouble(message)),
+            _ => Ok(()),
+        }
     }
 
     fn wanted(&self, image: &Image) -> Wanted {
@@ -163,6 +200,14 @@ impl Order {
             labels: Vec::new(),
             given: Given::default(),
         }
+    }
+}
+
+fn unheard(source: io::Error) -> Error {
+    Error::Io {
+        action: "hear of",
+        path: "the step's container".into(),
+        source,
     }
 }
 

@@ -12,7 +12,7 @@ use super::attach::Keys;
 use super::log::Stream;
 pub use super::making::{Below, Given, Wanted, create, identity};
 use super::record::{Afterwards, Base, Held, Record};
-pub use super::reopen::reopen;
+pub use super::reopen::{reopen, reopen_on_terminal};
 use super::runtime::{self, RootSource};
 use super::supervisor::{self, Attach, Start, Supervisor};
 use super::view::View;
@@ -49,6 +49,20 @@ pub struct Made {
 }
 
 impl Made {
+    /// One that waits for its start.
+    pub(super) fn of(held: Held, spec: Spec, lower: Lower, host: Probe) -> Made {
+        Made {
+            held,
+            spec,
+            lower,
+            host,
+            warnings: Vec::new(),
+            keys: Keys::default(),
+            views: Vec::new(),
+            hidden: None,
+        }
+    }
+
     /// Does its command get a terminal?
     pub fn has_terminal(&self) -> bool {
         self.spec
@@ -86,16 +100,7 @@ pub(super) fn opened(store: &Store, held: Held) -> Result<Made, Box<(Held, Error
     };
     match parts() {
         Err(error) => Err(Box::new((held, error))),
-        Ok((spec, lower)) => Ok(Made {
-            held,
-            spec,
-            lower,
-            host,
-            warnings: Vec::new(),
-            keys: Keys::default(),
-            views: Vec::new(),
-            hidden: None,
-        }),
+        Ok((spec, lower)) => Ok(Made::of(held, spec, lower, host)),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::build::describe::base64;
 use crate::build::order::{Cache, Named, Order, Origin, Squash};
 use crate::build::workspace::io_error;
 use crate::containers::spec::Network;
+use crate::images::archive;
 use crate::images::attest::Statement;
 use crate::images::manifest::Platform;
 
@@ -320,6 +321,10 @@ fn arguments(order: &Order, detail: Detail) -> BTreeMap<String, String> {
     }
     for (name, named) in &order.contexts {
         let Named::Image(image) = named else { continue };
+        // A place of the user's machine, as directories are.
+        if archive::is_layout(image) {
+            continue;
+        }
         put(&format!("context:{name}"), format!("docker-image://{image}"));
     }
     if let (Some(context), None) = (&order.origin.context, &order.origin.dockerfile) {

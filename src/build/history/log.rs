@@ -202,6 +202,10 @@ impl Progress for Heard<'_> {
         self.shown.done();
     }
 
+    fn fails(&self) {
+        self.shown.fails();
+    }
+
     fn warning(&self, text: &str) {
         self.add(What::Warning(text.into()));
         self.shown.warning(text);

@@ -10,6 +10,7 @@ use crate::build::dockerfile::{self, Command, Mount, MountKind, Run};
 use crate::build::extract::{SetId, bound, extract};
 use crate::build::key::Key;
 use crate::build::mount::{self, Access, Base, Mounts};
+use crate::build::order::OnError;
 use crate::build::run;
 use crate::build::solve::{Build, Stage};
 use crate::build::source::Source;
@@ -99,6 +100,7 @@ impl Build<'_> {
             network,
             host_names: self.order.host_names.clone(),
             shm_size: self.order.shm_size,
+            shell: (self.order.on_error == OnError::Shell).then(|| interactive(stage.config.shell())),
         };
         let image = stage.image(&self.created)?;
         if let Some(platform) = image.platform()
@@ -274,6 +276,14 @@ impl Build<'_> {
         mounted.scratch(copy, target, Access::to(mount));
         Ok(())
     }
+}
+
+/// The shell of SHELL without its options: they make it run a text, or end at the first thing that fails.
+fn interactive(shell: Vec<String>) -> Vec<String> {
+    shell
+        .into_iter()
+        .take_while(|word| !word.starts_with('-'))
+        .collect()
 }
 
 /// Is it a cache that begins with files?

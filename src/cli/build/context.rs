@@ -9,6 +9,7 @@ use crate::build::dockerfile::MAX_TEXT;
 use crate::build::patterns::ignore::Ignore;
 use crate::build::{Context, Fetched, Named, Order, Origin, Progress, Remote, Secret, begins_archive};
 use crate::cli::report::Failure;
+use crate::images::archive;
 use crate::store::Store;
 
 /// Bytes that tell an archive from a Dockerfile.
@@ -263,7 +264,8 @@ fn text(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|_| Failure::new(format!("{name} is not UTF-8 text")))
 }
 
-/// `--build-context NAME=DIRECTORY`, `NAME=docker-image://IMAGE` (podman's `container-image://`), or `NAME=` a repository or an archive by URL.
+/// `--build-context NAME=DIRECTORY`, `NAME=docker-image://IMAGE` (podman's `container-image://`),
+/// `NAME=oci-layout://DIRECTORY[:TAG][@DIGEST]`, or `NAME=` a repository or an archive by URL.
 pub(super) fn named(
     given: &str,
     store: &Store,
@@ -283,6 +285,13 @@ pub(super) fn named(
     if let Some(image) = prefixes.find_map(|prefix| place.strip_prefix(prefix)) {
         return Ok((name.into(), Named::Image(image.into())));
     }
+    if archive::is_layout(place) {
+        // One that is not there is told before anything is built.
+        if let Some(Err(error)) = archive::open(place) {
+            return Err(invalid(&error.to_string()));
+        }
+        return Ok((name.into(), Named::Image(place.into())));
+    }
     let remote = match Path::new(place).is_dir() {
         true => None,
         false => Remote::of_context(place).map_err(|error| invalid(&error.to_string()))?,
@@ -296,8 +305,7 @@ pub(super) fn named(
             Err(error) => return Err(Failure::of(&error)),
         },
         None if place.contains("://") => {
-            let known =
-                "a directory, docker-image://NAME, a git repository and an archive by URL are supported";
+            let known = "a directory, docker-image://NAME, oci-layout://DIRECTORY, a git repository and an archive by URL are supported";
             return Err(invalid(known));
         }
         None => {

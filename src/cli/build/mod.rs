@@ -178,7 +178,8 @@ pub(crate) struct Build {
     /// Write the digests of image and manifest, and the names, to this file, as JSON
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
-    /// What FROM and --from find under a name: a directory, docker-image://IMAGE, a git repository, or an archive by URL
+    /// What FROM and --from find under a name: a directory, docker-image://IMAGE, oci-layout://DIRECTORY[:TAG][@DIGEST], a
+    /// git repository, or an archive by URL
     #[arg(long, value_name = "NAME=PLACE")]
     build_context: Vec<String>,
     /// A secret for RUN --mount=type=secret
@@ -190,6 +191,9 @@ pub(crate) struct Build {
     /// Build up to this many stages at once; without it, one per CPU, at least two
     #[arg(long, value_name = "NUMBER")]
     jobs: Option<usize>,
+    /// When a RUN fails, give a shell in its tree, on the terminal, before the build ends; stages are built one by one
+    #[arg(long, value_name = "WHAT", conflicts_with = "jobs")]
+    on_error: Option<OnErrorFlag>,
     /// The network of RUN: host or none
     #[arg(long, value_name = "NETWORK")]
     network: Option<NetworkFlag>,
@@ -236,6 +240,11 @@ enum NetworkFlag {
     Default,
     Host,
     None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum OnErrorFlag {
+    Shell,
 }
 
 /// Docker's words and podman's.

@@ -1,5 +1,6 @@
 //! What is to be built? The flags, read.
 
+use std::io::{IsTerminal as _, stdin, stdout};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -7,8 +8,8 @@ use std::{env, fs};
 use super::attest;
 use super::cache;
 use super::outputs::Asked;
-use super::{Build, FormatFlag, NetworkFlag, PullFlag};
-use crate::build::{Agent, Cache, CacheTo, Fetch, Order, Origin, Secret, Squash, Times, Trust};
+use super::{Build, FormatFlag, NetworkFlag, OnErrorFlag, PullFlag};
+use crate::build::{Agent, Cache, CacheTo, Fetch, OnError, Order, Origin, Secret, Squash, Times, Trust};
 use crate::cli::report::Failure;
 use crate::containers::files::HostNames;
 use crate::containers::spec::{Network, confine, mounts};
@@ -111,10 +112,12 @@ impl Build {
             })?,
             outputs: wanted.outputs,
             attests,
+            on_error: self.on_error()?,
             // podman's 0 is no limit.
             jobs: match self.jobs {
                 Some(0) => usize::MAX,
                 Some(jobs) => jobs,
+                None if self.on_error.is_some() => 1,
                 None => std::thread::available_parallelism().map_or(2, |cpus| cpus.get().max(2)),
             },
             secrets: all(&self.secret, secret)?,
@@ -211,6 +214,18 @@ impl Build {
                     );
                 }
                 Times::Own
+            }
+        }
+    }
+
+    /// There is one terminal, so it is given to one step.
+    fn on_error(&self) -> Result<OnError, Failure> {
+        match self.on_error {
+            None => Ok(OnError::Fail),
+            Some(OnErrorFlag::Shell) if stdin().is_terminal() && stdout().is_terminal() => Ok(OnError::Shell),
+            Some(OnErrorFlag::Shell) => {
+                let why = "--on-error=shell needs a terminal as standard input and output";
+                Err(Failure::new(why).code(125))
             }
         }
     }

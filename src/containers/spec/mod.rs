@@ -26,7 +26,7 @@ pub use confine::{Confine, Seccomp};
 pub(in crate::containers) use shared::SHM;
 pub use shared::{CONTAINER, Ipc, Pids, Shared};
 pub use users::Users;
-pub use within::{Accounts, Within};
+pub use within::{Accounts, Within, on_terminal};
 
 /// Docker's size of /dev/shm in bytes.
 const SHM_SIZE: u64 = 64 << 20;

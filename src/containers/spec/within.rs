@@ -34,6 +34,24 @@ pub struct Accounts<'a> {
     pub added: &'a [String],
 }
 
+/// Makes the container's own process another command, on a terminal.
+pub fn on_terminal(spec: &mut Spec, command: &[String]) {
+    let mut process = spec.process().clone().unwrap_or_default();
+    process.set_args(Some(command.to_vec()));
+    process.set_terminal(Some(true));
+    let environment = process.env().clone().unwrap_or_default();
+    process.set_env(Some(with_terminal(environment)));
+    spec.set_process(Some(process));
+}
+
+/// Says what terminal it is, if nothing is said.
+fn with_terminal(mut environment: Vec<String>) -> Vec<String> {
+    if !env::has(&environment, "TERM") {
+        environment.push("TERM=xterm".into());
+    }
+    environment
+}
+
 impl Within {
     /// Makes the Spec's process of it. `confine` is the container's; `accounts` are needed for `-u` alone.
     ///
@@ -59,8 +77,8 @@ impl Within {
             process.set_console_size(Some(size.to_spec()?));
         }
         let mut environment = env::merge(&[], process.env().as_deref().unwrap_or_default(), &self.env);
-        if self.terminal.is_some() && !env::has(&environment, "TERM") {
-            environment.push("TERM=xterm".into());
+        if self.terminal.is_some() {
+            environment = with_terminal(environment);
         }
         if let (Some(user), Some(accounts)) = (&self.user, accounts) {
             self.become_user(&mut process, &mut environment, user, accounts)?;

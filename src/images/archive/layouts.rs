@@ -146,6 +146,15 @@ pub(super) fn choose(
 }
 
 impl Listed {
+    /// The image of a manifest or an index that need not be on a list; `None` if the text is no digest.
+    pub(super) fn of_digest(text: &str) -> Option<Listed> {
+        let digest = text.parse().ok()?;
+        Some(Listed {
+            names: Vec::new(),
+            image: Documents::Top(Descriptor::new("", digest, 0)),
+        })
+    }
+
     /// The image, by one name alone, if it has that.
     fn called(self, name: &str) -> Option<Listed> {
         let full = |text: &str| Reference::parse(text).ok().map(Reference::or_latest);

@@ -1,5 +1,5 @@
-//! How is an image read from a file or a directory? OCI image layouts (`oci:DIR`, `oci-archive:FILE`) and what `docker
-//! save` writes (`docker-archive:FILE`). Archives are read in place: nothing is unpacked, no path of theirs is opened.
+//! How is an image read from a file or a directory? OCI image layouts (`oci:DIR`, `oci-archive:FILE`, as buildx names them
+//! `oci-layout://DIR`) and what `docker save` writes (`docker-archive:FILE`). Archives are read in place: nothing is unpacked, no path of theirs is opened.
 //! `files`: where in it is which file; `layouts`: which images those make.
 
 mod files;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::manifest::Descriptor;
+use super::manifest::{Descriptor, printable};
 use super::reference::Reference;
 use crate::store::Digest;
 use files::Opened;
@@ -59,8 +59,19 @@ pub struct Archive {
     places: HashMap<Digest, String>,
 }
 
-/// Opens `oci:…`, `oci-archive:…` or `docker-archive:…`; `None` for texts of other kinds.
+/// What buildx has before a layout's path.
+const LAYOUT: &str = "oci-layout://";
+
+/// Is it `oci-layout://PATH[:TAG][@DIGEST]`? Its image is used from where it lies, and gets no name.
+pub fn is_layout(text: &str) -> bool {
+    text.starts_with(LAYOUT)
+}
+
+/// Opens `oci:…`, `oci-layout://…`, `oci-archive:…` or `docker-archive:…`; `None` for texts of other kinds.
 pub fn open(text: &str) -> Option<Result<Archive, ArchiveError>> {
+    if let Some(place) = text.strip_prefix(LAYOUT) {
+        return Some(open_place(place));
+    }
     let (kind, rest) = text.split_once(':')?;
     let (path, name) = split_name(rest);
     let opened = match kind {
@@ -76,6 +87,27 @@ pub fn open(text: &str) -> Option<Result<Archive, ArchiveError>> {
         let chosen = layouts::choose(&opened, layout.images(&opened)?, name.as_deref())?;
         Archive::of(opened, chosen)
     }))
+}
+
+/// Opens the image of `PATH[:TAG][@DIGEST]`: without either that of the tag `latest`, or the only one. Whatever the digest
+/// is of need not be listed.
+fn open_place(place: &str) -> Result<Archive, ArchiveError> {
+    let (place, digest) = match place.rsplit_once('@') {
+        Some((before, digest)) if !Path::new(place).exists() => (before, Some(digest)),
+        _ => (place, None),
+    };
+    let (path, tag) = split_name(place);
+    let opened = Opened::directory(&path)?;
+    let choose = |name| layouts::choose(&opened, Layout::Oci.images(&opened)?, name);
+    let chosen = match (digest, tag) {
+        (Some(digest), _) => Listed::of_digest(digest).ok_or_else(|| {
+            let reason = format!("\"{}\" is no digest (sha256:…)", printable(digest));
+            opened.format(reason)
+        })?,
+        (None, Some(tag)) => choose(Some(&tag))?,
+        (None, None) => choose(Some("latest")).or_else(|_| choose(None))?,
+    };
+    Archive::of(opened, chosen)
 }
 
 /// Opens the image of a name in an OCI image layout.

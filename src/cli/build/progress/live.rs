@@ -87,11 +87,8 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        let failed = self.step.lock().take();
-        let mut view = self.view.lock();
-        if let Some(number) = failed {
-            view.fails(number);
-        }
+        self.fails();
+        let view = self.view.lock();
         if self.is_first && view.begun > 0 {
             let whole = view.began.elapsed();
             view.line(&format!(
@@ -252,6 +249,12 @@ impl Progress for Live {
 
     fn done(&self) {
         self.ends("");
+    }
+
+    fn fails(&self) {
+        if let Some(number) = self.step.lock().take() {
+            self.view.lock().fails(number);
+        }
     }
 
     fn warning(&self, text: &str) {

@@ -145,6 +145,9 @@ impl Progress for Quiet {
     fn done(&self) {
         self.last().clear();
     }
+    fn fails(&self) {
+        show(&std::mem::take(&mut *self.last()));
+    }
     fn warning(&self, text: &str) {
         crate::line::say!("bryo: {text}");
     }

@@ -97,6 +97,10 @@ impl Progress for Lines {
         );
     }
 
+    fn fails(&self) {
+        self.now.lock().finish_line();
+    }
+
     fn warning(&self, text: &str) {
         let mut now = self.now.lock();
         now.finish_line();

@@ -60,7 +60,7 @@ fn document(kind: &str, one: Value) {
 /// One that fails is never told to be done.
 impl Drop for Documents {
     fn drop(&mut self) {
-        self.ends(Some(("error", json!("did not complete"))));
+        self.fails();
     }
 }
 
@@ -88,6 +88,10 @@ impl Progress for Documents {
 
     fn done(&self) {
         self.ends(None);
+    }
+
+    fn fails(&self) {
+        self.ends(Some(("error", json!("did not complete"))));
     }
 
     fn warning(&self, text: &str) {
