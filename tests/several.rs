@@ -87,3 +87,33 @@ fn all_the_latest_and_those_of_files() {
     bryo.ok(["rm", "--all"]);
     bryo.fails(1, ["rm", "--latest"]);
 }
+
+/// Of seventeen ids two begin with the same digit.
+#[test]
+fn the_beginning_of_several_ids_is_none() {
+    let bryo = made(&[], &[]);
+    let image = bryo.ok(["images", "-q"]);
+    let mut ids: Vec<String> = Vec::new();
+    for _ in 0..17 {
+        let words = ["create", "--stop-timeout", "0", image.trim(), "sleep", "1000"];
+        ids.push(bryo.ok(words).trim().to_owned());
+    }
+    let count = |digits: &str| ids.iter().filter(|id| id.starts_with(digits)).count();
+    let several = ids
+        .iter()
+        .map(|id| &id[..1])
+        .find(|digits| count(digits) > 1)
+        .unwrap();
+    for command in ["inspect", "start", "logs", "rm"] {
+        let error = bryo.fails(1, [command, several]);
+        let expected = format!("several containers' ids begin with {several}: give more digits");
+        assert!(error.contains(&expected) && error.lines().count() == 1, "{error}");
+    }
+    let states = bryo.ok(["ps", "-a", "--format", "{{.State}}"]);
+    assert_eq!(states, "created\n".repeat(17));
+    let longer = (1..64)
+        .map(|length| &ids[0][..length])
+        .find(|digits| count(digits) == 1);
+    bryo.ok(["rm", longer.unwrap()]);
+    assert_eq!(bryo.ok(["ps", "-aq"]).lines().count(), 16);
+}

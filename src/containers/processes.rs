@@ -81,12 +81,12 @@ pub fn processes(record: &Record) -> Vec<Running> {
         return Vec::new();
     }
     let ids = ids_of(init.pid);
-    let kind = match record.settings.asked.pid.as_str() {
-        "" => "pid",
-        _ => "mnt",
+    let mark = match record.settings.asked.pid.as_str() {
+        "" => Mark::Pids,
+        _ => Mark::Mounts,
     };
-    let namespace = |pid| namespace(pid, kind);
-    let mut found: Vec<Running> = pids().filter_map(|pid| read(pid, &ids)).collect();
+    let namespace = |pid| namespace(pid, mark);
+    let mut found: Vec<Running> = pids().filter_map(|pid| read(pid, &ids, mark)).collect();
     found.sort_by_key(|process| process.pid);
     let below = descendants(&found, init.pid);
     // With --init the kernel tells nobody of pid 1, but of its child, the command. Not of just any: what is below may have
@@ -103,8 +103,21 @@ fn pids() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn namespace(pid: i32, kind: &str) -> Option<PathBuf> {
-    fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()
+/// Which namespace only processes of the container are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    /// That of pids.
+    Pids,
+    /// That of mounts, where pids are another's.
+    Mounts,
+}
+
+fn namespace(pid: i32, mark: Mark) -> Option<PathBuf> {
+    let file = match mark {
+        Mark::Pids => "pid",
+        Mark::Mounts => "mnt",
+    };
+    fs::read_link(format!("/proc/{pid}/ns/{file}")).ok()
 }
 
 fn descendants(all: &[Running], top: i32) -> HashSet<i32> {
@@ -121,8 +134,8 @@ fn descendants(all: &[Running], top: i32) -> HashSet<i32> {
     below
 }
 
-/// One process; `None` if it is gone.
-fn read(pid: i32, ids: &IdMaps) -> Option<Running> {
+/// One process; `None` if it is gone, or plainly another's: of no pid namespace below ours.
+fn read(pid: i32, ids: &IdMaps, mark: Mark) -> Option<Running> {
     let text = |file: &str| fs::read(format!("/proc/{pid}/{file}")).ok();
     let status = String::from_utf8_lossy(&text("status")?).into_owned();
     let line = |name: &str| {
@@ -130,7 +143,11 @@ fn read(pid: i32, ids: &IdMaps) -> Option<Running> {
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
     };
-    let inner = line("NSpid")?.split_whitespace().next_back()?.parse().ok()?;
+    let mut spaces = line("NSpid")?.split_whitespace();
+    let inner = spaces.next_back()?.parse().ok()?;
+    if mark == Mark::Pids {
+        spaces.next()?;
+    }
     let id = |name| line(name)?.split_whitespace().nth(1)?.parse().ok();
     let kilobytes = |name| -> u64 {
         let words = line(name).and_then(|line| line.split_whitespace().next());

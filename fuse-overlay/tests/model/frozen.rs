@@ -10,7 +10,7 @@ use super::harness::{Both, Image, name};
 use super::ops::{self, Op};
 
 proptest! {
-    #![proptest_config(super::config(400))]
+    #![proptest_config(super::config(150))]
 
     #[test]
     fn a_tree_that_is_looked_at_stays_as_it_is(
