@@ -20,6 +20,9 @@ BRYO_KILLS=1000 scripts/test.sh containers takeover > /var/tmp/bryo-soak.log 2>&
 grep -h 'killed at' /var/tmp/bryo-soak.log || true
 say "1000 kills as each user: what was synced was there each time, and programs noticed nothing of a killed server"
 
+BRYO_KILLS=8 scripts/test.sh power_cut > /var/tmp/bryo-soak.log 2>&1 || { say "losses of power FAILED:"; tail -100 /var/tmp/bryo-soak.log; exit 1; }
+say "the power lost after each event of the image store, in eight ways each, as each user: what was told was there"
+
 BRYO_HISTORIES=200 scripts/test.sh histories > /var/tmp/bryo-soak.log 2>&1 || { say "histories FAILED:"; tail -100 /var/tmp/bryo-soak.log; exit 1; }
 say "200 histories of containers, and 200 pairs of commands at once, as each user: as the model has it"
 

@@ -127,6 +127,52 @@ fn plain_http_goes_through_a_proxy_with_its_whole_url() {
     );
 }
 
+/// A proxy that is spoken to over TLS proves its name, whatever the registry behind it is believed.
+#[test]
+fn plain_http_goes_through_a_proxy_of_tls_with_its_whole_url() {
+    alone(
+        "plain_http_goes_through_a_proxy_of_tls_with_its_whole_url",
+        Names::Hosts,
+        || {
+            let certificates = Certificates::new();
+            let (pem, key) = (certificates.file("server.pem"), certificates.file("server.key"));
+            let blobs = Blobs::small(10);
+            let proxy =
+                Hostile::serve_tls(
+                    &format!("{ADDRESS}:5002"),
+                    &pem,
+                    &key,
+                    move |request| match request.header("proxy-authorization") {
+                        Some(PROXY_LOGIN) => blobs.answer(request),
+                        _ => Answer::new(407, ""),
+                    },
+                );
+            // Nobody listens at the registry's own port.
+            let image = format!("{NAME}:5000/image");
+            let through = |bryo: &Bryo, at: &str| {
+                let mut command = pull(bryo, INSECURE, &image);
+                command
+                    .env("SSL_CERT_FILE", certificates.file("ca.pem"))
+                    .env("HTTP_PROXY", format!("https://proxy%40login:s3cret%3A@{at}:5002"));
+                command
+            };
+            let bryo = Bryo::new();
+            succeeds(&mut through(&bryo, NAME));
+            let seen = proxy.seen("");
+            let whole = "http://registry.test:5000/v2/image/";
+            assert!(
+                seen.len() >= 3 && seen.iter().all(|one| one.path.starts_with(whole)),
+                "{seen:?}"
+            );
+            assert!(bryo.ok(["store", "check"]).ends_with(": all whole\n"));
+            let line = fails(through(&Bryo::new(), NAME).env_remove("SSL_CERT_FILE"));
+            assert!(line.contains("certificate"), "{line}");
+            let line = fails(&mut through(&Bryo::new(), ADDRESS));
+            assert!(line.contains("certificate") && !line.contains("s3cret"), "{line}");
+        },
+    );
+}
+
 /// A registry of TLS and one of plain HTTP: the variable of each one's proxy, registries.toml, its image.
 fn both(certificates: &Certificates) -> [(&'static str, String, String, Registry); 2] {
     let (secure, image) = registry(5000, &tls(certificates));
@@ -187,6 +233,31 @@ fn a_proxy_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_proxy_that_is_not_there_is_named_for_a_file_by_url() {
+    alone(
+        "a_proxy_that_is_not_there_is_named_for_a_file_by_url",
+        Names::Hosts,
+        || {
+            for (variable, scheme) in [("HTTPS_PROXY", "https"), ("HTTP_PROXY", "http")] {
+                let bryo = Bryo::new();
+                let context = bryo.scratch("context");
+                fs::create_dir(&context).unwrap();
+                let url = format!("{scheme}://{NAME}:5000/file");
+                fs::write(context.join("Dockerfile"), format!("FROM scratch\nADD {url} /\n")).unwrap();
+                let mut command = bryo.command(["build", "-q"]);
+                command.env(variable, "http://user:s3cret@10.77.0.1:9");
+                let done = Done::of(command.arg(&context));
+                assert_eq!(done.status.code(), Some(1), "{done}");
+                let line = done.stderr.lines().last().unwrap_or_default();
+                let wanted = format!("cannot fetch {url} through the proxy 10.77.0.1:9: connection refused");
+                assert!(line.contains(&wanted) && line.contains("HTTP_PROXY"), "{line}");
+                assert!(!line.contains("s3cret"), "{line}");
+            }
+        },
+    );
+}
+
+#[test]
 fn authorities_are_found_in_directories() {
     alone("authorities_are_found_in_directories", Names::Hosts, || {
         let certificates = Certificates::new();
@@ -207,6 +278,18 @@ fn authorities_are_found_in_directories() {
         command.env("SSL_CERT_DIR", &with);
         succeeds(command.env("SSL_CERT_FILE", certificates.file("self.pem")));
         let line = fails(pull(&Bryo::new(), "", &image).env("SSL_CERT_DIR", &without));
+        assert!(line.contains("certificate"), "{line}");
+        // An empty one is as good as none.
+        succeeds(
+            pull(&Bryo::new(), "", &image)
+                .env("SSL_CERT_DIR", &with)
+                .env("SSL_CERT_FILE", ""),
+        );
+        let line = fails(
+            pull(&Bryo::new(), "", &image)
+                .env("SSL_CERT_DIR", "")
+                .env("SSL_CERT_FILE", ""),
+        );
         assert!(line.contains("certificate"), "{line}");
     });
 }

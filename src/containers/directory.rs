@@ -1,7 +1,7 @@
 //! How does a container's directory come, and go, whoever else looks at it?
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
@@ -12,22 +12,33 @@ use crate::store::{self, failpoint};
 /// Makes a container's directory and takes its lock. A sweep may have taken the directory for an orphan before it was
 /// locked, and removed it.
 pub(super) fn make(directory: &Path) -> Result<Lock, Error> {
-    let io = |source| Error::Io {
+    for _ in 0..8 {
+        match attempt(directory) {
+            Err(Error::Io { source, .. } | Error::Store(store::Error::Io { source, .. }))
+                if source.kind() == ErrorKind::NotFound => {}
+            made => return made,
+        }
+    }
+    Err(failed(directory)(ErrorKind::NotFound.into()))
+}
+
+fn failed(directory: &Path) -> impl Fn(io::Error) -> Error {
+    |source| Error::Io {
         action: "create",
         path: directory.to_owned(),
         source,
-    };
-    for _ in 0..8 {
-        failpoint::step().map_err(io)?;
-        let mut builder = fs::DirBuilder::new();
-        builder.mode(0o700).recursive(true);
-        builder.create(directory.join("upper")).map_err(io)?;
-        match Lock::acquire(&directory.join("lock"), Mode::Exclusive) {
-            Err(store::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
-            lock => return Ok(lock?),
-        }
     }
-    Err(io(ErrorKind::NotFound.into()))
+}
+
+fn attempt(directory: &Path) -> Result<Lock, Error> {
+    let mut builder = fs::DirBuilder::new();
+    builder.mode(0o700).recursive(true);
+    for part in [directory, &directory.join("upper")] {
+        failpoint::step()
+            .and_then(|()| builder.create(part))
+            .map_err(failed(directory))?;
+    }
+    Ok(Lock::acquire(&directory.join("lock"), Mode::Exclusive)?)
 }
 
 /// Removes a container's directory, the large files first: killed half-way, what is left is small, and the next sweep's.

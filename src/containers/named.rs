@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::amended::Amended;
 use super::record::{self, ids, load_at};
@@ -25,7 +26,7 @@ pub(super) fn claim(names: &Path, name: &str, id: &str) -> Result<(), Error> {
         path: path.clone(),
         source,
     };
-    for _ in 0..16 {
+    for _ in 0..TRIES {
         match failpoint::step().and_then(|()| std::os::unix::fs::symlink(id, &path)) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir_all(names).map_err(io)?,
@@ -44,10 +45,18 @@ pub(super) fn claim(names: &Path, name: &str, id: &str) -> Result<(), Error> {
     })
 }
 
+/// How often a name is asked for, with a pause while others hold the lock of stale names: who was stopped with it is no
+/// reason to wait for ever.
+const TRIES: usize = 100;
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Removes a name whose container is gone; refuses if it is there. Under a lock: of two who find one name stale, the
 /// second must not remove what the first has just claimed.
 fn drop_stale(names: &Path, name: &str) -> Result<(), Error> {
-    let _lock = Lock::acquire(&names.join("..").join("names.lock"), Mode::Exclusive)?;
+    let Some(_lock) = Lock::try_acquire(&names.join("..").join("names.lock"), Mode::Exclusive)? else {
+        std::thread::sleep(PAUSE);
+        return Ok(());
+    };
     let Some(id) = resolve(names, name) else {
         return Ok(());
     };

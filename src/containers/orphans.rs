@@ -12,7 +12,7 @@ use super::process::{self, Process};
 use super::record::{self, Afterwards, ids};
 use super::{Error, attach, joining, volume};
 use crate::store::lock::{Lock, Mode};
-use crate::store::{self, Store};
+use crate::store::{self, Store, failpoint};
 
 /// Removes what killed `create` and `rm` left: directories without a record that nobody holds. Gives the bytes of disk
 /// that this frees.
@@ -37,14 +37,15 @@ pub fn remove(store: &Store) -> Result<u64, Error> {
         if has_record(&directory) {
             continue;
         }
-        let io = |source| Error::Io {
-            action: "remove",
-            path: directory.clone(),
-            source,
-        };
         freed += bytes(&directory);
-        directory::remove(&directory, lock).map_err(io)?;
+        // It may be about to be made: whoever does that must find all of it, or nothing.
+        let gone = directory.with_file_name(format!("{GONE}{id}"));
+        failpoint::step()
+            .and_then(|()| fs::rename(&directory, &gone))
+            .and_then(|()| directory::remove(&gone, lock))
+            .map_err(failed(&directory))?;
     }
+    remove_gone(store)?;
     // Copies for these containers go, too.
     volume::sweep(store.state());
     // A directory that cannot be read keeps nothing from being removed.
@@ -53,6 +54,30 @@ pub fn remove(store: &Store) -> Result<u64, Error> {
     }
     joining::sweep(store);
     Ok(freed)
+}
+
+/// Under such a name an orphan is removed.
+const GONE: &str = ".gone-";
+
+fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
+    |source| Error::Io {
+        action: "remove",
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Removes what is left of orphans whose removal was killed.
+fn remove_gone(store: &Store) -> Result<(), Error> {
+    for entry in store::root::list(&store.state().join("containers"))? {
+        if entry.file_name().to_string_lossy().starts_with(GONE) {
+            let removed = fs::remove_dir_all(entry.path());
+            removed
+                .or_else(directory::ignore_missing)
+                .map_err(failed(&entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Bytes of disk of what a container, which lies in `directory`, has written.

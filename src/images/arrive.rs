@@ -82,6 +82,7 @@ pub fn add(store: &Store, claim: Claim, new: &New) -> Result<Image, Error> {
     }
     let record = record(store, id, &config, &claim.layers, new)?;
     layers::open(store, &claim.layers)?;
+    layers::flush_merged(store, &claim.layers)?;
     if let Some(layer) = claim.layers.first() {
         // Who brought one before may have been killed, or failed, before its name was on the disk.
         sync_parent(&store.layer_tar(layer))?;

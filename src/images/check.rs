@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::names::{Change, Record, References};
 use super::{Error, layers, read_blob, sweep};
 use crate::store::lock::is_at;
-use crate::store::{self, ChainId, Digest, Medium, Mode, Store};
+use crate::store::{self, ChainId, Digest, Durability, Medium, Mode, Store};
 
 /// Tars that are hashed at once: more would only take turns at the disk.
 const MOST_THREADS: usize = 4;
@@ -275,7 +275,7 @@ fn check_merged(store: &Store, medium: Medium, image: &Record) -> Result<Option<
             None => return Ok(None),
         }
     }
-    layers::remerge(store, &chain, &indexes)?;
+    layers::remerge(store, &chain, &indexes, Durability::Whole)?;
     Ok(Some(Wrong {
         problem: format!("merged index of {} is missing, old or damaged", title(image)),
         outcome: Outcome::Repaired,

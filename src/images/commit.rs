@@ -36,7 +36,7 @@ pub fn add_layer(
     let _lock = store.lock(&format!("layer-{diff_id}"), Mode::Exclusive)?;
     if !layers::is_stored(store, &diff_id) {
         // The tar last: a layer is there when its tar is.
-        index.commit(&store.layer_index(&diff_id), Durability::Volatile)?;
+        index.commit(&store.layer_index(&diff_id), Durability::Whole)?;
         tar.commit(&store.layer_tar(&diff_id), Durability::Durable)?;
     }
     Ok(claim)

@@ -12,7 +12,7 @@ use fuse_overlay::union::{Lower, LowerLayer};
 
 use super::Error;
 use crate::store::failpoint::Stepped;
-use crate::store::{self, ChainId, Durability, Medium, Mode, Store};
+use crate::store::{self, ChainId, Durability, Medium, Mode, Store, write};
 
 /// Is the layer's tar in the store? Its index can be made from it.
 pub fn is_stored(store: &Store, layer: &DiffId) -> bool {
@@ -38,8 +38,18 @@ pub fn bytes(store: &Store, layer: &DiffId) -> u64 {
     sizes.sum()
 }
 
-/// Opens a stack of layers, lowest first, with its merged index.
+/// Opens a stack of layers, lowest first, with its merged index, which is made if it is not there. Builds make one for each
+/// step: a loss of power may spoil it.
 pub fn open(store: &Store, layers: &[DiffId]) -> Result<Lower, Error> {
+    open_with(store, layers, Durability::Volatile)
+}
+
+/// The same of an image on the list: a merged index that is made survives a loss of power, or is not there.
+pub(super) fn open_listed(store: &Store, layers: &[DiffId]) -> Result<Lower, Error> {
+    open_with(store, layers, Durability::Whole)
+}
+
+fn open_with(store: &Store, layers: &[DiffId], durability: Durability) -> Result<Lower, Error> {
     let medium = store.medium()?;
     let mut tars = Vec::with_capacity(layers.len());
     let mut indexes = Vec::with_capacity(layers.len());
@@ -48,7 +58,7 @@ pub fn open(store: &Store, layers: &[DiffId]) -> Result<Lower, Error> {
         indexes.push(layer_index(store, medium, layer, &tar)?);
         tars.push(tar);
     }
-    let view = merged_index(store, medium, layers, &indexes)?;
+    let view = merged_index(store, medium, layers, &indexes, durability)?;
     let layers = tars
         .into_iter()
         .zip(indexes)
@@ -96,11 +106,17 @@ pub(super) fn reindex(store: &Store, layer: &DiffId, tar: &File) -> Result<(), E
     if stored.diff_id != *layer {
         return Err(Error::LayerDamaged(*layer));
     }
-    Ok(index.commit(&store.layer_index(layer), Durability::Volatile)?)
+    Ok(index.commit(&store.layer_index(layer), Durability::Whole)?)
 }
 
 /// The stack's merged index, made again from the layers' indexes if it cannot be used.
-fn merged_index(store: &Store, medium: Medium, layers: &[DiffId], indexes: &[View]) -> Result<View, Error> {
+fn merged_index(
+    store: &Store,
+    medium: Medium,
+    layers: &[DiffId],
+    indexes: &[View],
+    durability: Durability,
+) -> Result<View, Error> {
     let chain = ChainId::of(layers);
     let path = store.merged_index(&chain);
     let usable = |view: &View| view.source() == chain.0 && view.layers().is_ok_and(|found| found == layers);
@@ -111,12 +127,17 @@ fn merged_index(store: &Store, medium: Medium, layers: &[DiffId], indexes: &[Vie
     if let Some(view) = load(&path, medium, usable)? {
         return Ok(view);
     }
-    remerge(store, &chain, indexes)?;
+    remerge(store, &chain, indexes, durability)?;
     load(&path, medium, usable)?.ok_or_else(|| unusable(&path))
 }
 
 /// Makes a stack's merged index from its layers' indexes, lowest first.
-pub(super) fn remerge(store: &Store, chain: &ChainId, indexes: &[View]) -> Result<(), Error> {
+pub(super) fn remerge(
+    store: &Store,
+    chain: &ChainId,
+    indexes: &[View],
+    durability: Durability,
+) -> Result<(), Error> {
     let path = store.merged_index(chain);
     let failed = |source| Error::Merge {
         path: path.clone(),
@@ -127,7 +148,15 @@ pub(super) fn remerge(store: &Store, chain: &ChainId, indexes: &[View]) -> Resul
     merge::merge(indexes, chain.0, &mut out).map_err(failed)?;
     out.flush().map_err(store::Error::io("write", &path))?;
     drop(out);
-    Ok(aside.commit(&path, Durability::Volatile)?)
+    Ok(aside.commit(&path, durability)?)
+}
+
+/// Brings a stack's merged index to the disk, whoever made it: an image that is on the list is to be read after a loss of
+/// power, too.
+pub(super) fn flush_merged(store: &Store, layers: &[DiffId]) -> Result<(), Error> {
+    let path = store.merged_index(&ChainId::of(layers));
+    let file = File::open(&path).map_err(store::Error::io("open", &path))?;
+    Ok(write::flush(&file, &path)?)
 }
 
 /// Opens an index; `None` if it is not there, damaged, of another version or of something else: it is to be made again.

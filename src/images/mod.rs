@@ -72,7 +72,7 @@ pub struct Image {
 impl Image {
     /// Opens what a filesystem server needs; indexes that are lost, old or damaged are rebuilt first.
     pub fn lower(&self, store: &Store) -> Result<Lower, Error> {
-        layers::open(store, &self.layers)
+        layers::open_listed(store, &self.layers)
     }
 
     /// What it is for, as its config says; `None` if that is none.

@@ -2,7 +2,8 @@
 //! here, so that a test can do it at each of them in turn. Not in release builds.
 //!
 //! `BRYO_FAILPOINT=n` aborts before the n-th, `n:28` lets it fail with that errno instead, `n+:28` it and all that follow;
-//! `n:short` writes half of what is given. The file `BRYO_FAILPOINT_MET` is made when it happens.
+//! `n:short` writes half of what is given, `n:stop` stops the process there until somebody continues it. The file
+//! `BRYO_FAILPOINT_MET` gets the pid of whom it happens to.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -19,7 +20,7 @@ pub(crate) fn step() -> io::Result<()> {
 pub(crate) fn step() -> io::Result<()> {
     match injected::next() {
         Some(injected::Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
-        Some(injected::Fault::Short) | None => Ok(()),
+        Some(injected::Fault::Short | injected::Fault::Stop) | None => Ok(()),
     }
 }
 
@@ -36,7 +37,7 @@ fn taken(bytes: &[u8]) -> io::Result<&[u8]> {
     match injected::next() {
         Some(injected::Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
         Some(injected::Fault::Short) => Ok(&bytes[..bytes.len().div_ceil(2)]),
-        None => Ok(bytes),
+        Some(injected::Fault::Stop) | None => Ok(bytes),
     }
 }
 
@@ -56,14 +57,20 @@ impl Write for Stepped<'_> {
 /// What a test asked for.
 #[cfg(debug_assertions)]
 mod injected {
+    use std::fs::OpenOptions;
+    use std::io::Write as _;
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
+
+    use nix::sys::signal::{Signal, raise};
 
     /// What befalls a step, if its process is not killed.
     #[derive(Clone, Copy)]
     pub(super) enum Fault {
         Errno(i32),
         Short,
+        /// It has happened, and is over.
+        Stop,
     }
 
     struct Asked {
@@ -78,6 +85,7 @@ mod injected {
             let (step, fault) = match text.split_once(':') {
                 None => (text, None),
                 Some((step, "short")) => (step, Some(Fault::Short)),
+                Some((step, "stop")) => (step, Some(Fault::Stop)),
                 Some((step, errno)) => (step, Some(Fault::Errno(errno.parse().ok()?))),
             };
             let first = step.strip_suffix('+');
@@ -100,9 +108,15 @@ mod injected {
             return None;
         }
         if let Some(mark) = std::env::var_os("BRYO_FAILPOINT_MET") {
-            // Only tests ask for it, and see that it is missing.
-            let _ = std::fs::write(mark, "");
+            // Only tests ask for it, and see that it is missing. A forked process counts on: two may meet it.
+            let file = OpenOptions::new().create(true).append(true).open(mark);
+            let _ = file.and_then(|mut file| writeln!(file, "{}", std::process::id()));
         }
-        Some(asked.fault.unwrap_or_else(|| std::process::abort()))
+        let fault = asked.fault.unwrap_or_else(|| std::process::abort());
+        if matches!(fault, Fault::Stop) {
+            // Fails for no process.
+            let _ = raise(Signal::SIGSTOP);
+        }
+        Some(fault)
     }
 }

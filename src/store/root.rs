@@ -11,7 +11,7 @@ use fuse_overlay::index::DiffId;
 use nix::unistd::geteuid;
 
 use super::lock::{Lock, Mode};
-use super::write::{Aside, Durability, replace};
+use super::write::{Aside, Durability, replace, sync_parent};
 use super::{ChainId, Digest, Error, Medium};
 
 /// The layout that this program writes. A newer one is refused; there is no older one yet.
@@ -68,6 +68,10 @@ impl Store {
             create_dirs(&self.root.join(directory))?;
         }
         check_owner(&self.root)?;
+        // Who began it may have been killed before the names of what it made were on the disk.
+        sync_parent(&self.blobs())?;
+        sync_parent(&self.layers())?;
+        sync_above(&self.root);
         replace(
             &self.tmp(),
             &self.root.join("version"),
@@ -238,11 +242,26 @@ fn medium_of(path: &Path) -> Result<Medium, Error> {
 }
 
 fn create_dirs(path: &Path) -> Result<(), Error> {
+    if path.is_dir() {
+        return Ok(());
+    }
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
     super::failpoint::step()
         .and_then(|()| builder.create(path))
-        .map_err(Error::io("create the directory", path))
+        .map_err(Error::io("create the directory", path))?;
+    sync_above(path);
+    Ok(())
+}
+
+/// Brings the names by which a directory is found to the disk, as far as they lie in directories of our own.
+fn sync_above(path: &Path) {
+    let me = geteuid().as_raw();
+    let is_ours = |above: &&Path| fs::metadata(above).is_ok_and(|found| found.uid() == me);
+    for above in path.ancestors().skip(1).take_while(is_ours) {
+        // One that may not be read, or lies where directories cannot be flushed, is as it was before us.
+        let _ = fs::File::open(above).and_then(|open| open.sync_all());
+    }
 }
 
 fn check_owner(path: &Path) -> Result<(), Error> {

@@ -19,7 +19,10 @@ use crate::sys;
 pub enum Durability {
     /// All of it: images, named containers. File and directory are flushed to the disk.
     Durable,
-    /// Nothing: derived files, and what `--rm` will delete. A killed process leaves them whole, a power cut may not.
+    /// All of it, or not even its name: what is derived, and can be made again. The file is flushed.
+    Whole,
+    /// Nothing: what is read with its own checksum, and what `--rm` will delete. A killed process leaves it whole, a power
+    /// cut may not.
     Volatile,
 }
 
@@ -66,10 +69,8 @@ impl Aside {
 
     /// Brings it to its place, replacing what is there.
     pub fn commit(mut self, to: &Path, durability: Durability) -> Result<(), Error> {
-        if durability == Durability::Durable {
-            failpoint::step()
-                .and_then(|()| self.file().sync_all())
-                .map_err(Error::io("flush to the disk", &self.path))?;
+        if durability != Durability::Volatile {
+            flush(self.file(), &self.path)?;
         }
         failpoint::step().map_err(Error::io("move a new file to", to))?;
         // What is left aside then, the old file, goes with this value.
@@ -80,9 +81,16 @@ impl Aside {
         }
         match durability {
             Durability::Durable => sync_parent(to),
-            Durability::Volatile => Ok(()),
+            Durability::Whole | Durability::Volatile => Ok(()),
         }
     }
+}
+
+/// Brings what a file holds to the disk.
+pub fn flush(file: &File, path: &Path) -> Result<(), Error> {
+    failpoint::step()
+        .and_then(|()| file.sync_all())
+        .map_err(Error::io("flush to the disk", path))
 }
 
 /// Gives two files each other's name, and says whether it could: one may be missing, the filesystem may not do it. ext4
@@ -210,14 +218,15 @@ mod tests {
         for (text, durability) in [
             ("one", Durability::Durable),
             ("two", Durability::Durable),
-            ("three", Durability::Volatile),
+            ("three", Durability::Whole),
+            ("four", Durability::Volatile),
         ] {
             replace(&store.tmp(), &path, text.as_bytes(), durability).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
         fs::remove_file(&path).unwrap();
-        replace(&store.tmp(), &path, b"four", Durability::Volatile).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "four");
+        replace(&store.tmp(), &path, b"five", Durability::Volatile).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "five");
         assert_eq!(fs::read_dir(store.tmp()).unwrap().count(), 0);
     }
 

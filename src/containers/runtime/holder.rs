@@ -4,22 +4,29 @@
 //! Under `$BRYO_RUN/holders/<digest of the id maps>/` each such supervisor has an empty file, whose name says where its
 //! descriptor is: `<pid>.<start time>.<descriptor>.<inode of the namespace>`. Start time and inode are compared before it
 //! is believed, since pids and inode numbers are used again. The file goes with its container, the namespace with the last
-//! descriptor. Only making a namespace takes the lock; a later start takes none.
+//! descriptor. Only making a namespace takes the lock; a later start takes none. Who makes one may be stopped: others wait
+//! for it only so long, and make one then; whoever finds at last that there is one, throws its own away.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::unistd::{Pid, getuid};
 
 use super::channel::Failure;
 use crate::host::IdMaps;
 use crate::line::chain;
-use crate::store::Digest;
 use crate::store::lock::{Lock, Mode};
+use crate::store::{Digest, failpoint};
 use crate::sys;
+
+/// How long one waits for whoever makes a namespace. It takes milliseconds, unless that process is stopped or newuidmap asks
+/// far away.
+const PATIENCE: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(2);
 
 /// A share in a holder.
 #[derive(Debug)]
@@ -38,8 +45,17 @@ pub(super) enum Search {
     Needless,
     /// There is one; this process has its share in it.
     Found(Holder),
-    /// There is none; the lock is ours until one is made.
-    Missing { directory: PathBuf, _lock: Lock },
+    /// There is none. The lock is ours until one is made, or somebody has it for too long.
+    Missing { directory: PathBuf, _lock: Option<Lock> },
+}
+
+/// What became of a namespace that was made.
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// It is the one that others will find, if others are to find it.
+    Ours(Option<Holder>),
+    /// Somebody else made one meanwhile: that is the one to join.
+    Late,
 }
 
 impl Search {
@@ -56,28 +72,47 @@ impl Search {
             .mode(0o700)
             .create(&directory)
             .map_err(failed)?;
+        Search::beside_others(directory, PATIENCE)
+    }
+
+    /// Who has the lock has it for longer than until the namespace can be found: its children have it, too. So that is
+    /// what is looked for, rather than that the lock is free.
+    fn beside_others(directory: PathBuf, patience: Duration) -> Result<Search, Failure> {
+        let end = Instant::now() + patience;
         let path = directory.join("lock");
-        let mut lock = Lock::acquire(&path, Mode::Exclusive)
-            .map_err(|error| Failure::new("find the user namespace of other containers", chain(&error)))?;
-        // It is held while the child is forked that makes the namespace.
-        lock.still();
-        Ok(match join_any(&directory)? {
-            Some(holder) => Search::Found(holder),
-            None => Search::Missing {
-                directory,
-                _lock: lock,
-            },
+        let lock = loop {
+            let lock = Lock::try_acquire(&path, Mode::Exclusive).map_err(|error| {
+                Failure::new("find the user namespace of other containers", chain(&error))
+            })?;
+            if let Some(holder) = join_any(&directory)? {
+                return Ok(Search::Found(holder));
+            }
+            if lock.is_some() || Instant::now() >= end {
+                break lock;
+            }
+            std::thread::sleep(LOOK);
+        };
+        Ok(Search::Missing {
+            directory,
+            // It is held while the child is forked that makes the namespace.
+            _lock: lock.map(|mut lock| {
+                lock.still();
+                lock
+            }),
         })
     }
 
-    /// Keeps the user namespace of `child`, found by others from here on.
-    pub(super) fn keep(self, child: Pid) -> Result<Option<Holder>, Failure> {
+    /// Keeps the user namespace of `child`, found by others from here on, unless they have found another.
+    pub(super) fn keep(self, child: Pid) -> Result<Kept, Failure> {
         let Search::Missing { directory, .. } = &self else {
-            return Ok(None);
+            return Ok(Kept::Ours(None));
         };
+        if join_any(directory)?.is_some() {
+            return Ok(Kept::Late);
+        }
         let path = format!("/proc/{child}/ns/user");
         let namespace = File::open(&path).map_err(|error| Failure::new(path, error))?;
-        Holder::register(directory, namespace.into()).map(Some)
+        Holder::register(directory, namespace.into()).map(|holder| Kept::Ours(Some(holder)))
     }
 }
 
@@ -101,7 +136,9 @@ impl Holder {
             inode: file.metadata().map_err(failed)?.ino(),
         };
         let path = directory.join(record.name());
-        File::create(&path).map_err(failed)?;
+        failpoint::step()
+            .and_then(|()| File::create(&path))
+            .map_err(failed)?;
         Ok(Holder {
             namespace: file.into(),
             record: path,

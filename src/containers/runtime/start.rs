@@ -26,7 +26,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use super::apply::{Container, connect, make_as_root};
 use super::channel::{Cause, Channel, Failure, Order, Report};
 use super::crowd::Crowd;
-use super::holder::{Holder, Search};
+use super::holder::{Holder, Kept, Search};
 use super::namespaces::{Entry, enter_mount_namespace, enter_user_namespace, join, mount_root, refused};
 use super::owners::{self, Station};
 use super::plan::Plan;
@@ -362,7 +362,10 @@ impl Launch {
         {
             return self.start_again_with_one_id(&failure);
         }
-        self.holder = std::mem::take(&mut self.search).keep(child)?;
+        match std::mem::take(&mut self.search).keep(child)? {
+            Kept::Ours(holder) => self.holder = holder,
+            Kept::Late => return self.start_again(),
+        }
         self.order(&Order::Mapped)
     }
 
@@ -379,8 +382,13 @@ impl Launch {
             why.text
         ));
         self.plan = plan;
-        self.end();
         self.search = Search::Needless;
+        self.start_again()
+    }
+
+    /// With another child: the first has a user namespace that is not to be used.
+    fn start_again(&mut self) -> Result<(), StartError> {
+        self.end();
         self.fork_child()
     }
 

@@ -27,6 +27,22 @@ pub(super) enum ContentError {
     Stopped,
 }
 
+impl ContentError {
+    /// What would help, where something is known to. Damage may show before the digest does, so it may be anybody's fault.
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        match self {
+            ContentError::TooLarge(_)
+            | ContentError::TooShort { .. }
+            | ContentError::Digest { .. }
+            | ContentError::Truncated(_)
+            | ContentError::Damaged { .. } => Some(
+                "nothing of it was kept; pull it again, from elsewhere if that fails: a proxy, a mirror or whoever made it is at fault",
+            ),
+            ContentError::Memory(_) | ContentError::Stopped => None,
+        }
+    }
+}
+
 /// Passes bytes on and fails at their end, if they are not those of a descriptor.
 pub(super) struct Verified<R> {
     inner: R,

@@ -60,7 +60,7 @@ impl Incoming<'_> {
             });
         }
         // The tar last: a layer is there when its tar is.
-        index.commit(&self.store.layer_index(&self.diff_id), Durability::Volatile)?;
+        index.commit(&self.store.layer_index(&self.diff_id), Durability::Whole)?;
         tar.commit(&self.store.layer_tar(&self.diff_id), Durability::Durable)?;
         self.note_form()?;
         // A stage's worker may have to wait to be heard by a builder that waits for this lock.

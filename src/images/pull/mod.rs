@@ -23,7 +23,7 @@ use super::reference::{Reference, ReferenceError};
 use super::registry::RegistryError;
 use super::{Claim, Image, New, events};
 use crate::store::{self, Digest, Store};
-use content::Verified;
+use content::{ContentError, Verified};
 use layer::Incoming;
 
 /// Layers that are fetched at once, as many as Docker does.
@@ -116,10 +116,11 @@ impl PullError {
             PullError::Layer {
                 source: LayerError::Read(error),
                 ..
-            } => error
-                .get_ref()
-                .and_then(|inner| inner.downcast_ref::<RegistryError>())
-                .and_then(RegistryError::hint),
+            } => {
+                let inner = error.get_ref()?;
+                let of_content = inner.downcast_ref::<ContentError>().and_then(ContentError::hint);
+                of_content.or_else(|| inner.downcast_ref::<RegistryError>()?.hint())
+            }
             PullError::Layer {
                 source: LayerError::Entry { .. },
                 ..

@@ -124,6 +124,7 @@ impl<'a> BlobReader<'a> {
             .get(self.repository.current.load(std::sync::atomic::Ordering::Relaxed));
         RegistryError::Unreachable {
             host: place.map(|place| place.host().to_owned()).unwrap_or_default(),
+            proxy: None,
             reason: format!(
                 "blob {} broke off after {} of {} bytes: {error}",
                 self.digest, self.at, self.size

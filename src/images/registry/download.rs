@@ -8,7 +8,7 @@ use thiserror::Error;
 use ureq::Body;
 use ureq::http::{Response, Uri, header};
 
-use super::error::unreachable;
+use super::error::{PROXIES, through};
 use super::http::{Certificates, Http, MAX_REDIRECTS, redirect};
 use super::{RegistryError, with_patience};
 use crate::store::Digest;
@@ -57,6 +57,16 @@ pub enum DownloadError {
         /// In words.
         reason: String,
     },
+    /// No answer.
+    #[error("cannot fetch {url}{}: {reason}{}", through(.proxy), hint(.proxy))]
+    Unreachable {
+        /// The URL.
+        url: String,
+        /// The proxy on the way there, with its port.
+        proxy: Option<String>,
+        /// In words.
+        reason: String,
+    },
     /// The file broke off, or could not be written.
     #[error("cannot fetch {url}")]
     Broken {
@@ -82,20 +92,8 @@ pub fn download(url: &str, known: Option<&Version>, to: &mut dyn Write) -> Resul
         return Err(DownloadError::Url(shown));
     }
     let http = Http::new()?;
-    let refused = |reason: String| DownloadError::Refused {
-        url: shown.clone(),
-        reason,
-    };
-    let (response, from) = with_patience(|| ask(&http, &at, known)).map_err(|error| {
-        refused(match error {
-            RegistryError::Unreachable { reason, .. } => reason,
-            RegistryError::Status { status, .. } => format!("the server answered {status}"),
-            RegistryError::Redirect { to, reason, .. } => {
-                format!("it redirects to {to:?}, which is refused: {reason}")
-            }
-            other => other.to_string(),
-        })
-    })?;
+    let (response, from) =
+        with_patience(|| ask(&http, &at, known)).map_err(|error| DownloadError::of(shown.clone(), error))?;
     if response.status().as_u16() == 304 {
         return Ok(Answer::Unchanged);
     }
@@ -115,6 +113,28 @@ pub fn download(url: &str, known: Option<&Version>, to: &mut dyn Write) -> Resul
             modified,
             version,
         })),
+    }
+}
+
+/// What helps where a proxy is on the way: a build has no hints of its own.
+fn hint(proxy: &Option<String>) -> String {
+    let words = proxy.as_ref().map(|_| format!(" ({PROXIES})"));
+    words.unwrap_or_default()
+}
+
+impl DownloadError {
+    fn of(url: String, error: RegistryError) -> DownloadError {
+        let reason = match error {
+            RegistryError::Unreachable { proxy, reason, .. } => {
+                return DownloadError::Unreachable { url, proxy, reason };
+            }
+            RegistryError::Status { status, .. } => format!("the server answered {status}"),
+            RegistryError::Redirect { to, reason, .. } => {
+                format!("it redirects to {to:?}, which is refused: {reason}")
+            }
+            other => other.to_string(),
+        };
+        DownloadError::Refused { url, reason }
     }
 }
 
@@ -157,7 +177,7 @@ fn ask(http: &Http, from: &Uri, known: Option<&Version>) -> Result<(Response<Bod
         let known = known.filter(|known| known.at == Digest::of(at.to_string().as_bytes()));
         let condition = known.map(Version::condition).unwrap_or_default();
         let response = http.get(&at, Certificates::Verified, &condition);
-        let response = response.map_err(|error| unreachable(&host, &error))?;
+        let response = response.map_err(|error| http.unreachable(&at, &error))?;
         let status = response.status().as_u16();
         match status {
             200 => return Ok((response, at)),

@@ -22,10 +22,12 @@ pub enum RegistryError {
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
     /// No answer.
-    #[error("cannot reach registry {host}: {reason}")]
+    #[error("cannot reach registry {host}{}: {reason}", through(.proxy))]
     Unreachable {
-        /// Host and port, and the proxy on the way there.
+        /// Host and port.
         host: String,
+        /// The proxy on the way there, with its port.
+        proxy: Option<String>,
         /// In words.
         reason: String,
         /// Whether trying again may help.
@@ -121,9 +123,7 @@ impl RegistryError {
             RegistryError::Unreachable { reason, .. } if reason.contains("certificate") => {
                 Some("set SSL_CERT_FILE to the registry's authority, or mark it insecure in registries.toml")
             }
-            RegistryError::Unreachable { host, .. } if host.contains(" through the proxy ") => Some(
-                "are HTTP_PROXY and HTTPS_PROXY right, and is the proxy running? NO_PROXY names what is reached without",
-            ),
+            RegistryError::Unreachable { proxy: Some(_), .. } => Some(PROXIES),
             RegistryError::Unreachable { .. } => Some(
                 "is the name right, the registry running, and HTTPS_PROXY needed? registries.toml can name mirrors",
             ),
@@ -145,8 +145,18 @@ impl RegistryError {
     }
 }
 
+/// What helps where a proxy is on the way.
+pub(super) const PROXIES: &str =
+    "are HTTP_PROXY and HTTPS_PROXY right, and is the proxy running? NO_PROXY names what is reached without";
+
+/// The words for a proxy on the way, if there is one.
+pub(super) fn through(proxy: &Option<String>) -> String {
+    let words = proxy.as_ref().map(|proxy| format!(" through the proxy {proxy}"));
+    words.unwrap_or_default()
+}
+
 /// A failed exchange, in a user's words.
-pub(super) fn unreachable(host: &str, error: &ureq::Error) -> RegistryError {
+pub(super) fn unreachable(host: &str, proxy: Option<String>, error: &ureq::Error) -> RegistryError {
     let unlasting = |kind| {
         use std::io::ErrorKind::*;
         !matches!(
@@ -171,6 +181,7 @@ pub(super) fn unreachable(host: &str, error: &ureq::Error) -> RegistryError {
     };
     RegistryError::Unreachable {
         host: host.into(),
+        proxy,
         reason: printable(&reason),
         transient,
     }

@@ -1,5 +1,6 @@
 //! How does plain HTTP go through a proxy? With the whole URL in the request's line (RFC 9112, section 3.2.2), as Docker
-//! sends it: many proxies open tunnels to the ports of TLS alone. The HTTP client knows tunnels only.
+//! sends it: many proxies open tunnels to the ports of TLS alone. The HTTP client knows tunnels only. The proxy itself may
+//! be spoken to over TLS.
 
 use std::io;
 
@@ -15,25 +16,50 @@ use super::resolver::HostNames;
 
 /// Whatever is asked for, the address is the proxy's.
 #[derive(Debug)]
-pub(super) struct ProxyInstead(pub(super) Proxy);
+pub(super) struct ProxyInstead(Uri);
+
+impl ProxyInstead {
+    pub(super) fn of(proxy: &Proxy) -> ProxyInstead {
+        ProxyInstead(proxy.uri().clone())
+    }
+}
 
 impl Resolver for ProxyInstead {
     fn resolve(&self, _: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        let at = format!("http://{}:{}/", self.0.host(), self.0.port());
-        let at = at.parse().map_err(|_| Error::InvalidProxyUrl)?;
-        HostNames.resolve(&at, config, timeout)
+        HostNames.resolve(&self.0, config, timeout)
     }
 }
 
 /// Connections to the proxy, of one request each.
-#[derive(Debug, Default)]
-pub(super) struct Forwarding(DefaultConnector);
+#[derive(Debug)]
+pub(super) struct Forwarding {
+    inner: DefaultConnector,
+    proxy: Uri,
+}
+
+impl Forwarding {
+    pub(super) fn to(proxy: &Proxy) -> Forwarding {
+        Forwarding {
+            inner: DefaultConnector::new(),
+            proxy: proxy.uri().clone(),
+        }
+    }
+}
 
 impl Connector for Forwarding {
     type Out = Box<dyn Transport>;
 
     fn connect(&self, details: &ConnectionDetails, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
-        let connection = self.0.connect(details, chained)?;
+        // Its scheme decides whether there is TLS, and its name is the one to prove.
+        let to_proxy = ConnectionDetails {
+            uri: &self.proxy,
+            addrs: details.addrs.clone(),
+            current_time: details.current_time.clone(),
+            run_connector: details.run_connector.clone(),
+            register_shutdown: details.register_shutdown.clone(),
+            ..*details
+        };
+        let connection = self.inner.connect(&to_proxy, chained)?;
         let authority = details.uri.authority().map_or("", |authority| authority.as_str());
         let prefix = format!("http://{authority}");
         Ok(connection.map(|inner| {

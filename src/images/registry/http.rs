@@ -7,12 +7,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ureq::config::ConfigBuilder;
 use ureq::http::{Method, Request, Response, Uri, header};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::TlsConfig;
 use ureq::typestate::AgentScope;
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, Proxy, ProxyProtocol, SendBody};
 
 use super::RegistryError;
+use super::authorities::authorities;
+use super::error::unreachable;
 use super::forward::{Forwarding, ProxyInstead};
 use super::proxy::Proxies;
 use super::resolver::HostNames;
@@ -123,28 +125,23 @@ impl Http {
         request.send_form(form.iter().copied())
     }
 
-    /// Who is asked for `uri`, in a user's words: its host, and the proxy on the way there.
-    pub(super) fn asked(&self, uri: &Uri) -> String {
-        let host = uri.authority().map(ToString::to_string).unwrap_or_default();
-        match self.proxies.for_uri(uri) {
-            None => host,
-            Some(proxy) => format!("{host} through the proxy {}:{}", proxy.host(), proxy.port()),
-        }
+    /// That the exchange about `uri` failed, with its host and the proxy on the way there.
+    pub(super) fn unreachable(&self, uri: &Uri, error: &ureq::Error) -> RegistryError {
+        let host = origin(uri).1.rsplit('@').next().unwrap_or_default();
+        let proxy = self.proxies.for_uri(uri);
+        let proxy = proxy.map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
+        unreachable(host, proxy, error)
     }
 
     fn way(&self, uri: &Uri, certificates: Certificates) -> Way<'_> {
         let proxy = self.proxies.for_uri(uri);
         match proxy {
-            Some(proxy) if uri.scheme_str() == Some("http") && proxy.protocol() == ProxyProtocol::Http => {
+            Some(proxy) if uri.scheme_str() == Some("http") => {
                 let login = proxy.username().zip(proxy.password().or(Some("")));
                 Way {
                     proof: login.map(|(user, password)| basic(user, password)),
                     tunnel: None,
-                    agent: self.forwarded.get_or_init(|| {
-                        // A connection whose request's line was changed carries no second request.
-                        let config = self.config().max_idle_connections(0).build();
-                        Agent::with_parts(config, Forwarding::default(), ProxyInstead(proxy))
-                    }),
+                    agent: self.forwarded.get_or_init(|| self.forwarding(&proxy)),
                 }
             }
             tunnel => Way {
@@ -155,17 +152,24 @@ impl Http {
         }
     }
 
+    /// To a proxy that is given whole requests, over TLS if it wants that: what a registry is believed says nothing of it.
+    fn forwarding(&self, proxy: &Proxy) -> Agent {
+        // A connection whose request's line was changed carries no second request.
+        let config = self.config().max_idle_connections(0);
+        let config = match proxy.protocol() {
+            ProxyProtocol::Https => config.tls_config(tls(Certificates::Verified)),
+            _ => config,
+        };
+        Agent::with_parts(config.build(), Forwarding::to(proxy), ProxyInstead::of(proxy))
+    }
+
     fn agent(&self, certificates: Certificates) -> &Agent {
-        let (slot, tls) = match certificates {
-            Certificates::Verified => (&self.verified, TlsConfig::builder()),
-            Certificates::Any => (&self.any, TlsConfig::builder().disable_verification(true)),
+        let slot = match certificates {
+            Certificates::Verified => &self.verified,
+            Certificates::Any => &self.any,
         };
         slot.get_or_init(|| {
-            let tls = match certificates {
-                Certificates::Verified => tls.root_certs(authorities()),
-                Certificates::Any => tls,
-            };
-            let config = self.config().tls_config(tls.build()).build();
+            let config = self.config().tls_config(tls(certificates)).build();
             Agent::with_parts(config, DefaultConnector::new(), HostNames)
         })
     }
@@ -183,6 +187,13 @@ impl Http {
             .timeout_per_read(Some(self.patience))
             .timeout_per_write(Some(self.patience))
             .input_buffer_size(256 << 10)
+    }
+}
+
+fn tls(certificates: Certificates) -> TlsConfig {
+    match certificates {
+        Certificates::Verified => TlsConfig::builder().root_certs(authorities()).build(),
+        Certificates::Any => TlsConfig::builder().disable_verification(true).build(),
     }
 }
 
@@ -227,25 +238,4 @@ pub(super) fn origin(uri: &Uri) -> (&str, &str) {
         uri.scheme_str().unwrap_or_default(),
         uri.authority().map_or("", |authority| authority.as_str()),
     )
-}
-
-/// The system's certificate authorities (SSL_CERT_FILE and SSL_CERT_DIR before the usual places), or Mozilla's built
-/// in where a machine has none. A variable that leads nowhere is obeyed: then nobody is believed.
-fn authorities() -> RootCerts {
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::warn!(%error, "certificate authorities");
-    }
-    let chosen = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
-        .iter()
-        .any(|name| std::env::var_os(name).is_some());
-    if found.certs.is_empty() && !chosen {
-        return RootCerts::WebPki;
-    }
-    found
-        .certs
-        .iter()
-        .map(|cert| Certificate::from_der(cert).to_owned())
-        .collect::<Vec<_>>()
-        .into()
 }

@@ -1,6 +1,7 @@
 //! Who serves an image, and how is it asked? The OCI distribution spec, read side, over the places of a repository:
 //! its mirrors, then its own registry.
 
+mod authorities;
 mod blob;
 mod challenge;
 pub mod config;
@@ -184,7 +185,7 @@ fn read_limited(response: ureq::http::Response<ureq::Body>, host: &str) -> Resul
     }
     let mut bytes = Vec::new();
     let read = body.into_reader().take(MAX_MANIFEST + 1).read_to_end(&mut bytes);
-    read.map_err(|error| error::unreachable(host, &ureq::Error::Io(error)))?;
+    read.map_err(|error| error::unreachable(host, None, &ureq::Error::Io(error)))?;
     if bytes.len() as u64 > MAX_MANIFEST {
         return Err(too_large(bytes.len() as u64).into());
     }

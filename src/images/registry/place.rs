@@ -10,7 +10,6 @@ use ureq::{Body, SendBody};
 use super::challenge::Challenge;
 use super::config::{Place, Trust};
 use super::credentials::Credentials;
-use super::error::unreachable;
 use super::http::{Certificates, Http, MAX_REDIRECTS, origin, redirect};
 use super::token::{Login, host_of};
 use super::{RegistryError, is_loopback};
@@ -247,7 +246,7 @@ impl Reached {
         headers.extend(proof.map(|proof| ("Authorization", proof)));
         let method = asked.method.clone();
         let answer = http.send(method, uri, certificates, &headers, SendBody::none());
-        answer.map_err(|error| unreachable(&http.asked(uri), &error))
+        answer.map_err(|error| http.unreachable(uri, &error))
     }
 
     /// Where an answer of this host says that something is to be sent.
@@ -309,7 +308,7 @@ impl Reached {
             &headers,
             SendBody::from_reader(body),
         )
-        .map_err(|error| unreachable(&http.asked(to), &error))
+        .map_err(|error| http.unreachable(to, &error))
     }
 
     /// Follows redirects. The login is shown to this host alone, never to where it redirects (CVE-2020-15157).

@@ -156,7 +156,7 @@ impl Login<'_> {
         response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<String, RegistryError> {
         let server = realm.authority().map(ToString::to_string).unwrap_or_default();
-        let response = response.map_err(|error| unreachable(&http.asked(realm), &error))?;
+        let response = response.map_err(|error| http.unreachable(realm, &error))?;
         let status = response.status().as_u16();
         match status {
             200..=299 => {}
@@ -177,7 +177,7 @@ impl Login<'_> {
             .into_reader()
             .take(MAX_ANSWER)
             .read_to_end(&mut text);
-        read.map_err(|error| unreachable(&server, &ureq::Error::Io(error)))?;
+        read.map_err(|error| unreachable(&server, None, &ureq::Error::Io(error)))?;
         let answer: Option<Answer> = serde_json::from_slice(&text).ok();
         let token = answer.and_then(|answer| answer.token.or(answer.access_token));
         // It becomes a header: nothing may end it early.
