@@ -33,6 +33,8 @@ mod hostile;
 mod kept;
 #[path = "build/layout.rs"]
 mod layout;
+#[path = "build/linked.rs"]
+mod linked;
 #[path = "build/on_error.rs"]
 mod on_error;
 #[path = "build/output.rs"]
@@ -53,6 +55,8 @@ mod squash;
 mod stages;
 #[path = "build/travel.rs"]
 mod travel;
+#[path = "build/twins.rs"]
+mod twins;
 #[path = "build/views.rs"]
 mod views;
 
