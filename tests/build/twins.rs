@@ -211,13 +211,13 @@ const TWINS: &[Twins] = &[
     ),
     twins(
         "settings that no command sees, and one that it does",
-        "FROM base\nUSER 0\nRUN id\n",
+        "FROM base\nENV SEEN=1\nRUN echo $SEEN\n",
         &[],
         Text(
-            "USER 0\n",
-            "EXPOSE 1\nVOLUME /v\nSTOPSIGNAL 9\nHEALTHCHECK NONE\nENTRYPOINT [\"x\"]\nONBUILD RUN y\nUSER 0\n",
+            "ENV SEEN=1\n",
+            "EXPOSE 1\nVOLUME /v\nSTOPSIGNAL 9\nHEALTHCHECK NONE\nENTRYPOINT [\"x\"]\nONBUILD RUN y\nENV SEEN=1\n",
         ),
-        Text("USER 0", "USER 1000"),
+        Text("SEEN=1", "SEEN=2"),
     ),
     twins(
         "the directories above a source",
