@@ -33,6 +33,8 @@ mod hostile;
 mod kept;
 #[path = "build/layout.rs"]
 mod layout;
+#[path = "build/linked.rs"]
+mod linked;
 #[path = "build/on_error.rs"]
 mod on_error;
 #[path = "build/output.rs"]
@@ -53,6 +55,8 @@ mod squash;
 mod stages;
 #[path = "build/travel.rs"]
 mod travel;
+#[path = "build/twins.rs"]
+mod twins;
 #[path = "build/views.rs"]
 mod views;
 
@@ -473,6 +477,21 @@ fn mistakes_in_a_dockerfile_are_shown() {
         ("FROM base\nSTOPSIGNAL NONE\n", ":2\n", "NONE"),
         ("FROM base\nCOPY --chmod=rwx . /\n", ":2\n", "rwx"),
         ("FROM $NOTHING\n", ":1\n", "NOTHING"),
+        (
+            "FROM base AS a\nCOPY --from=a /x /\n",
+            "",
+            "--from=a: a stage can use only those before it",
+        ),
+        (
+            "FROM base AS a\nCOPY --from=b / /\nFROM base AS b\nCOPY --from=a / /\n",
+            "",
+            "--from=b: a stage can use only those before it",
+        ),
+        (
+            "FROM base AS a\nRUN --mount=from=1,target=/m true\nFROM a\n",
+            "",
+            "--from=1: a stage can use only those before it",
+        ),
         ("", "", "the file has no instructions"),
     ] {
         let said = project.fails(text, &[]);

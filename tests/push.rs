@@ -218,3 +218,69 @@ fn a_refused_mount_is_an_upload() {
     assert_eq!(said.matches(": Pushed\n").count(), 3, "{said}");
     assert!(!registry.seen("mount=").is_empty());
 }
+
+/// The media types of the layers that a registry's image has.
+fn forms(image: &str) -> Vec<String> {
+    let manifest = manifest(image);
+    let layers = manifest["layers"].as_array().unwrap().iter();
+    let types = layers.map(|layer| layer["mediaType"].as_str().unwrap());
+    types
+        .map(|kind| kind.rsplit('.').next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn layers_have_the_form_that_is_asked_for() {
+    let (bryo, id) = built();
+    let (_storage, registry) = writable();
+    let [plain, zstd, kept, back] =
+        ["plain:1", "zstd:1", "kept:1", "back:1"].map(|name| registry.image(name));
+    bryo.ok(["push", &id, &plain]);
+    assert_eq!(forms(&plain), ["tar+gzip"; 3]);
+    bryo.ok([
+        "push",
+        "--compression-format=zstd",
+        "--compression-level=3",
+        &id,
+        &zstd,
+    ]);
+    assert_eq!(forms(&zstd), ["tar+zstd"; 3]);
+    // What is there is used, in whatever form, unless one is asked for.
+    let said = bryo.ok([
+        "push",
+        "--compression-format=zstd",
+        "--force-compression=false",
+        &id,
+        &kept,
+    ]);
+    assert!(!said.contains("Pushed"), "{said}");
+    let said = bryo.ok(["push", &id, &back]);
+    assert!(!said.contains("Pushed"), "{said}");
+    assert_eq!(
+        (forms(&back), digest(&back)),
+        (vec!["tar+gzip".to_owned(); 3], digest(&plain))
+    );
+    // Others read it.
+    let (other, _) = Bryo::with_image("busybox");
+    assert_eq!(other.ok(["run", "--rm", &zstd, "cat", "/made"]), "made\n");
+    let to = format!("dir:{}", other.scratch("copied").display());
+    let done = skopeo([
+        "copy",
+        "-q",
+        "--src-tls-verify=false",
+        &format!("docker://{zstd}"),
+        &to,
+    ]);
+    assert!(done.status.success(), "{done}");
+    for (flags, why) in [
+        (&["--compression-level=10"][..], "levels of gzip are 0 to 9"),
+        (
+            &["--compression-format=zstd", "--compression-level=30"],
+            "levels of zstd are 0 to 22",
+        ),
+        (&["--compression-format=zstd:chunked"], "zstd:chunked"),
+    ] {
+        let said = bryo.fails(125, [&["push"], flags, &[&id, &plain]].concat());
+        assert!(said.contains(why), "{said}");
+    }
+}

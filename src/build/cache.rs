@@ -74,10 +74,9 @@ impl Build<'_> {
                 continue;
             };
             let claim = Claim::new(self.store, &step.stack())?;
-            match import.fetch(self.store, step, &Fetching(self.progress)) {
+            match import.fetch(self.store, &step, &Fetching(self.progress)) {
                 Ok(()) => {
-                    let own = steps::Step::new(*key, &step.stack(), &step.created, history);
-                    steps::put(self.store, key, &own)?;
+                    steps::put(self.store, key, &step.told_as(history))?;
                     drop(claim);
                     return Ok(true);
                 }

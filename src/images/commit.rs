@@ -12,7 +12,8 @@ use fuse_overlay::layer;
 
 use super::arrive::{Claim, New, add};
 use super::manifest::Descriptor;
-use super::packed::{Family, Small};
+use super::packed::Family;
+use super::packing::{Packing, Small};
 use super::pipe::{Pouring, pipe};
 use super::reference::Reference;
 use super::{Error, Image, events, layers};
@@ -76,6 +77,8 @@ pub struct Described {
     pub annotations: BTreeMap<String, String>,
     /// The same, of the list that it is on, if it is for several platforms.
     pub index: BTreeMap<String, String>,
+    /// The form that its layers have outside the store.
+    pub packing: Packing,
 }
 
 /// Lists an image of claimed layers under `names`. Gives its manifest, too, which tells the layers as they are here, not

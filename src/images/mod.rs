@@ -18,6 +18,7 @@ pub mod manifest;
 pub mod names;
 mod oci_index;
 pub mod packed;
+pub mod packing;
 mod pipe;
 pub mod platforms;
 pub mod prune;

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use flate2::{Compression, GzBuilder};
 use fuse_overlay::index::DiffId;
 use sha2::{Digest as _, Sha256};
 
+use super::forms::{Form, Forms};
 use super::manifest::{Descriptor, Document, Manifest};
+use super::packing::{Packing, Small};
 use super::{Error, Image, layers, read_blob};
 use crate::store::{self, Aside, Digesting, Store};
 
@@ -20,14 +21,6 @@ pub enum Family {
     Oci,
     /// Docker's image manifest, version 2, schema 2.
     Docker,
-}
-
-/// How a layer's tar was made small.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Small {
-    Gzip,
-    Zstd,
-    Plain,
 }
 
 impl Family {
@@ -74,6 +67,14 @@ impl Family {
         }
     }
 
+    /// The family of an image with layers of this form: Docker's has none of zstd that its own programs read.
+    pub(super) fn with(self, packing: Packing) -> Family {
+        match packing.small {
+            Small::Zstd => Family::Oci,
+            Small::Gzip | Small::Plain => self,
+        }
+    }
+
     /// What this family calls a layer that another tool called `media_type`; `None` if nobody knows that.
     pub(super) fn renamed(self, media_type: &str) -> Option<&'static str> {
         let known = |small: &Small| {
@@ -112,19 +113,37 @@ pub(super) fn own_manifest(store: &Store, image: &Image) -> Result<Option<(Manif
     })
 }
 
-/// Compresses a layer into a file aside. Nothing but the tar counts: no time, no name, no machine.
-pub(super) fn gzip(store: &Store, layer: &DiffId, family: Family) -> Result<(Aside, Descriptor), Error> {
+/// Writes a layer into a file aside, made small. Nothing but the tar counts: no time, no name, no machine.
+pub(super) fn pack(
+    store: &Store,
+    layer: &DiffId,
+    family: Family,
+    packing: Packing,
+) -> Result<(Aside, Descriptor), Error> {
     let aside = store.aside()?;
     let mut tar = Whole::open(store, layer)?;
     let mut out = Digesting::new(aside.file());
-    let mut gzip = GzBuilder::new().write(&mut out, Compression::default());
-    let done = io::copy(&mut tar, &mut gzip).and_then(|_| gzip.finish().map(|_| ()));
-    if let Err(error) = done {
+    if let Err(error) = packing.pack(&mut tar, &mut out) {
         let failed = store::Error::io("compress a layer into", aside.path());
         return Err(tar.failure(error, |error| failed(error).into()));
     }
     let (digest, size) = out.finish();
-    Ok((aside, Descriptor::new(family.layer(Small::Gzip), digest, size)))
+    Ok((aside, Descriptor::new(family.layer(packing.small), digest, size)))
+}
+
+/// The forms of a layer that serve, as a family calls them: those of the wanted kind first.
+pub(super) fn serving(known: Forms, family: Family, packing: Packing) -> Vec<(Descriptor, Form)> {
+    let is_wanted = |form: &Descriptor| form.media_type == family.layer(packing.small);
+    let mut serving: Vec<(Descriptor, Form)> = known
+        .into_iter()
+        .filter_map(|(digest, form)| {
+            let media_type = family.renamed(&form.media_type)?;
+            Some((Descriptor::new(media_type, digest, form.size), form))
+        })
+        .filter(|(known, _)| !packing.force || is_wanted(known))
+        .collect();
+    serving.sort_by_key(|(known, _)| !is_wanted(known));
+    serving
 }
 
 /// A layer's tar, which fails at its end if it is not what its diff id says: what is damaged does not leave the store.

@@ -10,6 +10,7 @@ use super::Image;
 use super::attest::{self, Statement};
 use super::manifest::{Descriptor, Platform};
 use super::packed::Family;
+use super::packing::Packing;
 use super::push::{Progress, Push, PushError, Pushed};
 use super::reference::Reference;
 use super::registry::{Registries, Repository};
@@ -40,6 +41,8 @@ pub struct List {
     pub annotations: BTreeMap<String, String>,
     /// What the images are called, for what is said of them.
     pub names: Vec<Reference>,
+    /// The form of their layers.
+    pub packing: Packing,
 }
 
 impl List {
@@ -52,7 +55,7 @@ impl List {
         let manifests = self.images.iter().zip(manifests).map(with_platform);
         let mut document = json!({
             "schemaVersion": 2,
-            "mediaType": self.family.index(),
+            "mediaType": self.family.with(self.packing).index(),
             "manifests": manifests.chain(said).collect::<Vec<_>>(),
         });
         if !self.annotations.is_empty() {
@@ -74,18 +77,20 @@ pub fn push(
     progress: &dyn Progress,
 ) -> Result<Pushed, PushError> {
     let repository = Repository::open(name, registries)?;
+    let family = list.family.with(list.packing);
     let push = Push {
         store,
         repository: &repository,
         name,
         progress,
-        family: list.family,
+        family,
+        packing: list.packing,
     };
     let (mut manifests, mut said) = (Vec::new(), Vec::new());
     for part in &list.images {
         let layers = push.parts(&part.image)?;
         let annotations = part.annotations.clone();
-        let manifest = list.family.describe(&part.image, layers, annotations)?;
+        let manifest = family.describe(&part.image, layers, annotations)?;
         let sent = push.manifest(&Digest::of(&manifest).to_string(), &manifest)?;
         let sent = Descriptor::new(sent.media_type, sent.digest, sent.size);
         if !part.statements.is_empty() {
@@ -99,7 +104,7 @@ pub fn push(
         manifests.push(sent);
     }
     let document = list.document(manifests, said);
-    push.document(name.tag().unwrap_or("latest"), list.family.index(), &document)
+    push.document(name.tag().unwrap_or("latest"), family.index(), &document)
 }
 
 /// Writes a list into an archive of OCI's layout. Gives its descriptor.
@@ -115,6 +120,7 @@ pub fn save(store: &Store, list: &List, names: &[Reference], to: To<'_>) -> Resu
                 image: part.image.clone(),
                 names: Vec::new(),
                 annotations: part.annotations.clone(),
+                packing: list.packing,
             })?;
             if !part.statements.is_empty() {
                 let made = attest::documents(&part.statements, &saved, &list.names, &part.platform)?;

@@ -8,6 +8,7 @@ use fuse_overlay::index::DiffId;
 
 use super::manifest::Descriptor;
 use super::packed::{self, Family};
+use super::packing::Packing;
 use super::reference::Reference;
 use super::registry::{Held, Registries, RegistryError, Repository};
 use super::{Error, Image, events, forms};
@@ -92,6 +93,7 @@ pub fn push(
     store: &Store,
     image: &Image,
     name: &Reference,
+    packing: Packing,
     registries: &Registries,
     progress: &dyn Progress,
 ) -> Result<Pushed, PushError> {
@@ -102,7 +104,12 @@ pub fn push(
         repository: &repository,
         name,
         progress,
-        family: own.as_ref().map(|(own, _)| Family::of(own)).unwrap_or_default(),
+        family: own
+            .as_ref()
+            .map(|(own, _)| Family::of(own))
+            .unwrap_or_default()
+            .with(packing),
+        packing,
     };
     let tag = name.tag().unwrap_or("latest");
     let sent = push.parts(image)?;
@@ -130,6 +137,7 @@ pub(super) struct Push<'a> {
     pub(super) name: &'a Reference,
     pub(super) progress: &'a dyn Progress,
     pub(super) family: Family,
+    pub(super) packing: Packing,
 }
 
 impl Push<'_> {
@@ -143,11 +151,9 @@ impl Push<'_> {
 
     /// Sees to it that the registry has a layer; gives the form in which.
     pub(super) fn layer(&self, layer: &DiffId) -> Result<Descriptor, PushError> {
-        for (digest, form) in forms::read(self.store, layer)? {
-            let Some(media_type) = self.family.renamed(&form.media_type) else {
-                continue;
-            };
-            let known = Descriptor::new(media_type, digest, form.size);
+        let known = forms::read(self.store, layer)?;
+        for (known, form) in packed::serving(known, self.family, self.packing) {
+            let digest = known.digest;
             if self.repository.has_blob(&digest)? == Held::Yes {
                 return self.done(layer, known, &Sent::Exists);
             }
@@ -162,7 +168,7 @@ impl Push<'_> {
                 }
             }
         }
-        let (file, made) = packed::gzip(self.store, layer, self.family)?;
+        let (file, made) = packed::pack(self.store, layer, self.family, self.packing)?;
         if self.repository.has_blob(&made.digest)? == Held::Yes {
             return self.done(layer, made, &Sent::Exists);
         }

@@ -12,6 +12,7 @@ use super::archive::layouts::{FULL_NAME, MARK, REF_NAME, blob};
 use super::manifest::Descriptor;
 use super::oci_index::{Index, list_in};
 use super::packed::{self, Family, Whole};
+use super::packing::Packing;
 use super::reference::Reference;
 use super::{Error, Image, layers};
 use crate::store::{self, Digest, Given, Store};
@@ -25,6 +26,8 @@ pub struct Saved {
     pub names: Vec<Reference>,
     /// Those of its manifest.
     pub annotations: BTreeMap<String, String>,
+    /// The form of its layers, where the archive's is OCI's.
+    pub packing: Packing,
 }
 
 impl Saved {
@@ -38,6 +41,7 @@ impl Saved {
             annotations: own.map(|(own, _)| own.annotations).unwrap_or_default(),
             image,
             names,
+            packing: Packing::default(),
         })
     }
 }
@@ -247,7 +251,7 @@ impl<'a> Writer<'a> {
         let (image, family) = (&saved.image, Family::Oci);
         let mut of_layers: Vec<Descriptor> = Vec::new();
         for layer in &image.layers {
-            let (file, packed) = packed::gzip(self.store, layer, family)?;
+            let (file, packed) = packed::pack(self.store, layer, family, saved.packing)?;
             let name = blob(&packed.digest);
             if !self.written.contains(&name) {
                 let opened = fs::File::open(file.path()).map_err(store::Error::io("open", file.path()));

@@ -32,6 +32,9 @@ pub struct Step {
     pub created: String,
     /// The instruction.
     pub text: String,
+    /// Its layer is the same whatever it lies on: `COPY --link`. The stack is the one that it was used on last.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    linked: bool,
 }
 
 const VERSION: u32 = 1;
@@ -45,7 +48,26 @@ impl Step {
             layers: layers.iter().map(|layer| Digest(layer.0)).collect(),
             created: created.into(),
             text: text.into(),
+            linked: false,
         }
+    }
+
+    /// The same, but its layer depends on nothing below it.
+    pub fn linked(self) -> Step {
+        Step { linked: true, ..self }
+    }
+
+    /// The same, with the instruction's text, which does not travel.
+    pub fn told_as(self, text: &str) -> Step {
+        Step {
+            text: text.into(),
+            ..self
+        }
+    }
+
+    /// Does its layer depend on nothing below it?
+    pub fn is_linked(&self) -> bool {
+        self.linked
     }
 
     /// What names it.
@@ -64,16 +86,29 @@ impl Step {
         stack.len() == below.len() + 1 && stack.starts_with(below)
     }
 
+    /// The step as one that stands on this stack; `None` if it does not.
+    pub fn above(&self, below: &[DiffId]) -> Option<Step> {
+        if self.is_above(below) {
+            return Some(self.clone());
+        }
+        let own = self.layers.last().filter(|_| self.linked)?;
+        let below = below.iter().map(|layer| Digest(layer.0));
+        Some(Step {
+            layers: below.chain([*own]).collect(),
+            ..self.clone()
+        })
+    }
+
     /// Are its layers all there? Claimed before, they stay.
     pub fn is_stored(&self, store: &Store) -> bool {
         self.stack().iter().all(|layer| layers::is_stored(store, layer))
     }
 }
 
-/// The step of a key, if its layers are all there.
+/// The step of a key above a stack, if its layers are all there.
 pub fn find(store: &Store, key: &Digest, below: &[DiffId]) -> Option<Step> {
-    let step = read(&fs::read(store.step(key)).ok()?)?;
-    (step.key == *key && step.is_above(below) && step.is_stored(store)).then_some(step)
+    let known = read(&fs::read(store.step(key)).ok()?).filter(|step| step.key == *key)?;
+    known.above(below).filter(|step| step.is_stored(store))
 }
 
 /// A line with the sha256 of what follows, which is JSON.
@@ -228,6 +263,12 @@ mod tests {
         put(&store, &key, &Step::new(key, &[layer], "then", "RUN true")).unwrap();
         assert!(find(&store, &key, &[]).is_some());
         assert!(find(&store, &key, &[layer]).is_none(), "above another stack");
+        let (link, base) = (Digest([3; 32]), DiffId([8; 32]));
+        let linked = Step::new(link, &[layer], "then", "COPY --link").linked();
+        put(&store, &link, &linked).unwrap();
+        assert!(find(&store, &link, &[base]).is_none(), "above what is not there");
+        fs::write(store.layer_tar(&base), b"").unwrap();
+        assert_eq!(find(&store, &link, &[base]).unwrap().stack(), [base, layer]);
         let path = store.step(&key);
         let whole = fs::read(&path).unwrap();
         fs::copy(&path, store.step(&other)).unwrap();

@@ -257,6 +257,19 @@ fn nobody_need_listen() {
 }
 
 /// A socket beside other files is left out; one that is asked for is an error.
+/// The kernel's file of random ids is another at each look: what its hash was of is not what would be in the layer.
+#[test]
+fn a_file_that_changes_while_it_is_copied_fails_the_build() {
+    let project = Project::new();
+    let dockerfile = project.bryo.scratch("Changing");
+    fs::write(&dockerfile, "FROM base\nCOPY uuid /\n").unwrap();
+    let mut command = project.bryo.command(["build", "-f"]);
+    let done = Done::of(command.arg(dockerfile).arg("/proc/sys/kernel/random"));
+    assert_eq!(done.status.code(), Some(1), "{done}");
+    assert!(done.stderr.contains("uuid changed while it was copied"), "{done}");
+    project.is_clean();
+}
+
 #[test]
 fn sockets_are_not_copied_in_silence() {
     let project = Project::new();

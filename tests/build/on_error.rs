@@ -71,7 +71,7 @@ fn a_failed_step_is_looked_at_by_a_shell() {
     std::fs::write(&secret, "hidden").unwrap();
     let given = format!("id=s,src={}", secret.display());
     let text = "FROM base AS other\nRUN echo viewed > /file\n\
-        FROM base\nENV COLOUR=red\nARG TOLD=an-argument\nWORKDIR /w\nRUN echo before > before\nUSER user\nUSER 0:7\n\
+        FROM base\nENV COLOUR=red\nARG TOLD=an-argument\nWORKDIR /w\nRUN echo before > before\nUSER user\nUSER 0\n\
         RUN --mount=type=secret,id=s --mount=from=other,target=/o --mount=type=bind,source=file,target=/f \
         --network=none echo partial > /partial; echo '<output>'; exit 9\n";
     for shown in ["plain", "tty"] {
@@ -98,7 +98,7 @@ fn a_failed_step_is_looked_at_by_a_shell() {
                 "before",
                 "hiddenviewed",
                 "of the context",
-                "red-an-argument-/w-0:7-42",
+                "red-an-argument-/w-0:0-42",
                 "lo",
                 "terminal"
             ],

@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::{Bryo, Done, Mode, Project, Registry, mode, on_terminal, skopeo};
+use crate::layout::{Layout, parsed};
 
 const TEXT: &str = "FROM base AS made\n\
     RUN mkdir -p /out/dir && echo content > /out/dir/file && chmod 750 /out/dir/file && ln -s dir/file /out/link \
@@ -349,4 +350,66 @@ fn an_image_is_sent_when_it_is_built() {
         "{done}"
     );
     project.is_clean();
+}
+
+/// `compression`, `compression-level`: what a layout's layers are, and that they are the same files whatever form they have.
+#[test]
+fn layers_of_an_archive_have_the_form_that_is_asked_for() {
+    let project = Project::new();
+    let text = "FROM base\nRUN head -c 3000000 /dev/zero | tr '\\0' 'x' > /x; seq 300000 > /seq\n";
+    let mut sizes = Vec::new();
+    for (asked, form) in [
+        ("", "tar+gzip"),
+        (",compression=gzip,compression-level=1", "tar+gzip"),
+        (",compression=gzip,compression-level=9", "tar+gzip"),
+        (",compression=zstd", "tar+zstd"),
+        (
+            ",compression=zstd,compression-level=19,force-compression=true",
+            "tar+zstd",
+        ),
+        (",compression=uncompressed", "tar"),
+    ] {
+        let to = project.bryo.scratch("form");
+        let _ = fs::remove_dir_all(&to);
+        let output = format!(
+            "--output=type=oci,tar=false,name=f:1,dest={}{asked}",
+            to.display()
+        );
+        let done = Done::of(&mut project.command(text, &[&output]));
+        assert!(done.status.success(), "{done}");
+        let layout = Layout(to.clone());
+        let index = parsed(&fs::read(to.join("index.json")).unwrap());
+        let manifest = layout.document(&index["manifests"][0]["digest"]);
+        let layers = manifest["layers"].as_array().unwrap();
+        for layer in layers {
+            assert_eq!(
+                layer["mediaType"],
+                format!("application/vnd.oci.image.layer.v1.{form}"),
+                "{asked}"
+            );
+        }
+        let config = layout.document(&manifest["config"]["digest"]);
+        if form == "tar" {
+            let digests: Vec<&Value> = layers.iter().map(|layer| &layer["digest"]).collect();
+            assert_eq!(config["rootfs"]["diff_ids"], json!(digests));
+        }
+        sizes.push(layers.last().unwrap()["size"].as_u64().unwrap());
+        // skopeo checks digests and diff ids on its way; then it is run from there.
+        let copied = format!("oci:{}", project.bryo.scratch("copied").display());
+        let from = format!("oci:{}:1", to.display());
+        let done = skopeo(["copy", "-q", "--dest-decompress", &from, &copied]);
+        assert!(done.status.success(), "{done}");
+        let from = format!("--build-context=made=oci-layout://{}", to.display());
+        project.build(
+            "FROM made\nRUN [ $(wc -c < /x) = 3000000 ] && tail -1 /seq\n",
+            &[&from],
+        );
+    }
+    let [default, fast, small, zstd, smallest, plain] = sizes[..] else {
+        panic!("{sizes:?}")
+    };
+    assert!(
+        fast > default && default >= small && zstd > smallest && plain > 3 * fast,
+        "{sizes:?}"
+    );
 }

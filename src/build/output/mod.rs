@@ -224,7 +224,7 @@ impl Delivery<'_> {
                     None => (0, Some(listed.1)),
                     Some(trust) => {
                         let push = |name: &Reference, registries: &Registries, heard: &Sending<'_>| {
-                            push::push(self.store, &listed.0, name, registries, heard)
+                            push::push(self.store, &listed.0, name, described.packing, registries, heard)
                         };
                         (2, self.send(names, *trust, push)?)
                     }
@@ -302,6 +302,7 @@ impl Part {
             image: self.image.clone(),
             names: names.to_vec(),
             annotations: described.annotations.clone(),
+            packing: described.packing,
         }
     }
 }

@@ -60,6 +60,7 @@ impl Delivery<'_> {
             family: described.family,
             annotations: described.index.clone(),
             names: names.to_vec(),
+            packing: described.packing,
         };
         Ok(match output {
             Output::Image {

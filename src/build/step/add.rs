@@ -1,5 +1,6 @@
 //! ADD: as COPY, but local archives are unpacked, and files by URL and git repositories fetched.
 
+use super::Over;
 use super::copy::{Nothing, Part};
 use crate::build::dockerfile;
 use crate::build::download::Downloads;
@@ -74,7 +75,8 @@ impl Build<'_> {
             whole.push((&unpacked, without_top(unpacked.plan(archive)?), archive));
         }
         whole.append(&mut parts);
-        self.with_repositories(stage, &order, whole, &sources.repositories, &said)
+        let over = Over::of(&local);
+        self.with_repositories(stage, &order, whole, &sources.repositories, &said, over)
     }
 
     /// Takes archives out of the plan, and unpacks them.
@@ -107,6 +109,7 @@ impl Build<'_> {
         parts: Vec<Part<'_>>,
         repositories: &[Address],
         said: &str,
+        over: Over,
     ) -> Result<(), Error> {
         let access = Access {
             named_by: NamedBy::Dockerfile,
@@ -114,7 +117,7 @@ impl Build<'_> {
             agent: self.order.agent(),
         };
         let whole = order.of_repository();
-        let mut key = self.copy_key(stage, &parts)?;
+        let mut key = self.copy_key(stage, &parts, over)?;
         let mut commits: Vec<(&Address, Commit)> = Vec::new();
         for address in repositories {
             let commit = address.resolve(self.store, access)?;
@@ -135,7 +138,7 @@ impl Build<'_> {
         for files in &fetched {
             parts.push((&whole, without_top(whole.plan(files)?), files));
         }
-        self.copy_all(stage, turn, &parts, said)
+        self.copy_all(stage, turn, &parts, said, over)
     }
 
     fn sources(&self, stage: &Stage, add: &dockerfile::Add) -> Result<Sources, Error> {

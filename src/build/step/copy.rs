@@ -1,6 +1,6 @@
 //! COPY, and what ADD has of it: their words → what is copied from where, in one layer.
 
-use super::{absolute, relative};
+use super::{Over, absolute, relative};
 use crate::build::Error;
 use crate::build::chmod::Chmod;
 use crate::build::contents::Contents;
@@ -32,10 +32,16 @@ impl Build<'_> {
         }
         if copy.from.is_none() && order.sources.is_empty() {
             // Here-documents alone need no context.
-            return self.copied(stage, &[(&order, order.plan(&Nothing)?, &Nothing)], &said);
+            let parts = [(&order, order.plan(&Nothing)?, &Nothing as &dyn Source)];
+            return self.copied(stage, &parts, &said, Over::of(copy));
         }
         self.from(number, copy.from.as_deref(), |source| {
-            self.copied(stage, &[(&order, order.plan(source)?, source)], &said)
+            self.copied(
+                stage,
+                &[(&order, order.plan(source)?, source)],
+                &said,
+                Over::of(copy),
+            )
         })
     }
 
@@ -55,20 +61,25 @@ impl Build<'_> {
             now: self.now,
             ..bound(Vec::new())
         };
-        self.copied(stage, &[(&order, order.plan(context)?, context)], said)
+        let parts = [(&order, order.plan(context)?, context as &dyn Source)];
+        self.copied(stage, &parts, said, Over::Stage)
     }
 
-    fn copied(&self, stage: &mut Stage, parts: &[Part<'_>], said: &str) -> Result<(), Error> {
-        let key = self.copy_key(stage, parts)?;
+    fn copied(&self, stage: &mut Stage, parts: &[Part<'_>], said: &str, over: Over) -> Result<(), Error> {
+        let key = self.copy_key(stage, parts, over)?;
         match self.turn(stage, key, said)? {
             None => Ok(()),
-            Some(turn) => self.copy_all(stage, turn, parts, said),
+            Some(turn) => self.copy_all(stage, turn, parts, said, over),
         }
     }
 
     /// What a copy depends on.
-    pub(super) fn copy_key(&self, stage: &Stage, parts: &[Part<'_>]) -> Result<Key, Error> {
-        let mut key = Key::new("copy", &stage.layers);
+    pub(super) fn copy_key(&self, stage: &Stage, parts: &[Part<'_>], over: Over) -> Result<Key, Error> {
+        let kind = match over {
+            Over::Stage => "copy",
+            Over::Nothing => "linked copy",
+        };
+        let mut key = Key::new(kind, over.layers(stage));
         key.field(&self.epoch());
         for (order, plan, source) in parts {
             key.field(&order.digest(plan, *source, &self.hashes)?.hex());
@@ -83,8 +94,9 @@ impl Build<'_> {
         turn: Turn,
         parts: &[Part<'_>],
         said: &str,
+        over: Over,
     ) -> Result<(), Error> {
-        let draft = Draft::over(self.store, &stage.layers)?;
+        let draft = Draft::over(self.store, over.layers(stage))?;
         let mut contents = Contents::default();
         for (order, plan, source) in parts {
             order.carry_out(plan, *source, &draft.tree, &mut contents)?;
@@ -96,7 +108,7 @@ impl Build<'_> {
             &contents,
             self.order.times,
         )?;
-        self.grown(stage, turn, said, claim)
+        self.grown(stage, turn, said, (claim, over))
     }
 
     /// What the history says: what decides about the files, variables replaced. Whoever has the image reads it.

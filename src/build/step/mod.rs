@@ -8,6 +8,7 @@ mod setting;
 
 use std::sync::Arc;
 
+use fuse_overlay::index::DiffId;
 use serde_json::json;
 
 pub(super) use setting::{Told, configure};
@@ -26,6 +27,33 @@ use crate::containers::life;
 use crate::images::steps::{self, Step};
 use crate::images::{Claim, layers};
 use crate::store::{ChainId, Digest};
+
+/// What is a layer made over?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// What the stage is so far.
+    Stage,
+    /// Nothing, whatever it lies on then: `COPY --link`.
+    Nothing,
+}
+
+impl Over {
+    /// For COPY and ADD.
+    fn of(copy: &dockerfile::Copy) -> Over {
+        match copy.link {
+            true => Over::Nothing,
+            false => Over::Stage,
+        }
+    }
+
+    /// The layers that are looked at.
+    fn layers(self, stage: &Stage) -> &[DiffId] {
+        match self {
+            Over::Stage => &stage.layers,
+            Over::Nothing => &[],
+        }
+    }
+}
 
 /// Does it change files? Such steps are counted, as BuildKit does.
 pub(super) fn makes_files(instruction: &Instruction) -> bool {
@@ -138,7 +166,7 @@ impl Build<'_> {
     /// The layer of a step that this build has made, or that is in the cache.
     fn cached(&self, stage: &mut Stage, key: &Digest, history: &str) -> Result<bool, Error> {
         let made = self.made.borrow().get(key).cloned();
-        if let Some(step) = made.filter(|step| step.is_above(&stage.layers))
+        if let Some(step) = made.and_then(|step| step.above(&stage.layers))
             && self.taken(stage, &step, history)?
         {
             return Ok(true);
@@ -159,7 +187,11 @@ impl Build<'_> {
         if !step.is_stored(self.store) {
             return Ok(false);
         }
-        steps::note_use(self.store, &step.key());
+        match step.is_linked() {
+            // It may lie on another stack now, which is kept with it.
+            true => steps::put(self.store, &step.key(), step)?,
+            false => steps::note_use(self.store, &step.key()),
+        }
         self.progress.cached();
         self.progress.found(step);
         let mut step = step.clone();
@@ -175,9 +207,19 @@ impl Build<'_> {
     }
 
     /// A new layer is there: the stage has it, and the cache.
-    fn grown(&self, stage: &mut Stage, turn: Turn, history: &str, claim: Claim) -> Result<(), Error> {
+    fn grown(
+        &self,
+        stage: &mut Stage,
+        turn: Turn,
+        history: &str,
+        (claim, over): (Claim, Over),
+    ) -> Result<(), Error> {
         let key = turn.key;
         let step = Step::new(key, claim.layers(), &self.created, history);
+        let step = match over {
+            Over::Stage => step,
+            Over::Nothing => step.linked(),
+        };
         steps::put(self.store, &key, &step)?;
         // Who waits need not wait for what follows.
         drop(turn);
@@ -273,7 +315,7 @@ impl Build<'_> {
             &Contents::default(),
             self.order.times,
         )?;
-        self.grown(stage, turn, &said, claim)
+        self.grown(stage, turn, &said, (claim, Over::Stage))
     }
 
     /// `--chown`: names are those of the stage's own passwd and group files. A number alone is the group, too.

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use super::{Origin, absolute, relative};
+use super::{Origin, Over, absolute, relative};
 use crate::build::Error;
 use crate::build::dockerfile::{self, Command, Mount, MountKind, Run};
 use crate::build::extract::{SetId, bound, extract};
@@ -111,7 +111,7 @@ impl Build<'_> {
         }
         let claim = order.carry_out(self.store, &image, self.progress)?;
         drop(mounted);
-        self.grown(stage, turn, &said, claim)
+        self.grown(stage, turn, &said, (claim, Over::Stage))
     }
 
     /// Program and arguments. A here-document with an interpreter of its own becomes a file that is mounted.

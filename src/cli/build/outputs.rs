@@ -7,6 +7,7 @@ use crate::build::{Output, Trust};
 use crate::cli::report::Failure;
 use crate::images::commit::Described;
 use crate::images::packed::Family;
+use crate::images::packing::{Packing, Small};
 use crate::images::reference::Reference;
 use crate::images::save::Format;
 
@@ -84,6 +85,7 @@ impl Asked<'_> {
         if let Some(family) = words.family {
             described.family = family;
         }
+        described.packing = words.packing()?;
         let is_docker_archive = words.kind == "docker" && words.dest.is_some();
         if is_docker_archive && !described.annotations.is_empty() {
             return Err(words.invalid("Docker's archives have no manifest for annotations (--annotation)"));
@@ -144,6 +146,9 @@ struct Words<'a> {
     tar: Option<bool>,
     rewrite: Option<bool>,
     family: Option<Family>,
+    small: Option<Small>,
+    level: Option<u32>,
+    force: bool,
     annotations: Vec<(String, String)>,
 }
 
@@ -194,6 +199,28 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// The form of layers. It is for those that leave the store: there they are as they were made.
+    fn packing(&self) -> Result<Packing, Failure> {
+        let packing = Packing {
+            small: self.small.unwrap_or_default(),
+            level: self.level,
+            force: self.force,
+        };
+        if packing == Packing::default() {
+            return Ok(packing);
+        }
+        let why = match self.kind {
+            "oci" => packing.wrong(),
+            "docker" if self.dest.is_some() => Some("layers in Docker's archives are not compressed"),
+            "registry" | "image" if self.push.unwrap_or(self.kind == "registry") => packing.wrong(),
+            "image" | "docker" | "registry" => {
+                Some("layers in the store are not compressed; those that are pushed or exported are")
+            }
+            _ => Some("this type has no layers to compress"),
+        };
+        why.map_or(Ok(packing), |why| Err(self.invalid(why)))
+    }
+
     fn field(&mut self, key: &str, value: &str) -> Result<(), Failure> {
         let truth = || match value {
             "true" | "1" => Ok(true),
@@ -221,11 +248,22 @@ impl<'a> Words<'a> {
             "tar" => self.tar = Some(truth()?),
             "rewrite-timestamp" => self.rewrite = Some(truth()?),
             "oci-mediatypes" => self.family = Some(if truth()? { Family::Oci } else { Family::Docker }),
+            "compression" => {
+                self.small = Some(match value {
+                    "gzip" => Small::Gzip,
+                    "zstd" => Small::Zstd,
+                    "uncompressed" => Small::Plain,
+                    _ => return Err(self.invalid("compression is gzip, zstd or uncompressed")),
+                });
+            }
+            "compression-level" => {
+                let level = value.parse();
+                self.level = Some(level.map_err(|_| self.invalid("compression-level is a number"))?);
+            }
+            "force-compression" => self.force = truth()?,
             // What is done anyway.
-            "compression" if value == "gzip" => {}
-            "compression" => return Err(self.invalid("layers are compressed by gzip alone")),
             "store" if truth()? => {}
-            "unpack" | "force-compression" if !truth()? => {}
+            "unpack" if !truth()? => {}
             _ => match key.strip_prefix("annotation.") {
                 Some(name) => self.annotations.push((name.into(), value.into())),
                 None => return Err(self.invalid(&format!("{key} is not supported"))),
@@ -372,7 +410,20 @@ mod tests {
                 "type=image,push-by-digest=true",
                 "push-by-digest is not supported",
             ),
-            ("type=image,compression=zstd", "gzip alone"),
+            ("type=image,compression=zstd", "in the store are not compressed"),
+            ("type=docker,dest=x,compression=zstd", "in Docker's archives"),
+            ("type=local,dest=x,compression=zstd", "no layers to compress"),
+            ("type=oci,compression=estargz", "gzip, zstd or uncompressed"),
+            ("type=oci,compression-level=10", "gzip are 0 to 9"),
+            (
+                "type=oci,compression=zstd,compression-level=23",
+                "zstd are 0 to 22",
+            ),
+            (
+                "type=oci,compression=uncompressed,compression-level=1",
+                "has no level",
+            ),
+            ("type=oci,compression-level=best", "compression-level is a number"),
             ("type=image,\"name=x", "a quote has no end"),
             ("type=image,color", "not of the form KEY=VALUE"),
         ] {

@@ -9,6 +9,7 @@ use super::layout::Layout;
 use super::{CONFIG, Document, Place};
 use crate::images::manifest::{Descriptor, MAX_CONFIG, Manifest};
 use crate::images::packed::Family;
+use crate::images::packing::Packing;
 use crate::images::push::{Push, PushError};
 use crate::images::registry::{Registries, Repository};
 use crate::images::steps::Step;
@@ -78,6 +79,7 @@ pub fn export(
                 name,
                 progress,
                 family: Family::Oci,
+                packing: Packing::default(),
             };
             let (document, manifest) = documents(&steps, &own, |layer| Ok(push.layer(layer)?))?;
             push.blob(&Digest::of(&document), &document)?;

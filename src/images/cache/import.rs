@@ -75,10 +75,9 @@ impl Import {
     }
 
     /// The step of a key above a stack.
-    pub fn find(&self, key: &Digest, below: &[DiffId]) -> Option<&Step> {
-        let step = self.steps.get(key)?;
-        let fits = !self.lost.get() && step.is_above(below);
-        (fits && self.blobs.contains_key(step.layers.last()?)).then_some(step)
+    pub fn find(&self, key: &Digest, below: &[DiffId]) -> Option<Step> {
+        let step = self.steps.get(key)?.above(below)?;
+        (!self.lost.get() && self.blobs.contains_key(step.layers.last()?)).then_some(step)
     }
 
     /// Fetches a step's own layer into the store. Its stack is claimed.

@@ -12,7 +12,8 @@ use crate::images::archive::layouts::{MARK, REF_NAME, blob};
 use crate::images::forms;
 use crate::images::manifest::Descriptor;
 use crate::images::oci_index::list_in;
-use crate::images::packed::{Family, gzip};
+use crate::images::packed::{Family, pack};
+use crate::images::packing::Packing;
 use crate::images::push::{Progress, Sent};
 use crate::store::{Digest, Digesting, Given, Store};
 
@@ -47,7 +48,7 @@ impl Layout {
                 return Ok(Descriptor::new(media_type, digest, form.size));
             }
         }
-        let (aside, made) = gzip(store, layer, Family::Oci)?;
+        let (aside, made) = pack(store, layer, Family::Oci, Packing::default())?;
         let open = || File::open(aside.path());
         let mut from = open().map_err(write(aside.path()))?;
         self.place(&self.blob_path(&made.digest), |to| {

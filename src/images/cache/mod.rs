@@ -72,6 +72,8 @@ struct Record {
     /// How many of its layers the step's have.
     depth: usize,
     created: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    linked: bool,
     // Not the instruction: it tells build arguments, those of stages too that no image has the history of.
 }
 
@@ -94,6 +96,7 @@ impl Document {
                 .unwrap_or(0),
             depth: step.layers.len(),
             created: step.created.clone(),
+            linked: step.is_linked(),
         };
         let mut records: Vec<Record> = steps.iter().map(record).collect();
         records.sort_by_key(|record| (record.stack, record.depth, record.key));
@@ -118,6 +121,7 @@ impl Document {
             let layers: Vec<DiffId> = stack.iter().copied().map(DiffId::from).collect();
             (whole && is_time)
                 .then(|| Step::new(record.key, &layers, &record.created, ""))
+                .map(|step| if record.linked { step.linked() } else { step })
                 .map(|step| (record.key, step))
         };
         self.steps.iter().filter_map(step).collect()
