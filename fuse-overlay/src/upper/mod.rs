@@ -12,6 +12,7 @@ pub(crate) mod inode;
 pub(crate) mod journal;
 mod locked;
 mod lookups;
+mod names;
 mod pieces;
 mod table;
 pub(crate) mod xattrs;
