@@ -92,6 +92,34 @@ fn the_successor_needs_no_name_in_the_store() {
     assert_eq!(field(&bryo, "long", "{{.State.ExitCode}} {{.State.Error}}"), "0");
 }
 
+/// A layer of many files is closed with a list of them, and opened by it; whoever follows finds it, too. Whether there is one is
+/// said by the journal's version.
+#[test]
+fn who_follows_finds_the_list_of_a_layer_of_many_files() {
+    let bryo = running(
+        "many",
+        "if [ -e /m ]; then rm /m/1; echo late > /m/2; echo ready; until [ -e /go ]; do sleep 0.1; done; ls /m | wc -l; cat /m/2 /m/3
+         else mkdir /m; cd /m; seq 9000 | xargs touch; echo early > 3; fi",
+    );
+    let version = || {
+        let container = fs::read_dir(bryo.state().join("containers")).unwrap().next();
+        let journal = container.unwrap().unwrap().path().join("upper/journal");
+        fs::read(journal).unwrap()[8]
+    };
+    assert_eq!(bryo.ok(["wait", "many"]), "0\n");
+    assert_eq!(version(), 3, "a list of 9000 files");
+    bryo.ok(["start", "many"]);
+    until("its first words", || bryo.ok(["logs", "many"]) == "ready\n");
+    for _ in 0..2 {
+        kill_server(&bryo, "many");
+        let changed = bryo.ok(["diff", "many"]);
+        assert_eq!(changed.matches("A /m/").count(), 8999);
+    }
+    bryo.ok(["exec", "many", "touch", "/go"]);
+    assert_eq!(bryo.ok(["wait", "many"]), "0\n");
+    assert_eq!(bryo.ok(["logs", "many"]), "ready\n8999\nlate\nearly\n");
+}
+
 #[test]
 fn a_supervisor_killed_after_a_takeover_leaves_nothing() {
     let bryo = running("orphan", "sleep 1000");

@@ -104,8 +104,17 @@ fn make(dir: &Path, files: usize, layers: usize, upper: usize) -> Figures {
     let mut merged = BufWriter::new(File::create(dir.join("merged.index")).unwrap());
     merge::merge(&views, [7; 32], &mut merged).unwrap();
     drop(merged);
-    fill(&open(dir), upper);
-    Figures::new()
+    let tree = open(dir);
+    fill(&tree, upper);
+    Figures::from([("close", timed(|| close(&tree)).0)])
+}
+
+/// As a server does when its container is kept.
+fn close(tree: &Tree) {
+    drop(tree.sync().unwrap());
+    if tree.list_is_due() {
+        assert!(tree.list().unwrap());
+    }
 }
 
 /// Files of the writable layer; every sixteenth has some bytes.
@@ -125,7 +134,6 @@ fn fill(tree: &Tree, upper: usize) {
         }
         tree.forget(ino, 1);
     }
-    drop(tree.sync().unwrap());
 }
 
 fn view(dir: &Path, name: &str) -> View {
@@ -162,7 +170,11 @@ fn measure(dir: &Path) -> Figures {
     for (prefix, what) in [("low", "lookup below"), ("up", "lookup above")] {
         let files = count(prefix);
         if files > 0 {
+            let before = memory();
             figures.insert(what, spread(&tree, prefix, files, TIMES, |_| ()));
+            if prefix == "up" {
+                figures.insert("memory of files looked up", (memory() - before) / TIMES as f64);
+            }
         }
     }
     let below = count("low");

@@ -27,6 +27,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()>;
     /// Gives the space of a range back; it reads as zeros from then on.
     fn punch(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// Lets the file end at `size`, where it is longer. What lay behind is zeros if the file grows again.
+    fn shorten(&self, size: u64) -> io::Result<()>;
     /// Blocks of 4096 bytes on the filesystem: all, free, free for ordinary users.
     fn space(&self) -> io::Result<[u64; 3]>;
     /// Keeps those out who look at the file and want it to stay as it is; `false`: one of them is there. Each `true` wants a
@@ -260,6 +262,10 @@ impl Disk for Snapshot {
         Ok(())
     }
 
+    fn shorten(&self, _size: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn space(&self) -> io::Result<[u64; 3]> {
         Ok([0; 3])
     }
@@ -339,6 +345,13 @@ impl Disk for HostFile {
             let part = PUNCHED_AT_ONCE.min(end - at);
             self.punch_part(at, part)?;
             at += part;
+        }
+        Ok(())
+    }
+
+    fn shorten(&self, size: u64) -> io::Result<()> {
+        if size < self.size()? {
+            self.file.set_len(size)?;
         }
         Ok(())
     }

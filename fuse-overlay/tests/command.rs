@@ -84,6 +84,32 @@ C /\nC /etc\nD /etc/one\nC /large\nA /new\nA /new/n\nC /twin\nn\nmore\n";
     assert_eq!(said, expected);
 }
 
+/// Whether the journal has a list of its inodes is said by its version.
+#[test]
+fn an_upper_of_many_files_is_closed_with_a_list() {
+    let said = printed(
+        INSIDE,
+        r#"
+layers
+serve() { $fo mount --layer base.tar --layer top --upper upper mnt & mounted; }
+end() { umount mnt; wait $server; od -An -tu4 -j8 -N4 upper/journal; }
+serve; echo few > mnt/few; end
+serve; mkdir mnt/many; seq -f mnt/many/%05g 9000 | xargs touch; echo late > mnt/etc/one; end
+(cd mnt; find .) > /dev/null
+serve; ls mnt/many | wc -l; cat mnt/etc/one mnt/few; rm mnt/many/00001; echo "$(stat -c %h mnt/etc/two)"
+# One that is killed leaves what it had, and the list.
+kill -9 $server; wait $server 2> /dev/null || true; umount mnt
+serve; ls mnt/many | wc -l; echo again > mnt/many/00002; cat mnt/many/00002; end
+# And whoever has lost it reads all.
+dd if=/dev/zero of=upper/journal bs=512 seek=3 count=1 conv=notrunc status=none
+serve; ls mnt/many | wc -l; cat mnt/many/00002; end
+"#,
+    );
+    let words: Vec<&str> = said.split_whitespace().collect();
+    let expected = "2 3 9000 late few 1 8999 again 3 8999 again 3";
+    assert_eq!(words, expected.split(' ').collect::<Vec<_>>());
+}
+
 /// The README's session prints what it says.
 #[test]
 fn the_readme_is_true() {

@@ -16,7 +16,7 @@ impl From<Vec<u8>> for Memory {
 }
 
 impl Memory {
-    fn with<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    pub fn with<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 }
@@ -57,6 +57,10 @@ impl Disk for Memory {
             let range = offset.min(size) as usize..offset.saturating_add(length).min(size) as usize;
             bytes[range].fill(0);
         });
+        Ok(())
+    }
+    fn shorten(&self, size: u64) -> io::Result<()> {
+        self.with(|bytes| bytes.truncate(size as usize));
         Ok(())
     }
     fn space(&self) -> io::Result<[u64; 3]> {

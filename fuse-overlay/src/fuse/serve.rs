@@ -43,6 +43,8 @@ const SETTLED: Duration = Duration::from_millis(200);
 /// What becomes of the writable layer when its mount is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtEnd {
+    /// It is made durable, and ready to be opened again, which may take about as long as opening it all did.
+    List,
     /// It is made durable.
     Sync,
     /// It is removed: nothing more is written to the disk, which may have had nothing of it yet.
@@ -115,12 +117,26 @@ pub fn serve(
 
 fn end(adapter: &Adapter, at_end: AtEnd) -> io::Result<()> {
     match at_end {
-        AtEnd::Sync => {
+        AtEnd::List | AtEnd::Sync => {
             let told = adapter.untold_refusals();
             let synced = adapter.tree.sync().map_err(|error| io::Error::from(error.0));
+            if at_end == AtEnd::List && synced.is_ok() {
+                list(&adapter.tree);
+            }
             synced.and(told)
         }
         AtEnd::Discard => Ok(()),
+    }
+}
+
+/// Makes the next opening quick, if that pays. Nothing depends on it.
+fn list(tree: &Tree) {
+    if !crash::hurries() && !tree.list_is_due() {
+        return;
+    }
+    let made = catch_unwind(AssertUnwindSafe(|| tree.list()));
+    if let Err(error) = made.unwrap_or(Err(Error(Errno::EIO))) {
+        tracing::warn!(%error, "the writable layer has no list; opening it again reads all of it");
     }
 }
 

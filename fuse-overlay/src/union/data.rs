@@ -34,7 +34,7 @@ pub(super) struct Placed {
 impl Tree {
     /// Reads at a byte offset into `out`; fewer bytes only at the end of the file.
     pub fn read(&self, ino: Ino, offset: u64, out: &mut [u8]) -> Result<usize> {
-        let Some(inode) = self.upper.find(ino) else {
+        let Some(inode) = self.known(ino)? else {
             let node = self.below.node(ino)?;
             let attr = self.below.view().attr(node)?;
             match attr.kind {
@@ -473,7 +473,21 @@ impl Tree {
     /// # Errors
     /// The disk's. The journal is as good as before.
     pub fn checkpoint(&self, go_on: &dyn Fn() -> bool) -> Result<()> {
-        self.upper.checkpoint(go_on)
+        self.upper.checkpoint(go_on, &|ino| self.below.copy_up(ino))
+    }
+
+    /// Is there so much that would have to be read when the layer is opened again that [`Tree::list`] pays?
+    pub fn list_is_due(&self) -> bool {
+        self.upper.list_is_due()
+    }
+
+    /// Makes a checkpoint, and a list of where each inode stands in it: the layer is then opened without reading all. For its
+    /// end, when nothing else happens: false if something did, hence no list was made.
+    ///
+    /// # Errors
+    /// The disk's. The layer is as good as before, and opened by reading all.
+    pub fn list(&self) -> Result<bool> {
+        self.upper.list(&|ino| self.below.copy_up(ino))
     }
 
     /// What `statfs` tells.

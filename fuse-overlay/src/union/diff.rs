@@ -67,7 +67,7 @@ impl Tree {
     fn touched(&self) -> Result<HashSet<Ino>> {
         let mut touched = HashSet::new();
         let mut linked = HashSet::new();
-        for inode in self.upper.all() {
+        for inode in self.upper.all(&|ino| self.below.copy_up(ino))? {
             if inode.state.read().meta.nlink == 0 {
                 continue;
             }
@@ -123,7 +123,7 @@ impl Tree {
 
     /// Does an inode of the image differ from what it was there, apart from what lies in a directory?
     pub(super) fn differs(&self, ino: Ino) -> Result<bool> {
-        let Some(inode) = self.upper.find(ino) else {
+        let Some(inode) = self.known(ino)? else {
             return Ok(false);
         };
         let before = self.below.copy_up(ino)?;

@@ -177,7 +177,7 @@ impl Tree {
     fn walk(&self, names: &[&Name]) -> Result<Option<Ino>> {
         let mut at = ino(NodeId(0));
         for name in names {
-            let found = match self.upper.find(at) {
+            let found = match self.known(at)? {
                 Some(dir) => match dir.state.read().directory() {
                     Ok(directory) => self.find_name(directory, name)?.target,
                     Err(_) => None,

@@ -36,11 +36,11 @@ const BATCH: usize = 256;
 impl Tree {
     /// Finds a name. ENOENT if it is not there.
     pub fn lookup(&self, parent: Ino, name: &Name) -> Result<Attr> {
-        let Some(dir) = self.upper.find(parent) else {
+        let Some(dir) = self.known(parent)? else {
             let entry = self.below.view().lookup(self.below.node(parent)?, name)?;
             let (node, _) = entry.and_then(|entry| entry.target).ok_or(Error(Errno::ENOENT))?;
             self.upper.looked_up(ino(node));
-            return self.getattr(ino(node));
+            return self.attr_counted(ino(node));
         };
         let found = {
             let state = dir.state.read();
@@ -52,7 +52,14 @@ impl Tree {
             self.upper.looked_up(found.0);
             found
         };
-        self.getattr(found.0)
+        self.attr_counted(found.0)
+    }
+
+    /// The attributes of an inode whose lookup was counted; one that fails counts for nothing.
+    fn attr_counted(&self, ino: Ino) -> Result<Attr> {
+        self.getattr(ino).inspect_err(|_| {
+            self.forget(ino, 1);
+        })
     }
 
     /// What stands at a name of a directory that the upper knows.
@@ -100,7 +107,7 @@ impl Tree {
 
     /// Attributes.
     pub fn getattr(&self, ino: Ino) -> Result<Attr> {
-        match self.upper.find(ino) {
+        match self.known(ino)? {
             Some(inode) => Ok(inode.attr()),
             None => self.below.view().attr(self.below.node(ino)?),
         }
@@ -108,7 +115,7 @@ impl Tree {
 
     /// A symlink's target.
     pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
-        let Some(inode) = self.upper.find(ino) else {
+        let Some(inode) = self.known(ino)? else {
             let view = self.below.view();
             return Ok(view.copied(view.target(self.below.node(ino)?)?)?.into_vec());
         };
@@ -120,7 +127,7 @@ impl Tree {
 
     /// The directory that holds a directory.
     pub(super) fn parent_of(&self, dir: Ino) -> Result<Ino> {
-        match self.upper.find(dir) {
+        match self.known(dir)? {
             Some(inode) => Ok(inode.state.read().directory()?.parent),
             None => self.below.parent(self.below.node(dir)?),
         }
@@ -142,7 +149,7 @@ impl Tree {
 
     /// How many names a directory has.
     pub fn name_count(&self, dir: Ino) -> Result<u64> {
-        match self.upper.find(dir) {
+        match self.known(dir)? {
             Some(inode) => Ok(inode.state.read().directory()?.count),
             None => Ok(self.below.view().entries(self.below.node(dir)?)?.len().into()),
         }
@@ -193,7 +200,7 @@ impl Tree {
 
     /// Copies entries behind `cookie`; says whether there may be more.
     fn fill_batch(&self, dir: Ino, mut cookie: u64, batch: &mut Batch) -> Result<bool> {
-        let inode = self.upper.find(dir);
+        let inode = self.known(dir)?;
         let state = inode.as_ref().map(|inode| inode.state.read());
         let changed = state.as_ref().map(|state| state.directory()).transpose()?;
         let below = match changed {

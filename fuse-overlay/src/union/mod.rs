@@ -407,9 +407,14 @@ impl Tree {
         self.upper.happened(unique)
     }
 
+    /// The inode, if the upper knows it. EIO if it cannot be read.
+    fn known(&self, ino: Ino) -> Result<Option<Arc<Inode>>> {
+        self.upper.find(ino, &|ino| self.below.copy_up(ino))
+    }
+
     /// The inode for changing it: an image's one is taken into the upper, as it is.
     fn inode(&self, ino: Ino) -> Result<Arc<Inode>> {
-        self.upper.find_or(ino, || self.below.copy_up(ino))
+        self.upper.find_or(ino, &|ino| self.below.copy_up(ino))
     }
 
     /// Runs an operation; if there is no space, once more after freed space was given back.

@@ -24,7 +24,7 @@ impl Tree {
         }
         // An image's layer may hold names that could not be set here.
         let none = check_name(name).err().unwrap_or(Error(Errno::ENODATA));
-        match self.upper.find(ino) {
+        match self.known(ino)? {
             Some(inode) => inode
                 .state
                 .read()
@@ -43,7 +43,7 @@ impl Tree {
 
     /// Names of the extended attributes.
     pub fn listxattr(&self, ino: Ino) -> Result<Vec<Vec<u8>>> {
-        let names: Vec<Vec<u8>> = match self.upper.find(ino) {
+        let names: Vec<Vec<u8>> = match self.known(ino)? {
             Some(inode) => inode
                 .state
                 .read()

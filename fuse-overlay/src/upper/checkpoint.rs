@@ -5,18 +5,24 @@
 //! before it are in it, all others follow. When all are said and on the disk, the journal begins where the checkpoint began
 //! ([`super::journal::start`]). A directory of many names, or a file of many runs, is said in parts, under its lock one by
 //! one: what changes between two parts is either said by a later one or follows it.
+//!
+//! If nothing else happens meanwhile, as when the layer is closed, a list of what was said can follow
+//! ([`super::journal::list`]).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use nix::errno::Errno;
 
 use super::Upper;
 use super::content::Content;
 use super::directory::{Directory, Known};
 use super::inode::{Body, Inode, State};
 use super::journal::format::{Below, Change, Operation};
-use super::journal::log::Room;
+use super::journal::log::{Appended, Beginning, Room};
+use super::listed::{CopyUp, Listing};
 use crate::attr::{Ino, Kind};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A journal below this is not worth the work: it is read in some hundredths of a second.
 const LEAST: u64 = 4 << 20;
@@ -27,6 +33,10 @@ const GROWTH: u64 = 3;
 const INODE: u64 = 128;
 /// Names or runs that a record says at once: some tens of microseconds under the inode's lock.
 const PART: usize = 500;
+/// A journal of which less must be read needs no list: some five thousand inodes, in five milliseconds.
+const LEAST_LISTED: u64 = 1 << 20;
+/// What must be read may be this part of what the list spares: a new one is written when that pays.
+const UNLISTED: u64 = 4;
 /// Bytes appended before the host is asked to write them out, so that the flush in the end is short.
 const WRITEBACK: u64 = 1 << 20;
 
@@ -44,23 +54,61 @@ impl Upper {
         length > wanted && !self.log.is_lost() && !self.data.is_lost() && self.log.space().is_ok_and(room)
     }
 
+    /// Has the layer so much to say that is not in a list that a new one pays? Asked when it is closed.
+    pub(crate) fn list_is_due(&self) -> bool {
+        let live = self.log.checkpoint_length();
+        let room =
+            |[_, _, available]: [u64; 3]| available.saturating_mul(4096) > LEAST + live.saturating_mul(2);
+        self.log.unlisted() > LEAST_LISTED.max(live / UNLISTED)
+            && !self.log.is_lost()
+            && !self.data.is_lost()
+            && self.log.space().is_ok_and(room)
+    }
+
     /// Makes a checkpoint, while operations go on, unless `go_on` says no. A journal whose checkpoint was not finished is as
     /// good as before, but longer.
-    pub(crate) fn checkpoint(&self, go_on: &dyn Fn() -> bool) -> Result<()> {
-        // One at a time.
+    pub(crate) fn checkpoint(&self, go_on: &dyn Fn() -> bool, copy_up: CopyUp<'_>) -> Result<()> {
+        self.alone(|| {
+            self.try_checkpoint(go_on, copy_up, &mut Listing::default())
+                .map(drop)
+        })
+    }
+
+    /// Makes a checkpoint and its list, so that the layer is opened without reading all. Nothing else should happen
+    /// meanwhile: there is no list then, which is said by false.
+    pub(crate) fn list(&self, copy_up: CopyUp<'_>) -> Result<bool> {
+        self.alone(|| {
+            let mut listing = Listing::default();
+            match self.try_checkpoint(&|| true, copy_up, &mut listing)? {
+                Some((began, end)) => self.write_list(listing, began, end),
+                None => Ok(false),
+            }
+        })
+    }
+
+    /// One checkpoint at a time.
+    fn alone<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut not_before = self.checkpointing.lock();
-        let made = self.try_checkpoint(go_on);
+        let made = make();
         if self.log.is_lost() {
             self.lookups.ledger().set_lost();
         }
         *not_before = match made {
-            Ok(()) => 0,
+            Ok(_) => 0,
             Err(_) => self.log.length().saturating_mul(2),
         };
         made
     }
 
-    fn try_checkpoint(&self, go_on: &dyn Fn() -> bool) -> Result<()> {
+    /// Gives where it began and where its last record is; `None` if `go_on` said no.
+    fn try_checkpoint(
+        &self,
+        go_on: &dyn Fn() -> bool,
+        copy_up: CopyUp<'_>,
+        listing: &mut Listing,
+    ) -> Result<Option<(Beginning, Appended)>> {
+        // What is only in a list lies before this checkpoint, hence is given back.
+        self.table.find_all(self.log.disk(), copy_up)?;
         let beginning = {
             // Whatever has a record before this place is in the table when it is gone through.
             let _no_operation = self.applying.write();
@@ -71,8 +119,10 @@ impl Upper {
         // Read again in this order: what belongs together then lies together.
         all.sort_unstable_by_key(|inode| inode.ino);
         for inode in all {
-            if !self.say(&inode, go_on)? {
-                return Ok(());
+            match self.say(&inode, go_on)? {
+                Said::Stopped => return Ok(None),
+                Said::Gone => {}
+                Said::At(offset) => listing.note(&inode, inode.ino.0 > self.image_end, offset),
             }
             if self.log.end() > written_back + WRITEBACK {
                 written_back = self.log.start_writeback(written_back);
@@ -89,30 +139,66 @@ impl Upper {
             .log
             .append(Operation::Checkpoint, 0, &changes, Room::Ordinary)?;
         let durable = self.sync()?;
-        self.log.start_from(beginning, end, durable)
+        self.log.start_from(beginning, end.sequence, durable)?;
+        Ok(Some((beginning, end)))
     }
 
-    /// Records what an inode is like, part by part. Says whether to go on.
-    fn say(&self, inode: &Arc<Inode>, go_on: &dyn Fn() -> bool) -> Result<bool> {
-        let mut from = None;
+    /// Writes the list of a checkpoint that the journal begins with.
+    fn write_list(&self, listing: Listing, began: Beginning, end: Appended) -> Result<bool> {
+        let append = |operation, words: &[u64]| {
+            let appended = self.log.append_list(began, operation, words)?;
+            // An operation came in between: not this time.
+            appended.ok_or(Error(Errno::EBUSY))
+        };
+        let written = listing
+            .write(end.offset, |places| {
+                append(Operation::Places, places).map(|appended| appended.offset)
+            })
+            .and_then(|list| append(Operation::List, &list.encode()));
+        let list = match written {
+            Ok(list) => list,
+            Err(Error(Errno::EBUSY)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let durable = self.sync()?;
+        self.log.point_to(end, list, durable)?;
+        // What is not given back is only looked through.
+        let _ = self.log.trim();
+        Ok(true)
+    }
+
+    /// Records what an inode is like, part by part.
+    fn say(&self, inode: &Arc<Inode>, go_on: &dyn Fn() -> bool) -> Result<Said> {
+        let (mut from, mut first) = (None, None);
         loop {
             if !go_on() {
-                return Ok(false);
+                return Ok(Said::Stopped);
             }
             let state = inode.state.read();
             // Who lets an inode go holds its lock, so this stays as it is.
             if !self.table.holds(inode) {
-                return Ok(true);
+                return Ok(Said::Gone);
             }
             let mut changes = Vec::new();
             let next = state.part(inode, inode.ino.0 > self.image_end, from, &mut changes);
-            self.log.append(Operation::State, 0, &changes, Room::Ordinary)?;
+            let part = self.log.append(Operation::State, 0, &changes, Room::Ordinary)?;
+            let first = *first.get_or_insert(part.offset);
             if next.is_none() {
-                return Ok(true);
+                return Ok(Said::At(first));
             }
             from = next;
         }
     }
+}
+
+/// What became of an inode whose turn it was.
+enum Said {
+    /// All of it stands in the journal from this place on.
+    At(u64),
+    /// It is none of the layer's any more.
+    Gone,
+    /// The checkpoint is to end.
+    Stopped,
 }
 
 impl State {
@@ -234,7 +320,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::error::Error;
     use crate::ledger::Ledger;
     use crate::name::Name;
     use crate::upper::journal::format::{Image, Meta};
@@ -246,7 +331,23 @@ mod tests {
             node_count: 1,
             index_sum: 0,
         };
-        let root = |ino| match ino {
+        Upper::open(
+            storage(dir),
+            image,
+            Limits::default(),
+            &Ledger::alone().unwrap(),
+            &root,
+        )
+        .unwrap()
+    }
+
+    fn storage(dir: &Path) -> Storage {
+        Storage::open(dir).unwrap()
+    }
+
+    /// An image of nothing but a root.
+    fn root(ino: Ino) -> Result<Inode> {
+        match ino {
             Ino::ROOT => {
                 let meta = Meta {
                     nlink: 2,
@@ -255,17 +356,8 @@ mod tests {
                 let state = State::made(Kind::Directory, meta, b"", Ino::ROOT);
                 Ok(Inode::new(ino, Kind::Directory, state))
             }
-            _ => Err(Error(nix::errno::Errno::ESTALE)),
-        };
-        let storage = Storage::open(dir).unwrap();
-        Upper::open(
-            storage,
-            image,
-            Limits::default(),
-            &Ledger::alone().unwrap(),
-            &root,
-        )
-        .unwrap()
+            _ => Err(Error(Errno::ESTALE)),
+        }
     }
 
     /// Found by the fuzz target `journal`: an inode without names goes when the layer is opened, and if a name points to it all
@@ -293,10 +385,10 @@ mod tests {
         ];
         let record = |upper: &Upper| upper.log.append(Operation::Mknod, 0, &changes, Room::Ordinary);
         record(&open(dir.path())).unwrap();
-        open(dir.path()).checkpoint(&|| true).unwrap();
+        open(dir.path()).checkpoint(&|| true, &root).unwrap();
         let upper = open(dir.path());
-        assert!(upper.find(ino).is_none());
-        let known = match &upper.find(Ino::ROOT).unwrap().state.read().body {
+        assert!(upper.find(ino, &root).unwrap().is_none());
+        let known = match &upper.find(Ino::ROOT, &root).unwrap().unwrap().state.read().body {
             Body::Directory(directory) => directory.known(name),
             _ => panic!("no directory"),
         };

@@ -1,9 +1,7 @@
 //! What did the container change in a directory? Names over the image's entries.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-
 use super::journal::format::{Below, MOST_PLACES};
+use super::names::{Names, Target};
 use crate::attr::{Ino, Kind};
 use crate::index::NodeId;
 use crate::name::Name;
@@ -20,34 +18,16 @@ pub(crate) struct Directory {
     pub below: Option<NodeId>,
     /// Names to see.
     pub count: u64,
-    slots: HashMap<Arc<Name>, Slot>,
-    /// All names here by their place: first those that the image does not have, then, from [`HIDING`] on, the others.
-    places: BTreeMap<u64, Arc<Name>>,
+    /// Names that the image does not have.
+    own: Names,
+    /// Those that it has, too. Their places are the image's; here they have others, only to be gone through: from [`HIDING`] on.
+    hiding: Names,
     last_place: u64,
     last_hiding: u64,
 }
 
-/// Names that the image has, too, have their places in its listing. Here they have others, only to be gone through: these.
+/// Places of names that hide the image's are above this.
 const HIDING: u64 = MOST_PLACES;
-
-/// What the upper says of a name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Slot {
-    /// The inode, or a whiteout.
-    target: Option<(Ino, Kind)>,
-    /// Its key in [`Directory::places`].
-    place: u64,
-}
-
-impl Slot {
-    fn below(&self) -> Below {
-        if self.place < HIDING {
-            Below::Absent
-        } else {
-            Below::Hidden
-        }
-    }
-}
 
 /// What the upper knows of a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +40,15 @@ pub(crate) enum Known {
     Nothing,
 }
 
+impl Known {
+    fn of(target: Target, below: Below) -> Known {
+        match target {
+            Some((ino, kind)) => Known::Entry(ino, kind, below),
+            None => Known::Whiteout,
+        }
+    }
+}
+
 impl Directory {
     /// A directory without names of its own over one of the image's, which has `count` entries.
     pub(crate) fn new(parent: Ino, below: Option<NodeId>, count: u64) -> Directory {
@@ -67,8 +56,8 @@ impl Directory {
             parent,
             below,
             count,
-            slots: HashMap::new(),
-            places: BTreeMap::new(),
+            own: Names::default(),
+            hiding: Names::default(),
             last_place: 0,
             last_hiding: HIDING,
         }
@@ -76,87 +65,77 @@ impl Directory {
 
     /// What the upper knows of a name.
     pub(crate) fn known(&self, name: &Name) -> Known {
-        match self.slots.get(name) {
+        if let Some((_, target)) = self.own.get(name) {
+            return Known::of(target, Below::Absent);
+        }
+        match self.hiding.get(name) {
+            Some((_, target)) => Known::of(target, Below::Hidden),
             None => Known::Nothing,
-            Some(Slot { target: None, .. }) => Known::Whiteout,
-            Some(
-                slot @ Slot {
-                    target: Some((ino, kind)),
-                    ..
-                },
-            ) => Known::Entry(*ino, *kind, slot.below()),
         }
     }
 
     /// Does the upper say nothing at all?
     pub(crate) fn untouched(&self) -> bool {
-        self.slots.is_empty()
+        self.own.is_empty() && self.hiding.is_empty()
+    }
+
+    /// Points a name that is here to another target, and gives the one before.
+    fn set(&mut self, name: &Name, target: Target) -> Option<Target> {
+        let own = self.own.set(name, target);
+        own.or_else(|| self.hiding.set(name, target))
     }
 
     /// Points a name to an inode.
     pub(crate) fn enter(&mut self, name: &Name, below: Below, target: Ino, kind: Kind) {
         let target = Some((target, kind));
-        if let Some(slot) = self.slots.get_mut(name) {
-            self.count += u64::from(slot.target.is_none());
-            slot.target = target;
+        if let Some(before) = self.set(name, target) {
+            self.count += u64::from(before.is_none());
             return;
         }
-        let place = match below {
+        match below {
             // The image's entry was to be seen until now, so the count stays.
-            Below::Hidden => self.next_hiding(),
+            Below::Hidden => self.hide(name, target),
             Below::Absent => {
                 self.count += 1;
                 // No directory lives long enough to come to the last; a journal that says so gets no further.
                 self.last_place = (self.last_place + 1).min(HIDING - 1);
-                self.last_place
+                self.own.remove_at(self.last_place);
+                self.own.insert(name, self.last_place, target);
             }
-        };
-        self.insert(name, Slot { target, place });
+        }
     }
 
     /// Takes a name away.
     pub(crate) fn leave(&mut self, name: &Name, below: Below) {
         match below {
             Below::Hidden => {
-                if !matches!(self.slots.get(name), Some(Slot { target: None, .. })) {
+                let before = self.set(name, None);
+                if before != Some(None) {
                     self.count = self.count.saturating_sub(1);
                 }
-                match self.slots.get_mut(name) {
-                    Some(slot) => slot.target = None,
-                    None => {
-                        let (target, place) = (None, self.next_hiding());
-                        self.insert(name, Slot { target, place });
-                    }
+                if before.is_none() {
+                    self.hide(name, None);
                 }
             }
             Below::Absent => {
-                if let Some(slot) = self.slots.remove(name) {
+                if self.own.remove(name) || self.hiding.remove(name) {
                     self.count = self.count.saturating_sub(1);
-                    self.places.remove(&slot.place);
                 }
             }
         }
     }
 
-    fn next_hiding(&mut self) -> u64 {
+    fn hide(&mut self, name: &Name, target: Target) {
         self.last_hiding += 1;
-        self.last_hiding
-    }
-
-    fn insert(&mut self, name: &Name, slot: Slot) {
-        let name: Arc<Name> = name.to_boxed().into();
-        self.places.insert(slot.place, Arc::clone(&name));
-        self.slots.insert(name, slot);
+        self.hiding.insert(name, self.last_hiding, target);
     }
 
     /// Points a name that the image does not have to an inode, at a place. [`Directory::set_names`] follows.
     pub(crate) fn put(&mut self, name: &Name, place: u64, target: Ino, kind: Kind) {
-        for gone in [self.slots.remove(name).map(|slot| slot.place), Some(place)] {
-            let name = gone.and_then(|place| self.places.remove(&place));
-            name.and_then(|name| self.slots.remove(&name));
-        }
-        let target = Some((target, kind));
-        self.insert(name, Slot { target, place });
+        self.own.remove(name);
+        self.hiding.remove(name);
+        self.own.remove_at(place);
+        self.own.insert(name, place, Some((target, kind)));
     }
 
     /// Sets how many names are to be seen, and the last place that was given.
@@ -172,19 +151,18 @@ impl Directory {
 
     /// The upper's own names with a place of at least `place`, in that order.
     pub(crate) fn own(&self, place: u64) -> impl Iterator<Item = (u64, &Name, Ino, Kind)> {
-        self.places
-            .range(place..HIDING.max(place))
-            .filter_map(|(place, name)| {
-                let (ino, kind) = self.slots.get(name)?.target?;
-                Some((*place, &**name, ino, kind))
-            })
+        self.own.from(place).filter_map(|(place, name, target)| {
+            let (ino, kind) = target?;
+            Some((place, name, ino, kind))
+        })
     }
 
     /// All that it says of names, from a key on that grows from one to the next.
     pub(crate) fn said(&self, from: u64) -> impl Iterator<Item = (u64, &Name, Known)> {
-        self.places
-            .range(from..)
-            .map(|(key, name)| (*key, &**name, self.known(name)))
+        let known =
+            |below| move |(key, name, target): (u64, _, Target)| (key, name, Known::of(target, below));
+        let own = self.own.from(from).map(known(Below::Absent));
+        own.chain(self.hiding.from(from).map(known(Below::Hidden)))
     }
 }
 

@@ -10,13 +10,16 @@ pub(crate) mod data;
 pub(crate) mod directory;
 pub(crate) mod inode;
 pub(crate) mod journal;
+mod listed;
 mod locked;
 mod lookups;
+mod names;
 mod pieces;
+mod replayed;
 mod table;
 pub(crate) mod xattrs;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,14 +27,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::errno::Errno;
 use parking_lot::{Mutex, RwLock};
 
-use self::content::Run;
 use self::data::Data;
 use self::inode::{Body, Inode, State};
 use self::journal::format::{Change, Image, Operation, PAGE};
+use self::journal::list::List;
 use self::journal::log::{Log, Room};
-use self::journal::replay::{self, Origin, Part, ReplayError};
+use self::journal::replay::{self, ReplayError};
+pub(crate) use self::listed::CopyUp;
 pub(crate) use self::locked::Locked;
 use self::lookups::Lookups;
+use self::replayed::Replayed;
 use self::table::Table;
 use crate::attr::{Ino, Kind};
 use crate::disk::{Disk, HostFile, Snapshot};
@@ -215,7 +220,7 @@ impl Upper {
         image: Image,
         limits: Limits,
         ledger: &Ledger,
-        copy_up: &dyn Fn(Ino) -> Result<Inode>,
+        copy_up: CopyUp<'_>,
     ) -> std::result::Result<Upper, OpenError> {
         let Storage {
             journal,
@@ -224,36 +229,23 @@ impl Upper {
             boot,
         } = storage;
         let image_end = image.node_count.into();
-        let mut replayed = Replayed {
-            table: Table::new(),
-            image_end,
-            last: Ino(image_end),
-            began: ledger.began(),
-            in_hand: ledger.in_hand(),
-            happened: HashMap::new(),
-            owed: HashSet::new(),
+        let read = |list: Option<&List>| Replayed::read(&*journal, image, boot, ledger, list, copy_up);
+        let mut list = replay::list(&*journal, image);
+        let listed = list.as_ref().map(|list| read(Some(list)));
+        let (read, replayed) = match listed {
+            Some(Ok(whole)) => whole,
+            Some(Err(why)) => {
+                tracing::warn!(?why, "journal: its list cannot be used; all of it is read");
+                list = None;
+                read(None).map_err(|error| open_error(&path.join("journal"), error))?
+            }
+            None => read(None).map_err(|error| open_error(&path.join("journal"), error))?,
         };
-        let log = replay::replay(journal, image, boot, &mut |origin, change| {
-            replayed.note(origin, &change);
-            replayed.apply(origin, &change, copy_up)
-        })
-        .map_err(|error| open_error(&path.join("journal"), error))?;
-        if !replayed.owed.is_empty() {
-            // ESTALE for who uses such a name. No journal of ours says that, and to refuse all else would help nobody.
-            tracing::error!(inodes = ?replayed.owed, "names in the writable layer point to what it does not have");
-        }
-        let Replayed {
-            table,
-            last,
-            happened,
-            ..
-        } = replayed;
+        let log = Log::new(journal, &read, list.as_ref(), boot);
         ledger.begin(log.last_change());
         let lookups = Lookups::new(ledger.clone());
-        let told: Vec<Ino> = happened.values().flatten().copied().collect();
-        let (used, named) = drop_orphans(&table, image_end, |ino| {
-            lookups.get(ino) > 0 || told.contains(&ino)
-        });
+        let told: Vec<Ino> = replayed.happened.values().flatten().copied().collect();
+        let (used, named) = replayed.drop_orphans(|ino| lookups.get(ino) > 0 || told.contains(&ino));
         let pages = limits.bytes.map(|bytes| bytes / PAGE);
         let data = Data::open(data, used, log.last_change(), pages)
             .map_err(|error| open_error(&path.join("data"), error.into()))?;
@@ -263,13 +255,13 @@ impl Upper {
             log.lose();
         }
         Ok(Upper {
-            table,
+            table: replayed.table,
             log,
             data,
             lookups,
             image_end,
-            happened,
-            next: AtomicU64::new(last.0 + 1),
+            happened: replayed.happened,
+            next: AtomicU64::new(replayed.last.0 + 1),
             named: AtomicU64::new(named),
             limits,
             applying: RwLock::new(()),
@@ -277,19 +269,23 @@ impl Upper {
         })
     }
 
-    /// The inode, if the upper knows it.
-    pub(crate) fn find(&self, ino: Ino) -> Option<Arc<Inode>> {
-        self.table.get(ino)
+    /// The inode, if the upper knows it. EIO if what the journal says of it is damaged.
+    pub(crate) fn find(&self, ino: Ino, copy_up: CopyUp<'_>) -> Result<Option<Arc<Inode>>> {
+        self.table.find(ino, self.log.disk(), copy_up)
     }
 
     /// All inodes that it knows now.
-    pub(crate) fn all(&self) -> Vec<Arc<Inode>> {
-        self.table.all()
+    pub(crate) fn all(&self, copy_up: CopyUp<'_>) -> Result<Vec<Arc<Inode>>> {
+        self.table.find_all(self.log.disk(), copy_up)?;
+        Ok(self.table.all())
     }
 
     /// The inode; an image's one is taken in by `copy_up` if the upper does not know it yet.
-    pub(crate) fn find_or(&self, ino: Ino, copy_up: impl FnOnce() -> Result<Inode>) -> Result<Arc<Inode>> {
-        self.table.get_or(ino, copy_up)
+    pub(crate) fn find_or(&self, ino: Ino, copy_up: CopyUp<'_>) -> Result<Arc<Inode>> {
+        match self.find(ino, copy_up)? {
+            Some(found) => Ok(found),
+            None => self.table.get_or(ino, || copy_up(ino)),
+        }
     }
 
     /// A number for a new inode; ENOSPC at the limit.
@@ -326,7 +322,7 @@ impl Upper {
             return Err(Error(Errno::EIO));
         }
         let _applying = self.applying.read();
-        let sequence = self.log.append(operation, unique, changes, room)?;
+        let sequence = self.log.append(operation, unique, changes, room)?.sequence;
         let mut freed = Vec::new();
         let mut made: Vec<Arc<Inode>> = Vec::new();
         for change in changes {
@@ -497,125 +493,6 @@ impl Upper {
             _ => return,
         };
     }
-}
-
-/// The inode table as it grows during a replay.
-struct Replayed {
-    table: Table,
-    image_end: u64,
-    /// The highest inode number so far.
-    last: Ino,
-    /// Records behind this one are of the connection that another server had before; `None` if there was none.
-    began: Option<u64>,
-    /// The requests whose fate is to be known.
-    in_hand: Vec<u64>,
-    happened: HashMap<u64, Option<Ino>>,
-    /// Inodes that names point to, and that the checkpoint has yet to say.
-    owed: HashSet<Ino>,
-}
-
-impl Replayed {
-    /// Remembers what a request of this connection did.
-    fn note(&mut self, origin: Origin, change: &Change<'_>) {
-        let (sequence, unique, made) = match *change {
-            Change::Done {
-                ino,
-                sequence,
-                unique,
-            } => (sequence, unique, (ino != Ino(0)).then_some(ino)),
-            Change::Make { ino, .. } => (origin.sequence, origin.unique, Some(ino)),
-            _ => (origin.sequence, origin.unique, None),
-        };
-        if self.began.is_none_or(|began| sequence <= began) || !self.in_hand.contains(&unique) {
-            return;
-        }
-        let known = self.happened.entry(unique).or_default();
-        *known = made.or(*known);
-    }
-
-    fn apply(&mut self, origin: Origin, change: &Change<'_>, copy_up: &dyn Fn(Ino) -> Result<Inode>) -> bool {
-        match *change {
-            Change::Make {
-                ino,
-                kind,
-                meta,
-                target,
-                parent,
-            } => {
-                let again = origin.part != Part::State && self.table.get(ino).is_some();
-                if again || !self.could_be_made(ino) {
-                    return false;
-                }
-                self.last = self.last.max(ino);
-                self.owed.remove(&ino);
-                self.table.insert(Arc::new(Inode::new(
-                    ino,
-                    kind,
-                    State::made(kind, meta, target, parent),
-                )));
-                true
-            }
-            Change::Forget { ino } => {
-                self.owed.remove(&ino);
-                self.table.remove(ino);
-                true
-            }
-            Change::Reset { ino } => copy_up(ino).is_ok_and(|inode| {
-                inode.state.write().xattrs.clear();
-                self.table.insert(Arc::new(inode));
-                true
-            }),
-            Change::Given { ino } => {
-                self.last = self.last.max(ino);
-                ino.0 == self.image_end || self.could_be_made(ino)
-            }
-            Change::Done { .. } => true,
-            // The checkpoint says later what it was like then, if it was still there.
-            _ if origin.part == Part::Within && self.is_unknown(change.ino()) => true,
-            Change::Enter { target, .. } | Change::Place { target, .. } if self.is_unknown(target) => {
-                self.owed.insert(target);
-                origin.part != Part::Operation && self.alter(change, copy_up)
-            }
-            _ => self.alter(change, copy_up),
-        }
-    }
-
-    /// Far more numbers than any container can use, and no overflow when counting on.
-    fn could_be_made(&self, ino: Ino) -> bool {
-        (self.image_end + 1..u64::MAX / 2).contains(&ino.0)
-    }
-
-    /// Is it neither the image's nor made so far?
-    fn is_unknown(&self, ino: Ino) -> bool {
-        ino.0 > self.image_end && self.table.get(ino).is_none()
-    }
-
-    fn alter(&self, change: &Change<'_>, copy_up: &dyn Fn(Ino) -> Result<Inode>) -> bool {
-        let ino = change.ino();
-        let mut freed: Vec<Run> = Vec::new();
-        self.table
-            .get_or(ino, || copy_up(ino))
-            .is_ok_and(|inode| inode.state.write().apply(change, &mut freed))
-    }
-}
-
-/// Takes inodes without names that nobody holds, which were open when the layer was last used, out of the table. Gives the
-/// data pages of all others, and how many of those with names are not the image's.
-fn drop_orphans(table: &Table, image_end: u64, is_held: impl Fn(Ino) -> bool) -> (Vec<Run>, u64) {
-    let mut used = Vec::new();
-    let mut named = 0;
-    for inode in table.all() {
-        let state = inode.state.read();
-        if state.meta.nlink == 0 && !is_held(inode.ino) {
-            table.remove(inode.ino);
-            continue;
-        }
-        named += u64::from(inode.ino.0 > image_end && state.meta.nlink > 0);
-        if let Body::Regular(content) = &state.body {
-            used.extend(content.runs());
-        }
-    }
-    (used, named)
 }
 
 fn open_error(path: &Path, error: ReplayError) -> OpenError {

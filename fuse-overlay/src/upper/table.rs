@@ -1,4 +1,5 @@
-//! Which inodes does the upper know? A map in shards, so that no lock is common to all requests.
+//! Which inodes does the upper know? A map in shards, so that no lock is common to all requests; and behind it the journal's
+//! list, if it has one, of those that nobody has asked for yet.
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
@@ -8,7 +9,9 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::inode::Inode;
+use super::listed::{CopyUp, Listed, Standing};
 use crate::attr::Ino;
+use crate::disk::Disk;
 use crate::error::Result;
 
 /// Neighbouring inode numbers fall into different shards.
@@ -18,6 +21,7 @@ const SHARDS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Table {
     shards: [RwLock<Shard>; SHARDS],
+    listed: Option<Listed>,
 }
 
 type Shard = HashSet<Numbered, BuildHasherDefault<Spread>>;
@@ -67,9 +71,11 @@ impl PartialEq for Numbered {
 impl Eq for Numbered {}
 
 impl Table {
-    pub(crate) fn new() -> Table {
+    /// An empty one.
+    pub(crate) fn new(listed: Option<Listed>) -> Table {
         Table {
             shards: std::array::from_fn(|_| RwLock::new(Shard::default())),
+            listed,
         }
     }
 
@@ -79,8 +85,60 @@ impl Table {
         &self.shards[(ino.0 % SHARDS as u64) as usize]
     }
 
+    /// The inode, if it is in memory.
     pub(crate) fn get(&self, ino: Ino) -> Option<Arc<Inode>> {
         self.shard(ino).read().get(&ino).map(|found| Arc::clone(&found.0))
+    }
+
+    /// The inode, read from the journal on `disk` if it is only in its list. No lock is held meanwhile: of several that read
+    /// it at once, the first has read it for all.
+    pub(crate) fn find(&self, ino: Ino, disk: &dyn Disk, copy_up: CopyUp<'_>) -> Result<Option<Arc<Inode>>> {
+        let found = self.get(ino);
+        let Some(listed) = self.listed.as_ref().filter(|_| found.is_none()) else {
+            return Ok(found);
+        };
+        match listed.standing(ino, disk) {
+            Ok(Standing::Absent) => Ok(None),
+            Ok(Standing::Taken) => Ok(self.get(ino)),
+            Err(error) => self.take_in(ino, disk, Err(error)),
+            Ok(Standing::Waiting) => self.take_in(ino, disk, listed.read(disk, ino, copy_up)),
+        }
+    }
+
+    /// Reads all that are only in the list.
+    pub(crate) fn find_all(&self, disk: &dyn Disk, copy_up: CopyUp<'_>) -> Result<()> {
+        let Some(listed) = &self.listed else { return Ok(()) };
+        listed.read_all(disk, copy_up, |ino, read| self.take_in(ino, disk, read).map(drop))
+    }
+
+    /// Takes in what was read from the list.
+    fn take_in(&self, ino: Ino, disk: &dyn Disk, read: Result<Inode>) -> Result<Option<Arc<Inode>>> {
+        let Some(listed) = &self.listed else {
+            return Ok(None);
+        };
+        let inode = match read {
+            Ok(inode) => Arc::new(inode),
+            // A checkpoint needs no more what another thread has read, and gives its place back.
+            Err(_) if listed.standing(ino, disk) == Ok(Standing::Taken) => return Ok(self.get(ino)),
+            Err(error) => {
+                tracing::error!(?ino, %error, "an inode of the writable layer cannot be read");
+                return Err(error);
+            }
+        };
+        let mut shard = self.shard(ino).write();
+        if listed.take(ino) {
+            shard.replace(Numbered(Arc::clone(&inode)));
+            return Ok(Some(inode));
+        }
+        Ok(shard.get(&ino).map(|found| Arc::clone(&found.0)))
+    }
+
+    /// Is it only in the list?
+    pub(crate) fn is_waiting(&self, ino: Ino, disk: &dyn Disk) -> Result<bool> {
+        match self.listed.as_ref().filter(|_| self.get(ino).is_none()) {
+            Some(listed) => Ok(listed.standing(ino, disk)? == Standing::Waiting),
+            None => Ok(false),
+        }
     }
 
     /// The inode, made by `make` if it is not there yet.
@@ -113,7 +171,7 @@ impl Table {
             .is_some_and(|held| Arc::ptr_eq(&held.0, inode))
     }
 
-    /// How many there are.
+    /// How many are in memory.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().len()).sum()
     }

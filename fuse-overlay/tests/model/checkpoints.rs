@@ -357,6 +357,10 @@ impl Disk for Look {
         Ok(())
     }
 
+    fn shorten(&self, _size: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn space(&self) -> io::Result<[u64; 3]> {
         Ok([0; 3])
     }

@@ -41,10 +41,7 @@ fn history(image: &Image, disk: &MemoryDisk, steps: &[Op]) -> Vec<Moment> {
         }
     };
     let mut moments = vec![moment(&both)];
-    for step in steps
-        .iter()
-        .filter(|step| !matches!(step, Op::Sync | Op::Checkpoint(_) | Op::Remount))
-    {
+    for step in steps.iter().filter(|step| !step.is_upkeep()) {
         both.step(step);
         moments.push(moment(&both));
     }

@@ -90,6 +90,9 @@ pub struct MemoryFile {
     recorded: Option<Events>,
 }
 
+/// Where the journal says where its list lies.
+pub const LIST: u64 = 1536;
+
 /// The two files of a writable layer.
 #[derive(Clone, Debug)]
 pub struct MemoryDisk {
@@ -162,6 +165,15 @@ impl MemoryDisk {
         MemoryDisk {
             boot: self.boot.map(|byte| byte + 1),
             ..MemoryDisk::holding(journal, data)
+        }
+    }
+
+    /// Puts zeros where the journal says where its list lies.
+    pub fn lose_list(&self) {
+        let Bytes { cache, disk } = &mut *self.journal.bytes.lock();
+        for file in [cache, disk] {
+            let place = file.get_mut(LIST as usize..LIST as usize + 512);
+            place.into_iter().for_each(|place| place.fill(0));
         }
     }
 
@@ -293,6 +305,13 @@ impl Disk for MemoryFile {
         let range = size.min(offset as usize)..size.min((offset + length) as usize);
         bytes.cache[range.clone()].fill(0);
         self.record(|| Event::Wrote(range.start, vec![0; range.len()]));
+        Ok(())
+    }
+
+    fn shorten(&self, size: u64) -> io::Result<()> {
+        self.change()?;
+        // Only zeros go, so that nobody who looks at what was written need know.
+        self.bytes.lock().cache.truncate(size as usize);
         Ok(())
     }
 

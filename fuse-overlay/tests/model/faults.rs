@@ -96,6 +96,9 @@ fn history() -> Vec<Op> {
         Op::Chmod(At(vec!["b"]), 0o600),
         Op::Chown(At(vec!["b"]), 1, 2, true),
         Op::Sync,
+        // From here on, an inode that is asked for is read first.
+        Op::List,
+        Op::Remount,
         Op::Rename(vec!["d"], vec!["new", "d"], Rename::Whiteout),
         Op::Rename(vec!["new"], vec!["b"], Rename::Exchange),
         Op::TmpFile(vec!["b"]),

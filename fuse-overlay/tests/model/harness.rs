@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io::{Seek, Write as _};
 use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use fuse_overlay::attr::{Attr, Ino, Kind, Time};
@@ -13,7 +14,7 @@ use fuse_overlay::name::Name;
 use fuse_overlay::union::{Limits, Lower, LowerLayer, SetAttr, SetGroupId, SetTime, Tree};
 use nix::errno::Errno;
 
-use super::disk::{Fault, MemoryDisk};
+use super::disk::{Fault, LIST, MemoryDisk};
 use super::dump::{Dump, dump};
 use super::ops::{CALLER, File, LayerEntry, Op, Path};
 use super::reference::{Body, Id, Node, ROOT, Reference, Res};
@@ -316,6 +317,32 @@ impl<'a> Both<'a> {
         rest.get_mut().iter().for_each(|op| both.step(op));
     }
 
+    fn list(&self) {
+        let before = self.fired();
+        let made = self.tree().list();
+        let lost = self
+            .disk
+            .as_ref()
+            .is_some_and(|disk| disk.plan.lock().flush_failed);
+        match made {
+            Ok(made) => assert!(made && !lost, "nothing happened meanwhile"),
+            Err(error) => assert!(lost || self.fired() > before, "{error}"),
+        }
+    }
+
+    /// Puts zeros where the journal says where its list lies.
+    fn lose_list(&self) {
+        match &self.disk {
+            Some(disk) => disk.lose_list(),
+            None => {
+                let journal = std::fs::File::options()
+                    .write(true)
+                    .open(self.dir.path().join("journal"));
+                journal.unwrap().write_all_at(&[0; 512], LIST).unwrap();
+            }
+        }
+    }
+
     /// Keeps from now on what can be seen after each operation, and what the disk held before each of its calls.
     pub fn keep_history(&mut self) {
         self.history = Some(Vec::new());
@@ -343,6 +370,8 @@ impl<'a> Both<'a> {
             Op::Remount => self.mount(),
             Op::Sync => self.sync(),
             Op::Checkpoint(meanwhile) => self.checkpoint(meanwhile),
+            Op::List => self.list(),
+            Op::LoseList => self.lose_list(),
             _ => {
                 let outcome = self.persistently(op);
                 self.agree(op, outcome);
@@ -354,7 +383,7 @@ impl<'a> Both<'a> {
     /// and nothing has happened, now and after opening the layer again, but for bytes written in place; then it is tried
     /// again.
     pub fn step_on_failing_disk(&mut self, op: &Op, fault: Fault) {
-        if matches!(op, Op::Remount | Op::Sync | Op::Checkpoint(_)) {
+        if op.is_upkeep() {
             return self.step(op);
         }
         let disk = self.disk.clone().unwrap();
@@ -555,7 +584,8 @@ impl<'a> Both<'a> {
                 self.file(file, |ino| none(tree.removexattr(&CALLER, ino, name.as_bytes())))
             }
             Op::Open(path) => self.walk(path).map(Some),
-            Op::Close(_) | Op::Sync | Op::Checkpoint(_) | Op::Remount => Ok(None),
+            Op::Close(_) => Ok(None),
+            _ => panic!("{op:?} is not about the tree"),
         }
     }
 
@@ -674,7 +704,8 @@ impl<'a> Both<'a> {
                 self.reference.remove_xattr(id, name.as_bytes())?;
             }
             Op::Open(path) => return self.ref_walk(path).map(Some),
-            Op::Close(_) | Op::Sync | Op::Checkpoint(_) | Op::Remount => {}
+            Op::Close(_) => {}
+            _ => panic!("{op:?} is not about the tree"),
         }
         Ok(None)
     }

@@ -14,6 +14,7 @@ mod faults;
 mod frozen;
 mod harness;
 mod histories;
+mod lists;
 mod named;
 mod ops;
 mod power;

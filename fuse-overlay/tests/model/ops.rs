@@ -51,7 +51,22 @@ pub enum Op {
     Sync,
     /// Meanwhile, these.
     Checkpoint(Vec<Op>),
+    /// A checkpoint with a list, as when the layer is closed, however small it is.
+    List,
+    /// What says where the list lies is lost.
+    LoseList,
+    /// The server is killed, and another opens the layer.
     Remount,
+}
+
+impl Op {
+    /// Is it about the layer as it is kept, not about the tree?
+    pub fn is_upkeep(&self) -> bool {
+        matches!(
+            self,
+            Op::Sync | Op::Checkpoint(_) | Op::List | Op::LoseList | Op::Remount
+        )
+    }
 }
 
 /// Which file an operation is about: the one at a path, or one of those that are open.
@@ -95,7 +110,9 @@ pub fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         55 => simple(),
         2 => prop::collection::vec(simple(), 0..12).prop_map(Op::Checkpoint),
-        1 => Just(Op::Remount),
+        2 => Just(Op::List),
+        1 => Just(Op::LoseList),
+        3 => Just(Op::Remount),
     ]
 }
 

@@ -115,7 +115,7 @@ impl Recording {
             Op::Checkpoint(meanwhile) => [&meanwhile[..], &[Op::Checkpoint(Vec::new())]].concat(),
             other => vec![other.clone()],
         });
-        for step in apart.filter(|step| !matches!(step, Op::Remount)) {
+        for step in apart.filter(|step| !matches!(step, Op::Remount | Op::LoseList)) {
             both.step(&step);
             moments.push(note(&both, matches!(step, Op::Sync)));
         }

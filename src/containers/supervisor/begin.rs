@@ -12,7 +12,7 @@ use super::announce::{self, PidfileError};
 use super::beside::{reap, tell};
 use super::links::Links;
 use super::network::Network;
-use super::protocol::Notice;
+use super::protocol::{After, Notice};
 use super::ranks::Ranks;
 use super::server::ServerError;
 use super::servers::Servers;
@@ -98,8 +98,8 @@ pub(super) struct Container {
     pub(super) shared: bool,
     pub(super) upkeep: Upkeep,
     pub(super) run: PathBuf,
-    /// Whether it is removed when it has ended.
-    pub(super) discard: bool,
+    /// What becomes of its writable layer when it has ended.
+    pub(super) after: After,
     pub(super) log: Log,
     /// For a network process.
     pub(super) link: Option<Link>,
@@ -204,7 +204,7 @@ fn launch(
         shared: _,
         upkeep,
         run,
-        discard,
+        after,
         log,
         link,
         mut links,
@@ -224,7 +224,7 @@ fn launch(
     let mut launch = runtime::spawn(plan, host, inside, &run)?;
     // While the child makes the namespaces, so that no start waits for it.
     let mut network = start_network(link, &directory)?;
-    serve(servers, &mut launch, discard)?;
+    serve(servers, &mut launch, after)?;
     announce::supervisor(&upkeep)?;
     let pidfile = announce::init(&upkeep)?;
     if let Some(network) = &mut network {
@@ -282,13 +282,13 @@ fn start_network(link: Option<Link>, directory: &Path) -> Result<Option<Network>
 }
 
 /// Gives the servers their connections, and who is who in them.
-fn serve(servers: &mut Servers, launch: &mut Launch, discard: bool) -> Result<(), Failure> {
+fn serve(servers: &mut Servers, launch: &mut Launch, after: After) -> Result<(), Failure> {
     let devices = launch.devices()?;
     let views = launch.views();
     let ids = launch
         .id_maps()
         .ok_or_else(|| io::Error::other("the user namespace has no known id maps"))?;
-    Ok(servers.serve(ids, (devices, views), discard)?)
+    Ok(servers.serve(ids, (devices, views), after)?)
 }
 
 /// Takes the container onto the networks of the user's own.

@@ -13,7 +13,7 @@ use super::begin::{Container, Failure, Running, begin};
 use super::checker::Checker;
 use super::links::Links;
 use super::network::{Impatient, Network};
-use super::protocol::Notice;
+use super::protocol::{After, Notice};
 use super::server::{Finish, Server};
 use super::servers::Servers;
 use super::stdio::{self, Attach};
@@ -90,7 +90,11 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         shared: settings.shared.is_some(),
         upkeep: settings.upkeep.clone(),
         run: store.run().to_owned(),
-        discard: held.record.afterwards == Afterwards::Remove,
+        after: match held.record.afterwards {
+            Afterwards::Keep | Afterwards::RemoveOnceRun => After::Kept,
+            Afterwards::Commit => After::Read,
+            Afterwards::Remove => After::Removed,
+        },
         log: Log::new(held.directory(), settings.log),
         link: network.link,
         links: Links::new(&store, &held.record),

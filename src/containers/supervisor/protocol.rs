@@ -76,6 +76,18 @@ pub(super) enum Death {
     Killed,
 }
 
+/// What becomes of a writable layer when its container has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) enum After {
+    /// It is read once: a build step's, whose changes become a layer.
+    #[default]
+    Read,
+    /// It is kept, to be opened again.
+    Kept,
+    /// It is removed.
+    Removed,
+}
+
 /// From the supervisor to the filesystem server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Task {
@@ -100,9 +112,9 @@ pub(super) enum Task {
         uids: Vec<(u32, u32)>,
         /// Mapped group ids.
         gids: Vec<(u32, u32)>,
-        /// Whether the writable layer is removed when the container has ended.
+        /// What becomes of the writable layer when the container has ended.
         #[serde(default)]
-        discard: bool,
+        after: After,
     },
     /// The container's init, as the pidfd that comes along: to be killed when the supervisor is gone.
     Guard,

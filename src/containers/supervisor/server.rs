@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use parking_lot::Mutex;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::protocol::{Answer, Death, Indexes, Task};
+use super::protocol::{After, Answer, Death, Indexes, Task};
 use super::serving::{self, NAME, why_unsynced};
 use super::stdio;
 use crate::containers::process::Process;
@@ -174,20 +174,15 @@ impl Server {
         })
     }
 
-    /// Hands it the connection. `discard`: what it writes is not wanted once the container has ended.
-    pub(super) fn serve(
-        &self,
-        ids: &IdMaps,
-        devices: Vec<OwnedFd>,
-        discard: bool,
-    ) -> Result<(), ServerError> {
+    /// Hands it the connection. `after`: what becomes of its writable layer once the container has ended.
+    pub(super) fn serve(&self, ids: &IdMaps, devices: Vec<OwnedFd>, after: After) -> Result<(), ServerError> {
         let (uids, gids) = ids.inside();
         let pairs =
             |ranges: Vec<std::ops::Range<u32>>| ranges.into_iter().map(|r| (r.start, r.end)).collect();
         let task = Task::Serve {
             uids: pairs(uids),
             gids: pairs(gids),
-            discard,
+            after,
         };
         let mut shared = self.shared.lock();
         let sent = shared.current.channel.send(&task, &devices);

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use fuse_overlay::union::Lower;
 
+use super::protocol::After;
 use super::server::{Server, ServerError};
 use crate::containers::storage::Storage;
 use crate::containers::view::View;
@@ -35,17 +36,17 @@ impl Servers {
         })
     }
 
-    /// Hands each its connection, waits until it has opened what it shows, and watches it. `discard`: what is written to
-    /// the root is not wanted once the container has ended.
+    /// Hands each its connection, waits until it has opened what it shows, and watches it. `after`: what becomes of what is
+    /// written to the root once the container has ended.
     pub(super) fn serve(
         &mut self,
         ids: &IdMaps,
         (root, views): (Vec<OwnedFd>, Vec<Vec<OwnedFd>>),
-        discard: bool,
+        after: After,
     ) -> Result<(), ServerError> {
-        self.root.serve(ids, root, discard)?;
+        self.root.serve(ids, root, after)?;
         for (view, devices) in self.views.iter().zip(views) {
-            view.serve(ids, devices, true)?;
+            view.serve(ids, devices, After::Removed)?;
         }
         for server in self.all_mut() {
             server.opened()?;

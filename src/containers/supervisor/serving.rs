@@ -16,7 +16,7 @@ use fuse_overlay::upper;
 use nix::sys::signal::SigSet;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::protocol::{Answer, Death, Indexes, Task};
+use super::protocol::{After, Answer, Death, Indexes, Task};
 use super::{confine, stdio};
 use crate::containers::record::SERVER_PATIENCE;
 use crate::containers::runtime::channel::Channel;
@@ -51,11 +51,15 @@ pub(super) fn run(lower: Lower, upper: &Path, storage: Storage, ledger: &OwnedFd
     if channel.send(&Answer::Open, &NO_DESCRIPTORS).is_err() {
         return 1;
     }
-    let Ok(Some((Task::Serve { uids, gids, discard }, devices))) = channel.receive() else {
+    let Ok(Some((Task::Serve { uids, gids, after }, devices))) = channel.receive() else {
         return 1;
     };
     let ranges = |pairs: Vec<(u32, u32)>| pairs.into_iter().map(|(start, end)| start..end).collect();
-    let at_end = if discard { AtEnd::Discard } else { AtEnd::Sync };
+    let at_end = match after {
+        After::Read => AtEnd::Sync,
+        After::Kept => AtEnd::List,
+        After::Removed => AtEnd::Discard,
+    };
     let ids = IdMap {
         uids: ranges(uids),
         gids: ranges(gids),

@@ -47,7 +47,7 @@ pub(super) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         IdMap::of_process(std::process::id())?,
         devices,
         &ledger,
-        fuse::AtEnd::Sync,
+        fuse::AtEnd::List,
     )?)
 }
 

@@ -1,4 +1,4 @@
-//! The bytes of the journal, version 2; `ARCHITECTURE.md` draws them.
+//! The bytes of the journal, versions 2 and 3; `ARCHITECTURE.md` draws them.
 //!
 //! A record is one operation of the tree, whole or not at all; its payload is a list of [`Change`]s with absolute
 //! values. The same changes are applied to the inodes in memory, live and on replay, by `State::apply`: what a replay
@@ -14,9 +14,11 @@ use crate::name::Name;
 
 /// First bytes of every journal.
 pub(crate) const MAGIC: [u8; 8] = *b"BRYOJNL1";
-/// Raised with every change of meaning. All up to this are read; one of version 1 has no checkpoints, and becomes one of
-/// this version with its first.
+/// Raised with every change of meaning. All up to [`LISTED`] are read; one of version 1 has no checkpoints, and becomes one
+/// of this version with its first.
 pub(crate) const VERSION: u32 = 2;
+/// The version of a journal that has a list ([`super::list`]): it becomes one with its first.
+pub(crate) const LISTED: u32 = 3;
 /// Where the first record lies.
 pub(crate) const HEADER_SIZE: u64 = 4096;
 /// Records start on multiples of this.
@@ -45,7 +47,7 @@ pub(crate) struct Image {
 pub(crate) struct Header {
     /// [`MAGIC`].
     pub magic: [u8; 8],
-    /// [`VERSION`].
+    /// [`VERSION`] or [`LISTED`].
     pub version: U32,
     /// Nodes of the merged index: inode numbers above it are the upper's own.
     pub node_count: U32,
@@ -101,13 +103,13 @@ impl Header {
             salt: salt.into(),
             crc: 0.into(),
         }
-        .renewed()
+        .of_version(VERSION)
     }
 
-    /// The same in this version.
-    pub(crate) fn renewed(self) -> Header {
+    /// The same in another version.
+    pub(crate) fn of_version(self, version: u32) -> Header {
         let mut header = Header {
-            version: VERSION.into(),
+            version: version.into(),
             ..self
         };
         header.crc = header.sum().into();
@@ -120,8 +122,13 @@ impl Header {
             == (image.chain_id, image.node_count, image.index_sum)
     }
 
+    /// Is it whole? Its version may have been about to be raised, with the checksum not written yet.
+    pub(crate) fn is_whole(&self) -> bool {
+        (1..=LISTED).any(|version| self.of_version(version).crc == self.crc)
+    }
+
     /// What [`Header::crc`] should be.
-    pub(crate) fn sum(&self) -> u32 {
+    fn sum(&self) -> u32 {
         crc32c::crc32c(self.as_bytes().get(..offset_of!(Header, crc)).unwrap_or_default())
     }
 }
@@ -154,12 +161,23 @@ pub(crate) enum Operation {
     State = 100,
     /// No operation: the end of a checkpoint.
     Checkpoint = 101,
+    /// No operation: where some inodes' states stand ([`super::list`]).
+    Places = 102,
+    /// No operation: the end of a list, which says what it needs but these.
+    List = 103,
 }
 
 impl Operation {
-    /// Is it no operation, but a part of a checkpoint?
+    /// Is it no operation, but a part of a checkpoint or of its list?
     pub(crate) fn is_checkpoint(self) -> bool {
-        matches!(self, Operation::State | Operation::Checkpoint)
+        self as u16 >= Operation::State as u16
+    }
+
+    /// Is the record of this operation a part of a list, which says nothing new?
+    pub(crate) fn is_list(operation: u16) -> bool {
+        [Operation::Places, Operation::List]
+            .iter()
+            .any(|list| *list as u16 == operation)
     }
 }
 
@@ -642,6 +660,15 @@ pub(crate) fn encode_record(
 ) {
     encode(out, salt, stamp, operation, |out| {
         changes.iter().for_each(|change| change.encode(out));
+    });
+}
+
+/// The same of numbers, whose meaning is the operation's.
+pub(crate) fn encode_words(out: &mut Vec<u8>, salt: u32, stamp: Stamp, operation: Operation, words: &[u64]) {
+    encode(out, salt, stamp, operation, |out| {
+        words
+            .iter()
+            .for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
     });
 }
 

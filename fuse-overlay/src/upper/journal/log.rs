@@ -13,10 +13,11 @@ use parking_lot::Mutex;
 use zerocopy::IntoBytes;
 
 use super::format::{
-    BootId, Change, HEADER_SIZE, Header, MAX_RECORD, Mark, Operation, PAGE, RECORD_HEADER, Stamp, VERSION,
-    can_be_read, encode_record,
+    BootId, Change, HEADER_SIZE, Header, LISTED, MAX_RECORD, Mark, Operation, PAGE, RECORD_HEADER, Stamp,
+    VERSION, can_be_read, encode_record, encode_words,
 };
-use super::replay::End;
+use super::list::{List, Pointer};
+use super::replay::Read;
 use super::start::Start;
 use crate::attr::Ino;
 use crate::disk::{Disk, uninterrupted, write_full, write_zeros};
@@ -86,8 +87,12 @@ struct Tail {
     /// Where the records begin, in bytes, and where the checkpoint ends that they begin with.
     began: u64,
     checkpoint: u64,
+    /// Where the list of that checkpoint ends, if it has one.
+    listed: Option<u64>,
     /// Bytes of a checkpoint that is being made.
     unfinished: u64,
+    /// Operations appended so far.
+    operations: u64,
     /// What each thread did last for a request. It works on one at a time, so no other of its requests waits for an answer.
     done: Vec<(ThreadId, Done)>,
     /// Reused for encoding.
@@ -112,6 +117,15 @@ const MOST_THREADS: usize = 256;
 pub(crate) struct Beginning {
     offset: u64,
     sequence: u64,
+    operations: u64,
+}
+
+/// A record's place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Appended {
+    /// In bytes.
+    pub offset: u64,
+    pub sequence: u64,
 }
 
 impl Tail {
@@ -148,16 +162,15 @@ impl Tail {
 }
 
 impl Log {
-    /// Goes on where `end` says, in a file written out to `ready` bytes, under the host's boot `boot`. Everything there
-    /// may still be only in the page cache.
-    pub(crate) fn new(
-        disk: Box<dyn Disk>,
-        header: Header,
-        start: Start,
-        end: &End,
-        ready: u64,
-        boot: BootId,
-    ) -> Log {
+    /// Goes on where reading ended, under the host's boot `boot`. Everything there may still be only in the page cache.
+    pub(crate) fn new(disk: Box<dyn Disk>, read: &Read, list: Option<&List>, boot: BootId) -> Log {
+        let Read {
+            header,
+            start,
+            end,
+            ready,
+        } = read;
+        let (header, start) = (*header, *start);
         let salt = header.salt.get();
         let booted = end.boot == Some(boot);
         let tail = Tail {
@@ -166,10 +179,12 @@ impl Log {
             changed: if booted { end.changed } else { end.synced },
             marked: end.synced,
             booted,
-            ready,
+            ready: *ready,
             began: start.offset.get(),
             checkpoint: end.checkpoint,
+            listed: list.map(|list| list.end),
             unfinished: 0,
+            operations: 0,
             done: Vec::new(),
             buffer: Vec::new(),
         };
@@ -187,7 +202,7 @@ impl Log {
         }
     }
 
-    /// Appends one operation and gives its sequence. If this fails, the operation did not happen: what was written of
+    /// Appends one operation and says where. If this fails, the operation did not happen: what was written of
     /// it is overwritten by the next, or cut as a torn tail.
     pub(crate) fn append(
         &self,
@@ -195,9 +210,31 @@ impl Log {
         unique: u64,
         changes: &[Change<'_>],
         room: Room,
-    ) -> Result<u64> {
-        let mut guard = self.tail.lock();
-        let tail = &mut *guard;
+    ) -> Result<Appended> {
+        let mut tail = self.tail.lock();
+        let appended = self.append_with(&mut tail, operation, unique, room, &mut |out, stamp| {
+            let start = out.len();
+            encode_record(out, self.salt, stamp, operation, changes);
+            debug_assert!(can_be_read(
+                out.get(start + RECORD_HEADER..).unwrap_or_default(),
+                changes
+            ));
+        })?;
+        if unique != 0 {
+            tail.remember(appended.sequence, unique, changes);
+        }
+        Ok(appended)
+    }
+
+    /// Appends a record that `encode` makes.
+    fn append_with(
+        &self,
+        tail: &mut Tail,
+        operation: Operation,
+        unique: u64,
+        room: Room,
+        encode: &mut dyn FnMut(&mut Vec<u8>, Stamp),
+    ) -> Result<Appended> {
         tail.buffer.clear();
         let mut sequence = tail.sequence + 1;
         if !tail.booted {
@@ -205,29 +242,24 @@ impl Log {
             Mark::Boot(self.boot).encode(&mut tail.buffer, self.salt, stamp);
             sequence += 1;
         }
+        let offset = tail.offset + tail.buffer.len() as u64;
         let stamp = self.stamp(tail, sequence, unique);
-        let start = tail.buffer.len();
-        encode_record(&mut tail.buffer, self.salt, stamp, operation, changes);
-        debug_assert!(can_be_read(
-            tail.buffer.get(start + RECORD_HEADER..).unwrap_or_default(),
-            changes
-        ));
+        encode(&mut tail.buffer, stamp);
         if tail.buffer.len() > MAX_RECORD {
             return Err(Error(Errno::ENOSPC));
         }
         self.write_buffer(tail, sequence, room)?;
         if operation.is_checkpoint() {
             tail.unfinished += tail.buffer.len() as u64;
+        } else {
+            tail.operations += 1;
         }
         tail.booted = true;
         tail.changed = sequence;
-        if unique != 0 {
-            tail.remember(sequence, unique, changes);
-        }
         if tail.buffer.capacity() > 1 << 20 {
             tail.buffer = Vec::new();
         }
-        Ok(sequence)
+        Ok(Appended { offset, sequence })
     }
 
     fn stamp(&self, tail: &Tail, sequence: u64, unique: u64) -> Stamp {
@@ -365,20 +397,97 @@ impl Log {
         tail.checkpoint.saturating_sub(tail.began)
     }
 
-    /// A checkpoint may begin here, if no operation is under way.
-    pub(crate) fn begin(&self) -> Result<Beginning> {
+    /// Bytes of records that are read when it is opened again, if its list can be used.
+    pub(crate) fn unlisted(&self) -> u64 {
+        let tail = self.tail.lock();
+        tail.offset - tail.listed.unwrap_or(tail.began)
+    }
+
+    /// The file.
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    /// Makes it a journal of at least this version.
+    fn raise_version(&self, version: u32) -> Result<()> {
         let mut head = self.head.lock();
-        if head.0.version.get() != VERSION {
-            let header = head.0.renewed();
+        if head.0.version.get() < version {
+            let header = head.0.of_version(version);
+            // If only half of it is written, it is read all the same.
             write_full(&*self.disk, header.as_bytes(), 0)?;
             head.0 = header;
         }
+        Ok(())
+    }
+
+    /// A checkpoint may begin here, if no operation is under way.
+    pub(crate) fn begin(&self) -> Result<Beginning> {
+        self.raise_version(VERSION)?;
         let mut tail = self.tail.lock();
         tail.unfinished = 0;
         Ok(Beginning {
             offset: tail.offset,
             sequence: tail.sequence + 1,
+            operations: tail.operations,
         })
+    }
+
+    /// Appends a record of a list, unless an operation has happened since the checkpoint began: that one's list would not be
+    /// true. `None` then.
+    pub(crate) fn append_list(
+        &self,
+        began: Beginning,
+        operation: Operation,
+        words: &[u64],
+    ) -> Result<Option<Appended>> {
+        self.raise_version(LISTED)?;
+        let mut tail = self.tail.lock();
+        if tail.operations != began.operations {
+            return Ok(None);
+        }
+        self.append_with(&mut tail, operation, 0, Room::Ordinary, &mut |out, stamp| {
+            encode_words(out, self.salt, stamp, operation, words);
+        })
+        .map(Some)
+    }
+
+    /// Says where the list lies of the checkpoint that the journal begins with and that ended with the record `checkpoint`.
+    /// The list is on the disk, as what it says of data.
+    pub(crate) fn point_to(&self, checkpoint: Appended, list: Appended, synced: Durable) -> Result<()> {
+        let Durable(()) = synced;
+        let head = self.head.lock();
+        if head.1.end.get() != checkpoint.sequence || self.promised() < list.sequence {
+            return Err(Error(Errno::EIO));
+        }
+        let (pointer, place) = Pointer {
+            generation: head.1.generation,
+            checkpoint: checkpoint.offset.into(),
+            list: list.offset.into(),
+            sequence: list.sequence.into(),
+            crc: 0.into(),
+        }
+        .sealed(self.salt);
+        write_full(&*self.disk, pointer.as_bytes(), place)?;
+        {
+            let _one_at_a_time = self.flushing.lock();
+            self.flush_disk()?;
+        }
+        let mut tail = self.tail.lock();
+        tail.listed = Some(tail.offset);
+        tail.unfinished = 0;
+        Ok(())
+    }
+
+    /// Gives back most of what is written out ahead of the tail: who opens the journal looks there for records. Only to be
+    /// called when no more are expected.
+    pub(crate) fn trim(&self) -> Result<()> {
+        let mut tail = self.tail.lock();
+        let kept = (tail.offset + RESERVE).next_multiple_of(LEAST_GROWTH);
+        if kept < tail.ready {
+            uninterrupted(|| self.disk.shorten(kept))?;
+            tail.ready = kept;
+        }
+        Ok(())
     }
 
     /// What threads did last for requests, which may wait for their answers.
@@ -427,6 +536,7 @@ impl Log {
             let mut tail = self.tail.lock();
             tail.began = from.offset;
             tail.checkpoint = tail.offset;
+            tail.listed = None;
             tail.unfinished = 0;
         }
         head.1 = new;

@@ -5,13 +5,11 @@ use std::io;
 use std::iter::Peekable;
 use std::ops::Range;
 
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
-use super::format::{
-    ALIGN, BootId, Change, HEADER_SIZE, Header, Image, MAGIC, MAX_RECORD, Mark, Operation, RECORD_HEADER,
-    RecordHeader, VERSION, header_check, record_sum,
-};
-use super::log::Log;
+use super::format::{ALIGN, BootId, Change, HEADER_SIZE, Header, Image, LISTED, MAGIC, Mark, Operation};
+use super::list::{List, Pointer};
+use super::reader::{Found, Reader};
 use super::start::Start;
 use crate::disk::{Disk, uninterrupted, write_full, write_zeros};
 
@@ -52,28 +50,78 @@ pub(crate) enum Part {
     Operation,
 }
 
-/// Gives each change of each record, in order, to `apply`, which says false if it cannot be; then opens the journal
-/// behind the last good record. A file without a header (of nothing, or zeros where it should be) becomes a new journal.
-pub(crate) fn replay(
-    disk: Box<dyn Disk>,
+/// A journal that was read to its end.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub header: Header,
+    pub start: Start,
+    pub end: End,
+    /// The file is written up to here.
+    pub ready: u64,
+}
+
+/// The list of the journal's inodes, if it has one that is whole and of the checkpoint that it begins with.
+pub(crate) fn list(disk: &dyn Disk, image: Image) -> Option<List> {
+    // Who only looks needs all, and may see the journal begin anew.
+    if disk.is_live() {
+        return None;
+    }
+    let size = uninterrupted(|| disk.size()).ok()?;
+    let mut reader = Reader::small(disk, size);
+    // Whatever is wrong, reading all of it tells.
+    let head = read_header(&mut reader, image).ok()??;
+    let pointer = head
+        .list
+        .filter(|list| list.generation == head.start.generation)?;
+    List::read(
+        &mut reader,
+        head.header.salt.get(),
+        head.start.offset.get(),
+        &pointer,
+    )
+}
+
+/// Gives each change of each record, in order, to `apply`, which says false if it cannot be, up to the last good record; with
+/// a list, only what follows it, and the end of its checkpoint. A file without a header (of nothing, or zeros where it should be) becomes
+/// a new journal.
+pub(crate) fn read(
+    disk: &dyn Disk,
     image: Image,
     boot: BootId,
+    list: Option<&List>,
     apply: &mut dyn FnMut(Origin, Change<'_>) -> bool,
-) -> Result<Log, ReplayError> {
+) -> Result<Read, ReplayError> {
     let size = uninterrupted(|| disk.size())?;
-    let mut reader = Reader::new(&*disk, size);
-    let Some((header, start)) = read_header(&mut reader, image)? else {
-        return begin(disk, image, boot);
+    let mut reader = match list {
+        Some(_) => Reader::small(disk, size),
+        None => Reader::new(disk, size),
+    };
+    let Some(Head { header, start, .. }) = read_header(&mut reader, image)? else {
+        return begin(disk, image);
     };
     let salt = header.salt.get();
-    let end = survey(&mut reader, salt, &start)?;
+    let (first, mut offset) = match list {
+        Some(list) => (list.sequence, list.offset),
+        None => (start.sequence.get(), start.offset.get()),
+    };
+    let mut end = survey(&mut reader, salt, &start, offset, first)?;
+    if let Some(list) = list {
+        // All that is said of the checkpoint as a whole stands in its last record.
+        let at = list.checkpoint;
+        let last = reader.record(at, salt)?.ok_or(ReplayError::Damaged(at))?;
+        if (last.operation, last.sequence) != (Operation::Checkpoint as u16, start.end.get()) {
+            return Err(ReplayError::Damaged(at));
+        }
+        apply_all(last.origin(&start), reader.payload(at, &last)?, at, apply)?;
+        end.checkpoint = at + last.length.next_multiple_of(ALIGN) as u64;
+    }
     let mut voids = end.voids(boot);
-    let mut offset = start.offset.get();
     while let Some(record) = reader.record(offset, salt)?.filter(|_| offset < end.offset) {
         let at = offset;
         offset += record.length.next_multiple_of(ALIGN) as u64;
         while voids.next_if(|void| void.end <= record.sequence).is_some() {}
-        if Mark::is(record.operation) || voids.peek().is_some_and(|void| void.contains(&record.sequence)) {
+        let is_silent = Mark::is(record.operation) || Operation::is_list(record.operation);
+        if is_silent || voids.peek().is_some_and(|void| void.contains(&record.sequence)) {
             continue;
         }
         // A checkpoint that no start names may have ended between two parts of an inode. Nothing that it says is needed:
@@ -81,21 +129,37 @@ pub(crate) fn replay(
         if record.origin(&start).part == Part::State && record.sequence > start.end.get() {
             continue;
         }
-        let mut payload = reader.bytes(at + RECORD_HEADER as u64, record.length - RECORD_HEADER)?;
-        while !payload.is_empty() {
-            let change = Change::decode(&mut payload).ok_or(ReplayError::Damaged(at))?;
-            if !apply(record.origin(&start), change) {
-                return Err(ReplayError::Damaged(at));
-            }
-        }
+        apply_all(record.origin(&start), reader.payload(at, &record)?, at, apply)?;
     }
     cut(&mut reader, salt, end.offset, end.sequence)?;
     // Who only looks at a journal may have seen records go that a checkpoint has made needless meanwhile.
-    let mut again = Reader::new(&*disk, size);
-    if read_header(&mut again, image)?.map(|(_, start)| start) != Some(start) {
+    let mut again = Reader::small(disk, size);
+    if read_header(&mut again, image)?.map(|head| head.start) != Some(start) {
         return Err(ReplayError::Damaged(start.offset.get()));
     }
-    Ok(Log::new(disk, header, start, &end, size.max(end.offset), boot))
+    let ready = size.max(end.offset);
+    Ok(Read {
+        header,
+        start,
+        end,
+        ready,
+    })
+}
+
+/// Applies the changes of the record at `offset`.
+fn apply_all(
+    origin: Origin,
+    mut payload: &[u8],
+    offset: u64,
+    apply: &mut dyn FnMut(Origin, Change<'_>) -> bool,
+) -> Result<(), ReplayError> {
+    while !payload.is_empty() {
+        let change = Change::decode(&mut payload).ok_or(ReplayError::Damaged(offset))?;
+        if !apply(origin, change) {
+            return Err(ReplayError::Damaged(offset));
+        }
+    }
+    Ok(())
 }
 
 /// Where the good records end, and what they say of themselves.
@@ -120,7 +184,7 @@ pub(crate) struct End {
 impl End {
     /// Sequences of the records that do not count when read under `boot`: the host's page cache kept all that was written
     /// under the same; of another only what was synced is known to have its data.
-    fn voids(&self, boot: BootId) -> Peekable<impl Iterator<Item = Range<u64>>> {
+    fn voids(&self, boot: BootId) -> Peekable<impl Iterator<Item = Range<u64>> + use<>> {
         let last = (self.boot != Some(boot) && self.synced < self.changed).then(|| {
             tracing::warn!(
                 synced = self.synced,
@@ -133,12 +197,19 @@ impl End {
     }
 }
 
-/// Reads all records once, without applying any: which of them count is said by later ones.
-fn survey(reader: &mut Reader<'_>, salt: u32, start: &Start) -> Result<End, ReplayError> {
+/// Reads all records once from an offset on, without applying any: which of them count is said by later ones. `first` is the
+/// sequence of the first.
+fn survey(
+    reader: &mut Reader<'_>,
+    salt: u32,
+    start: &Start,
+    offset: u64,
+    first: u64,
+) -> Result<End, ReplayError> {
     let whole = start.end.get();
     let mut end = End {
-        offset: start.offset.get(),
-        sequence: start.sequence.get() - 1,
+        offset,
+        sequence: first - 1,
         boot: (whole > 0).then_some(start.boot),
         ..End::default()
     };
@@ -147,7 +218,7 @@ fn survey(reader: &mut Reader<'_>, salt: u32, start: &Start) -> Result<End, Repl
         .filter(|record| record.sequence == end.sequence + 1)
     {
         if Mark::is(record.operation) {
-            let payload = reader.bytes(end.offset + RECORD_HEADER as u64, record.length - RECORD_HEADER)?;
+            let payload = reader.payload(end.offset, &record)?;
             match Mark::decode(record.operation, payload) {
                 Some(Mark::Boot(boot)) => {
                     end.voids.push(end.synced + 1..record.sequence);
@@ -174,9 +245,16 @@ fn survey(reader: &mut Reader<'_>, salt: u32, start: &Start) -> Result<End, Repl
     Ok(end)
 }
 
+/// What the journal's first block says: what it is, where the records begin, and where their list lies.
+struct Head {
+    header: Header,
+    start: Start,
+    list: Option<Pointer>,
+}
+
 /// Checks the header; `None` if there is none yet, or none any more: the first flush makes it durable, so where it is all
-/// zeros nothing was ever promised. Gives it, and where the records begin.
-fn read_header(reader: &mut Reader<'_>, image: Image) -> Result<Option<(Header, Start)>, ReplayError> {
+/// zeros nothing was ever promised.
+fn read_header(reader: &mut Reader<'_>, image: Image) -> Result<Option<Head>, ReplayError> {
     let first = reader.next_data(0)?;
     if first.is_none_or(|at| at >= HEADER_SIZE) {
         if first.is_some() {
@@ -189,21 +267,25 @@ fn read_header(reader: &mut Reader<'_>, image: Image) -> Result<Option<(Header, 
     if header.magic != MAGIC {
         return Err(ReplayError::Damaged(0));
     }
-    if !(1..=VERSION).contains(&header.version.get()) {
+    if !(1..=LISTED).contains(&header.version.get()) {
         return Err(ReplayError::Version(header.version.get()));
     }
-    if header.crc.get() != header.sum() {
+    if !header.is_whole() {
         return Err(ReplayError::Damaged(0));
     }
     if !header.is_over(&image) {
         return Err(ReplayError::OtherImage);
     }
-    let start = Start::newest(block, header.salt.get());
-    Ok(Some((header, start)))
+    let salt = header.salt.get();
+    Ok(Some(Head {
+        header,
+        start: Start::newest(block, salt),
+        list: Pointer::of(block, salt),
+    }))
 }
 
 /// Writes a new journal's header.
-fn begin(disk: Box<dyn Disk>, image: Image, boot: BootId) -> Result<Log, ReplayError> {
+fn begin(disk: &dyn Disk, image: Image) -> Result<Read, ReplayError> {
     // The hasher's keys are the standard library's own randomness: no further dependency for 32 bits.
     let salt = std::hash::RandomState::new().build_hasher().finish() as u32;
     let mut block = vec![0; HEADER_SIZE as usize];
@@ -211,22 +293,20 @@ fn begin(disk: Box<dyn Disk>, image: Image, boot: BootId) -> Result<Log, ReplayE
     if let Some(place) = block.get_mut(..size_of::<Header>()) {
         place.copy_from_slice(header.as_bytes());
     }
-    write_full(&*disk, &block, 0)?;
+    write_full(disk, &block, 0)?;
     let size = uninterrupted(|| disk.size())?;
     // Records whose header was lost with the power. Their salt is another, so that none is taken for one of ours.
-    write_zeros(&*disk, HEADER_SIZE, size.saturating_sub(HEADER_SIZE))?;
+    write_zeros(disk, HEADER_SIZE, size.saturating_sub(HEADER_SIZE))?;
     let end = End {
         offset: HEADER_SIZE,
         ..End::default()
     };
-    Ok(Log::new(
-        disk,
+    Ok(Read {
         header,
-        Start::first(),
-        &end,
-        size.max(HEADER_SIZE),
-        boot,
-    ))
+        start: Start::first(),
+        end,
+        ready: size.max(HEADER_SIZE),
+    })
 }
 
 /// Decides about what follows the last good record: nothing (the usual case), a tail that was never promised, or
@@ -254,16 +334,6 @@ fn cut(reader: &mut Reader<'_>, salt: u32, offset: u64, sequence: u64) -> Result
     Ok(())
 }
 
-/// A record that is whole.
-struct Found {
-    sequence: u64,
-    unique: u64,
-    operation: u16,
-    pending: u32,
-    /// Bytes with the header, without padding.
-    length: usize,
-}
-
 impl Found {
     fn origin(&self, start: &Start) -> Origin {
         let is = |operation: Operation| self.operation == operation as u16;
@@ -280,83 +350,3 @@ impl Found {
         }
     }
 }
-
-/// Reads the file through a window that moves forward.
-struct Reader<'a> {
-    disk: &'a dyn Disk,
-    size: u64,
-    /// Offset of the window in the file.
-    start: u64,
-    window: Vec<u8>,
-}
-
-/// Least bytes of a window.
-const WINDOW: usize = 256 * 1024;
-
-impl<'a> Reader<'a> {
-    fn new(disk: &'a dyn Disk, size: u64) -> Reader<'a> {
-        Reader {
-            disk,
-            size,
-            start: 0,
-            window: Vec::new(),
-        }
-    }
-
-    /// Bytes of the file; fewer if it ends before.
-    fn bytes(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
-        let length = (length as u64).min(self.size.saturating_sub(offset)) as usize;
-        let inside = offset
-            .checked_sub(self.start)
-            .filter(|from| from + length as u64 <= self.window.len() as u64);
-        if inside.is_none() {
-            let want = (length.max(WINDOW) as u64).min(self.size.saturating_sub(offset)) as usize;
-            self.window.resize(want, 0);
-            self.start = offset;
-            crate::disk::read_full(self.disk, &mut self.window, offset)?;
-        }
-        let from = (offset - self.start) as usize;
-        Ok(self.window.get(from..from + length).unwrap_or_default())
-    }
-
-    /// The whole record at `offset`, if its checksum holds.
-    fn record(&mut self, offset: u64, salt: u32) -> io::Result<Option<Found>> {
-        let Ok(header) = RecordHeader::read_from_bytes(self.bytes(offset, RECORD_HEADER)?) else {
-            return Ok(None);
-        };
-        let length = header.length.get() as usize;
-        let fits = (RECORD_HEADER..=MAX_RECORD).contains(&length) && length as u64 <= self.size - offset;
-        if !fits || header.check.get() != header_check(salt, &header) {
-            return Ok(None);
-        }
-        let payload = self.bytes(offset + RECORD_HEADER as u64, length - RECORD_HEADER)?;
-        if record_sum(salt, &header, payload) != header.crc.get() {
-            return Ok(None);
-        }
-        Ok(Some(Found {
-            sequence: header.sequence.get(),
-            unique: header.unique.get(),
-            operation: header.operation.get(),
-            pending: header.pending.get(),
-            length,
-        }))
-    }
-
-    /// The first word of [`ALIGN`] bytes from `offset` on that is not all zeros.
-    fn next_data(&mut self, mut offset: u64) -> io::Result<Option<u64>> {
-        while offset < self.size {
-            let part = self.bytes(offset, ZEROS.len())?;
-            if Some(part) != ZEROS.get(..part.len()) {
-                let word = part
-                    .chunks(ALIGN)
-                    .position(|word| word.iter().any(|byte| *byte != 0));
-                return Ok(word.map(|word| offset + (word * ALIGN) as u64));
-            }
-            offset += part.len() as u64;
-        }
-        Ok(None)
-    }
-}
-
-/// What much of a journal is: compared in one go.
-const ZEROS: &[u8] = &[0; 4096];
