@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc::off_t;
@@ -38,6 +39,10 @@ pub trait Disk: Send + Sync + fmt::Debug {
     }
     /// Lets them in again.
     fn let_in(&self) {}
+    /// Does one of them wait to be let in? Asked before each [`Disk::keep_out`], and by those who would join one.
+    fn is_awaited(&self) -> bool {
+        false
+    }
     /// May another process be writing it? Then what looks torn may just be on its way.
     fn is_live(&self) -> bool {
         false
@@ -132,12 +137,16 @@ const REMOTE: [i64; 10] = [
     0x6573_5546,
 ];
 
+/// How long one who waits to look may not be seen.
+const UNSEEN: Duration = Duration::from_millis(20);
+
 /// A file in a directory of the host.
 #[derive(Debug)]
 pub(crate) struct HostFile {
     file: File,
-    /// Locks cost no more than a system call.
-    is_local: bool,
+    /// Where locks cost no more than a system call: its directory, which is locked by who waits for the file, and when
+    /// that was last looked for in vain.
+    entrance: Option<(File, Mutex<Instant>)>,
     /// A directory whose names are not known to be on the disk.
     unsynced: Mutex<Option<File>>,
 }
@@ -153,12 +162,11 @@ impl HostFile {
             .truncate(false)
             .mode(0o600)
             .open(dir.join(name))?;
-        let is_local = is_local(&file);
-        let unsynced = Mutex::new(None);
+        let entrance = is_local(&file).then(|| File::open(dir)).transpose()?;
         Ok(HostFile {
             file,
-            is_local,
-            unsynced,
+            entrance: entrance.map(|dir| (dir, Mutex::new(Instant::now()))),
+            unsynced: Mutex::new(None),
         })
     }
 
@@ -185,8 +193,13 @@ impl HostFile {
     /// Takes the file for this process. True unless another process has it; where the filesystem knows no locks
     /// (Lustre without `flock`), the caller's own lock must do.
     pub(crate) fn try_own(&self) -> bool {
-        !matches!(self.file.try_lock(), Err(std::fs::TryLockError::WouldBlock))
+        !is_locked(&self.file)
     }
+}
+
+/// Has another process locked it? Else it is this one's now. (A filesystem that knows no locks lets nobody hold one.)
+fn is_locked(file: &File) -> bool {
+    matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock))
 }
 
 fn is_local(file: &File) -> bool {
@@ -218,14 +231,22 @@ impl Snapshot {
     /// The same of the file that holds the bytes: where files can be locked, those that are used now stay as they are until
     /// this is dropped.
     pub(crate) fn hold(dir: &Path, name: &str) -> io::Result<Snapshot> {
-        let held = Snapshot::open(dir, name)?;
-        if let Some(file) = &held.file {
-            match uninterrupted(|| file.lock_shared()) {
-                Err(error) if !is_unsupported(&error) => return Err(error),
-                _ => {}
-            }
+        let mut held = Snapshot::open(dir, name)?;
+        if let Some(file) = held.file.as_ref().filter(|file| is_local(file)) {
+            // Who writes without a pause sees it there, and pauses.
+            let entrance = File::open(dir)?;
+            lock_shared(&entrance)?;
+            lock_shared(file)?;
+            held.size = file.metadata()?.len();
         }
         Ok(held)
+    }
+}
+
+fn lock_shared(file: &File) -> io::Result<()> {
+    match uninterrupted(|| file.lock_shared()) {
+        Err(error) if !is_unsupported(&error) => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -316,12 +337,27 @@ impl Disk for HostFile {
     }
 
     fn keep_out(&self) -> bool {
-        // A filesystem that knows no locks lets nobody hold anything either.
-        !self.is_local || !matches!(self.file.try_lock(), Err(std::fs::TryLockError::WouldBlock))
+        self.entrance.is_none() || !is_locked(&self.file)
+    }
+
+    fn is_awaited(&self) -> bool {
+        let Some((dir, unseen)) = &self.entrance else {
+            return false;
+        };
+        let mut unseen = unseen.lock();
+        if unseen.elapsed() < UNSEEN {
+            return false;
+        }
+        if is_locked(dir) {
+            return true;
+        }
+        *unseen = Instant::now();
+        // It was locked just now.
+        dir.unlock().is_err()
     }
 
     fn let_in(&self) {
-        if self.is_local
+        if self.entrance.is_some()
             && let Err(error) = self.file.unlock()
         {
             tracing::warn!(%error, "unlocking the writable layer's data");

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oci_spec::runtime::{MountBuilder, Spec};
 
@@ -19,6 +20,9 @@ use super::upkeep::{Notify, Upkeep};
 
 /// Where systemd listens.
 const VARIABLE: &str = "NOTIFY_SOCKET";
+
+/// How long a listener may take that has not read what it was sent. A container must not hold up its supervisor by saying more.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where the container's socket is within it.
 const PLACE: &str = "/run/notify";
@@ -52,7 +56,9 @@ fn send(to: &OsStr, text: &[u8]) -> io::Result<()> {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(to)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(text, &to).map(drop)
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.send_to_addr(text, &to).map(drop)
 }
 
 /// Tells which process to watch, this one, and that the command runs; where somebody else says whether it is ready, no more.
@@ -174,6 +180,15 @@ fn allowed(message: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listener_that_never_reads_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let _listener = UnixDatagram::bind(&path).unwrap();
+        let full = std::iter::repeat_with(|| send(path.as_os_str(), b"READY=1")).find_map(Result::err);
+        assert_eq!(full.unwrap().kind(), io::ErrorKind::WouldBlock);
+    }
 
     #[test]
     fn a_container_speaks_for_itself_alone() {

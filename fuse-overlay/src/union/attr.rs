@@ -19,7 +19,8 @@ pub(super) const CAPABILITY: &[u8] = b"security.capability";
 impl Tree {
     /// Changes attributes; the new ones come back.
     pub fn setattr(&self, caller: &Caller, ino: Ino, set: &SetAttr) -> Result<Attr> {
-        self.with_space(|| self.try_setattr(caller, ino, set))
+        self.upper
+            .with_space_for_bytes(|| self.try_setattr(caller, ino, set))
     }
 
     /// Takes set-id bits and capabilities away on a request that says no more than that, as the kernel sends it.
@@ -71,13 +72,13 @@ impl Tree {
         done
     }
 
-    fn set_locked(
-        &self,
+    fn set_locked<'a>(
+        &'a self,
         caller: &Caller,
         inode: &Inode,
         locked: &mut Locked<'_>,
         set: &SetAttr,
-        placed: &mut Placed,
+        placed: &mut Placed<'a>,
     ) -> Result<Attr> {
         let ino = inode.ino;
         let present = now();

@@ -5,7 +5,8 @@
 //! operation fail then, the new pages are free again and the file is as it was, but for bytes written in place.
 //!
 //! While somebody looks at the layer ([`crate::upper::data::Data::alone`]) nothing is written in place: the file gets new pages
-//! there, too, with the rest of what the old ones have.
+//! there, too, with the rest of what the old ones have. Whether somebody does is asked once for an operation, and holds until its
+//! record is written: so they see all of it or nothing.
 
 use std::ops::Range;
 
@@ -17,6 +18,7 @@ use crate::attr::{Ino, Kind, MAX_FILE};
 use crate::error::{Error, Result};
 use crate::upper::Locked;
 use crate::upper::content::{Content, Run, Source};
+use crate::upper::data::Alone;
 use crate::upper::inode::{Body, Inode, State};
 use crate::upper::journal::format::{Change, Meta, Operation, PAGE};
 use crate::upper::journal::log::Room;
@@ -26,9 +28,11 @@ const COPY: u64 = 64 * 1024;
 
 /// Pages of a file that were given a place in the data file, and are not recorded yet.
 #[derive(Debug, Default)]
-pub(super) struct Placed {
+pub(super) struct Placed<'a> {
     /// Page of the file, and its run.
     runs: Vec<(u64, Run)>,
+    /// May bytes change where they are? `None`: not asked yet; `Some(None)`: no, since somebody looks.
+    alone: Option<Option<Alone<'a>>>,
 }
 
 impl Tree {
@@ -75,7 +79,7 @@ impl Tree {
             .checked_add(data.len() as u64)
             .filter(|end| *end <= MAX_FILE);
         let end = end.ok_or(Error(Errno::EFBIG))?;
-        self.with_space(|| {
+        self.upper.with_space_for_bytes(|| {
             let inode = self.inode(ino)?;
             let mut locked = Locked::new(&[&inode]);
             let mut placed = Placed::default();
@@ -93,15 +97,15 @@ impl Tree {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn try_write(
-        &self,
+    fn try_write<'a>(
+        &'a self,
         caller: &Caller,
         inode: &Inode,
         locked: &mut Locked<'_>,
         range: Range<u64>,
         data: &[u8],
         kill_priv: bool,
-        placed: &mut Placed,
+        placed: &mut Placed<'a>,
     ) -> Result<()> {
         let ino = inode.ino;
         let state = held(locked.get_mut(ino))?;
@@ -112,7 +116,7 @@ impl Tree {
         }
         let mut whole = std::borrow::Cow::Borrowed(data);
         let mut begin = range.start;
-        if size < range.start && !self.zero_tail(state.content()?, size, range.start)? {
+        if size < range.start && !self.zero_tail(state, range.start, placed)? {
             let rest = rest_of_page(size, range.start);
             if rest == range.start {
                 // Both are in one page, which gets another place once.
@@ -150,16 +154,17 @@ impl Tree {
         locked: &Locked<'_>,
         ino: Ino,
         range: Range<u64>,
-        placed: Placed,
+        mut placed: Placed<'_>,
         done: Result<()>,
     ) -> Result<()> {
         if done.is_ok() {
             return done;
         }
+        let alone = placed.alone.take().flatten();
         self.discard(placed);
         let state = held(locked.get(ino))?;
-        // If somebody looks, nothing was written in place, or before they came: who makes the file longer zeroes it then.
-        if let (Ok(content), Some(_alone)) = (state.content(), self.upper.data.alone()) {
+        // Else nothing was written in place.
+        if let (Ok(content), Some(_alone)) = (state.content(), alone) {
             let mut at = state.size.max(range.start);
             while at < range.end {
                 let (source, length) = content.locate(at, range.end);
@@ -173,30 +178,32 @@ impl Tree {
     }
 
     /// Frees pages that no record names.
-    pub(super) fn discard(&self, placed: Placed) {
+    pub(super) fn discard(&self, placed: Placed<'_>) {
         self.upper
             .data
             .discard(placed.runs.into_iter().map(|(_, run)| run));
     }
 
     /// Writes bytes where the file has pages, and places pages where it has none.
-    fn write_content(&self, state: &mut State, offset: u64, data: &[u8], placed: &mut Placed) -> Result<()> {
+    fn write_content<'a>(
+        &'a self,
+        state: &mut State,
+        offset: u64,
+        data: &[u8],
+        placed: &mut Placed<'a>,
+    ) -> Result<()> {
         let end = offset + data.len() as u64;
         let mut at = offset;
         while at < end {
             let (source, length) = state.content()?.locate(at, end);
-            let alone = match source {
-                Source::Data(_) => self.upper.data.alone(),
-                Source::Below(_) | Source::Zeros => None,
-            };
-            let next = match (source, alone) {
-                (Source::Data(place), Some(_alone)) => {
+            let next = match source {
+                Source::Data(place) if self.may_change(placed) => {
                     self.upper
                         .data
                         .write(part(data, offset, at, at + length), place)?;
                     at + length
                 }
-                (kind, _) => {
+                kind => {
                     let page = at / PAGE;
                     let want = match kind {
                         Source::Data(_) => (at + length).div_ceil(PAGE) - page,
@@ -213,8 +220,22 @@ impl Tree {
         Ok(())
     }
 
+    /// May bytes change where they are? The answer stays until the operation is over.
+    fn may_change<'a>(&'a self, placed: &mut Placed<'a>) -> bool {
+        placed
+            .alone
+            .get_or_insert_with(|| self.upper.data.alone())
+            .is_some()
+    }
+
     /// Finds room for up to `want` pages of a file from `page` on.
-    fn place_pages(&self, state: &mut State, page: u64, want: u64, placed: &mut Placed) -> Result<Run> {
+    fn place_pages<'a>(
+        &'a self,
+        state: &mut State,
+        page: u64,
+        want: u64,
+        placed: &mut Placed<'a>,
+    ) -> Result<Run> {
         let content = state.content()?;
         let pages = content.pages()
             + placed
@@ -270,10 +291,10 @@ impl Tree {
     ///
     /// `false`: somebody looks, who may see more of the last page than the file still shows, so that is left as it is, up to
     /// [`rest_of_page`]. What is reserved nobody sees: cutting a file frees whole pages.
-    pub(super) fn zero_tail(&self, content: &Content, size: u64, upto: u64) -> Result<bool> {
-        let alone = self.upper.data.alone();
-        let first = content.locate(size, upto).0;
-        let whole = alone.is_some() || size.is_multiple_of(PAGE) || !matches!(first, Source::Data(_));
+    fn zero_tail<'a>(&'a self, state: &State, upto: u64, placed: &mut Placed<'a>) -> Result<bool> {
+        let (content, size) = (state.content()?, state.size);
+        let has_bytes = !size.is_multiple_of(PAGE) && matches!(content.locate(size, upto).0, Source::Data(_));
+        let whole = !has_bytes || self.may_change(placed);
         let mut at = if whole { size } else { rest_of_page(size, upto) };
         while at < upto {
             let (source, length) = content.locate(at, upto);
@@ -286,9 +307,14 @@ impl Tree {
     }
 
     /// The same for a file that gets longer and nothing else: its last page may have to be another.
-    pub(super) fn lengthen(&self, state: &mut State, upto: u64, placed: &mut Placed) -> Result<()> {
+    pub(super) fn lengthen<'a>(
+        &'a self,
+        state: &mut State,
+        upto: u64,
+        placed: &mut Placed<'a>,
+    ) -> Result<()> {
         let size = state.size;
-        if size < upto && !self.zero_tail(state.content()?, size, upto)? {
+        if size < upto && !self.zero_tail(state, upto, placed)? {
             let zeros = vec![0; (rest_of_page(size, upto) - size) as usize];
             self.write_content(state, size, &zeros, placed)?;
         }
@@ -311,7 +337,7 @@ impl Tree {
             .checked_add(length)
             .filter(|end| *end <= MAX_FILE)
             .ok_or(Error(Errno::EFBIG))?;
-        self.with_space(|| {
+        self.upper.with_space_for_bytes(|| {
             let inode = self.inode(ino)?;
             let mut locked = Locked::new(&[&inode]);
             let mut placed = Placed::default();
@@ -320,14 +346,14 @@ impl Tree {
         })
     }
 
-    fn try_allocate(
-        &self,
+    fn try_allocate<'a>(
+        &'a self,
         caller: &Caller,
         locked: &mut Locked<'_>,
         ino: Ino,
         how: Allocate,
         range: Range<u64>,
-        placed: &mut Placed,
+        placed: &mut Placed<'a>,
     ) -> Result<()> {
         let state = held(locked.get_mut(ino))?;
         state.content()?;
@@ -354,13 +380,13 @@ impl Tree {
     }
 
     /// Brings the data file where `how` wants it; the changes say the rest.
-    fn allocate(
-        &self,
+    fn allocate<'a>(
+        &'a self,
         state: &mut State,
         ino: Ino,
         how: Allocate,
         range: Range<u64>,
-        placed: &mut Placed,
+        placed: &mut Placed<'a>,
     ) -> Result<Vec<Change<'static>>> {
         let size = state.size;
         if matches!(how, Allocate::Grow | Allocate::ZeroGrow) {
@@ -401,7 +427,7 @@ impl Tree {
     }
 
     /// Gives pages to all of a range that has none, with what it shows now.
-    fn reserve(&self, state: &mut State, range: Range<u64>, placed: &mut Placed) -> Result<()> {
+    fn reserve<'a>(&'a self, state: &mut State, range: Range<u64>, placed: &mut Placed<'a>) -> Result<()> {
         let (mut page, last) = (range.start / PAGE, range.end.div_ceil(PAGE));
         while page < last {
             let want = state.content()?.gap(page, last - page);
@@ -431,7 +457,12 @@ impl Tree {
     }
 
     /// Writes zeros over the parts of a range that are no whole pages, and gives the whole pages between.
-    fn zero_edges(&self, state: &mut State, range: Range<u64>, placed: &mut Placed) -> Result<Run> {
+    fn zero_edges<'a>(
+        &'a self,
+        state: &mut State,
+        range: Range<u64>,
+        placed: &mut Placed<'a>,
+    ) -> Result<Run> {
         let (first, last) = (range.start.div_ceil(PAGE), range.end / PAGE);
         let zeros = [0; PAGE as usize];
         let edges = if first > last {
@@ -506,7 +537,7 @@ impl Tree {
     }
 }
 
-impl Placed {
+impl Placed<'_> {
     pub(super) fn changes(&self, ino: Ino) -> impl Iterator<Item = Change<'static>> {
         self.runs.iter().map(move |(page, run)| Change::Map {
             ino,

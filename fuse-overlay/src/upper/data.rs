@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use parking_lot::Mutex;
@@ -21,6 +22,9 @@ use crate::error::{Error, Result};
 
 /// Most pages set aside for one file's growth (16 MiB).
 const MOST_RESERVE: u64 = 4096;
+
+/// Between two questions whether those who look are gone.
+const BETWEEN: Duration = Duration::from_millis(10);
 
 /// The data file.
 #[derive(Debug)]
@@ -168,14 +172,24 @@ impl Data {
         }
     }
 
-    /// To be held while bytes are changed that a file already has. `None`: somebody looks at them.
+    /// To be held while bytes are changed that a file already has, and until their record is written. `None`: somebody looks
+    /// at them, or waits for that: writers of which one always begins before another has ended would never let them in.
     pub(crate) fn alone(&self) -> Option<Alone<'_>> {
         let mut alone = self.alone.lock();
-        if *alone == 0 && !self.disk.keep_out() {
+        if self.disk.is_awaited() || (*alone == 0 && !self.disk.keep_out()) {
             return None;
         }
         *alone += 1;
         Some(Alone(self))
+    }
+
+    /// Waits for those who look to be gone, but not longer than that. Only for who finds no room: what is written in place
+    /// needs none without them, and what was freed comes back.
+    pub(crate) fn wait_for_lookers(&self, longest: Duration) {
+        let since = Instant::now();
+        while self.alone().is_none() && since.elapsed() < longest {
+            std::thread::sleep(BETWEEN);
+        }
     }
 
     /// Punches and frees what waited for records up to `durable`, unless somebody looks at it.
@@ -369,5 +383,34 @@ impl Space {
     fn remove(&mut self, first: u64, count: u64) {
         self.free.remove(&first);
         self.by_size.remove(&(count, first));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{HostFile, Snapshot};
+
+    /// One of them always writes: who looks waits for those who had begun before alone.
+    #[test]
+    fn writers_one_after_the_other_leave_nobody_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = HostFile::open(dir.path(), "data").unwrap();
+        let data = Data::open(Box::new(disk), Vec::new(), 0, None).unwrap();
+        let first = data.alone().unwrap();
+        std::thread::scope(|scope| {
+            let looks = scope.spawn(|| Snapshot::hold(dir.path(), "data").unwrap());
+            let since = Instant::now();
+            while data.alone().is_some() {
+                assert!(since.elapsed() < Duration::from_secs(120), "writers go on");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(!looks.is_finished());
+            drop(first);
+            let held = looks.join().unwrap();
+            assert!(data.alone().is_none());
+            drop(held);
+        });
+        assert!(data.alone().is_some());
     }
 }

@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use parking_lot::{Mutex, RwLock};
@@ -179,6 +180,9 @@ impl Storage {
         })
     }
 }
+
+/// How long an operation that finds no room waits for those who look.
+const LONGEST_LOOK: Duration = Duration::from_secs(60);
 
 /// What became of an inode whose lookups were taken back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -430,6 +434,19 @@ impl Upper {
             && let Some(run) = content.take_reserve()
         {
             self.data.put_back(run);
+        }
+    }
+
+    /// The same for what changes bytes: what finds no room only because somebody looks must not fail, since the kernel has told
+    /// the writer of success before. No locks may be held.
+    pub(crate) fn with_space_for_bytes<T>(&self, mut operation: impl FnMut() -> Result<T>) -> Result<T> {
+        match self.with_space(&mut operation) {
+            Err(Error(Errno::ENOSPC | Errno::EDQUOT)) if self.data.alone().is_none() => {
+                tracing::warn!("no room while somebody looks at the writable layer: waiting for them");
+                self.data.wait_for_lookers(LONGEST_LOOK);
+                self.with_space(operation)
+            }
+            done => done,
         }
     }
 
