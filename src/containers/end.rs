@@ -65,7 +65,13 @@ pub fn kill(store: &Store, record: &Record, signal: i32) -> Result<(), Error> {
             if is_ending(record, signal) {
                 leave(record, supervisor);
             }
-            send_told(init, number, told).map_err(|_| not_running())?;
+            match send_told(init, number, told) {
+                // Its end is not recorded yet, and it would have been started again.
+                Err(_) if is_ending(record, signal) && is_followed(record) => {
+                    return give_up(supervisor, told).map_err(|_| not_running());
+                }
+                sent => sent.map_err(|_| not_running())?,
+            }
             if is_ending(record, signal) {
                 // Docker's way, too: it is to hear it.
                 cgroup::thaw(&store.container(&record.id))?;
@@ -81,10 +87,15 @@ pub fn kill(store: &Store, record: &Record, signal: i32) -> Result<(), Error> {
 
 /// Tells a supervisor not to start its container again. One that would not anyway need not hear it.
 fn leave(record: &Record, supervisor: Process) {
-    if record.settings.upkeep.restart != super::restart::Policy::No {
+    if is_followed(record) {
         // It may have ended.
         let _ = send(supervisor, LEAVE);
     }
+}
+
+/// May another run follow one that ends?
+fn is_followed(record: &Record) -> bool {
+    record.settings.upkeep.restart != super::restart::Policy::No
 }
 
 /// Ends a wait for the next start. Both signals: END alone may be the machine's, which goes down.

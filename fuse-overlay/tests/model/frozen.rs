@@ -160,6 +160,10 @@ impl Disk for Door {
         self.disk.data.punch(offset, length)
     }
 
+    fn shorten(&self, size: u64) -> io::Result<()> {
+        self.disk.data.shorten(size)
+    }
+
     fn space(&self) -> io::Result<[u64; 3]> {
         self.disk.data.space()
     }
