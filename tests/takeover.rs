@@ -256,6 +256,29 @@ fn a_successor_that_cannot_be_started_is_tried_again() {
     assert_eq!(field(&bryo, "long", "{{.State.ExitCode}} {{.State.Error}}"), "0");
 }
 
+/// Its successor would be killed as well, as for want of memory, and the container never end.
+#[test]
+fn a_server_that_is_killed_over_its_list_is_followed_by_one_that_makes_none() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    // The journal's version tells whether it has a list.
+    let ran = |name: &str, kill: Option<(&str, &str)>| {
+        let script = "echo kept > /file";
+        let mut run = bryo.command(["run", "--name", name, &image, "sh", "-c", script]);
+        let mut run = run.env("FUSE_OVERLAY_HURRY", "1").envs(kill).spawn().unwrap();
+        until("its end", || run.try_wait().unwrap().is_some());
+        assert!(run.wait().unwrap().success());
+        assert_eq!(field(&bryo, name, "{{.State.Error}}"), "");
+        assert!(bryo.ok(["diff", name]).contains("A /file\n"));
+        let directory = bryo
+            .state()
+            .join("containers")
+            .join(field(&bryo, name, "{{.Id}}"));
+        fs::read(directory.join("upper/journal")).unwrap()[8]
+    };
+    assert_eq!(ran("undisturbed", None), 3);
+    assert_eq!(ran("killed", Some(("FUSE_OVERLAY_KILL", "list:1"))), 2);
+}
+
 /// What compilers, databases and archives do; prints what must always be the same.
 const WORK: &str = r#"
     export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a

@@ -75,6 +75,8 @@ enum Word {
     Happened = 7,
     /// 1 once a flush failed: no fsync may succeed any more.
     Lost = 8,
+    /// 1 once a server began to make the list at its end.
+    Listing = 9,
 }
 
 /// Makes a new ledger.
@@ -187,6 +189,11 @@ impl Ledger {
     /// Has a flush of any server failed?
     pub(crate) fn is_lost(&self) -> bool {
         self.get(Word::Lost) != 0
+    }
+
+    /// The list is about to be made at the end. `false`: not again, since whoever began it was killed over it.
+    pub(crate) fn begin_list(&self) -> bool {
+        self.swap(Word::Listing, 1) == 0
     }
 
     /// The counters of inodes, by their number less one.
@@ -497,6 +504,13 @@ mod tests {
         open().begin(place);
         open().begin(place + 9);
         assert_eq!(open().began(), Some(place));
+    }
+
+    #[test]
+    fn a_list_is_begun_once() {
+        let file = create().unwrap();
+        assert!(Ledger::open(&file).unwrap().begin_list());
+        assert!(!Ledger::open(&file).unwrap().begin_list());
     }
 
     #[test]

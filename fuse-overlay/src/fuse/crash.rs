@@ -1,6 +1,6 @@
 //! Where can a server die? At any of the points that a request passes, so that a test can kill it at each of them:
 //! `FUSE_OVERLAY_KILL=point:n` at the n-th request that reaches that point (`read`, `happened`, `saved`, `sent`), or at the
-//! n-th part of a checkpoint (`checkpoint`); `FUSE_OVERLAY_ABORT=name` at every request that has that name in it, as a bug
+//! n-th part of a checkpoint (`checkpoint`), or where it is about to make the list at its end (`list`); `FUSE_OVERLAY_ABORT=name` at every request that has that name in it, as a bug
 //! would; `FUSE_OVERLAY_PANIC=name` makes each of these panic instead; and with `FUSE_OVERLAY_HURRY=1` it makes one
 //! checkpoint after the other. Not in release builds.
 
@@ -18,6 +18,8 @@ pub(super) enum Point {
     Sent,
     /// No request's: a part of a checkpoint is about to be written.
     Checkpoint,
+    /// Nor this one: the connection has ended, all is synced, the list is about to be made.
+    List,
 }
 
 /// Is a checkpoint to be made, due or not, as soon as something has changed?

@@ -88,7 +88,7 @@ pub fn serve(
     };
     let adapter = Adapter::new(tree, ids);
     if ended == Connection::Ended {
-        return end(&adapter, at_end);
+        return end(&adapter, at_end, ledger);
     }
     ledger.set_connected();
     let server = Server {
@@ -112,16 +112,16 @@ pub fn serve(
         server.take_over(&mut desks, ledger);
     }
     let served = server.run(desks, ledger);
-    served.and(end(&server.adapter, at_end))
+    served.and(end(&server.adapter, at_end, ledger))
 }
 
-fn end(adapter: &Adapter, at_end: AtEnd) -> io::Result<()> {
+fn end(adapter: &Adapter, at_end: AtEnd, ledger: &Ledger) -> io::Result<()> {
     match at_end {
         AtEnd::List | AtEnd::Sync => {
             let told = adapter.untold_refusals();
             let synced = adapter.tree.sync().map_err(|error| io::Error::from(error.0));
             if at_end == AtEnd::List && synced.is_ok() {
-                list(&adapter.tree);
+                list(&adapter.tree, ledger);
             }
             synced.and(told)
         }
@@ -129,11 +129,13 @@ fn end(adapter: &Adapter, at_end: AtEnd) -> io::Result<()> {
     }
 }
 
-/// Makes the next opening quick, if that pays. Nothing depends on it.
-fn list(tree: &Tree) {
-    if !crash::hurries() && !tree.list_is_due() {
+/// Makes the next opening quick, if that pays. Nothing depends on it; so if it kills a server, as for want of memory, the one
+/// that follows does not try again.
+fn list(tree: &Tree, ledger: &Ledger) {
+    if !crash::hurries() && !tree.list_is_due() || !ledger.begin_list() {
         return;
     }
+    crash::pass(crash::Point::List, &[]);
     let made = catch_unwind(AssertUnwindSafe(|| tree.list()));
     if let Err(error) = made.unwrap_or(Err(Error(Errno::EIO))) {
         tracing::warn!(%error, "the writable layer has no list; opening it again reads all of it");

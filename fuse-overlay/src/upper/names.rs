@@ -1,5 +1,6 @@
 //! A directory's names, each with its place and target, in as little memory as their number allows: a container may make millions.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 
 use hashbrown::HashTable;
@@ -15,8 +16,11 @@ pub(crate) type Target = Option<(Ino, Kind)>;
 pub(crate) struct Names {
     /// The bytes of all names, one behind the other.
     text: Vec<u8>,
-    /// In the order of their places. Those that are gone stay, empty, until they are as many as the others.
+    /// As they came. Those that are gone stay, empty, until they are as many as the others.
     entries: Vec<Entry>,
+    /// Where in `entries` each place is. `None` while all came in the order of their places, as names do: only where a journal
+    /// says a large directory in parts, and others were made between two parts, it is otherwise.
+    order: Option<BTreeMap<u64, u32>>,
     gone: usize,
     /// Where in `entries` each name is.
     index: HashTable<u32>,
@@ -100,20 +104,16 @@ impl Names {
             name: Text::new(self.text.len(), bytes.len(), 0),
         };
         entry.set(target);
+        if self.entries.last().is_some_and(|last| place <= last.place) {
+            self.keep_order();
+        }
         make_room(&mut self.text, bytes.len());
         make_room(&mut self.entries, 1);
         self.text.extend_from_slice(bytes);
-        let at = self.entries.partition_point(|other| other.place < place);
-        match self.entries.get_mut(at).filter(|other| other.place == place) {
-            // One that is gone.
-            Some(other) => {
-                *other = entry;
-                self.gone = self.gone.saturating_sub(1);
-            }
-            None => {
-                self.entries.insert(at, entry);
-                self.moved(at + 1..self.entries.len());
-            }
+        let at = self.entries.len();
+        self.entries.push(entry);
+        if let Some(order) = &mut self.order {
+            order.insert(place, at as u32);
         }
         self.enter(at);
     }
@@ -129,11 +129,14 @@ impl Names {
 
     /// Takes the name away that is at a place.
     pub(crate) fn remove_at(&mut self, place: u64) {
-        let found = self.entries.binary_search_by_key(&place, |entry| entry.place);
-        if let Some(at) = found
-            .ok()
-            .filter(|at| self.entries.get(*at).is_some_and(|entry| !entry.is_gone()))
-        {
+        let found = match &self.order {
+            Some(order) => order.get(&place).map(|at| *at as usize),
+            None => self
+                .entries
+                .binary_search_by_key(&place, |entry| entry.place)
+                .ok(),
+        };
+        if let Some(at) = found.filter(|at| self.entries.get(*at).is_some_and(|entry| !entry.is_gone())) {
             self.take(at);
         }
     }
@@ -145,9 +148,16 @@ impl Names {
 
     /// Those from a place on, in order.
     pub(crate) fn from(&self, place: u64) -> impl Iterator<Item = (u64, &Name, Target)> {
-        let first = self.entries.partition_point(|entry| entry.place < place);
-        let entries = self.entries.get(first..).unwrap_or_default();
-        entries.iter().filter_map(|entry| {
+        let (sorted, ordered) = match &self.order {
+            Some(order) => (&[][..], Some(order.range(place..))),
+            None => {
+                let first = self.entries.partition_point(|entry| entry.place < place);
+                (self.entries.get(first..).unwrap_or_default(), None)
+            }
+        };
+        let ordered = ordered.into_iter().flatten();
+        let ordered = ordered.filter_map(|(_, at)| self.entries.get(*at as usize));
+        sorted.iter().chain(ordered).filter_map(|entry| {
             // One that is gone has no bytes, hence is no name.
             let name = Name::new(entry.name.of(&self.text)).ok()?;
             Some((entry.place, name, entry.target()))
@@ -186,18 +196,13 @@ impl Names {
         index.insert_unique(hash(&at), at, hash);
     }
 
-    /// These entries each stood one place before.
-    fn moved(&mut self, range: std::ops::Range<usize>) {
-        // From the last on: none is then taken for its neighbour.
-        for at in range.rev() {
-            let Some(entry) = self.entries.get(at).filter(|entry| !entry.is_gone()) else {
-                continue;
-            };
-            let hash = self.hasher.hash_one(entry.name.of(&self.text));
-            if let Some(place) = self.index.find_mut(hash, |other| *other as usize + 1 == at) {
-                *place = at as u32;
-            }
-        }
+    /// From here on, places come in any order.
+    fn keep_order(&mut self) {
+        let entries = &self.entries;
+        self.order.get_or_insert_with(|| {
+            let all = (0..).zip(entries).filter(|(_, entry)| !entry.is_gone());
+            all.map(|(at, entry)| (entry.place, at)).collect()
+        });
     }
 
     fn take(&mut self, at: usize) {
@@ -206,6 +211,9 @@ impl Names {
         };
         let hash = self.hasher.hash_one(entry.name.of(&self.text));
         entry.name = Text(0);
+        if let Some(order) = &mut self.order {
+            order.remove(&entry.place);
+        }
         if let Ok(found) = self.index.find_entry(hash, |other| *other as usize == at) {
             found.remove();
         }
@@ -299,6 +307,24 @@ mod tests {
             }
         }
         assert!(names.entries.len() < 1000 && names.text.len() < 20_000);
+    }
+
+    /// A large directory, said in parts, in which names are made between the first two parts.
+    #[test]
+    fn names_that_come_late_cost_no_more() {
+        let mut names = Names::default();
+        let many = 100_000u64;
+        for place in (0..500).chain(many + 1..many * 2).chain(500..=many) {
+            let text = format!("{place}");
+            names.insert(Name::new(text.as_bytes()).unwrap(), place, None);
+        }
+        assert!(names.from(0).map(|(place, ..)| place).eq(0..many * 2));
+        // Each found by its name, too.
+        for place in many + 1..many * 2 {
+            let text = format!("{place}");
+            assert!(names.remove(Name::new(text.as_bytes()).unwrap()));
+        }
+        assert!(names.from(7).map(|(place, ..)| place).eq(7..=many));
     }
 
     /// Of which a container may make millions.
