@@ -48,21 +48,21 @@ impl Upper {
         let wanted = LEAST
             .max(live.saturating_mul(GROWTH))
             .max(*self.checkpointing.lock());
-        // Twice what the last took: a guess, and if it is wrong, the next waits until the journal has grown much longer.
+        length > wanted && self.can_say(live)
+    }
+
+    /// Is there room for a checkpoint, and a disk to write it to? `live`: bytes that the last took, or so. Twice that is a guess, and if
+    /// it is wrong, the next waits until the journal has grown much longer.
+    fn can_say(&self, live: u64) -> bool {
         let room =
             |[_, _, available]: [u64; 3]| available.saturating_mul(4096) > LEAST + live.saturating_mul(2);
-        length > wanted && !self.log.is_lost() && !self.data.is_lost() && self.log.space().is_ok_and(room)
+        !self.log.is_lost() && !self.data.is_lost() && self.log.space().is_ok_and(room)
     }
 
     /// Has the layer so much to say that is not in a list that a new one pays? Asked when it is closed.
     pub(crate) fn list_is_due(&self) -> bool {
         let live = self.log.checkpoint_length();
-        let room =
-            |[_, _, available]: [u64; 3]| available.saturating_mul(4096) > LEAST + live.saturating_mul(2);
-        self.log.unlisted() > LEAST_LISTED.max(live / UNLISTED)
-            && !self.log.is_lost()
-            && !self.data.is_lost()
-            && self.log.space().is_ok_and(room)
+        self.log.unlisted() > LEAST_LISTED.max(live / UNLISTED) && self.can_say(live)
     }
 
     /// Makes a checkpoint, while operations go on, unless `go_on` says no. A journal whose checkpoint was not finished is as

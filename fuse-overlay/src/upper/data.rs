@@ -194,7 +194,7 @@ impl Data {
 
     /// Punches and frees what waited for records up to `durable`, unless somebody looks at it.
     pub(crate) fn reclaim(&self, durable: u64) {
-        let Some(_alone) = self.alone() else { return };
+        let Some(_nobody_looks) = self.alone() else { return };
         let _alone = self.reclaiming.lock();
         let mut ready: Vec<Run> = Vec::new();
         self.space.lock().waiting.retain(|(sequence, run)| {

@@ -234,15 +234,13 @@ impl Upper {
         } = storage;
         let image_end = image.node_count.into();
         let read = |list: Option<&List>| Replayed::read(&*journal, image, boot, ledger, list, copy_up);
-        let mut list = replay::list(&*journal, image);
-        let listed = list.as_ref().map(|list| read(Some(list)));
+        let list = replay::list(&*journal, image);
+        let unusable = |why: &_| tracing::warn!(?why, "journal: its list cannot be used; all of it is read");
+        let listed = list.as_ref();
+        let listed = listed.and_then(|list| read(Some(list)).inspect_err(unusable).ok());
+        let list = list.filter(|_| listed.is_some());
         let (read, replayed) = match listed {
-            Some(Ok(whole)) => whole,
-            Some(Err(why)) => {
-                tracing::warn!(?why, "journal: its list cannot be used; all of it is read");
-                list = None;
-                read(None).map_err(|error| open_error(&path.join("journal"), error))?
-            }
+            Some(listed) => listed,
             None => read(None).map_err(|error| open_error(&path.join("journal"), error))?,
         };
         let log = Log::new(journal, &read, list.as_ref(), boot);
