@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Bryo, until};
+use common::{Bryo, misfits, until};
 use serde_json::Value;
 
 /// What `run --rm FLAGS busybox sh -c SCRIPT` prints.
@@ -222,17 +222,6 @@ const DOCKER: &str = "Id:s Created:s Path:s Args:a State:o Image:s ResolvConfPat
     NetworkSettings.Networks.none.IPPrefixLen:n NetworkSettings.Networks.none.IPv6Gateway:s \
     NetworkSettings.Networks.none.GlobalIPv6Address:s NetworkSettings.Networks.none.GlobalIPv6PrefixLen:n";
 
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "?",
-        Value::Bool(_) => "b",
-        Value::Number(_) => "n",
-        Value::String(_) => "s",
-        Value::Array(_) => "a",
-        Value::Object(_) => "o",
-    }
-}
-
 #[test]
 fn inspect_has_dockers_fields() {
     let (bryo, image) = Bryo::with_image("busybox");
@@ -248,14 +237,7 @@ fn inspect_has_dockers_fields() {
         "1000",
     ]);
     let all: Value = serde_json::from_str(&bryo.ok(["inspect", "--size", "one"])).unwrap();
-    let mut wrong = Vec::new();
-    for field in DOCKER.split_whitespace() {
-        let (path, kinds) = field.split_once(':').unwrap();
-        let found = all[0].pointer(&format!("/{}", path.replace('.', "/")));
-        if !found.is_some_and(|value| kinds.contains(kind(value))) {
-            wrong.push(format!("{field}: {found:?}"));
-        }
-    }
+    let wrong = misfits(&all[0], DOCKER);
     assert!(wrong.is_empty(), "{wrong:#?}");
     bryo.ok(["rm", "-f", "one"]);
     until("it is gone", || bryo.ok(["ps", "-aq"]).is_empty());

@@ -19,7 +19,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use common::hostile::{Blobs, Hostile, digest, gzip, tar};
-use common::{Bryo, kills};
+use common::{Bryo, Chance, kills};
 use platter::{Platter, Tree};
 use trace::{Event, watch};
 
@@ -125,19 +125,6 @@ impl Recording {
         let before = self.told.iter().rfind(|told| told.events <= events).unwrap();
         let after = self.told.iter().find(|told| told.events >= events).unwrap();
         (before, after)
-    }
-}
-
-/// A small random generator: the choices need chance, not quality.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % n
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Bryo, until};
+use common::{Bryo, misfits, until};
 use serde_json::Value;
 
 /// The fields of github.com/moby/moby, api/docs/v1.50.yaml (Docker 28.2), with what JSON has for them: s(tring), n(umber),
@@ -20,30 +20,14 @@ const IMAGE: &str = "Id:s RepoTags:a RepoDigests:a Parent:s Comment:s Created:s 
     Config.Entrypoint:a? Config.Labels:o? Config.ExposedPorts:o Config.Healthcheck:o Config.Healthcheck.Test:a \
     Config.OnBuild:a Config.Shell:a Config.StopSignal:s";
 
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "?",
-        Value::Bool(_) => "b",
-        Value::Number(_) => "n",
-        Value::String(_) => "s",
-        Value::Array(_) => "a",
-        Value::Object(_) => "o",
-    }
-}
-
 /// Each field is there, of its type; and at the top there are no others.
 #[track_caller]
 fn has(object: &Value, fields: &str) {
-    let mut wrong = Vec::new();
-    let mut top = Vec::new();
-    for field in fields.split_whitespace() {
-        let (path, kinds) = field.split_once(':').unwrap();
-        let found = object.pointer(&format!("/{}", path.replace('.', "/")));
-        if !found.is_some_and(|value| kinds.contains(kind(value))) {
-            wrong.push(format!("{field}: {found:?}"));
-        }
-        top.push(path);
-    }
+    let mut wrong = misfits(object, fields);
+    let paths = fields
+        .split_whitespace()
+        .filter_map(|field| field.split(':').next());
+    let top: Vec<&str> = paths.collect();
     let more = object.as_object().unwrap().keys();
     wrong.extend(more.filter(|key| !top.contains(&key.as_str())).cloned());
     assert!(wrong.is_empty(), "{wrong:#?} {object:#}");

@@ -2,17 +2,17 @@
 #![no_main]
 
 mod memory;
+mod tree;
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use fuse_overlay::attr::{Ino, Kind};
-use fuse_overlay::index::{View, merge};
-use fuse_overlay::layer;
+use fuse_overlay::attr::Ino;
+use fuse_overlay::index::View;
 use fuse_overlay::name::Name;
-use fuse_overlay::union::{Caller, Limits, Lower, Storage, Tree};
+use fuse_overlay::union::{Caller, Limits, Storage, Tree};
 use libfuzzer_sys::fuzz_target;
 use memory::Memory;
+use tree::{lower, walk};
 
 const HEADER: usize = 4096;
 const SALT: u32 = 1;
@@ -53,18 +53,6 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(Tree::open_on(lower, storage(), limits).is_ok(), "opened once, refused the second time");
     }
 });
-
-/// An image of nothing but a root.
-fn lower() -> Option<Lower> {
-    let mut index = Vec::new();
-    layer::index(&mut &[0u8; 1024][..], &mut index).ok()?;
-    let view = View::from_bytes(index).ok()?;
-    let mut merged = Vec::new();
-    merge::merge(std::slice::from_ref(&view), [7; 32], &mut merged).ok()?;
-    let tar = std::fs::File::open("/dev/null").ok()?;
-    let layers = vec![fuse_overlay::union::LowerLayer::tar(tar, view)];
-    Some(Lower { view: View::from_bytes(merged).ok()?, layers })
-}
 
 /// The input as payloads with a length each, in records whose checksums hold: else no input would get past them. Those of
 /// odd length are a checkpoint's; of an input of odd length the first half of the records is one that the journal begins with.
@@ -114,25 +102,4 @@ fn append(journal: &mut Vec<u8>, sequence: u64, operation: u16, payload: &[u8]) 
     let sum = crc32c::crc32c_append(crc32c::crc32c_append(SALT, &fields), payload);
     journal.extend([&length[..], &sum.to_le_bytes(), &fields, payload].concat());
     journal.resize(journal.len().next_multiple_of(8), 0);
-}
-
-fn walk(tree: &Tree, dir: Ino, budget: &mut usize, depth: usize) {
-    let mut found = Vec::new();
-    let _damaged = tree.readdir(dir, 0, &mut |listed| {
-        *budget = budget.saturating_sub(1);
-        if let Ok(name) = Name::new(listed.name) {
-            found.push((name.to_boxed(), listed.ino, listed.kind));
-        }
-        if *budget == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    for (name, ino, kind) in found {
-        let _gone = tree.lookup(dir, &name);
-        let _gone = tree.listxattr(ino);
-        let _other = tree.readlink(ino);
-        let mut out = [0; 9000];
-        let _other = tree.read(ino, 0, &mut out);
-        if kind == Kind::Directory && *budget > 0 && depth < 50 {
-            walk(tree, ino, budget, depth + 1);
-        }
-    }
 }

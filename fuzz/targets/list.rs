@@ -3,17 +3,16 @@
 #![no_main]
 
 mod memory;
+mod tree;
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use fuse_overlay::attr::{Ino, Kind};
-use fuse_overlay::index::{View, merge};
-use fuse_overlay::layer;
+use fuse_overlay::attr::Ino;
 use fuse_overlay::name::Name;
-use fuse_overlay::union::{Caller, Limits, Lower, LowerLayer, Storage, Tree};
+use fuse_overlay::union::{Caller, Limits, Storage, Tree};
 use libfuzzer_sys::fuzz_target;
 use memory::Memory;
+use tree::{lower, walk};
 
 const CALLER: Caller = Caller { uid: 0, gid: 0, umask: 0, unique: 0 };
 const LIMITS: Limits = Limits { bytes: Some(1 << 20), inodes: Some(1000) };
@@ -107,36 +106,4 @@ fn list(journal: &[u8]) -> Vec<(usize, usize)> {
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap_or_default())
-}
-
-/// An image of nothing but a root.
-fn lower() -> Option<Lower> {
-    let mut index = Vec::new();
-    layer::index(&mut &[0u8; 1024][..], &mut index).ok()?;
-    let view = View::from_bytes(index).ok()?;
-    let mut merged = Vec::new();
-    merge::merge(std::slice::from_ref(&view), [7; 32], &mut merged).ok()?;
-    let tar = std::fs::File::open("/dev/null").ok()?;
-    let layers = vec![LowerLayer::tar(tar, view)];
-    Some(Lower { view: View::from_bytes(merged).ok()?, layers })
-}
-
-fn walk(tree: &Tree, dir: Ino, budget: &mut usize, depth: usize) {
-    let mut found = Vec::new();
-    let _damaged = tree.readdir(dir, 0, &mut |listed| {
-        *budget = budget.saturating_sub(1);
-        if let Ok(name) = Name::new(listed.name) {
-            found.push((name.to_boxed(), listed.ino, listed.kind));
-        }
-        if *budget == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    for (name, ino, kind) in found {
-        let _gone = tree.lookup(dir, &name);
-        let _gone = tree.listxattr(ino);
-        let mut out = [0; 9000];
-        let _other = tree.read(ino, 0, &mut out);
-        if kind == Kind::Directory && *budget > 0 && depth < 50 {
-            walk(tree, ino, budget, depth + 1);
-        }
-    }
 }

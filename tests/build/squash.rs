@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::common::{Done, Project};
+use crate::common::{Chance, Done, Project};
 
 /// What is done to an image's tree: everything that a layer can say of a file that another layer has.
 const CHANGES: &str = "FROM base AS first\n\
@@ -133,14 +133,8 @@ fn deep_directories_are_no_matter() {
 #[test]
 fn random_layers_become_one_with_the_same_tree() {
     let project = Project::new();
-    let mut state = 1_u64;
-    let mut next = |below: usize| {
-        // Knuth's generator: the same numbers each time.
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(state >> 33).unwrap() % below
-    };
+    let mut chance = Chance(1);
+    let mut next = |below: usize| chance.below(below);
     let mut steps = |count: usize| {
         let mut text = String::new();
         for _ in 0..count {

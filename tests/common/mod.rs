@@ -7,6 +7,8 @@
 
 mod alive;
 mod bryo;
+#[path = "../../fuse-overlay/tests/common/chance.rs"]
+mod chance;
 pub mod hostile;
 pub mod network;
 mod podman;
@@ -14,13 +16,16 @@ mod project;
 mod registry;
 pub mod repositories;
 pub mod sandbox;
+mod shape;
 mod skopeo;
 
 pub use alive::{field, kills, once_free, parent, process, until, until_it_waits};
 pub use bryo::{Bryo, Done, has_id_range, lister_directory, on_terminal};
+pub use chance::Chance;
 pub use podman::Podman;
 pub use project::{Built, Project, fed, mode};
 pub use registry::{Mode, Registry};
+pub use shape::misfits;
 pub use skopeo::skopeo;
 
 use std::path::{Path, PathBuf};

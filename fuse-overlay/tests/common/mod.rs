@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod chance;
 mod image;
 mod keeper;
 

@@ -8,6 +8,7 @@ use fuse_overlay::attr::Ino;
 use fuse_overlay::union::{Limits, Rename, Tree};
 use proptest::prelude::*;
 
+use super::common::chance::Chance;
 use super::crash::{chequered, steps};
 use super::disk::{Event, MemoryDisk, Which};
 use super::dump::{Dump, dump, without_content};
@@ -67,19 +68,6 @@ impl Platter {
             left.resize(self.cache.len(), 0);
         }
         left
-    }
-}
-
-/// A small random generator: the choices need chance, not quality.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % n
     }
 }
 

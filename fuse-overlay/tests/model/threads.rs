@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use fuse_overlay::attr::{Ino, Kind};
 use fuse_overlay::union::{Limits, Rename, Tree};
 
+use super::common::chance::Chance;
 use super::disk::MemoryDisk;
 use super::dump::{dump, without_content};
 use super::harness::{Image, list, name, pattern};
@@ -22,19 +23,6 @@ fn image() -> Image {
         ]
     });
     Image::new(&[dirs.collect()]).unwrap()
-}
-
-/// A small random generator: the threads need chance, not quality.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % n
-    }
 }
 
 /// A random operation in the three directories; which fail is up to the others.
