@@ -165,8 +165,7 @@ impl Mounts {
                 }
             },
         };
-        let bind = bind(directory, target, Access::to(mount));
-        self.asked.push(Asked::Bind(bind));
+        self.bind(directory, target, Access::to(mount));
         Ok(())
     }
 
@@ -192,7 +191,7 @@ impl Mounts {
             .unwrap_or_else(|| format!("/run/secrets/{id}"));
         let file = self.file(store, &secret.value, mount.mode.unwrap_or(0o400))?;
         owner::give(store, &file, mount.uid.unwrap_or(0), mount.gid.unwrap_or(0))?;
-        self.asked.push(Asked::Bind(bind(file, target, Access::Read)));
+        self.bind(file, target, Access::Read);
         Ok(())
     }
 
@@ -227,8 +226,7 @@ impl Mounts {
             self.env.push(format!("SSH_AUTH_SOCK={target}"));
         }
         self.agents += 1;
-        self.asked
-            .push(Asked::Bind(bind(socket.to_owned(), target, Access::Write)));
+        self.bind(socket.to_owned(), target, Access::Write);
         Ok(())
     }
 
@@ -269,13 +267,13 @@ impl Mounts {
     /// A file of the step's own, bound read-only.
     pub(super) fn program(&mut self, store: &Store, content: &[u8], target: String) -> Result<(), Error> {
         let file = self.file(store, content, 0o755)?;
-        self.asked.push(Asked::Bind(bind(file, target, Access::Read)));
+        self.bind(file, target, Access::Read);
         Ok(())
     }
 
     /// A directory or file of the host.
     pub(super) fn host(&mut self, source: PathBuf, target: String) {
-        self.asked.push(Asked::Bind(bind(source, target, Access::Read)));
+        self.bind(source, target, Access::Read);
     }
 
     /// A directory of the step's own: what it writes there is dropped.
@@ -286,8 +284,8 @@ impl Mounts {
         Ok(path)
     }
 
-    /// The same, bound.
-    pub(super) fn scratch(&mut self, source: PathBuf, target: String, access: Access) {
+    /// What lies at `source` on the host, shown at `target`.
+    pub(super) fn bind(&mut self, source: PathBuf, target: String, access: Access) {
         self.asked.push(Asked::Bind(bind(source, target, access)));
     }
 

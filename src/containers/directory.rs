@@ -1,7 +1,7 @@
 //! How does a container's directory come, and go, whoever else looks at it?
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
@@ -19,15 +19,7 @@ pub(super) fn make(directory: &Path) -> Result<Lock, Error> {
             made => return made,
         }
     }
-    Err(failed(directory)(ErrorKind::NotFound.into()))
-}
-
-fn failed(directory: &Path) -> impl Fn(io::Error) -> Error {
-    |source| Error::Io {
-        action: "create",
-        path: directory.to_owned(),
-        source,
-    }
+    Err(Error::io("create", directory)(ErrorKind::NotFound.into()))
 }
 
 fn attempt(directory: &Path) -> Result<Lock, Error> {
@@ -36,7 +28,7 @@ fn attempt(directory: &Path) -> Result<Lock, Error> {
     for part in [directory, &directory.join("upper")] {
         failpoint::step()
             .and_then(|()| builder.create(part))
-            .map_err(failed(directory))?;
+            .map_err(Error::io("create", directory))?;
     }
     Ok(Lock::acquire(&directory.join("lock"), Mode::Exclusive)?)
 }

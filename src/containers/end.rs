@@ -62,17 +62,18 @@ pub fn kill(store: &Store, record: &Record, signal: i32) -> Result<(), Error> {
     let told = || events::happened(store.state(), record, "kill", &[("signal", signal.to_string())]);
     match record.life {
         Life::Running { supervisor, init, .. } => {
-            if is_ending(record, signal) {
+            let ends = is_ending(record, signal);
+            if ends {
                 leave(record, supervisor);
             }
             match send_told(init, number, told) {
                 // Its end is not recorded yet, and it would have been started again.
-                Err(_) if is_ending(record, signal) && is_followed(record) => {
+                Err(_) if ends && is_followed(record) => {
                     return give_up(supervisor, told).map_err(|_| not_running());
                 }
                 sent => sent.map_err(|_| not_running())?,
             }
-            if is_ending(record, signal) {
+            if ends {
                 // Docker's way, too: it is to hear it.
                 cgroup::thaw(&store.container(&record.id))?;
             }

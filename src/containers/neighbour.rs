@@ -148,7 +148,7 @@ fn not_running(what: &'static str, record: &Record) -> NeighbourError {
 pub fn chosen(store: &Store, asked: Shared) -> Result<Shared, Error> {
     let ipc = match asked.ipc {
         Ipc::Container(name) => {
-            let other = find(store, &name)?;
+            let other = record::of_name(store, &name)?;
             match other.settings.asked.ipc.as_str() {
                 "host" => Ipc::Host,
                 mode if mode == "shareable" || mode.starts_with(CONTAINER) => Ipc::Container(other.id),
@@ -159,7 +159,7 @@ pub fn chosen(store: &Store, asked: Shared) -> Result<Shared, Error> {
     };
     let pids = match asked.pids {
         Pids::Container(name) => {
-            let other = find(store, &name)?;
+            let other = record::of_name(store, &name)?;
             match other.settings.asked.pid.as_str() {
                 "host" => Pids::Host,
                 _ => Pids::Container(other.id),
@@ -168,11 +168,6 @@ pub fn chosen(store: &Store, asked: Shared) -> Result<Shared, Error> {
         pids => pids,
     };
     Ok(Shared { ipc, pids, ..asked })
-}
-
-fn find(store: &Store, name: &str) -> Result<Record, Error> {
-    let id = record::find(store, name)?;
-    record::read(store, &id)?.ok_or_else(|| Error::NoSuchContainer(name.into()))
 }
 
 /// Opens what a container that is about to start has of others, but for the network; its Spec then names it.

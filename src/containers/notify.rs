@@ -16,6 +16,7 @@ use std::time::Duration;
 use oci_spec::runtime::{MountBuilder, Spec};
 
 use super::Error;
+use super::spec::env;
 use super::upkeep::{Notify, Upkeep};
 
 /// Where systemd listens.
@@ -111,10 +112,9 @@ pub(super) fn show(upkeep: &Upkeep, container: &Path, spec: &mut Spec) -> Result
     mounts.push(mount.build().map_err(super::spec::SpecError::from)?);
     spec.set_mounts(Some(mounts));
     if let Some(process) = spec.process_mut() {
-        let mut environment = process.env().clone().unwrap_or_default();
-        environment.retain(|variable| !variable.starts_with("NOTIFY_SOCKET="));
-        environment.push(format!("{VARIABLE}={PLACE}/{NAME}"));
-        process.set_env(Some(environment));
+        let environment = process.env().clone().unwrap_or_default();
+        let socket = format!("{VARIABLE}={PLACE}/{NAME}");
+        process.set_env(Some(env::merge(&environment, &[], &[socket])));
     }
     Ok(())
 }

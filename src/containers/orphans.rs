@@ -43,7 +43,7 @@ pub fn remove(store: &Store) -> Result<u64, Error> {
         failpoint::step()
             .and_then(|()| fs::rename(&directory, &gone))
             .and_then(|()| directory::remove(&gone, lock))
-            .map_err(failed(&directory))?;
+            .map_err(Error::io("remove", &directory))?;
     }
     remove_gone(store)?;
     // Copies for these containers go, too.
@@ -59,14 +59,6 @@ pub fn remove(store: &Store) -> Result<u64, Error> {
 /// Under such a name an orphan is removed.
 const GONE: &str = ".gone-";
 
-fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
-    |source| Error::Io {
-        action: "remove",
-        path: path.to_owned(),
-        source,
-    }
-}
-
 /// Removes what is left of orphans whose removal was killed.
 fn remove_gone(store: &Store) -> Result<(), Error> {
     for entry in store::root::list(&store.state().join("containers"))? {
@@ -74,7 +66,7 @@ fn remove_gone(store: &Store) -> Result<(), Error> {
             let removed = fs::remove_dir_all(entry.path());
             removed
                 .or_else(directory::ignore_missing)
-                .map_err(failed(&entry.path()))?;
+                .map_err(Error::io("remove", &entry.path()))?;
         }
     }
     Ok(())

@@ -67,10 +67,10 @@ impl Process {
     /// # Errors
     /// Its record in /proc is not there, or cannot be read.
     pub(super) fn look(pid: i32) -> io::Result<Process> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The second field, the program's name, may hold blanks and parentheses.
-        let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace());
-        let start = fields.and_then(|mut fields| fields.nth(19)?.parse().ok());
+        let start = stat(pid)?
+            .split_whitespace()
+            .nth(19)
+            .and_then(|text| text.parse().ok());
         let start = start.ok_or(io::ErrorKind::InvalidData)?;
         let boot = Boot::now();
         Ok(Process { pid, start, boot })
@@ -113,6 +113,20 @@ impl Process {
     pub fn lives(&self) -> bool {
         Process::of(self.pid) == Some(*self)
     }
+}
+
+/// What the kernel says of a process, from its state on, field 3 of proc_pid_stat(5). The field before, the program's name, may
+/// hold blanks and parentheses.
+pub(super) fn stat(pid: i32) -> io::Result<String> {
+    let mut stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let name = stat.rfind(')').ok_or(io::ErrorKind::InvalidData)?;
+    Ok(stat.split_off(name + 1))
+}
+
+/// The processes that /proc shows.
+pub(super) fn all() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// Waits for the end of a process: `false` if it has not come within `limit` (`None` waits for ever).

@@ -1,6 +1,6 @@
 //! What runs in a container, and what does it use? Read from the host's /proc, from outside: nothing of the container is run or
-//! asked (CVE-2022-1227). Its processes are those of its pid namespace (of its mount namespace, if it shares the pids of others), and all that descend from its init, should the
-//! kernel not tell the namespace of one.
+//! asked (CVE-2022-1227). Its processes are those of its pid namespace (of its mount namespace, if it shares the pids of
+//! others), and all that descend from its init, should the kernel not tell the namespace of one.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::exec::ids_of;
+use super::process;
 use super::record::{Life, Record};
 use crate::host::IdMaps;
 
@@ -86,7 +87,7 @@ pub fn processes(record: &Record) -> Vec<Running> {
         _ => Mark::Mounts,
     };
     let namespace = |pid| namespace(pid, mark);
-    let mut found: Vec<Running> = pids().filter_map(|pid| read(pid, &ids, mark)).collect();
+    let mut found: Vec<Running> = process::all().filter_map(|pid| read(pid, &ids, mark)).collect();
     found.sort_by_key(|process| process.pid);
     let below = descendants(&found, init.pid);
     // With --init the kernel tells nobody of pid 1, but of its child, the command. Not of just any: what is below may have
@@ -96,11 +97,6 @@ pub fn processes(record: &Record) -> Vec<Running> {
     found
         .retain(|process| below.contains(&process.pid) || space.is_some() && namespace(process.pid) == space);
     found
-}
-
-fn pids() -> impl Iterator<Item = i32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// Which namespace only processes of the container are in.

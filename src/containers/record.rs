@@ -343,6 +343,14 @@ pub fn ids(store: &Store) -> Result<Vec<String>, Error> {
     Ok(ids)
 }
 
+/// The record of the container of this name or id, or beginning of one.
+///
+/// # Errors
+/// As for [`find`] and [`read`]; [`Error::NoSuchContainer`] also if it goes at this moment.
+pub fn of_name(store: &Store, name: &str) -> Result<Record, Error> {
+    read(store, &find(store, name)?)?.ok_or_else(|| Error::NoSuchContainer(name.into()))
+}
+
 /// Reads a container's record; what a killed supervisor left is put right first. `None`: it is gone.
 ///
 /// # Errors

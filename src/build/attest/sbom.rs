@@ -104,8 +104,8 @@ fn places(store: &Store, target: &Stage, mounted: &mut Mounts) -> Result<PathBuf
     drop(draft);
     let out = mounted.workspace(store)?.join("out");
     fs::create_dir(&out).map_err(io_error("make", &out))?;
-    mounted.scratch(source, SOURCE.into(), Access::Read);
-    mounted.scratch(out.clone(), DESTINATION.into(), Access::Write);
+    mounted.bind(source, SOURCE.into(), Access::Read);
+    mounted.bind(out.clone(), DESTINATION.into(), Access::Write);
     mounted.asked.push(Asked::Tmpfs {
         target: "/tmp".into(),
         options: ["nosuid", "nodev"].map(String::from).to_vec(),

@@ -273,7 +273,7 @@ impl Build<'_> {
         }
         let copy = mounted.workspace(self.store)?.join("mounted");
         extract(context, path, &copy, SetId::Keep)?;
-        mounted.scratch(copy, target, Access::to(mount));
+        mounted.bind(copy, target, Access::to(mount));
         Ok(())
     }
 }

@@ -84,8 +84,7 @@ pub(crate) struct Restart {
 }
 
 pub(in crate::cli) fn load(store: &Store, name: &str) -> Result<Record, Error> {
-    let id = record::find(store, name)?;
-    record::read(store, &id)?.ok_or_else(|| Error::NoSuchContainer(name.into()))
+    record::of_name(store, name)
 }
 
 impl Rm {

@@ -41,9 +41,8 @@ pub(in crate::cli) fn found(store: &Store, name: &str, sized: bool) -> Result<Op
 }
 
 fn object(store: &Store, name: &str) -> Result<Value, Error> {
-    let id = record::find(store, name)?;
-    let record = record::read(store, &id)?.ok_or_else(|| Error::NoSuchContainer(name.into()))?;
-    let directory = store.container(&id);
+    let record = record::of_name(store, name)?;
+    let directory = store.container(&record.id);
     let spec = record::read_spec(&directory)?;
     let process = spec.process().as_ref();
     let args: Vec<String> = process.and_then(|p| p.args().clone()).unwrap_or_default();

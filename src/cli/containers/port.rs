@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use super::super::output::put;
 use super::super::report::Failure;
-use crate::containers::Error;
 use crate::containers::network::{self, Exposed};
 use crate::containers::record;
 use crate::store::Store;
@@ -22,9 +21,7 @@ pub(crate) struct PortOf {
 
 impl PortOf {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        let id = record::find(store, &self.container)?;
-        let record =
-            record::read(store, &id)?.ok_or_else(|| Error::NoSuchContainer(self.container.clone()))?;
+        let record = record::of_name(store, &self.container)?;
         let ports = network::shown(&record);
         let published = ports.iter().filter_map(|port| Some((port.container, port.host?)));
         let text: String = match &self.port {

@@ -91,17 +91,12 @@ enum Way {
 pub fn enters(store: &Store, order: &Order) -> Result<bool, Error> {
     for end in [&order.from, &order.to] {
         if let End::Container { name, .. } = end
-            && matches!(look(store, name)?.life, Life::Running { .. })
+            && matches!(record::of_name(store, name)?.life, Life::Running { .. })
         {
             return Ok(true);
         }
     }
     Ok(false)
-}
-
-fn look(store: &Store, name: &str) -> Result<Record, Error> {
-    let gone = || Error::NoSuchContainer(name.into());
-    record::read(store, &record::find(store, name)?)?.ok_or_else(gone)
 }
 
 /// Copies. To be called while the process has one thread; if one of the containers runs, in a
@@ -163,7 +158,7 @@ fn describe(end: &End) -> String {
 fn way(store: &Store, name: &str) -> Result<Way, Error> {
     let end = Instant::now() + PATIENCE;
     loop {
-        let record = look(store, name)?;
+        let record = record::of_name(store, name)?;
         let Life::Running { init, .. } = record.life else {
             return Ok(Way::Stands(Box::new(record)));
         };

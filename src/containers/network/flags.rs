@@ -8,7 +8,7 @@ use crate::containers::Error;
 use crate::containers::bridge::{self, Endpoint};
 use crate::containers::files::HostNames;
 use crate::containers::record;
-use crate::containers::spec::Network;
+use crate::containers::spec::{CONTAINER, Network};
 use crate::net::NetError;
 use crate::store::Store;
 
@@ -99,7 +99,7 @@ impl Asked {
     /// The name of the network in the container's record.
     pub fn name(&self, network: Network) -> String {
         match (network, &self.joined) {
-            (Network::Container, Some(joined)) => format!("container:{}", joined.id),
+            (Network::Container, Some(joined)) => format!("{CONTAINER}{}", joined.id),
             (Network::None, _) => "none".into(),
             (Network::Private, _) => match self.flags.endpoints.first() {
                 Some(first) if !self.flags.on_bridge => first.network.clone(),
@@ -212,14 +212,13 @@ impl Flags {
 }
 
 fn join(store: &Store, name: &str) -> Result<Choice, Error> {
-    let id = record::find(store, name)?;
-    let other = record::read(store, &id)?.ok_or_else(|| Error::NoSuchContainer(name.into()))?;
+    let other = record::of_name(store, name)?;
     if other.settings.network == "host" {
         return Ok(Network::Host.into());
     }
     Ok(Choice {
         joined: Some(Joined {
-            id,
+            id: other.id,
             hostname: other.settings.hostname,
         }),
         ..Network::Container.into()

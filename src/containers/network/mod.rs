@@ -11,7 +11,7 @@ use super::bridge::{Attached, Endpoint};
 use super::files::HostNames;
 use super::process::Process;
 use super::record::Record;
-use super::spec::Network;
+use super::spec::{CONTAINER, Network};
 use crate::net::{Addresses, NetError, Port, Routes};
 
 mod flags;
@@ -152,7 +152,7 @@ pub fn names(record: &Record) -> Vec<&str> {
         return bridge.into_iter().chain(own).collect();
     }
     let name = settings.network.as_str();
-    if name.starts_with("container:") {
+    if name.starts_with(CONTAINER) {
         Vec::new()
     } else {
         vec![name]

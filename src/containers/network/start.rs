@@ -9,6 +9,7 @@ use crate::containers::Error;
 use crate::containers::neighbour::{Joined, Other};
 use crate::containers::record::{self, Life, Record};
 use crate::containers::runtime::plan::NETWORK;
+use crate::containers::spec::CONTAINER;
 use crate::net::{Addresses, Listener, Outlet, Port, Raised, Resolvers, raise_limit};
 use crate::store::Store;
 
@@ -49,7 +50,7 @@ pub struct Ready {
 /// A port is taken, or the other container does not run.
 pub fn ready(store: &Store, record: &mut Record, spec: &mut Spec) -> Result<Ready, Error> {
     record.network = super::Live::default();
-    if let Some(id) = record.settings.network.strip_prefix("container:") {
+    if let Some(id) = record.settings.network.strip_prefix(CONTAINER) {
         let mut joined = Joined::default();
         let other = Other::find(store, id, "network")?;
         joined.namespace(spec, &other, LinuxNamespaceType::Network)?;

@@ -2,7 +2,6 @@
 //! Without, they are found by their mount namespace, which no two containers have in common, and killed one by one.
 
 use std::collections::HashMap;
-use std::fs;
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,6 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{fstat, stat};
 use rustix::io;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::containers::process;
 
 /// How long all of them may take to be gone: one that waits in the kernel dies when that lets it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,10 +57,7 @@ impl Crowd {
 
     /// Those in the namespace, and with their parents their descendants, which may have made another.
     fn members(&self) -> HashMap<i32, Option<i32>> {
-        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids: Vec<i32> = entries
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .collect();
+        let pids: Vec<i32> = process::all().collect();
         let own = pids.iter().filter(|pid| self.has(**pid)).map(|pid| (*pid, None));
         let mut members: HashMap<_, _> = own.collect();
         if members.is_empty() {
@@ -105,8 +103,8 @@ impl Crowd {
 
 /// The parent of a process that has not ended (proc_pid_stat(5), fields 3 and 4).
 fn living_child_of(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let stat = process::stat(pid).ok()?;
+    let mut fields = stat.split_ascii_whitespace();
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     (!matches!(state, "Z" | "X")).then_some(parent)

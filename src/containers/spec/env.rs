@@ -14,7 +14,7 @@ fn name(assignment: &str) -> &str {
 
 /// Merges the three sources; a later one wins over an earlier of the same name and takes its place. `asked` entries
 /// without `=` remove the variable.
-pub(super) fn merge(own: &[String], image: &[String], asked: &[String]) -> Vec<String> {
+pub(in crate::containers) fn merge(own: &[String], image: &[String], asked: &[String]) -> Vec<String> {
     let mut merged: Vec<String> = own.to_vec();
     let unasked = image.iter().filter(|i| !asked.iter().any(|a| name(a) == name(i)));
     for entry in asked.iter().chain(unasked) {

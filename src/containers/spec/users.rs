@@ -23,19 +23,17 @@ impl Users {
     /// # Errors
     /// One line: what it may be.
     pub fn parse(text: &str) -> Result<Users, String> {
-        match text {
-            "" | "host" | "private" => return Ok(Users::Root),
-            _ => {}
-        }
-        let Some(options) = text.strip_prefix("keep-id") else {
-            return Err(refusal(text).into());
+        let (mode, options) = match text.split_once(':') {
+            Some((mode, options)) => (mode, Some(options)),
+            None => (text, None),
         };
-        let (mut uid, mut gid) = (None, None);
-        let options = options.strip_prefix(':').map(|options| options.split(','));
-        if options.is_none() && text != "keep-id" {
-            return Err(refusal(text).into());
+        match (mode, options) {
+            ("" | "host" | "private", None) => return Ok(Users::Root),
+            ("keep-id", _) => {}
+            _ => return Err(refusal(mode).into()),
         }
-        for option in options.into_iter().flatten() {
+        let (mut uid, mut gid) = (None, None);
+        for option in options.into_iter().flat_map(|options| options.split(',')) {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
             let id = value.parse().ok().filter(|id| i32::try_from(*id).is_ok());
             match (key, id) {
@@ -64,12 +62,10 @@ impl Users {
     }
 }
 
-fn refusal(text: &str) -> &'static str {
-    match text.split(':').next() {
-        Some("container" | "ns") => {
-            "another container's cannot be named: those of the same ids share one anyway"
-        }
-        Some("auto" | "nomap") => {
+fn refusal(mode: &str) -> &'static str {
+    match mode {
+        "container" | "ns" => "another container's cannot be named: those of the same ids share one anyway",
+        "auto" | "nomap" => {
             "it would want a part of the id range for each container: use keep-id, or leave it out"
         }
         _ => "host (its root is you outside, as without this flag) or keep-id[:uid=NUMBER,gid=NUMBER]",
