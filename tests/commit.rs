@@ -76,14 +76,14 @@ fn changes_are_a_dockerfiles() {
 }
 
 /// Whatever it writes meanwhile, in place and anew, all files are as they were at one moment: of two that are always written one
-/// after the other, none is ahead by more than that.
+/// after the other, none is ahead by more than that. (`/old` is replaced by one rename, so it is there at each moment.)
 #[test]
 fn of_a_running_container_all_files_are_of_one_moment() {
     let (bryo, base) = Bryo::with_image("busybox");
     let script = "head -c 30000000 /dev/urandom > /m; head -c 8192 /dev/zero > /a; cp /a /z; i=0
         while :; do i=$((i + 1))
             echo $i | dd of=/a bs=4096 conv=notrunc,fsync 2>/dev/null
-            echo $i | dd of=/new conv=fsync 2>/dev/null; rm -f /old; mv /new /old
+            echo $i | dd of=/new conv=fsync 2>/dev/null; mv -f /new /old
             echo $i | dd of=/z bs=4096 conv=notrunc,fsync 2>/dev/null
         done";
     bryo.ok(["run", "-d", "--name", "box", &base, "sh", "-c", script]);
