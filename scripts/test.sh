@@ -106,8 +106,9 @@ posix_tools() {
     done
 }
 
+install_deny() { command -v cargo-deny > /dev/null || cargo install --quiet --locked cargo-deny --version 0.20.2; }
 deny() {
-    command -v cargo-deny > /dev/null || cargo install --quiet --locked cargo-deny --version 0.20.2 || return
+    install_deny || return
     cargo deny --log-level error check --hide-inclusion-graph licenses bans sources
 }
 advisories() {
@@ -118,8 +119,9 @@ advisories() {
     fi
 }
 
+build_release() { cargo build --quiet --release --bin bryo; }
 static_and_small() {
-    cargo build --quiet --release --bin bryo || return
+    build_release || return
     local binary=target/x86_64-unknown-linux-gnu/release/bryo size
     size=$(stat -c %s "$binary")
     echo "release binary: $size bytes, $(ldd "$binary" 2>&1 | tr -d '\t')"
@@ -127,12 +129,16 @@ static_and_small() {
     ! readelf -l "$binary" | grep -q INTERP || { echo "not static"; return 1; }
 }
 
-# The parsers of what comes from outside, a minute each, two at a time. The compiler's own switch lets the pinned
-# toolchain build them, so that no nightly is needed.
-fuzz() {
+# The compiler's own switch lets the pinned toolchain build the fuzz targets, so that no nightly is needed.
+build_fuzz() {
     command -v cargo-fuzz > /dev/null || cargo install --quiet --locked cargo-fuzz --version 0.13.2 || return
-    local seconds=${BRYO_FUZZ_SECONDS:-60} target corpus
     RUSTC_BOOTSTRAP=1 cargo fuzz build 2> "$logs/fuzz-build" || { tail -40 "$logs/fuzz-build"; return 1; }
+}
+
+# The parsers of what comes from outside, a minute each, two at a time.
+fuzz() {
+    local seconds=${BRYO_FUZZ_SECONDS:-60} target corpus
+    build_fuzz || return
     RUSTC_BOOTSTRAP=1 cargo fuzz list | xargs -P 2 -I{} bash -c '
         corpus=$(mktemp -d /var/tmp/bryo-range/fuzz.XXXXXX) && chown bryo-range "$corpus" || exit 1
         seeds=(); [ ! -d fuzz/corpus/{} ] || seeds=("$PWD/fuzz/corpus/{}")
@@ -186,11 +192,15 @@ else
     part "images (beside the build)" wait $images
     cat "$logs/images"
     part "podman's trees" scripts/images.sh trees "$PWD/target/x86_64-unknown-linux-gnu/debug/examples/list-tree"
+    # The tests wait more than they work: what only the last parts need is built meanwhile, by whatever the tests leave of the cores.
+    (renice -n 19 $BASHPID; build_fuzz; build_release; install_deny) > "$logs/built-beside" 2>&1 &
+    built=$!
     part "unit tests, as bryo-range" tests bryo-range --workspace --lib --bins
     part "the filesystem's tests, as bryo-range" tests bryo-range -p fuse-overlay --test '*'
     part "the tool's tests, as bryo-range" tests bryo-range -p bryo --test '*'
     part "the tool's tests, as bryo-plain" tests bryo-plain -p bryo --test '*'
     part "no process is left" nothing_left
+    part "what is built beside the tests" wait $built
     part "fuzzing" fuzz
     part "release binary is static and small" static_and_small
     part "the README's first command (scripts/quickstart.sh)" scripts/quickstart.sh
