@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::process::Command;
 
-use common::hostile::{Answer, Blobs, Hostile};
+use common::hostile::{Answer, Blobs, Hostile, Request};
 use common::network::{ADDRESS, Certificates, NAME, Names, Proxy, alone, serve_dns, tls};
 use common::{Bryo, Done, Mode, Registry, images};
 
@@ -169,6 +169,35 @@ fn plain_http_goes_through_a_proxy_of_tls_with_its_whole_url() {
             assert!(line.contains("certificate"), "{line}");
             let line = fails(&mut through(&Bryo::new(), ADDRESS));
             assert!(line.contains("certificate") && !line.contains("s3cret"), "{line}");
+        },
+    );
+}
+
+/// Nor does an insecure registry make a proxy so that opens a tunnel to it: whoever stands in for it is shown nothing.
+#[test]
+fn a_proxy_of_tls_that_opens_tunnels_proves_its_name() {
+    alone(
+        "a_proxy_of_tls_that_opens_tunnels_proves_its_name",
+        Names::Hosts,
+        || {
+            let certificates = Certificates::new();
+            let (pem, key) = (certificates.file("server.pem"), certificates.file("server.key"));
+            let proxy = Hostile::serve_tls(&format!("{ADDRESS}:5002"), &pem, &key, |_| Answer::new(502, ""));
+            let image = format!("{NAME}:5000/image");
+            let through = |bryo: &Bryo| {
+                let mut command = pull(bryo, INSECURE, &image);
+                command.env(
+                    "HTTPS_PROXY",
+                    format!("https://proxy%40login:s3cret%3A@{NAME}:5002"),
+                );
+                command
+            };
+            fails(&mut through(&Bryo::new()));
+            assert_eq!(proxy.seen("").len(), 0);
+            fails(through(&Bryo::new()).env("SSL_CERT_FILE", certificates.file("ca.pem")));
+            let seen = proxy.seen("");
+            let is_tunnel = |one: &Request| one.path == "registry.test:5000";
+            assert!(!seen.is_empty() && seen.iter().all(is_tunnel), "{seen:?}");
         },
     );
 }

@@ -18,6 +18,7 @@ use super::error::unreachable;
 use super::forward::{Forwarding, ProxyInstead};
 use super::proxy::Proxies;
 use super::resolver::HostNames;
+use super::tunnel::Tunnelling;
 
 /// As many redirects are followed, one after the other.
 pub(super) const MAX_REDIRECTS: usize = 10;
@@ -164,14 +165,18 @@ impl Http {
     }
 
     fn agent(&self, certificates: Certificates) -> &Agent {
-        let slot = match certificates {
-            Certificates::Verified => &self.verified,
-            Certificates::Any => &self.any,
-        };
-        slot.get_or_init(|| {
-            let config = self.config().tls_config(tls(certificates)).build();
-            Agent::with_parts(config, DefaultConnector::new(), HostNames)
-        })
+        let config = |certificates| self.config().tls_config(tls(certificates)).build();
+        match certificates {
+            Certificates::Verified => self.verified.get_or_init(|| {
+                let config = config(Certificates::Verified);
+                Agent::with_parts(config, DefaultConnector::new(), HostNames)
+            }),
+            Certificates::Any => self.any.get_or_init(|| {
+                let tunnelling =
+                    Tunnelling::through(self.proxies.of_tunnels(), config(Certificates::Verified));
+                Agent::with_parts(config(Certificates::Any), tunnelling, HostNames)
+            }),
+        }
     }
 
     fn config(&self) -> ConfigBuilder<AgentScope> {

@@ -14,6 +14,7 @@ mod place;
 mod proxy;
 mod resolver;
 mod token;
+mod tunnel;
 mod upload;
 
 use std::io::Read;

@@ -49,6 +49,11 @@ impl Proxies {
         })
     }
 
+    /// The proxy that opens tunnels to whatever is spoken to over TLS.
+    pub(super) fn of_tunnels(&self) -> Option<Uri> {
+        self.https.as_ref().map(|proxy| proxy.uri().clone())
+    }
+
     /// The proxy for `uri`, if it takes one. Loopback never does.
     pub(super) fn for_uri(&self, uri: &Uri) -> Option<Proxy> {
         let https = uri.scheme_str() == Some("https");
