@@ -4,6 +4,8 @@ use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use nix::unistd::{getgid, getuid};
+
 use super::super::images::remove_image;
 use super::super::output::put;
 use super::super::pull::{Order, Shown};
@@ -363,7 +365,8 @@ impl Container {
         request.shared = neighbour::chosen(store, request.shared)?;
         let asked = self.asked(&request.shared)?;
         request.users = asked.users();
-        if let (None, Some((uid, gid))) = (&request.user, request.users.caller(&Probe::now())) {
+        let own = (getuid().as_raw(), getgid().as_raw());
+        if let (None, Some((uid, gid))) = (&request.user, request.users.caller(own)) {
             // Podman's: whatever the image says.
             request.user = Some(format!("{uid}:{gid}"));
         }

@@ -47,17 +47,17 @@ impl Users {
 
     /// The id maps that this machine has for it.
     pub fn maps(self, host: &Probe) -> IdMaps {
-        match self.caller(host) {
+        match self.caller((host.uid, host.gid)) {
             None => host.id_maps(),
             Some((uid, gid)) => host.kept_maps(uid, gid),
         }
     }
 
-    /// Who the caller is inside, if it is not root.
-    pub fn caller(self, host: &Probe) -> Option<(u32, u32)> {
+    /// Who the caller, outside this user and group, is inside, if it is not root.
+    pub fn caller(self, own: (u32, u32)) -> Option<(u32, u32)> {
         match self {
             Users::Root => None,
-            Users::Keep { uid, gid } => Some((uid.unwrap_or(host.uid), gid.unwrap_or(host.gid))),
+            Users::Keep { uid, gid } => Some((uid.unwrap_or(own.0), gid.unwrap_or(own.1))),
         }
     }
 }
