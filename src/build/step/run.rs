@@ -109,7 +109,7 @@ impl Build<'_> {
         {
             return Err(Error::Foreign(platform));
         }
-        let claim = order.carry_out(self.store, &image, self.progress)?;
+        let (claim, turn) = order.carry_out(self.store, &image, self.progress, turn)?;
         drop(mounted);
         self.grown(stage, turn, &said, (claim, Over::Stage))
     }
