@@ -64,6 +64,28 @@ fn tar_of(name: &str, claims: u64) -> Vec<u8> {
     [&header.as_bytes()[..], &[0; 1024]].concat()
 }
 
+/// A tar whose root is a link (CVE-2021-29136).
+fn tar_of_a_linked_root(name: &str, to: &str) -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    let fields = header.as_ustar_mut().unwrap();
+    fields.name[..name.len()].copy_from_slice(name.as_bytes());
+    fields.linkname[..to.len()].copy_from_slice(to.as_bytes());
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    header.set_mode(0o777);
+    header.set_cksum();
+    [&header.as_bytes()[..], &[0; 1024]].concat()
+}
+
+/// An image whose manifest is changed, which its digest follows.
+fn with_manifest(change: impl FnOnce(&mut serde_json::Value)) -> Answers {
+    let mut blobs = Blobs::small(10);
+    let mut manifest = serde_json::from_slice(&blobs.manifest).unwrap();
+    change(&mut manifest);
+    blobs.manifest = manifest.to_string().into();
+    honest(blobs)
+}
+
 /// Everything that is stored; locks are nothing.
 fn stored(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
@@ -152,6 +174,52 @@ fn what_is_refused_leaves_the_image_that_has_the_name() {
             "a config that is not JSON",
             honest(Blobs::with_config(b"not JSON".to_vec(), &[])),
             &["config is not valid JSON"],
+        ),
+        (
+            "a root that is a link",
+            of_layer(&tar_of_a_linked_root("./", "/")),
+            &["root"],
+        ),
+        (
+            "a root by another name",
+            of_layer(&tar_of_a_linked_root("a/..", "/")),
+            &["\"..\""],
+        ),
+        (
+            "CVE-2021-41190: a manifest that is an index, too",
+            with_manifest(|manifest| manifest["manifests"] = serde_json::json!([])),
+            &["ambiguous", "\"manifests\" and \"layers\""],
+        ),
+        (
+            "an index that is a manifest, too",
+            with_manifest(|manifest| {
+                manifest["mediaType"] = "application/vnd.oci.image.index.v1+json".into();
+                manifest["manifests"] = serde_json::json!([manifest["config"].clone()]);
+            }),
+            &["ambiguous"],
+        ),
+        (
+            "CVE-2024-3727: a layer's digest that is a path",
+            with_manifest(|manifest| manifest["layers"][0]["digest"] = "sha256:../../../../outside".into()),
+            &["manifest", "digest"],
+        ),
+        (
+            "a config's digest that is a path",
+            with_manifest(|manifest| manifest["config"]["digest"] = "sha256:/../../outside".into()),
+            &["manifest", "digest"],
+        ),
+        (
+            "a digest without its algorithm",
+            with_manifest(|manifest| manifest["layers"][0]["digest"] = "0".repeat(64).into()),
+            &["manifest", "digest"],
+        ),
+        (
+            "a diff id that is a path",
+            honest(Blobs::of(&[(
+                gzip(&tar("file", 10)),
+                "sha256:../../../../outside".into(),
+            )])),
+            &["config", "digest"],
         ),
         (
             "401",

@@ -27,6 +27,8 @@ mod git;
 mod go;
 #[path = "build/history.rs"]
 mod history;
+#[path = "build/holes.rs"]
+mod holes;
 #[path = "build/hostile.rs"]
 mod hostile;
 #[path = "build/kept.rs"]
@@ -41,6 +43,8 @@ mod on_error;
 mod output;
 #[path = "build/platforms.rs"]
 mod platforms;
+#[path = "build/podmans.rs"]
+mod podmans;
 #[path = "build/progress.rs"]
 mod progress;
 #[path = "build/reviewed.rs"]

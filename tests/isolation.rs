@@ -1,4 +1,5 @@
 //! What must not get out of a container, and what must not get in: old holes of other tools, each tried.
+//! `tests/HOLES.md` says which test is of which hole.
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
 mod common;

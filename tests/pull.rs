@@ -421,6 +421,26 @@ fn layers_that_are_truncated_or_no_tar_are_refused() {
     refused(move |request| half.answer(request));
 }
 
+/// CVE-2021-20291: whoever unpacks gives up in the middle, while there is more to come than all pipes hold, of this layer and
+/// of others.
+#[test]
+fn a_bad_layer_among_many_ends_the_pull() {
+    const LARGE: usize = 6 << 20;
+    let no_tar = tar("inner", LARGE)[512..].to_vec();
+    for place in 0..4 {
+        let mut layers: Vec<_> = (0..4)
+            .map(|number| tar(&format!("file-{number}"), LARGE))
+            .map(|tar| (gzip(&tar), digest(&tar)))
+            .collect();
+        layers[place] = (gzip(&no_tar), digest(&no_tar));
+        let blobs = Blobs::of(&layers);
+        let (bryo, registry) = (Bryo::new(), Hostile::serve(move |request| blobs.answer(request)));
+        let line = bryo.fails(1, ["pull", &format!("{}/image", registry.address())]);
+        assert!(!bryo.root().join("references.json").exists(), "{place}: {line}");
+        assert!(line.contains("not a tar header"), "{place}: {line}");
+    }
+}
+
 #[test]
 fn a_manifest_without_end_is_not_read_to_its_end() {
     let line = refused(|_| Answer::new(200, vec![b' '; 1000]).claiming(100 << 20));

@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 
 use common::hostile::{Answer, Hostile};
-use common::{Bryo, Mode, Registry, skopeo};
+use common::{Bryo, Done, Mode, Podman, Registry, has_id_range, skopeo};
 
 /// A registry that takes pushes, with its storage.
 fn writable() -> (tempfile::TempDir, Registry) {
@@ -42,6 +42,7 @@ fn digest(image: &str) -> String {
     let format = "{{.Digest}}";
     let done = skopeo([
         "inspect",
+        "--no-tags",
         "--format",
         format,
         "--tls-verify=false",
@@ -157,11 +158,191 @@ fn what_cannot_be_sent_is_said_in_a_line() {
         said.starts_with("bryo: push access denied for 127.0.0.1:") && said.lines().count() == 1,
         "{said}"
     );
-    let by_digest = format!("a@sha256:{}", "0".repeat(64));
-    assert!(
-        bryo.fails(1, ["push", &id, &by_digest])
-            .contains("cannot push a digest reference")
+    let archive = bryo.scratch("archive").display().to_string();
+    let digest = format!("sha256:{}", "0".repeat(64));
+    for (to, why) in [
+        (
+            format!("oci-archive:{archive}:x"),
+            "`save --format oci-archive -o FILE`",
+        ),
+        (format!("docker-archive:{archive}"), "`save -o FILE`"),
+        (format!("oci:{archive}"), "`save --format oci-dir"),
+        (format!("dir:{archive}"), "dir is no registry"),
+        ("docker-daemon:a:1".into(), "`save IMAGE | docker load`"),
+        (format!("docker://a:1@{digest}"), "either the tag 1 or the digest"),
+    ] {
+        let said = bryo.fails(125, ["push", &id, &to]);
+        assert!(said.contains(why) && said.lines().count() == 1, "{said}");
+    }
+    for (flags, why) in [
+        (
+            &["--format=v2s1"][..],
+            "--format=v2s1 is not supported: nobody reads it",
+        ),
+        (
+            &["--format=v2s2", "--compression-format=zstd"],
+            "--format=v2s2 is not supported with zstd",
+        ),
+        (&["--sign-by", "me"], "--sign-by is not supported"),
+        (
+            &["--creds", "a:b"],
+            "--creds is not supported: logins are those of",
+        ),
+        (&["-D"], "--disable-compression is not supported"),
+    ] {
+        let said = bryo.fails(125, [&["push"], flags, &[&id, "127.0.0.1:1/a"]].concat());
+        assert!(said.contains(why) && said.lines().count() == 1, "{said}");
+    }
+}
+
+/// podman with an image that was sent; none where it cannot unpack one.
+fn peer(bryo: &Bryo, name: &str) -> Option<Podman> {
+    if !has_id_range() {
+        println!("not compared: podman cannot unpack images with one id");
+        return None;
+    }
+    let podman = Podman::beside(bryo);
+    podman.pull(name);
+    Some(podman)
+}
+
+/// How podman's push of these words ends.
+fn pushes(podman: &Podman, words: &[&str]) -> Done {
+    let mut command = podman.command();
+    Done::of(command.args(["push", "-q", "--tls-verify=false"]).args(words))
+}
+
+/// The manifest gets no tag. It must be that one.
+#[test]
+fn an_image_is_sent_by_its_digest() {
+    let (bryo, id) = built();
+    let (_storage, registry) = writable();
+    let name = registry.image("mine:1");
+    bryo.ok(["push", "-q", &id, &name]);
+    let sent = digest(&name);
+    let at = |repository: &str, digest: &str| format!("{}/{repository}@{digest}", registry.address());
+    let elsewhere = at("other", &sent);
+    let said = bryo.ok(["push", &id, &format!("docker://{elsewhere}")]);
+    assert!(said.contains(&format!("\ndigest: {sent} size: ")), "{said}");
+    assert_eq!(digest(&elsewhere), sent);
+    let tags = |repository: &str| {
+        let place = format!("docker://{}/{repository}", registry.address());
+        let done = skopeo(["list-tags", "--tls-verify=false", &place]);
+        (done.status.success(), done.stdout.contains("\"1\""))
+    };
+    assert_eq!(tags("mine"), (true, true));
+    assert!(!tags("other").1);
+    // By the name that it came by.
+    let other = Bryo::new();
+    other.ok(["pull", "-q", &elsewhere]);
+    assert!(other.ok(["push", &elsewhere]).contains(&sent));
+
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    let line = bryo.fails(1, ["push", "-q", &id, &at("wrong", &wrong)]);
+    let expected = format!(
+        "bryo: cannot push to {}: the image's manifest is {sent} there",
+        at("wrong", &wrong)
     );
+    assert!(line.starts_with(&expected), "{line}");
+    let done = skopeo([
+        "inspect",
+        "--raw",
+        "--tls-verify=false",
+        &format!("docker://{}", at("wrong", &sent)),
+    ]);
+    assert!(!done.status.success(), "{done}");
+    // skopeo does the same. (podman 4.3 pushes by a digest only what it has in the form of the registry.)
+    let copied = |to: &str| {
+        let (from, to) = (format!("docker://{name}"), format!("docker://{to}"));
+        let flags = ["copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false"];
+        skopeo([&flags[..], &[&from, &to]].concat())
+    };
+    let done = copied(&at("beside", &sent));
+    assert!(done.status.success(), "{done}");
+    assert_eq!(digest(&at("beside", &sent)), sent);
+    assert!(!copied(&at("wrong", &wrong)).status.success());
+}
+
+/// `--digestfile`: as podman's, the digest and nothing behind it.
+#[test]
+fn a_digest_is_written_to_a_file() {
+    let (bryo, id) = built();
+    let (_storage, registry) = writable();
+    let [own, peers, refused] = ["own:1", "peers:1", "refused:1"].map(|name| registry.image(name));
+    let file = bryo.scratch("digest");
+    let to = file.to_str().unwrap();
+    bryo.ok(["push", "-q", "--digestfile", to, &id, &own]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), digest(&own));
+    if let Some(podman) = peer(&bryo, &own) {
+        let done = pushes(&podman, &["--digestfile", to, &own, &peers]);
+        assert!(done.status.success(), "{done}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), digest(&peers));
+    }
+    // Of nothing that was not sent.
+    fs::remove_file(&file).unwrap();
+    drop(registry);
+    bryo.fails(1, ["push", "-q", "--digestfile", to, &id, &refused]);
+    assert!(!file.exists());
+}
+
+#[test]
+fn all_tags_of_a_repository_are_sent() {
+    let (bryo, id) = built();
+    let (_storage, registry) = writable();
+    let repository = format!("{}/many", registry.address());
+    for tag in ["one", "two"] {
+        bryo.ok(["tag", &id, &format!("{repository}:{tag}")]);
+    }
+    bryo.ok(["tag", &id, &format!("{}/other:three", registry.address())]);
+    let said = bryo.ok(["push", "-a", &repository]);
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("digest: ")).collect();
+    assert!(
+        lines.len() == 2 && lines[0].starts_with("one: ") && lines[1].starts_with("two: "),
+        "{said}"
+    );
+    assert_eq!(said.matches("The push refers to").count(), 1, "{said}");
+    let sent = digest(&format!("{repository}:one"));
+    assert_eq!(digest(&format!("{repository}:two")), sent);
+    assert_eq!(bryo.ok(["push", "-q", "--all-tags", &repository]), "");
+    let line = bryo.fails(125, ["push", "-a", &format!("{repository}:one")]);
+    assert_eq!(line, "bryo: tag can't be used with --all-tags/-a\n");
+    let line = bryo.fails(1, ["push", "-a", &format!("{repository}-none")]);
+    assert!(line.contains("does not exist locally"), "{line}");
+}
+
+/// `--format`: the same layers and config under the other family's names, as podman has them.
+#[test]
+fn a_manifest_has_the_format_that_is_asked_for() {
+    let (bryo, id) = built();
+    let (_storage, registry) = writable();
+    let [oci, docker, back, peers] =
+        ["oci:1", "docker:1", "back:1", "peers:1"].map(|name| registry.image(name));
+    bryo.ok(["push", "-q", &id, &oci]);
+    bryo.ok(["push", "-q", "--format=v2s2", &id, &docker]);
+    let kinds = |name: &str| {
+        let manifest = manifest(name);
+        let of = |part: &serde_json::Value| part["mediaType"].as_str().unwrap_or_default().to_owned();
+        let layers = manifest["layers"].as_array().unwrap().iter();
+        [of(&manifest), of(&manifest["config"])]
+            .into_iter()
+            .chain(layers.map(of))
+            .collect::<Vec<_>>()
+    };
+    if let Some(podman) = peer(&bryo, &oci) {
+        let done = pushes(&podman, &["--format=v2s2", &oci, &peers]);
+        assert!(done.status.success(), "{done}");
+        assert_eq!(kinds(&docker), kinds(&peers));
+    }
+    assert!(kinds(&docker).iter().all(|kind| kind.contains("docker")));
+    assert!(kinds(&oci).iter().all(|kind| kind.contains("oci")));
+    // What came so is sent so, unless it is to be otherwise.
+    let other = Bryo::new();
+    other.ok(["pull", "-q", &docker]);
+    other.ok(["push", "-q", &docker, &registry.image("again:1")]);
+    assert_eq!(digest(&registry.image("again:1")), digest(&docker));
+    other.ok(["push", "-q", "-f", "oci", &docker, &back]);
+    assert_eq!(kinds(&back), kinds(&oci));
+    assert_eq!(other.sh(&docker, "cat /made"), "made\n");
 }
 
 /// A registry whose tokens allow what was asked for, which has all blobs, and lets nobody read another repository.
@@ -217,6 +398,48 @@ fn a_refused_mount_is_an_upload() {
     let said = bryo.ok(["push", &id, &name("second")]);
     assert_eq!(said.matches(": Pushed\n").count(), 3, "{said}");
     assert!(!registry.seen("mount=").is_empty());
+}
+
+/// CVE-2020-15157, the other way: where the registry has its uploads taken, nobody is shown its login.
+#[test]
+fn a_login_is_shown_to_the_registry_alone() {
+    // user:secret
+    const LOGIN: &str = "Basic dXNlcjpzZWNyZXQ=";
+    let (bryo, id) = built();
+    // It asks for a login, too, which is not its to have.
+    let elsewhere = Hostile::serve(|request| match request.path.contains("/open") {
+        true => Answer::new(201, ""),
+        false => Answer::new(401, "").header("WWW-Authenticate", "Basic realm=\"x\""),
+    });
+    for (place, is_taken) in [("/open", true), ("/closed", false)] {
+        let target = format!("http://{}{place}", elsewhere.address());
+        let registry = Hostile::serve(move |request| {
+            if request.header("authorization") != Some(LOGIN) {
+                return Answer::new(401, "").header("WWW-Authenticate", "Basic realm=\"x\"");
+            }
+            match request.method.as_str() {
+                "POST" => Answer::new(202, "").header("Location", &target),
+                "PUT" => Answer::new(201, ""),
+                _ => Answer::new(404, ""),
+            }
+        });
+        let logins = bryo.scratch("auth.json");
+        let host = registry.address();
+        let text = format!(r#"{{"auths": {{"{host}": {{"auth": "dXNlcjpzZWNyZXQ="}}}}}}"#);
+        fs::write(&logins, text).unwrap();
+        let mut push = bryo.command(["push", "-q", &id, &format!("{host}/mine:1")]);
+        let done = Done::of(push.env("REGISTRY_AUTH_FILE", logins));
+        assert_eq!(done.status.success(), is_taken, "{done}");
+        let sent = elsewhere.seen(place);
+        assert!(
+            !sent.is_empty()
+                && sent
+                    .iter()
+                    .all(|request| request.header("authorization").is_none()),
+            "{sent:?}"
+        );
+        assert!(!registry.seen("").is_empty());
+    }
 }
 
 /// The media types of the layers that a registry's image has.

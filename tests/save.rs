@@ -410,3 +410,55 @@ fn a_list_leads_nowhere_else() {
     let line = bryo.fails(1, ["load", "-i", tar.to_str().unwrap()]);
     assert!(line.contains("../secret: "), "{line}");
 }
+
+/// CVE-2020-1702, CVE-2023-25153: documents of any size, in an archive of which nothing is to be believed, are not read into
+/// memory; nor is a digest in one a path (CVE-2024-3727).
+#[test]
+fn documents_of_archives_are_bounded_and_name_no_paths() {
+    let bryo = store();
+    let hostile = bryo.scratch("hostile");
+    fs::create_dir_all(hostile.join("blobs/sha256")).unwrap();
+    fs::write(hostile.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();
+    fs::write(bryo.scratch("secret"), "{}").unwrap();
+    let load = |what: &str, says: &[&str]| {
+        let tar = bryo.scratch("hostile.tar");
+        let mut pack = Command::new("tar");
+        let done = Done::of(pack.arg("-cf").arg(&tar).arg("-C").arg(&hostile).arg("."));
+        assert!(done.status.success(), "{done}");
+        for place in [&hostile, &tar] {
+            let line = bryo.fails(1, ["load", "-i", place.to_str().unwrap()]);
+            assert!(
+                line.lines().count() == 1 && says.iter().any(|words| line.contains(words)),
+                "{what}: {line}"
+            );
+        }
+        fs::remove_file(tar).unwrap();
+    };
+    let large = |name: &str| {
+        let file = fs::File::create(hostile.join(name)).unwrap();
+        file.set_len(64 << 20).unwrap();
+    };
+    large("index.json");
+    load("index.json", &["67108864 bytes is larger"]);
+    fs::remove_file(hostile.join("index.json")).unwrap();
+    // As Docker's archives have it; of directories only OCI's layout is read.
+    large("manifest.json");
+    load("manifest.json", &["67108864 bytes is larger", "index.json"]);
+    let text = r#"[{"Config": "config.json", "RepoTags": ["a:1"], "Layers": []}]"#;
+    fs::write(hostile.join("manifest.json"), text).unwrap();
+    large("config.json");
+    load("config.json", &["67108864 bytes is larger", "index.json"]);
+    fs::remove_file(hostile.join("manifest.json")).unwrap();
+    for digest in [
+        "sha256:../../../secret",
+        "sha256:/etc/passwd",
+        "../../secret",
+        "sha512:../x",
+    ] {
+        let index = format!(
+            r#"{{"schemaVersion": 2, "manifests": [{{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": "{digest}", "size": 2}}]}}"#
+        );
+        fs::write(hostile.join("index.json"), index).unwrap();
+        load(digest, &["digest"]);
+    }
+}

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
 use fuse_overlay::attr::{Kind, Time};
@@ -14,6 +14,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, futimens};
 use super::copy::{CopyError, Item, Order, Wildcards, shown};
 use super::patterns::ignore::Ignore;
 use super::source::{Entry, Links, Source};
+use crate::store::{Given, Store};
 
 /// What a mount of `path` shows, and so depends on: the same as a copy of it.
 pub(super) fn bound(path: Vec<u8>) -> Order {
@@ -42,7 +43,13 @@ pub(super) enum SetId {
 
 /// Copies what is at `path` to `to`, over whatever is there. A symlink as the last name is followed; one that is in the
 /// way is replaced, since whoever put it there would choose where files go.
-pub(super) fn extract(source: &dyn Source, path: Vec<u8>, to: &Path, set_id: SetId) -> Result<(), CopyError> {
+pub(super) fn extract(
+    store: &Store,
+    source: &dyn Source,
+    path: Vec<u8>,
+    to: &Path,
+    set_id: SetId,
+) -> Result<(), CopyError> {
     let top = source
         .look(&path, Links::Follow)
         .map_err(|error| CopyError::Read(shown(&path), error))?;
@@ -60,7 +67,16 @@ pub(super) fn extract(source: &dyn Source, path: Vec<u8>, to: &Path, set_id: Set
     };
     for item in &plan.items {
         let at = place(item);
-        one(&order, source, item, &at, set_id).map_err(|error| failed(&at, error))?;
+        let done = match item.entry.kind {
+            Kind::Regular => {
+                let perm = permissions(&item.entry, set_id) | 0o400;
+                order
+                    .content(source, item)
+                    .and_then(|content| file(store, content, &at, perm, &item.entry))
+            }
+            _ => special(&item.entry, &at),
+        };
+        done.map_err(|error| failed(&at, error))?;
     }
     // Last, and the deepest first: until then nobody else can put anything there.
     let directories = plan
@@ -84,29 +100,29 @@ fn permissions(entry: &Entry, set_id: SetId) -> u32 {
     u32::from(entry.perm) & kept
 }
 
-fn one(order: &Order, source: &dyn Source, item: &Item, to: &Path, set_id: SetId) -> io::Result<()> {
-    let entry = &item.entry;
+/// A file, which appears when it is whole.
+fn file(store: &Store, mut content: impl io::Read, to: &Path, perm: u32, entry: &Entry) -> io::Result<()> {
+    let given = Given::at(store, to.to_owned())?;
+    let file = given.file();
+    io::copy(&mut content, &mut given.writer())?;
+    file.set_permissions(fs::Permissions::from_mode(perm))?;
+    let times = Timestamps {
+        last_access: timespec(0, UTIME_OMIT),
+        last_modification: timespec(entry.mtime.sec, entry.mtime.nsec.into()),
+    };
+    futimens(file, &times)?;
+    // So it can have its name without another one before.
+    clear(to)?;
+    given.commit()
+}
+
+/// What is no file.
+fn special(entry: &Entry, to: &Path) -> io::Result<()> {
     match entry.kind {
         Kind::Directory => directory(to),
         Kind::Symlink => {
             clear(to)?;
             symlink(OsStr::from_bytes(&entry.target), to)
-        }
-        Kind::Regular => {
-            clear(to)?;
-            let mode = permissions(entry, set_id) | 0o400;
-            let mut file = fs::File::options()
-                .write(true)
-                .create_new(true)
-                .mode(mode)
-                .open(to)?;
-            io::copy(&mut order.content(source, item)?, &mut file)?;
-            file.set_permissions(fs::Permissions::from_mode(mode))?;
-            let times = Timestamps {
-                last_access: timespec(0, UTIME_OMIT),
-                last_modification: timespec(entry.mtime.sec, entry.mtime.nsec.into()),
-            };
-            Ok(futimens(&file, &times)?)
         }
         // Devices, fifos and sockets mean nothing in a copy.
         _ => Ok(()),

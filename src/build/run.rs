@@ -16,6 +16,7 @@ use super::contents::Contents;
 use super::mount::Viewed;
 use super::solve::file_time;
 use super::tree::{Growing, Times, add_tree};
+use super::turn::Turn;
 use super::workspace::io_error;
 use super::{Error, Progress, pace};
 use crate::containers::cgroup;
@@ -65,20 +66,30 @@ pub(super) struct Order {
 
 impl Order {
     /// Runs it over an image that is on no list, and stores what it changed as a layer above it. What it writes goes to
-    /// `progress` as it comes.
+    /// `progress` as it comes. The turn to make the step comes back with the layer; once the command has failed, it is
+    /// others', who need not wait for a shell in which somebody looks around.
     pub(super) fn carry_out(
         self,
         store: &Store,
         image: &Image,
         progress: &dyn Progress,
-    ) -> Result<Claim, Error> {
-        let (container, stubs) = self.carried_out(store, image, progress)?;
-        container.commit(image, &stubs, self.times)
+        turn: Turn,
+    ) -> Result<(Claim, Turn), Error> {
+        let ran = self.carried_out(store, image, progress)?;
+        match (ran.done, &self.shell) {
+            (Ok(()), _) => Ok((ran.container.commit(image, &ran.stubs, self.times)?, turn)),
+            (Err(failed @ Error::Command { .. }), Some(shell)) => {
+                drop(turn);
+                self.look(&failed, &ran.container, image, shell, progress);
+                Err(failed)
+            }
+            (Err(failed), _) => Err(failed),
+        }
     }
 
     /// The same, but what it changed in its own tree is dropped.
     pub(super) fn run(self, store: &Store, image: &Image, progress: &dyn Progress) -> Result<(), Error> {
-        self.carried_out(store, image, progress).map(|_| ())
+        self.carried_out(store, image, progress)?.done
     }
 
     fn carried_out<'a>(
@@ -86,7 +97,7 @@ impl Order {
         store: &'a Store,
         image: &Image,
         progress: &dyn Progress,
-    ) -> Result<(Container<'a>, Vec<PathBuf>), Error> {
+    ) -> Result<Ran<'a>, Error> {
         let mut made = life::create(store, self.wanted(image))?;
         made.views = self.views(store)?;
         let id = made.held.record.id.clone();
@@ -103,16 +114,29 @@ impl Order {
             supervisor.ended(SignalProxy::End, &mut |text| progress.warning(text))
         });
         let done = self.done(ending.map_err(unheard)?, progress);
-        if let (Err(failed @ Error::Command { .. }), Some(shell)) = (&done, &self.shell) {
-            progress.fails();
-            progress.warning(&format!(
-                "{failed}. A shell where it ran; the build ends with it:"
-            ));
-            if let Err(error) = self.debug(&container, image, shell) {
-                progress.warning(&format!("no shell: {}", chain(&error)));
-            }
+        Ok(Ran {
+            container,
+            stubs,
+            done,
+        })
+    }
+
+    /// Gives the user a shell where the command has failed.
+    fn look(
+        &self,
+        failed: &Error,
+        container: &Container<'_>,
+        image: &Image,
+        shell: &[String],
+        progress: &dyn Progress,
+    ) {
+        progress.fails();
+        progress.warning(&format!(
+            "{failed}. A shell where it ran; the build ends with it:"
+        ));
+        if let Err(error) = self.debug(container, image, shell) {
+            progress.warning(&format!("no shell: {}", chain(&error)));
         }
-        done.map(|()| (container, stubs))
     }
 
     /// The trees that mounts show, for one start.
@@ -226,6 +250,14 @@ fn relay(mut from: File, progress: &dyn Progress) {
             Ok(count) => progress.output(buffer.get(..count).unwrap_or_default()),
         }
     }
+}
+
+/// A command that has ended.
+struct Ran<'a> {
+    container: Container<'a>,
+    /// The places that were made to mount on.
+    stubs: Vec<PathBuf>,
+    done: Result<(), Error>,
 }
 
 /// The step's container, which goes with this.

@@ -13,6 +13,9 @@
 //! waits for no step while there are workers. It goes through their stages by the steps that it was told, and takes their
 //! layers or nothing. It may wait for a layer, whose lock nobody has who waits to be heard (`images/pull/layer.rs`).
 //!
+//! A step that has failed is nobody's any more: `--on-error shell` keeps its container, but not the right to make it. (A
+//! cache with `sharing=locked` stays locked: the shell may write to it.)
+//!
 //! Under `--no-cache` a build makes its own steps: it lets others wait for it, if nobody has the lock, but waits for nobody.
 
 use std::fs;

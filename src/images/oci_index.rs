@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::archive::layouts::{FULL_NAME, REF_NAME};
 use super::manifest::{Descriptor, MAX_MANIFEST};
-use crate::store::{Given, Lock, Mode};
+use crate::store::{Given, Lock, Mode, Store};
 
 /// The document.
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ impl Index {
 ///
 /// # Errors
 /// The index cannot be read or written, or is none; then it is as it was.
-pub(super) fn list_in(directory: &Path, entries: Vec<Descriptor>) -> io::Result<()> {
+pub(super) fn list_in(store: &Store, directory: &Path, entries: Vec<Descriptor>) -> io::Result<()> {
     let lock = Lock::acquire(&directory.join("index.json.lock"), Mode::Exclusive);
     let _alone = lock.map_err(io::Error::other)?;
     let path = directory.join("index.json");
@@ -66,7 +66,7 @@ pub(super) fn list_in(directory: &Path, entries: Vec<Descriptor>) -> io::Result<
         Err(error) => return Err(error),
     };
     index.list(entries);
-    let given = Given::create(&path)?;
+    let given = Given::create(store, &path)?;
     given.file().write_all(&index.bytes()?)?;
     given.commit()
 }
@@ -89,7 +89,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::store::Digest;
+    use crate::store::{Digest, scratch};
 
     fn entry(content: &str, names: &[(&str, &str)]) -> Descriptor {
         let names = names.iter().map(|(key, value)| ((*key).into(), (*value).into()));
@@ -122,12 +122,13 @@ mod tests {
     #[test]
     fn many_at_once_lose_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let directory = directory.path();
+        let (directory, (_dir, store)) = (directory.path(), scratch());
+        let store = &store;
         std::thread::scope(|scope| {
             for number in 0..20 {
                 scope.spawn(move || {
                     let tag = number.to_string();
-                    list_in(directory, vec![entry(&tag, &[(REF_NAME, &tag)])]).unwrap();
+                    list_in(store, directory, vec![entry(&tag, &[(REF_NAME, &tag)])]).unwrap();
                 });
             }
         });

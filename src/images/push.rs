@@ -53,6 +53,16 @@ pub enum PushError {
         /// What the registry said.
         reason: String,
     },
+    /// It was to be sent by a digest that it does not have.
+    #[error("cannot push to {repository}@{wanted}: the image's manifest is {found} there")]
+    OtherDigest {
+        /// Where to.
+        repository: String,
+        /// What was named.
+        wanted: Digest,
+        /// What it is.
+        found: Digest,
+    },
     /// The registry.
     #[error(transparent)]
     Registry(RegistryError),
@@ -78,6 +88,9 @@ impl PushError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             PushError::Denied { .. } => Some("logins are read from auth.json and ~/.docker/config.json"),
+            PushError::OtherDigest { .. } => {
+                Some("a digest is that of a manifest: without it, or with a tag, the image is sent as it is")
+            }
             PushError::Registry(error) => error.hint(),
             PushError::Image(error) => error.hint(),
             PushError::Store(error) => error.hint(),
@@ -85,7 +98,16 @@ impl PushError {
     }
 }
 
-/// Sends an image to the registry that `name` means, under its tag.
+/// What is wanted of how an image is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Form {
+    /// Whose names its parts have; `None`: as it came, or was made.
+    pub family: Option<Family>,
+    /// How its layers are compressed.
+    pub packing: Packing,
+}
+
+/// Sends an image to the registry that `name` means, under its tag; or by its digest alone, if that is named.
 ///
 /// # Errors
 /// See [`PushError`]. What was sent stays there, and the next push finds it.
@@ -93,37 +115,45 @@ pub fn push(
     store: &Store,
     image: &Image,
     name: &Reference,
-    packing: Packing,
+    form: Form,
     registries: &Registries,
     progress: &dyn Progress,
 ) -> Result<Pushed, PushError> {
     let repository = Repository::open(name, registries)?;
     let own = packed::own_manifest(store, image)?;
+    let came_as = own.as_ref().map(|(own, _)| Family::of(own)).unwrap_or_default();
     let push = Push {
         store,
         repository: &repository,
         name,
         progress,
-        family: own
-            .as_ref()
-            .map(|(own, _)| Family::of(own))
-            .unwrap_or_default()
-            .with(packing),
-        packing,
+        family: form.family.unwrap_or(came_as).with(form.packing),
+        packing: form.packing,
     };
-    let tag = name.tag().unwrap_or("latest");
     let sent = push.parts(image)?;
     let (own, bytes) = own.unzip();
     // The same layers in the same forms: then it is the same image, byte for byte.
-    let same = own.as_ref().is_some_and(|own| {
-        let layers = own.layers.iter().map(|layer| layer.digest);
-        layers.eq(sent.iter().map(|layer| layer.digest))
-    });
-    let pushed = match bytes.filter(|_| same) {
-        Some(bytes) => push.manifest(tag, &bytes)?,
+    let same = push.family == came_as
+        && own.as_ref().is_some_and(|own| {
+            let layers = own.layers.iter().map(|layer| layer.digest);
+            layers.eq(sent.iter().map(|layer| layer.digest))
+        });
+    let bytes = match bytes.filter(|_| same) {
+        Some(bytes) => bytes,
         None => {
             let annotations = own.map(|own| own.annotations).unwrap_or_default();
-            push.manifest(tag, &push.family.describe(image, sent, annotations)?)?
+            push.family.describe(image, sent, annotations)?
+        }
+    };
+    let pushed = match name.digest() {
+        None => push.manifest(name.tag().unwrap_or("latest"), &bytes)?,
+        Some(wanted) if *wanted == Digest::of(&bytes) => push.manifest(&wanted.to_string(), &bytes)?,
+        Some(wanted) => {
+            return Err(PushError::OtherDigest {
+                repository: name.repository(),
+                wanted: *wanted,
+                found: Digest::of(&bytes),
+            });
         }
     };
     events::happened(store, "push", &image.id, &name.to_string());

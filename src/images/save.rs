@@ -125,8 +125,8 @@ pub(super) fn write<M>(
                 path: path.into(),
                 source,
             };
-            let given = Given::create(path).map_err(failed)?;
-            let made = stream(store, fill, &mut given.file(), path)?;
+            let given = Given::create(store, path).map_err(failed)?;
+            let made = stream(store, fill, &mut given.writer(), path)?;
             given.commit().map_err(failed)?;
             Ok(made)
         }
@@ -235,7 +235,7 @@ impl<'a> Writer<'a> {
         let entries: Vec<Descriptor> = manifests.into_iter().flat_map(named).collect();
         const NAME: &str = "index.json";
         if let Sink::Directory(directory) = self.sink {
-            return list_in(directory, entries).map_err(|source| SaveError::Write {
+            return list_in(self.store, directory, entries).map_err(|source| SaveError::Write {
                 path: directory.join(NAME),
                 source,
             });
@@ -296,8 +296,8 @@ impl<'a> Writer<'a> {
             Sink::Directory(directory) => {
                 let path = directory.join(name);
                 fs::create_dir_all(directory)?;
-                let given = Given::create(&path)?;
-                io::copy(&mut from, &mut given.file())?;
+                let given = Given::create(self.store, &path)?;
+                io::copy(&mut from, &mut given.writer())?;
                 given.commit()?;
             }
         }

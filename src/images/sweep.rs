@@ -15,7 +15,7 @@ use super::arrive::Claimed;
 use super::names::{Change, Record};
 use super::steps;
 use crate::store::lock::Attempt;
-use crate::store::{self, ChainId, Digest, Lock, Mode, Store, write};
+use crate::store::{self, ChainId, Digest, Lock, Mode, Store, given, write};
 
 /// What must stay, by the hex digits that file names begin with.
 #[derive(Debug, Default)]
@@ -123,6 +123,7 @@ pub(super) fn remove(store: &Store, needed: &Needed, gone: &[Record]) -> Result<
 /// Gives the bytes that this frees.
 pub(super) fn all(store: &Store, needed: &Needed) -> Result<u64, Error> {
     let mut bytes = write::remove_orphans(&store.tmp())?;
+    bytes += given::remove_orphans(store)?;
     // Tars sort after indexes; a tar must go first.
     bytes += unneeded(&store.layers(), &needed.layers, |name| name.ends_with(".tar"))?;
     bytes += unneeded(&store.layers(), &needed.layers, |_| true)?;

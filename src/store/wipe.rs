@@ -20,13 +20,14 @@ const ROOT: [&str; 9] = [
     "tmp",
     "locks",
 ];
-const STATE: [&str; 14] = [
+const STATE: [&str; 15] = [
     "joins",
     "containers",
     "names",
     "names.lock",
     "names.lock.lease",
     "builds",
+    "given",
     "caches",
     "urls",
     "hashes",

@@ -187,6 +187,14 @@ pub fn sync_parent(path: &Path) -> Result<(), Error> {
 
 /// Removes what killed processes left in a directory of files aside. Gives the bytes that this frees.
 pub fn remove_orphans(directory: &Path) -> Result<u64, Error> {
+    remove_orphans_after(directory, |_| Ok(0))
+}
+
+/// The same. What an orphan tells of is removed `first`, which says how many bytes that frees.
+pub fn remove_orphans_after(
+    directory: &Path,
+    first: impl Fn(&Path) -> Result<u64, Error>,
+) -> Result<u64, Error> {
     let mut freed = 0;
     for entry in super::root::list(directory)? {
         let path = entry.path();
@@ -199,7 +207,7 @@ pub fn remove_orphans(directory: &Path) -> Result<u64, Error> {
             Attempt::Held => {}
             Attempt::Gone => {}
             Attempt::Taken(lock) => {
-                freed += remove(&path)?;
+                freed += first(&path)? + remove(&path)?;
                 drop(lock);
             }
         }

@@ -1,18 +1,19 @@
 //! Builds that are broken off: killed at any moment, without room on the disk, without the right to write, by Ctrl-C. What is
 //! left is whole, is what it claims to be, and goes on from where it was.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::hostile::{Answer, Hostile};
-use crate::common::sandbox::in_own_namespaces;
-use crate::common::{Bryo, Done, Project, images, mode};
+use crate::common::sandbox::{filtered, in_own_namespaces, within};
+use crate::common::{Bryo, Done, Project, images, mode, until};
 
 const TEXT: &str =
     "FROM base\nARG TRY\nWORKDIR /w\nCOPY file ./\nRUN cat file > copy; echo $TRY > try\nLABEL a=b\n";
@@ -237,6 +238,143 @@ fn until_said(command: &mut Command, step: &str) -> std::process::Child {
     // What it says later must find a reader.
     std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
     builder
+}
+
+/// What a user finds at a place that something is written to, by names: the bytes of each file.
+fn found(place: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut ahead: Vec<_> = place.exists().then(|| place.to_owned()).into_iter().collect();
+    while let Some(path) = ahead.pop() {
+        match fs::read_dir(&path) {
+            Ok(entries) => ahead.extend(entries.map(|entry| entry.unwrap().path())),
+            Err(_) => drop(found.insert(
+                path.strip_prefix(place).unwrap().to_owned(),
+                fs::read(&path).unwrap(),
+            )),
+        }
+    }
+    found
+}
+
+/// Nobody has files without names: opening one is EOPNOTSUPP, as on NFS.
+fn without_nameless_files(tool: &Command) -> Command {
+    // Of openat (257), the third argument's bits of O_TMPFILE.
+    let program = filtered(
+        "(0x20, 0, 0, 0), (0x15, 0, 4, 257), (0x20, 0, 0, 32), (0x54, 0, 0, 0x410000), (0x15, 0, 1, 0x410000), \
+         (0x06, 0, 0, 0x0005005f), (0x06, 0, 0, 0x7fff0000)",
+    );
+    within(&["python3", "-c", &program], tool)
+}
+
+/// Kills a command before each of its writes in turn, until it gets through, and in the middle by Ctrl-C. At the end and after
+/// each kill, there is what was there before, or what will be, file by file; and after a prune nothing else.
+fn killed_at_each_write(project: &Project, top: &Path, old: &[u8], command: &dyn Fn() -> Command) {
+    let place = top.join("place");
+    // What the last one left is of another kind, perhaps.
+    match place.is_dir() {
+        true => fs::remove_dir_all(&place).unwrap(),
+        false => drop(fs::remove_file(&place)),
+    }
+    let done = Done::of(&mut command());
+    assert!(done.status.success(), "{done}");
+    let whole = found(&place);
+    assert!(whole.values().all(|bytes| bytes.len() > 1000), "{done}");
+    let restore = || match (place.is_dir(), old) {
+        (true, b"") => fs::remove_dir_all(&place).unwrap(),
+        (false, b"") => drop(fs::remove_file(&place)),
+        (true, old) => whole
+            .keys()
+            .for_each(|path| fs::write(place.join(path), old).unwrap()),
+        (false, old) => fs::write(&place, old).unwrap(),
+    };
+    let is_sound = |done: &dyn std::fmt::Display| {
+        let strays = || {
+            let names = fs::read_dir(top).unwrap().map(|entry| entry.unwrap().path());
+            let mut strays: Vec<_> = names.filter(|path| *path != place).collect();
+            strays.extend(found(&place).into_keys().filter(|path| !whole.contains_key(path)));
+            strays
+        };
+        if !strays().is_empty() {
+            project.bryo.ok(["image", "prune", "-f"]);
+        }
+        assert_eq!(strays(), Vec::<PathBuf>::new(), "{done}");
+        for (path, bytes) in found(&place) {
+            let is_whole = whole.get(&path) == Some(&bytes) || bytes == old;
+            assert!(is_whole, "{} is {} bytes: {done}", path.display(), bytes.len());
+        }
+    };
+    let mut last = 0;
+    for step in 1.. {
+        restore();
+        let done = Done::of(command().env("BRYO_FAILPOINT", step.to_string()));
+        is_sound(&done);
+        if done.status.success() {
+            assert_eq!(found(&place), whole);
+            break;
+        }
+        last = step;
+    }
+    assert!(last > 2, "only {last} steps");
+    restore();
+    let met = project.bryo.scratch("met");
+    let mut stopped = command();
+    stopped
+        .env("BRYO_FAILPOINT", format!("{}:stop", last / 2 + 1))
+        .env("BRYO_FAILPOINT_MET", &met)
+        .stdout(Stdio::null())
+        .process_group(0);
+    let mut stopped = stopped.spawn().unwrap();
+    until("one of its writes", || {
+        fs::read_to_string(&met).is_ok_and(|text| text.ends_with('\n'))
+    });
+    interrupt(stopped.id());
+    kill(Pid::from_raw(-stopped.id().cast_signed()), Signal::SIGCONT).unwrap();
+    let ended = stopped.wait().unwrap();
+    assert!(
+        ended.signal() == Some(2) || ended.code() == Some(128 + 2),
+        "{ended}"
+    );
+    is_sound(&ended);
+    fs::remove_file(met).unwrap();
+    restore();
+}
+
+#[test]
+fn killed_anywhere_a_users_file_is_whole_or_as_it_was() {
+    let project = Project::new();
+    project.write("one", vec![b'1'; 100_000]);
+    project.write("two", vec![b'2'; 50_000]);
+    let text = "FROM scratch\nCOPY one two /\n";
+    let top = project.bryo.scratch("top");
+    fs::create_dir(&top).unwrap();
+    let place = top.join("place").display().to_string();
+    let built = |kind: &str| {
+        let to = format!("{kind},dest={place}");
+        let flags = ["-q", "--timestamp=1700000000", "-o", &to];
+        let mut command = project.command(text, &flags);
+        // That counts; the variable is there to be passed on.
+        command.env("SOURCE_DATE_EPOCH", "1");
+        command
+    };
+    project.build(text, &["--timestamp=1700000000"]);
+    let saved = |format: &str| {
+        project
+            .bryo
+            .command(["save", "--format", format, "-o", &place, "made"])
+    };
+    for kind in ["type=oci", "type=docker", "type=tar", "type=local"] {
+        for old in [&b""[..], b"old"] {
+            killed_at_each_write(&project, &top, old, &|| built(kind));
+            killed_at_each_write(&project, &top, old, &|| without_nameless_files(&built(kind)));
+        }
+    }
+    for format in ["docker-archive", "oci-archive"] {
+        for old in [&b""[..], b"old"] {
+            killed_at_each_write(&project, &top, old, &|| saved(format));
+            killed_at_each_write(&project, &top, old, &|| without_nameless_files(&saved(format)));
+        }
+    }
+    project.becomes_clean();
 }
 
 /// Who watches may go away. The build goes on, and how it ends is told by its exit code.

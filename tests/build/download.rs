@@ -366,3 +366,30 @@ fn what_was_kept_of_a_file_is_only_believed_if_it_is_whole() {
     assert!(said.contains("the server answered 304"), "{said}");
     project.is_clean();
 }
+
+/// CVE-2020-15157, of a file by URL: its login is for the host that the URL names.
+#[test]
+fn a_login_in_a_url_is_shown_to_its_host_alone() {
+    const LOGIN: &str = "Basic dXNlcjpzZWNyZXQ=";
+    let elsewhere = Hostile::serve(|_| Answer::new(200, "content"));
+    let target = elsewhere.address().to_owned();
+    let server = Hostile::serve(move |request| match request.header("authorization") {
+        Some(LOGIN) => Answer::new(302, "").header("Location", format!("http://{target}/moved")),
+        _ => Answer::new(401, "").header("WWW-Authenticate", "Basic realm=\"x\""),
+    });
+    let project = Project::new();
+    let text = format!(
+        "FROM base\nADD http://user:secret@{}/file /file\n",
+        server.address()
+    );
+    project.build(&text, &[]);
+    assert_eq!(project.sh("cat /file"), "content");
+    let asked = elsewhere.seen("/moved");
+    assert!(
+        !asked.is_empty()
+            && asked
+                .iter()
+                .all(|request| request.header("authorization").is_none()),
+        "{asked:?}"
+    );
+}

@@ -258,6 +258,87 @@ fn what_is_not_there_is_an_error() {
     project.is_clean();
 }
 
+/// CVE-2026-33748: nor is anything read that lies beside the directory, or beside the repository.
+#[test]
+fn a_directory_of_a_repository_leads_nowhere_else() {
+    let project = Project::new();
+    let served = served(&project);
+    let (repository, _) = sample(&served);
+    repository.write("secret", "of-the-repository");
+    for (name, to) in [
+        ("below/up", ".."),
+        ("below/secret", "../secret"),
+        ("below/top", "/"),
+        ("below/absolute", "/secret"),
+        ("out", "../.."),
+        ("below/git", "../.git"),
+    ] {
+        std::os::unix::fs::symlink(to, repository.path(name)).unwrap();
+    }
+    repository.write("below/Dockerfile", "FROM base\nCOPY . /all/\n");
+    repository.commit();
+    let url = served.url("sample");
+    // Who asks for what is above the repository, by itself or by a link, gets an error or what is at its top.
+    for directory in [
+        "..",
+        "../..",
+        "out",
+        "out/..",
+        "below/../..",
+        "below/top/etc",
+        ".git",
+        "below/git",
+    ] {
+        let done =
+            Done::of(&mut project.command(&format!("FROM base\nADD {url}#main:{directory} /r\n"), &[]));
+        if done.status.success() {
+            let seen = project.sh("ls -A /r");
+            assert!(
+                seen.contains("Dockerfile") || seen.contains("below"),
+                "{directory}: {seen}"
+            );
+            assert!(!seen.contains("HEAD"), "{directory}: {seen}");
+        } else {
+            let line = done.stderr.lines().last().unwrap();
+            assert!(
+                line.contains("has no directory") || line.contains("invalid"),
+                "{directory}: {done}"
+            );
+        }
+    }
+    // A context is that directory alone, whatever its links say.
+    let context = format!("{url}#main:below");
+    let build = |dockerfile: &str| {
+        let mut command = project.bryo.command(["build", "-t", "made", "-f", "-", &context]);
+        fed(&mut command, dockerfile)
+    };
+    for copied in [
+        "up/secret",
+        "secret",
+        "../secret",
+        "absolute",
+        "top/etc/passwd",
+        "git/HEAD",
+        "up/below/Dockerfile",
+    ] {
+        let done = build(&format!("FROM base\nCOPY {copied} /x\n"));
+        assert_eq!(done.status.code(), Some(1), "{copied}: {done}");
+    }
+    let bound = "FROM base\nRUN --mount=type=bind,source=up,target=/m cat /m/secret\n";
+    let done = build(bound);
+    assert!(
+        !done.status.success() && !done.stderr.contains("of-the-repository\n"),
+        "{done}"
+    );
+    let done = build("FROM base\nCOPY . /all/\n");
+    assert!(done.status.success(), "{done}");
+    assert_eq!(
+        project.sh("readlink /all/up; grep -r of-the-repository /all || true"),
+        "..\n"
+    );
+    project.is_clean();
+}
+
 /// A server of plain files can neither fetch a commit alone nor without history; logins are the build's.
 #[test]
 fn repositories_are_fetched_over_http_with_the_logins_of_the_build() {

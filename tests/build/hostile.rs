@@ -1,4 +1,5 @@
-//! Dockerfiles, images, archives and contexts of somebody who wants out: what was once a hole in a builder, by its number.
+//! Dockerfiles, images, archives and contexts of somebody who wants out: what was once a hole in a builder, by its number
+//! (`tests/HOLES.md` has the list).
 //! And what must not stay anywhere: secrets.
 
 use std::fs;
@@ -12,7 +13,7 @@ use crate::common::{Done, Project, mode};
 use crate::{begun, last};
 
 /// A directory of the host that nothing of a build may see or change, with a file in it.
-fn outside(project: &Project) -> String {
+pub(crate) fn outside(project: &Project) -> String {
     let outside = project.bryo.scratch("outside");
     fs::create_dir_all(outside.join("b/c")).unwrap();
     fs::write(outside.join("file"), "of the host").unwrap();
@@ -21,7 +22,7 @@ fn outside(project: &Project) -> String {
 
 /// Fails if that is not as it was.
 #[track_caller]
-fn is_untouched(outside: &str) {
+pub(crate) fn is_untouched(outside: &str) {
     let mut list = Command::new("find");
     let done = Done::of(list.arg(outside).args(["-printf", "%P\n"]));
     let mut names: Vec<&str> = done.stdout.lines().collect();
@@ -198,7 +199,7 @@ fn a_run_has_nothing_of_the_builders() {
 }
 
 /// A tar of entries that no honest program writes.
-fn tar_of(entries: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
+pub(crate) fn tar_of(entries: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, kind, what) in entries {
         let mut header = tar::Header::new_ustar();

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 
-use crate::common::{Done, Project};
+use crate::common::{Done, Project, until};
 
 /// A build on a terminal of its own, whose keys are written to its input.
 fn on_terminal(project: &Project, dockerfile: &str, flags: &[&str]) -> Child {
@@ -127,6 +127,48 @@ fn a_build_that_does_not_fail_gives_no_shell_and_one_without_a_shell_says_so() {
     let (said, code) = ends(on_terminal(&project, text, &[]));
     assert!(said.contains("no shell: ") && said.contains("/bin/sh"), "{said}");
     assert!(said.contains("exit code: 1") && code == Some(1), "{said}");
+    project.is_clean();
+}
+
+/// While somebody looks around, others make the step, or fail at it as well.
+#[test]
+fn nobody_waits_for_who_sits_in_the_shell() {
+    let project = Project::new();
+    let ready = project.bryo.scratch("ready");
+    std::fs::create_dir(&ready).unwrap();
+    let volume = format!("{}:/ready", ready.display());
+    let text = "FROM base\nRUN echo first > /first\n\
+        RUN --mount=type=cache,target=/c test -e /ready/now && echo made > /made\n";
+    let flags = ["-v", &volume, "--progress", "plain"];
+    let mut terminal = on_terminal(&project, text, &flags);
+    read_until(&mut terminal, PROMPT);
+    read_until(&mut terminal, "# ");
+    let other = || {
+        let mut build = project.command(text, &flags);
+        let out = project.bryo.scratch("said");
+        let mut build = build
+            .stderr(std::fs::File::create(&out).unwrap())
+            .spawn()
+            .unwrap();
+        let mut ended = None;
+        until("the end of the other build", || {
+            ended = build.try_wait().unwrap();
+            ended.is_some()
+        });
+        (ended.unwrap().code(), std::fs::read_to_string(out).unwrap())
+    };
+    let (code, said) = other();
+    assert!(
+        code == Some(1) && said.contains("exit code: 1") && !said.contains("waiting for"),
+        "{said}"
+    );
+    std::fs::write(ready.join("now"), "").unwrap();
+    let (code, said) = other();
+    assert!(code == Some(0) && !said.contains("waiting for"), "{said}");
+    assert_eq!(project.sh("cat /first /made"), "first\nmade\n");
+    types(&mut terminal, "ls /made; exit\n");
+    let (said, code) = ends(terminal);
+    assert!(code == Some(1) && said.contains("/made: No such file"), "{said}");
     project.is_clean();
 }
 

@@ -100,7 +100,7 @@ fn places(store: &Store, target: &Stage, mounted: &mut Mounts) -> Result<PathBuf
     let source = mounted.workspace(store)?.join("source");
     fs::create_dir(&source).map_err(io_error("make", &source))?;
     let draft = Draft::over(store, &target.layers)?;
-    extract(&StageSource(&draft.tree), Vec::new(), &source, SetId::Drop)?;
+    extract(store, &StageSource(&draft.tree), Vec::new(), &source, SetId::Drop)?;
     drop(draft);
     let out = mounted.workspace(store)?.join("out");
     fs::create_dir(&out).map_err(io_error("make", &out))?;

@@ -17,7 +17,7 @@ use super::{Error, Progress};
 use crate::images::attest::Statement;
 use crate::images::commit::{Described, add_image};
 use crate::images::manifest::Descriptor;
-use crate::images::push::{self, PushError, Pushed, Sent};
+use crate::images::push::{self, Form, PushError, Pushed, Sent};
 use crate::images::reference::Reference;
 use crate::images::registry::{Registries, RegistryError};
 use crate::images::save::{Format, SaveError, Saved, To, save};
@@ -223,8 +223,13 @@ impl Delivery<'_> {
                 match push {
                     None => (0, Some(listed.1)),
                     Some(trust) => {
+                        // Its family is that of what was listed just now.
+                        let form = Form {
+                            family: None,
+                            packing: described.packing,
+                        };
                         let push = |name: &Reference, registries: &Registries, heard: &Sending<'_>| {
-                            push::push(self.store, &listed.0, name, described.packing, registries, heard)
+                            push::push(self.store, &listed.0, name, form, registries, heard)
                         };
                         (2, self.send(names, *trust, push)?)
                     }

@@ -23,7 +23,13 @@ impl Stage {
         fs::create_dir_all(to).map_err(io_error("make", to))?;
         // Through a symlink that is the user's own; those in it are replaced.
         let to = to.canonicalize().map_err(io_error("find", to))?;
-        Ok(extract(&StageSource(&draft.tree), Vec::new(), &to, SetId::Drop)?)
+        Ok(extract(
+            store,
+            &StageSource(&draft.tree),
+            Vec::new(),
+            &to,
+            SetId::Drop,
+        )?)
     }
 
     /// Writes the tree as a tar.
@@ -40,8 +46,15 @@ impl Stage {
             let to = BufWriter::new(io::stdout().lock());
             return whole(store, &source, now, progress, to, Path::new("standard output"));
         };
-        let given = Given::create(file).map_err(io_error("make", file))?;
-        whole(store, &source, now, progress, BufWriter::new(given.file()), file)?;
+        let given = Given::create(store, file).map_err(io_error("make", file))?;
+        whole(
+            store,
+            &source,
+            now,
+            progress,
+            BufWriter::new(given.writer()),
+            file,
+        )?;
         given.commit().map_err(io_error("write", file))
     }
 }

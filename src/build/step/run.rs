@@ -109,7 +109,7 @@ impl Build<'_> {
         {
             return Err(Error::Foreign(platform));
         }
-        let claim = order.carry_out(self.store, &image, self.progress)?;
+        let (claim, turn) = order.carry_out(self.store, &image, self.progress, turn)?;
         drop(mounted);
         self.grown(stage, turn, &said, (claim, Over::Stage))
     }
@@ -236,7 +236,7 @@ impl Build<'_> {
         self.from(number, mount.from.as_deref(), |source| {
             let base = Base {
                 content: self.content_of(mount, source)?,
-                fill: &|to| Ok(extract(source, source_of(mount), to, SetId::Keep)?),
+                fill: &|to| Ok(extract(self.store, source, source_of(mount), to, SetId::Keep)?),
             };
             mounted.cache(self.store, mount, target.clone(), Some(&base))
         })
@@ -272,7 +272,7 @@ impl Build<'_> {
             return Ok(());
         }
         let copy = mounted.workspace(self.store)?.join("mounted");
-        extract(context, path, &copy, SetId::Keep)?;
+        extract(self.store, context, path, &copy, SetId::Keep)?;
         mounted.bind(copy, target, Access::to(mount));
         Ok(())
     }

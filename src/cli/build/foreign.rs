@@ -50,7 +50,8 @@ const FLAGS: &[Foreign] = &[
     ),
     value(
         "isolation",
-        &["default"],
+        // buildah's own by default, with its runtime and without.
+        &["default", "oci", "rootless"],
         "each RUN is isolated as a container, and in no other way",
     ),
     value("retry", ANY, "a registry that fails is asked again by itself"),

@@ -276,7 +276,7 @@ impl Build {
         let mut order = self.order()?;
         let name = self.find(&mut order, &store, &*progress)?;
         let written = |file: &Path, text: String| {
-            given::write(file, text.as_bytes())
+            given::write(&store, file, text.as_bytes())
                 .map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))
         };
         let call = match self.check {

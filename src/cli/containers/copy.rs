@@ -125,7 +125,7 @@ impl Export {
                     path: path.clone(),
                     source,
                 };
-                let given = Given::create(path).map_err(failed)?;
+                let given = Given::create(store, path).map_err(failed)?;
                 copy::export(store, &record, &mut given.file())?;
                 given.commit().map_err(failed)?;
             }

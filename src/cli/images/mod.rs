@@ -1,5 +1,6 @@
 //! Commands on images.
 
+mod foreign;
 mod history;
 mod inspect;
 mod list;

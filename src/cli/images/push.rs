@@ -1,25 +1,39 @@
-//! `push`: flags → one push → Docker's lines.
+//! `push`: flags → one push, or one for each tag → Docker's lines.
+
+use std::path::PathBuf;
 
 use fuse_overlay::index::DiffId;
 
+use super::foreign;
 use crate::cli::output::put;
 use crate::cli::report::Failure;
-use crate::images;
+use crate::images::names::References;
+use crate::images::packed::Family;
 use crate::images::packing::{Packing, Small};
-use crate::images::push::{self, Progress, PushError, Sent};
+use crate::images::push::{self, Form, Progress, PushError, Sent};
 use crate::images::reference::Reference;
 use crate::images::registry::Registries;
-use crate::store::Store;
+use crate::images::{self, Image};
+use crate::store::{Store, given};
 
 /// Flags of `push`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Push {
+    /// Send all tags of the repository
+    #[arg(short, long, conflicts_with_all = ["destination", "digestfile"])]
+    all_tags: bool,
     /// Print nothing but errors
     #[arg(short, long)]
     quiet: bool,
+    /// Write the digest of the manifest to this file
+    #[arg(long, value_name = "FILE")]
+    digestfile: Option<PathBuf>,
     /// Require HTTPS and verify certificates; false is for registries that have neither
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     tls_verify: Option<bool>,
+    /// Whose media types the manifest has, without it those that the image has: oci, v2s2 (Docker's)
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<FamilyFlag>,
     /// How layers are compressed: gzip, zstd; other forms that the registry has are left alone without it
     #[arg(long, value_name = "FORMAT")]
     compression_format: Option<FormatFlag>,
@@ -29,58 +43,144 @@ pub(crate) struct Push {
     /// Compress layers that the registry has in another form, too: by default if a format is given
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     force_compression: Option<bool>,
+    #[command(flatten)]
+    foreign: foreign::Flags,
     /// The image, under the name that says where to
-    #[arg(value_name = "NAME[:TAG]")]
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
-    /// Where to, if not where its name says
+    /// Where to, if not where its name says; with a digest, the manifest must be that one, and gets no tag
     #[arg(value_name = "DESTINATION")]
     destination: Option<String>,
 }
 
 impl Push {
     pub(crate) fn run(self, store: &Store) -> Result<(), Failure> {
-        let packing = self.packing()?;
-        let target = self.destination.as_deref().unwrap_or(&self.image);
-        let target = target.strip_prefix("docker://").unwrap_or(target);
-        let named = |source| images::Error::Name {
-            text: target.into(),
-            source,
-        };
-        let name = Reference::parse(target).map_err(named)?.or_latest();
-        if name.digest().is_some() {
-            return Err(Failure::new("cannot push a digest reference"));
+        self.foreign.check()?;
+        let form = self.form()?;
+        let mut registries = Registries::load().map_err(PushError::from)?;
+        if self.tls_verify == Some(false) {
+            registries.trust_all();
         }
+        let order = Order {
+            store,
+            form,
+            registries,
+            quiet: self.quiet,
+        };
+        if self.all_tags {
+            return order.all_tags(&self.image);
+        }
+        let name = destination(self.destination.as_deref().unwrap_or(&self.image))?;
         let image = images::find(store, &self.image)?.ok_or_else(|| {
             Failure::new(format!(
                 "An image does not exist locally with the tag: {}",
                 self.image
             ))
         })?;
-        let mut registries = Registries::load().map_err(PushError::from)?;
-        if self.tls_verify == Some(false) {
-            registries.trust_all();
+        order.heading(&name)?;
+        let pushed = order.one(&image, &name)?;
+        if let Some(file) = &self.digestfile {
+            let written = given::write(store, file, pushed.digest.to_string().as_bytes());
+            written.map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))?;
         }
-        if !self.quiet {
-            put(&format!(
+        Ok(())
+    }
+}
+
+/// Where others send images to that is no registry.
+const PLACES: [(&str, &str); 8] = [
+    ("docker-archive", "`save -o FILE` writes one"),
+    ("oci-archive", "`save --format oci-archive -o FILE` writes one"),
+    ("oci", "`save --format oci-dir -o DIRECTORY` writes one"),
+    ("dir", "`save --format oci-dir -o DIRECTORY` writes OCI's layout"),
+    ("docker-daemon", "`save IMAGE | docker load` takes it there"),
+    ("containers-storage", "`save IMAGE | podman load` takes it there"),
+    ("ostree", "it is not supported"),
+    ("sif", "it is not supported"),
+];
+
+/// What is meant by where to send something.
+fn destination(text: &str) -> Result<Reference, Failure> {
+    for (place, instead) in PLACES {
+        if text.strip_prefix(place).is_some_and(|rest| rest.starts_with(':')) {
+            let why = format!("cannot push to {text}: {place} is no registry; {instead}");
+            return Err(Failure::new(why).code(125));
+        }
+    }
+    let text = text.strip_prefix("docker://").unwrap_or(text);
+    let named = |source| images::Error::Name {
+        text: text.into(),
+        source,
+    };
+    let name = Reference::parse(text).map_err(named)?.or_latest();
+    match (name.tag(), name.digest()) {
+        (Some(tag), Some(_)) => {
+            let why = format!("cannot push to {text}: either the tag {tag} or the digest");
+            Err(Failure::new(why).code(125))
+        }
+        _ => Ok(name),
+    }
+}
+
+/// What is the same for all images that are sent.
+struct Order<'a> {
+    store: &'a Store,
+    form: Form,
+    registries: Registries,
+    quiet: bool,
+}
+
+impl Order<'_> {
+    fn heading(&self, name: &Reference) -> Result<(), Failure> {
+        match self.quiet {
+            true => Ok(()),
+            false => put(&format!(
                 "The push refers to repository [{}]\n",
                 name.repository()
-            ))?;
+            )),
         }
+    }
+
+    fn one(&self, image: &Image, name: &Reference) -> Result<push::Pushed, Failure> {
         let lines = Lines { quiet: self.quiet };
-        let pushed = push::push(store, &image, &name, packing, &registries, &lines)?;
+        let pushed = push::push(self.store, image, name, self.form, &self.registries, &lines)?;
         if !self.quiet {
-            let tag = name.tag().unwrap_or("latest");
-            put(&format!(
-                "{tag}: digest: {} size: {}\n",
-                pushed.digest, pushed.size
-            ))?;
+            // One that is sent by its digest has no tag.
+            let tag = name.tag().map(|tag| format!("{tag}: ")).unwrap_or_default();
+            put(&format!("{tag}digest: {} size: {}\n", pushed.digest, pushed.size))?;
+        }
+        Ok(pushed)
+    }
+
+    /// `-a`: as Docker's, in the order of the names, until one fails.
+    fn all_tags(&self, repository: &str) -> Result<(), Failure> {
+        let wanted = destination(repository)?;
+        if Reference::parse(repository).is_ok_and(|name| name.tag().is_some() || name.digest().is_some()) {
+            return Err(Failure::new("tag can't be used with --all-tags/-a").code(125));
+        }
+        let listed = References::load(self.store)?;
+        let names = listed.images().flat_map(|image| &image.names);
+        let names = names.filter_map(|name| Reference::parse(name).ok());
+        let mut names: Vec<Reference> = names
+            .filter(|name| name.repository() == wanted.repository())
+            .collect();
+        names.sort();
+        if names.is_empty() {
+            let why = format!("An image does not exist locally with the tag: {repository}");
+            return Err(Failure::new(why));
+        }
+        self.heading(&wanted)?;
+        for name in names {
+            let gone = || images::Error::NoSuchImage(name.to_string());
+            let image = images::find(self.store, &name.to_string())?.ok_or_else(gone)?;
+            self.one(&image, &name)?;
         }
         Ok(())
     }
 }
 
 impl Push {
-    fn packing(&self) -> Result<Packing, Failure> {
+    fn form(&self) -> Result<Form, Failure> {
         let packing = Packing {
             small: match self.compression_format {
                 Some(FormatFlag::Zstd) => Small::Zstd,
@@ -91,13 +191,35 @@ impl Push {
                 .force_compression
                 .unwrap_or(self.compression_format.is_some()),
         };
-        match packing.wrong() {
-            Some(why) => {
-                Err(Failure::new(format!("invalid argument for \"--compression-level\": {why}")).code(125))
-            }
-            None => Ok(packing),
+        if let Some(why) = packing.wrong() {
+            return Err(
+                Failure::new(format!("invalid argument for \"--compression-level\": {why}")).code(125),
+            );
         }
+        let family = match self.format {
+            None => None,
+            Some(FamilyFlag::Oci) => Some(Family::Oci),
+            Some(FamilyFlag::V2s2) if packing.small == Small::Zstd => {
+                let why = "--format=v2s2 is not supported with zstd: Docker's format has no such layers that Docker reads";
+                return Err(Failure::new(why).code(125));
+            }
+            Some(FamilyFlag::V2s2) => Some(Family::Docker),
+            Some(FamilyFlag::V2s1) => {
+                let why = "--format=v2s1 is not supported: nobody reads it since 2017";
+                return Err(Failure::new(why).code(125));
+            }
+        };
+        Ok(Form { family, packing })
     }
+}
+
+/// podman's words, and `docker` as for `build --format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum FamilyFlag {
+    Oci,
+    #[value(alias = "docker")]
+    V2s2,
+    V2s1,
 }
 
 /// Those of podman's that are whole forms of a layer.

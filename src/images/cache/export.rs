@@ -87,8 +87,8 @@ pub fn export(
             push.manifest(tag, &manifest)?.digest
         }
         Place::Directory { path, tag } => {
-            let layout = Layout::open(path)?;
-            let (document, manifest) = documents(&steps, &own, |layer| layout.layer(store, layer, progress))?;
+            let layout = Layout::open(store, path)?;
+            let (document, manifest) = documents(&steps, &own, |layer| layout.layer(layer, progress))?;
             layout.blob(&document)?;
             let digest = layout.blob(&manifest)?;
             layout.list(tag, &Descriptor::new(MANIFEST, digest, manifest.len() as u64))?;

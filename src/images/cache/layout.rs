@@ -19,28 +19,27 @@ use crate::store::{Digest, Digesting, Given, Store};
 
 /// A directory that takes blobs.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(super) struct Layout<'a> {
+    store: &'a Store,
     path: PathBuf,
 }
 
-impl Layout {
+impl<'a> Layout<'a> {
     /// Makes what is missing.
-    pub(super) fn open(path: &Path) -> Result<Layout, ExportError> {
+    pub(super) fn open(store: &'a Store, path: &Path) -> Result<Layout<'a>, ExportError> {
         let blobs = path.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(write(&blobs))?;
-        let layout = Layout { path: path.into() };
+        let layout = Layout {
+            store,
+            path: path.into(),
+        };
         layout.replace("oci-layout", MARK)?;
         Ok(layout)
     }
 
     /// A layer in the form that is there, else compressed.
-    pub(super) fn layer(
-        &self,
-        store: &Store,
-        layer: &DiffId,
-        progress: &dyn Progress,
-    ) -> Result<Descriptor, ExportError> {
-        for (digest, form) in forms::read(store, layer)? {
+    pub(super) fn layer(&self, layer: &DiffId, progress: &dyn Progress) -> Result<Descriptor, ExportError> {
+        for (digest, form) in forms::read(self.store, layer)? {
             if let Some(media_type) = Family::Oci.renamed(&form.media_type)
                 && self.has(&digest)
             {
@@ -48,7 +47,7 @@ impl Layout {
                 return Ok(Descriptor::new(media_type, digest, form.size));
             }
         }
-        let (aside, made) = pack(store, layer, Family::Oci, Packing::default())?;
+        let (aside, made) = pack(self.store, layer, Family::Oci, Packing::default())?;
         let open = || File::open(aside.path());
         let mut from = open().map_err(write(aside.path()))?;
         self.place(&self.blob_path(&made.digest), |to| {
@@ -56,7 +55,7 @@ impl Layout {
         })?;
         // The next export finds the form here.
         let shown = self.path.display().to_string();
-        forms::note(store, layer, &made, &shown)?;
+        forms::note(self.store, layer, &made, &shown)?;
         progress.layer(layer, &Sent::Pushed);
         Ok(made)
     }
@@ -74,7 +73,7 @@ impl Layout {
             annotations: [(REF_NAME.into(), tag.into())].into(),
             ..manifest.clone()
         };
-        list_in(&self.path, vec![entry]).map_err(write(&self.path.join("index.json")))
+        list_in(self.store, &self.path, vec![entry]).map_err(write(&self.path.join("index.json")))
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
@@ -94,7 +93,7 @@ impl Layout {
 
     fn place(&self, path: &Path, fill: impl FnOnce(&mut &File) -> io::Result<()>) -> Result<(), ExportError> {
         let placed = || {
-            let given = Given::create(path)?;
+            let given = Given::create(self.store, path)?;
             fill(&mut given.file())?;
             given.commit()
         };
