@@ -10,6 +10,7 @@ use oci_spec::runtime::{
 };
 use rustix::mount::MountPropagationFlags;
 
+use super::crowd;
 use super::limits;
 use super::mounts;
 use super::owners;
@@ -207,6 +208,13 @@ fn groups_missed(spec: &Spec, maps: &IdMaps) -> Option<String> {
 }
 
 impl Plan {
+    /// By what the container's processes are known, if it has no pid namespace of its own.
+    pub(super) fn mark(&self) -> Option<String> {
+        let shares = !self.namespaces.new.contains(CloneFlags::CLONE_NEWPID);
+        let id = self.place.parent().and_then(|directory| directory.file_name());
+        id.filter(|_| shares).map(|id| crowd::mark(&id.to_string_lossy()))
+    }
+
     /// The same with other id maps, unless a step needs an id that they lack.
     pub(super) fn with_maps(&self, maps: IdMaps) -> Option<Plan> {
         let mut plan = Plan {

@@ -15,7 +15,6 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
@@ -35,6 +34,9 @@ use super::{exec, idmap, keeper};
 use crate::containers::cgroup;
 use crate::host::{IdMaps, Probe};
 use crate::sys;
+
+/// As what a container's tree is in its list of mounts.
+const MOUNT: &str = "fuse-overlay";
 
 /// What the container's command gets as descriptors 0, 1 and 2.
 #[derive(Debug)]
@@ -270,7 +272,7 @@ impl Launch {
     /// # Errors
     /// It could not be made.
     pub fn crowd(&mut self) -> Result<Option<&Crowd>, StartError> {
-        if !self.plan.namespaces.new.contains(CloneFlags::CLONE_NEWPID) {
+        if self.plan.mark().is_some() {
             self.made()?;
         }
         Ok(self.crowd.as_ref())
@@ -418,7 +420,10 @@ impl Launch {
                     .map(|(device, namespace)| NetworkEnds { device, namespace });
             }
             Report::View => self.views.push(descriptors),
-            Report::Crowd => self.crowd = descriptors.into_iter().next().map(Crowd::from),
+            Report::Crowd => {
+                let own = descriptors.into_iter().next();
+                self.crowd = self.plan.mark().map(|mark| Crowd::new(mark, own));
+            }
             Report::Warning(text) => self.warnings.push(text),
             Report::Failed(failure) => return Err(failure.into()),
             Report::UserNamespace | Report::Mounted => {}
@@ -503,13 +508,14 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
     enter_mount_namespace(plan.propagation)?;
     let lost = |error: Errno| Failure::new("speak with the supervisor", error.desc());
     for view in &plan.views {
-        let (_, devices) = mount_root(&plan.root, view)?;
+        let (_, devices) = mount_root(&plan.root, view, MOUNT)?;
         channel.send(&Report::View, &devices).map_err(lost)?;
     }
-    let (root, devices) = mount_root(&plan.root, &plan.place)?;
+    let mark = plan.mark();
+    let (root, devices) = mount_root(&plan.root, &plan.place, mark.as_deref().unwrap_or(MOUNT))?;
     channel.send(&Report::Mounted, &devices).map_err(lost)?;
     drop(devices);
-    if !plan.namespaces.new.contains(CloneFlags::CLONE_NEWPID) {
+    if mark.is_some() {
         let own =
             File::open("/proc/self/ns/mnt").map_err(|error| Failure::new("/proc/self/ns/mnt", error))?;
         channel.send(&Report::Crowd, &[own]).map_err(lost)?;
