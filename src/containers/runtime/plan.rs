@@ -31,6 +31,8 @@ pub const GROUPS_ASKED: &str = "bryo.groups-asked";
 /// The Spec's annotation that gives a network namespace of the container's own a device and a way out: its addresses, as
 /// JSON.
 pub const NETWORK: &str = "bryo.network";
+/// Its value if somebody else makes the device, in the namespace that is handed out.
+pub const HANDED_OUT: &str = "handed out";
 
 /// Where the container's root comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +62,8 @@ pub struct Plan {
     pub(super) command: Command,
     /// Descriptors that the container's processes have no room for.
     pub(in crate::containers) foreign: Vec<RawFd>,
+    /// Those of the caller that the command finds open besides its three streams.
+    pub(in crate::containers) kept: Vec<RawFd>,
     /// Files by which the container's processes come into its cgroups.
     pub(in crate::containers) cgroups: Vec<PathBuf>,
     /// What cannot be done as asked, one line each, for the user.
@@ -154,6 +158,7 @@ pub fn plan(spec: &Spec, rootfs: RootSource, host: &Probe) -> Result<Plan, PlanE
         steps,
         command: command(spec, process)?,
         foreign: Vec::new(),
+        kept: Vec::new(),
         cgroups: Vec::new(),
         warnings,
     })
@@ -195,6 +200,7 @@ fn furnish(
 fn network(spec: &Spec) -> Result<Step, PlanError> {
     match spec.annotations().as_ref().and_then(|notes| notes.get(NETWORK)) {
         None => Ok(Step::Loopback),
+        Some(text) if text == HANDED_OUT => Ok(Step::HandOutNetwork),
         Some(text) => serde_json::from_str(text)
             .map(Step::Network)
             .map_err(|error| invalid(&format!("{NETWORK}: {error}"))),

@@ -11,7 +11,7 @@
 //! container (CVE-2019-5736). The child is not in the container's pid namespace at all.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -72,8 +72,8 @@ pub struct Launch {
 /// What there is of a network of the container's own that has a way out.
 #[derive(Debug)]
 pub struct NetworkEnds {
-    /// The device.
-    pub device: OwnedFd,
+    /// The device, unless somebody else makes it.
+    pub device: Option<OwnedFd>,
     /// The network namespace.
     pub namespace: OwnedFd,
 }
@@ -240,16 +240,27 @@ impl Launch {
     /// # Errors
     /// It was not made, or is no holder's.
     pub fn namespaces(&mut self) -> Result<(OwnedFd, OwnedFd), StartError> {
-        while self.network.is_none() {
+        let network = self.network()?;
+        match &self.holder {
+            Some(holder) => Ok((holder.descriptor()?, network)),
+            None => Err(Failure::new("connect the container", "its user namespace is not there").into()),
+        }
+    }
+
+    /// The network namespace alone.
+    ///
+    /// # Errors
+    /// It was not made.
+    pub fn network(&mut self) -> Result<OwnedFd, StartError> {
+        loop {
+            if let Some(ends) = &self.network {
+                let namespace = ends.namespace.try_clone();
+                return namespace.map_err(|error| Failure::new("network namespace", error).into());
+            }
             match self.receive()? {
                 Some((report, descriptors)) => self.note(report, descriptors)?,
                 None => return Err(self.vanished()),
             }
-        }
-        let network = self.network.as_ref().map(|ends| ends.namespace.try_clone());
-        match (&self.holder, network) {
-            (Some(holder), Some(Ok(network))) => Ok((holder.descriptor()?, network)),
-            _ => Err(Failure::new("connect the container", "its namespaces are not there").into()),
         }
     }
 
@@ -414,10 +425,10 @@ impl Launch {
             Report::Terminal => self.terminal = descriptors.into_iter().next(),
             Report::Network => {
                 let mut ends = descriptors.into_iter();
-                self.network = ends
-                    .next()
-                    .zip(ends.next())
-                    .map(|(device, namespace)| NetworkEnds { device, namespace });
+                self.network = ends.next().map(|namespace| NetworkEnds {
+                    namespace,
+                    device: ends.next(),
+                });
             }
             Report::View => self.views.push(descriptors),
             Report::Crowd => {
@@ -586,7 +597,7 @@ fn run_init(
     make_as_root();
     Container::new(channel, helper, root).apply(&plan.steps)?;
     die_with_parent(channel)?; // the kernel forgot it when the user changed
-    sys::close_on_exec_from(3).map_err(|error| Failure::new("close descriptors", error))?;
+    leave_open(&plan.kept)?;
     let failed = |failure| {
         report(channel, Err(failure));
     };
@@ -598,6 +609,15 @@ fn run_init(
         Reaper::Ours => Err(exec::reap_around(|| exec::execute(&plan.command, own), failed)),
         Reaper::Keeper => Err(exec::reap_around(|| keeper::execute(&program), failed)),
     }
+}
+
+/// Only these stay open when the command is executed, and its three streams.
+pub(super) fn leave_open(kept: &[RawFd]) -> Result<(), Failure> {
+    sys::close_on_exec_from(3).map_err(|error| Failure::new("close descriptors", error))?;
+    let keep = |descriptor: &RawFd| sys::keep_on_exec(*descriptor);
+    kept.iter()
+        .try_for_each(keep)
+        .map_err(|error| Failure::new("keep a descriptor", error))
 }
 
 /// Before this call the supervisor may have died unseen; then its end of the channel is closed.
