@@ -35,7 +35,7 @@ cargo_as() {
 
 packages() {
     need_packages acl attr build-essential buildah bzip2 ca-certificates chromium curl docker-registry dpkg-dev fuse-overlayfs fuse3 git \
-        iproute2 jq libcap2-bin mmdebstrap nftables openssl podman procps python3 openssh-sftp-server skopeo sshfs strace uidmap umoci util-linux xz-utils zstd busybox-static
+        iproute2 jq libcap2-bin mmdebstrap nftables openssl passt podman procps python3 openssh-sftp-server skopeo slirp4netns sshfs strace uidmap umoci util-linux xz-utils zstd busybox-static
 }
 users() {
     make_user bryo-range range && make_user bryo-plain plain && open_devices || return

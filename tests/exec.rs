@@ -111,6 +111,20 @@ fn what_is_asked_otherwise_counts() {
     );
 }
 
+/// As with podman and Docker: who may mount may mount anew, and nobody else may.
+#[test]
+fn a_read_only_bind_stays_so_but_for_who_is_privileged() {
+    let shown = tempfile::tempdir().unwrap();
+    let bind = format!("{}:/y:ro", shown.path().display());
+    let bryo = waiting(&["-v", &bind]);
+    let script =
+        "mount -o remount,bind,rw /y 2> /dev/null; touch /y/made 2> /dev/null && echo made || echo kept";
+    for (flags, said) in [(&[][..], "kept\n"), (&["--privileged"], "made\n")] {
+        let words = [&["exec"], flags, &["one", "sh", "-c", script]].concat();
+        assert_eq!(bryo.ok(words), said, "{flags:?}");
+    }
+}
+
 #[test]
 fn users_are_those_of_the_container() {
     let bryo = waiting(&[]);

@@ -209,3 +209,49 @@ fn what_is_left_among_the_hosts_processes_ends_with_its_container() {
     bryo.ok(["rm", "-f", "one"]);
     assert!(all.iter().all(|line| running(line).is_empty()));
 }
+
+/// Then nobody is left who would end them at once; the next command does, whatever it is.
+#[test]
+fn what_two_kills_leave_among_the_hosts_processes_ends_with_the_next_command() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    let left = ["sleep 5112", "sleep 5113", "sleep 5114"];
+    let script = "(setsid sleep 5112 &); (setsid sh -c 'sleep 5113; true' &); exec sleep 5111";
+    for rm in [&[][..], &["--rm"]] {
+        let words = ["--pid", "host", "--name", "one", &image, "sh", "-c", script];
+        bryo.ok(["run", "-d"].iter().chain(rm).chain(&words));
+        bryo.ok(["exec", "-d", "one", "sh", "-c", "sleep 5114; true"]);
+        until("all run", || left.iter().all(|line| running(line).len() == 1));
+        let init = process(&bryo, "one", "Pid");
+        let supervisor = parent(init);
+        let warden = warden(supervisor);
+        for pid in [warden, supervisor] {
+            kill(pid, Signal::SIGKILL).unwrap();
+        }
+        until("its first process has ended", || running("sleep 5111").is_empty());
+        assert!(
+            left.iter().any(|line| !running(line).is_empty()),
+            "they ended by themselves"
+        );
+        // The filesystem server, which syncs a moment longer, holds the container's lock meanwhile.
+        until("a command ends them", || {
+            let listed = bryo.ok(["ps", "-aq"]).lines().count();
+            listed == usize::from(rm.is_empty()) && left.iter().all(|line| running(line).is_empty())
+        });
+        if rm.is_empty() {
+            assert_eq!(field(&bryo, "one", "{{.State.ExitCode}}"), "137");
+            bryo.ok(["rm", "one"]);
+        }
+    }
+}
+
+/// The process that ends a container's others if its supervisor is killed.
+fn warden(supervisor: nix::unistd::Pid) -> nix::unistd::Pid {
+    let children = format!("/proc/{supervisor}/task/{supervisor}/children");
+    let children = std::fs::read_to_string(children).unwrap();
+    let is_warden = |pid: &&str| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with(b"bryo-warden\0")
+    };
+    let found = children.split_whitespace().find(is_warden).unwrap();
+    nix::unistd::Pid::from_raw(found.parse().unwrap())
+}

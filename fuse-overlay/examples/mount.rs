@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tree = Tree::open(lower, upper, Limits::default())?;
     let devices = open_devices(2)?;
     let mounted = devices.first().ok_or("no device")?;
-    mount(mounted.as_fd(), target)?;
+    mount(mounted.as_fd(), target, "fuse-overlay")?;
     let ids = IdMap::of_process(std::process::id())?;
     Ok(serve(tree, ids, devices, &Ledger::alone()?, AtEnd::Sync)?)
 }

@@ -81,6 +81,7 @@ pub fn main() -> ExitCode {
         supervisor::helper,
         supervisor::resumed,
         supervisor::warden,
+        supervisor::hired,
         health::beside,
         health::once,
         volume::sweeper,

@@ -156,6 +156,14 @@ fn enter(init: &OwnedFd, name: &str, within: &runtime::Within, inside: Stdio) ->
 }
 
 impl Prepared {
+    /// The same, with these of this process's descriptors.
+    pub fn with(self, kept: Vec<RawFd>) -> Prepared {
+        Prepared {
+            within: self.within.with(kept),
+            ..self
+        }
+    }
+
     /// The same, to die with this process, and with these of its descriptors.
     pub(super) fn bound(self, kept: Vec<RawFd>) -> Prepared {
         Prepared {
@@ -177,6 +185,8 @@ impl Prepared {
         let trouble = trouble(&self.name);
         let (inside, outside) = streams(attach, self.terminal).map_err(&trouble)?;
         let mut command = enter(&self.init, &self.name, &self.within, inside)?;
+        // The command has them.
+        inherited::close_preserved();
         let is_terminal = self.terminal && attach == Attach::InputAndOutput;
         let begun = || {
             let passed = passed_signals();

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::network::Program;
 use super::spec::Network;
 use crate::net::{Addresses, Resolvers};
 use crate::store::failpoint;
@@ -85,24 +86,36 @@ pub fn write(
     directory: &Path,
     hostname: &str,
     network: Network,
-    addresses: Option<&Addresses>,
+    (addresses, program): (Option<&Addresses>, Option<&Program>),
     names: &HostNames,
 ) -> Result<Vec<(PathBuf, &'static str)>, Error> {
     // What cannot be read on the host is taken as empty: a container without names is better than none.
     let host = |file| fs::read_to_string(file).unwrap_or_default();
-    let (known, resolv) = match (addresses, network.is_own()) {
-        (Some(addresses), _) => (
-            own_hosts(addresses),
-            own_resolv_conf(addresses, &Resolvers::read()),
+    let (known, resolv) = match (addresses, program, network.is_own()) {
+        (Some(addresses), ..) => (
+            own_hosts(Some(addresses.v4.gateway)),
+            own_resolv_conf(&[addresses.v4.dns.into()], &Resolvers::read()),
         ),
-        (None, true) => (LOCALHOST.into(), String::new()),
-        (None, false) => (host("/etc/hosts"), host("/etc/resolv.conf")),
+        (None, Some(program), _) => {
+            let host = Resolvers::read();
+            (
+                own_hosts(program.host()),
+                own_resolv_conf(&program.name_servers(&host), &host),
+            )
+        }
+        (None, None, true) => (LOCALHOST.into(), String::new()),
+        (None, None, false) => (host("/etc/hosts"), host("/etc/resolv.conf")),
     };
-    let own = addresses.map_or(vec![IpAddr::from([127, 0, 1, 1])], |addresses| {
+    let mut own = addresses.map_or(Vec::new(), |addresses| {
         let v6 = addresses.v6.map(|v6| v6.address.into());
         [addresses.v4.address.into()].into_iter().chain(v6).collect()
     });
-    let gateway = addresses.map_or(Ipv4Addr::LOCALHOST, |addresses| addresses.v4.gateway);
+    own.extend(program.iter().flat_map(|program| program.addresses()));
+    if own.is_empty() {
+        own.push(IpAddr::from([127, 0, 1, 1]));
+    }
+    let gateway = addresses.map(|addresses| addresses.v4.gateway);
+    let gateway = gateway.or_else(|| program?.host()).unwrap_or(Ipv4Addr::LOCALHOST);
     let texts = [
         hosts(&known, hostname, &own, gateway, names),
         format!("{hostname}\n"),
@@ -160,15 +173,18 @@ pub(super) fn time_zone(directory: &Path, zone: &Path) -> Result<(PathBuf, &'sta
 
 const LOCALHOST: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 
-/// The host goes by the names that Docker Desktop and podman give it.
-fn own_hosts(addresses: &Addresses) -> String {
-    let gateway = addresses.v4.gateway;
-    format!("{LOCALHOST}{gateway}\thost.docker.internal host.containers.internal\n")
+/// The host, where it can be reached, goes by the names that Docker Desktop and podman give it.
+fn own_hosts(gateway: Option<Ipv4Addr>) -> String {
+    let host = gateway.map(|gateway| format!("{gateway}\thost.docker.internal host.containers.internal\n"));
+    format!("{LOCALHOST}{}", host.unwrap_or_default())
 }
 
 /// Names are asked for where the container's packets go; the host's servers may be out of its reach.
-fn own_resolv_conf(addresses: &Addresses, host: &Resolvers) -> String {
-    let mut text = format!("nameserver {}\n", addresses.v4.dns);
+fn own_resolv_conf(servers: &[IpAddr], host: &Resolvers) -> String {
+    let mut text: String = servers
+        .iter()
+        .map(|server| format!("nameserver {server}\n"))
+        .collect();
     for (keyword, words) in [("search", &host.search), ("options", &host.options)] {
         if !words.is_empty() {
             text.push_str(&format!("{keyword} {}\n", words.join(" ")));

@@ -1,5 +1,6 @@
 //! What did whoever started this program have open, beyond the three streams? A lock of a script, the pipe of a `make`: theirs
-//! to be closed when they think the command is over. So a process that outlives the command closes it.
+//! to be closed when they think the command is over. So a process that outlives the command closes it. What is to reach a
+//! container's command (`--preserve-fds`) is closed by all others when that has it.
 
 use std::fs;
 use std::os::fd::RawFd;
@@ -9,6 +10,15 @@ use parking_lot::Mutex;
 use crate::sys;
 
 static OPEN: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+/// Those that a container's command is to have.
+static PRESERVED: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+
+/// One that is to be preserved is not there.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "file descriptor {0} is not available: --preserve-fds takes those that this command is given, from 3 on without a gap"
+)]
+pub struct NotOpen(RawFd);
 
 /// Looks what is open. To be called before anything else is done.
 pub fn note() {
@@ -32,6 +42,25 @@ pub fn is_inherited(descriptor: RawFd) -> bool {
     OPEN.lock().contains(&descriptor)
 }
 
+/// Keeps so many, from 3 on, for a container's command. Gives them.
+///
+/// # Errors
+/// One of them is not there.
+pub fn preserve(count: u16) -> Result<Vec<RawFd>, NotOpen> {
+    let wanted: Vec<RawFd> = (3..3 + RawFd::from(count)).collect();
+    if let Some(missing) = wanted.iter().find(|descriptor| !is_inherited(**descriptor)) {
+        return Err(NotOpen(*missing));
+    }
+    OPEN.lock().retain(|open| !wanted.contains(open));
+    PRESERVED.lock().clone_from(&wanted);
+    Ok(wanted)
+}
+
+/// Closes those, once the command has them, or in a process that has nothing to do with it.
+pub fn close_preserved() {
+    sys::close_each(&std::mem::take(&mut *PRESERVED.lock()));
+}
+
 /// Adds one of this program's own, which the processes that stay beside containers are not to keep.
 pub(super) fn add(descriptor: RawFd) {
     OPEN.lock().push(descriptor);
@@ -45,4 +74,9 @@ pub(super) fn remove(descriptor: RawFd) {
 /// Closes all of it. For a process that was forked to outlive this command, and that ends without dropping what others own.
 pub(super) fn close() {
     sys::close_each(&std::mem::take(&mut *OPEN.lock()));
+    if !PRESERVED.lock().is_empty() {
+        // What is executed beside the command has no business with them. A kernel that cannot do so leaves them to roles
+        // that close all they were not given.
+        let _ = sys::close_on_exec_from(3);
+    }
 }

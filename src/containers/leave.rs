@@ -71,6 +71,7 @@ pub fn run(prepared: Prepared, keys: Keys, warn: &mut dyn FnMut(&str)) -> Result
         return Err(trouble(io::Error::other("forked twice")));
     };
     drop(say);
+    inherited::close_preserved();
     wait(beside, heard, warn)
 }
 

@@ -1,7 +1,7 @@
 //! How is a container started? (`making`: how it is made.)
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub struct Made {
     pub views: Vec<View>,
     /// What of its output is not shown: `--attach` names the other.
     pub hidden: Option<Stream>,
+    /// `--preserve-fds`: those of this process that the command is to have.
+    pub kept: Vec<RawFd>,
 }
 
 impl Made {
@@ -60,6 +62,7 @@ impl Made {
             keys: Keys::default(),
             views: Vec::new(),
             hidden: None,
+            kept: Vec::new(),
         }
     }
 
@@ -154,6 +157,7 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
         keys,
         views,
         hidden,
+        kept,
     } = made;
     if held.record.afterwards == Afterwards::RemoveOnceRun {
         held.record.afterwards = Afterwards::Remove;
@@ -167,6 +171,7 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
     let planned = joined.and_then(|(joined, network)| {
         let devices = server_threads();
         let mut plan = runtime::plan(&spec, RootSource::Fuse { devices }, &host)?;
+        plan.kept = kept;
         plan.views = views.iter().map(|view| view.place.clone()).collect();
         Ok((joined, network, plan))
     });

@@ -182,6 +182,7 @@ impl Making<'_> {
             keys: Keys::default(),
             views: Vec::new(),
             hidden: None,
+            kept: Vec::new(),
         })
     }
 
@@ -216,7 +217,10 @@ impl Making<'_> {
         let addresses = settings.ports.addresses.as_ref();
         let mut own_files = match &wanted.network.joined {
             Some(joined) => files::shared(&store.container(&joined.id)),
-            None => files::write(directory, &settings.hostname, network, addresses, names)?,
+            None => {
+                let way = (addresses, settings.ports.program.as_ref());
+                files::write(directory, &settings.hostname, network, way, names)?
+            }
         };
         if wanted.host_names.none {
             own_files.retain(|(_, place)| *place != files::HOSTS);

@@ -18,6 +18,7 @@ pub use super::named::find;
 use super::amended::Amended;
 use super::asked::Asked;
 use super::process::Process;
+use super::runtime::Crowd;
 use super::storage::Storage;
 use super::unit::Line;
 use super::upkeep::Upkeep;
@@ -387,6 +388,7 @@ fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> 
     attach::unlisten(store.run(), &joining::door(id));
     // In version 1 the frozen do not die.
     let _ = cgroup::thaw(held.directory());
+    end_crowd(&held.record);
     if held.record.afterwards == Afterwards::Remove {
         held.remove()?;
         return Ok(None);
@@ -413,6 +415,15 @@ fn settle(store: &Store, id: &str, lock: Lock) -> Result<Option<Record>, Error> 
     }
     remove(held.directory());
     Ok(Some(held.record))
+}
+
+/// Ends what is left of a container without a pid namespace of its own, whose supervisor was killed together with all that would
+/// have ended its processes.
+fn end_crowd(record: &Record) {
+    let ran = record.life.supervisor().is_some();
+    if ran && !record.settings.asked.pid.is_empty() && !Crowd::of(&record.id).end() {
+        tracing::warn!("processes of container {} do not end", record.id);
+    }
 }
 
 /// What became of a container whose supervisor was killed.

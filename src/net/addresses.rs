@@ -107,6 +107,7 @@ pub struct Routes {
     v4: Vec<(u32, u8)>,
     v6: Vec<(u128, u8)>,
     default_v6: bool,
+    gateway: Option<Ipv4Addr>,
 }
 
 impl Routes {
@@ -138,6 +139,7 @@ impl Routes {
                 .filter(|net| net.1 > 0)
                 .collect(),
             default_v6: nets_v6.iter().any(|net| net.1 == 0),
+            gateway: v4.lines().skip(1).find_map(gateway),
             v6: nets_v6.into_iter().filter(|net| net.1 > 0).collect(),
         }
     }
@@ -148,6 +150,16 @@ impl Routes {
             default_v6: true,
             ..self
         }
+    }
+
+    /// Is there a way out by IPv6?
+    pub fn has_way_out_v6(&self) -> bool {
+        self.default_v6
+    }
+
+    /// Where the first way out by IPv4 leads.
+    pub fn gateway(&self) -> Option<Ipv4Addr> {
+        self.gateway
     }
 
     /// Is any address of the net one that there is a route to?
@@ -172,6 +184,14 @@ impl Routes {
             (net.to_bits() ^ other).checked_shr(shift).unwrap_or(0) == 0
         })
     }
+}
+
+/// The gateway of a route in /proc/net/route, if it is a default one.
+fn gateway(line: &str) -> Option<Ipv4Addr> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let number = |at: usize| u32::from_str_radix(fields.get(at)?, 16).ok().map(u32::from_be);
+    let gateway = number(2).filter(|gateway| *gateway != 0)?;
+    (number(1)? == 0 && number(7)? == 0).then(|| Ipv4Addr::from_bits(gateway))
 }
 
 /// The net of a route in /proc/net/ipv6_route, if packets can go there.
@@ -216,6 +236,9 @@ mod tests {
         assert_eq!(chosen(all), Ipv4Addr::new(172, 16, 2, 100));
         let more = format!("{all}vpn0\t000010AC\t00000000\t0001\t0\t0\t0\t0000F0FF\t0\t0\t0\n");
         let routes = Routes::parse(&format!("{HEAD}{more}"), "");
+        assert_eq!(routes.gateway(), None);
+        let routes_out = Routes::parse(&format!("{HEAD}{all}{default}"), "");
+        assert_eq!(routes_out.gateway(), Some(Ipv4Addr::new(192, 168, 1, 1)));
         assert!(matches!(Addresses::choose(&routes), Err(NetError::NoAddress)));
     }
 

@@ -13,7 +13,22 @@ fn flags_that_cannot_be_are_refused_with_the_reason() {
         (&["-p", "8.8.8.8:8099:80"], "the host has no address 8.8.8.8"),
         (&["--expose", "0"], "invalid port: 0"),
         (&["--network", "far"], "network far not found"),
-        (&["--network", "pasta"], "--network pasta is not supported"),
+        (
+            &["--network", "pasta:--netns=/x"],
+            "is no option of pasta's for a container",
+        ),
+        (
+            &["--network", "slirp4netns:far=1"],
+            "far is not supported (supported: ",
+        ),
+        (
+            &["--network", "slirp4netns", "-p", "[::1]::80"],
+            "by IPv4 alone, not at ::1",
+        ),
+        (
+            &["--network", "pasta", "--ip", "10.0.2.7"],
+            "user specified IP address",
+        ),
         (&["--network", "container:nobody"], "No such container: nobody"),
         (
             &["--network", "none", "-P"],

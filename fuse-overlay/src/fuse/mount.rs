@@ -50,7 +50,7 @@ fn explain(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{DEVICE}: {error} ({help})"))
 }
 
-/// Mounts the connection of `device` on the directory `target`. Returns at once; [`super::serve`] answers from then on.
+/// Mounts the connection of `device` on the directory `target`, as `source` in lists of mounts. Returns at once; [`super::serve`] answers from then on.
 ///
 /// The caller is in the mount's user and mount namespace, where its own ids are mapped. Set-id bits work on the mount,
 /// as they must in a container: they mean ids of this user namespace only, and nobody outside it can reach the mount.
@@ -58,7 +58,7 @@ fn explain(error: io::Error) -> io::Error {
 ///
 /// # Errors
 /// The system call's.
-pub fn mount(device: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
+pub fn mount(device: BorrowedFd<'_>, target: &Path, source: &str) -> io::Result<()> {
     // The kernel checks permissions itself, for the server sees no open; and it serves every id of the namespace.
     let options = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other",
@@ -67,13 +67,7 @@ pub fn mount(device: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
         getgid()
     );
     let flags = MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
-    nix::mount::mount(
-        Some("fuse-overlay"),
-        target,
-        Some("fuse"),
-        flags,
-        Some(options.as_str()),
-    )?;
+    nix::mount::mount(Some(source), target, Some("fuse"), flags, Some(options.as_str()))?;
     Ok(())
 }
 

@@ -268,7 +268,7 @@ fn run_inside(body: &dyn Fn(&Inside)) {
     nix::unistd::setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).unwrap();
     let root = PathBuf::from(std::env::var_os(DIR).unwrap()).join("mnt");
     let devices = open_devices(DEVICES).unwrap();
-    mount(devices[0].as_fd(), &root).unwrap();
+    mount(devices[0].as_fd(), &root, "test").unwrap();
     let mut socket = stdin_socket();
     send(&socket, &std::process::id().to_ne_bytes(), &devices);
     // Only the server's descriptors keep the connection, so its end is seen here.

@@ -10,7 +10,7 @@ use super::start::{exit_code, require_terminal, warn};
 use crate::containers::runtime::ensure_sealed;
 use crate::containers::spec::{TerminalSize, Within};
 use crate::containers::supervisor::{Attach, terminal_size};
-use crate::containers::{Error, exec, leave};
+use crate::containers::{Error, exec, inherited, leave};
 use crate::store::Store;
 
 /// Flags of `exec`.
@@ -26,6 +26,9 @@ pub(crate) struct Exec {
     /// Pass standard input to it
     #[arg(short, long)]
     interactive: bool,
+    /// Pass so many more descriptors of bryo's own to it, from 3 on
+    #[arg(long, value_name = "NUMBER", default_value_t)]
+    preserve_fds: u16,
     /// Give it every capability that there is in the container's own namespace
     #[arg(long)]
     privileged: bool,
@@ -83,7 +86,8 @@ impl Exec {
         let keys = self.leaving.read()?;
         go_on_sealed()?;
         let record = load(store, &self.container)?;
-        let prepared = exec::prepare(store, &record, &self.asked()?)?;
+        let kept = inherited::preserve(self.preserve_fds).map_err(|error| Failure::of(&error).code(125))?;
+        let prepared = exec::prepare(store, &record, &self.asked()?)?.with(kept);
         if attach == Attach::Detached {
             prepared.start_alone().map_err(own_code)?;
             return Ok(ExitCode::SUCCESS);

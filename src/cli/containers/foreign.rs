@@ -126,11 +126,6 @@ const FLAGS: &[Foreign] = &[
         &[],
         "nothing keeps secrets: show a file by -v FILE:/run/secrets/NAME:ro",
     ),
-    value(
-        "preserve-fds",
-        &["0"],
-        "what the caller has open is not the container's, which may live longer: use -i, or -v",
-    ),
     value("authfile", &[], LOGIN),
     value(
         "env-merge",

@@ -28,7 +28,7 @@ use crate::containers::spec::{self, Confine, Pids, Request, Shared, TerminalSize
 use crate::containers::storage::Storage;
 use crate::containers::supervisor::{Attach, terminal_size};
 use crate::containers::volume;
-use crate::containers::{neighbour, network};
+use crate::containers::{inherited, neighbour, network};
 use crate::host::Probe;
 use crate::images::manifest::Platform;
 use crate::images::reference::Reference;
@@ -52,6 +52,9 @@ pub(crate) struct Run {
     /// Pass the tool's signals to the command
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     sig_proxy: bool,
+    /// Pass so many more descriptors of bryo's own to the command, from 3 on
+    #[arg(long, value_name = "NUMBER", default_value_t, conflicts_with = "join")]
+    preserve_fds: u16,
     /// Run it in the container of this name, which the first makes and the last removes; auto: of this job's step
     #[arg(long, value_name = "NAME", conflicts_with_all = ["detach", "tty", "name", "cidfile"])]
     join: Option<String>,
@@ -211,14 +214,16 @@ impl Run {
             Afterwards::Keep
         };
         let keys = self.leaving.read().map_err(own_code)?;
+        let kept = inherited::preserve(self.preserve_fds).map_err(|error| own_code(Failure::of(&error)))?;
         let mut container = self.container;
         container.detached = self.detach;
         let image = container.image().to_owned();
         let mut made = container.make(store, afterwards).map_err(own_code)?;
-        (made.keys, made.hidden) = (keys, hidden);
+        (made.keys, made.hidden, made.kept) = (keys, hidden, kept);
         let id = made.held.record.id.clone();
         tell_of_one_id();
         let supervisor = life::start(store, made, attach).map_err(|error| own_code(error.into()))?;
+        inherited::close_preserved();
         match attach {
             Attach::Detached => {
                 detached(supervisor)?;

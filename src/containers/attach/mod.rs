@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr};
 
 /// Where the sockets are, in `$BRYO_RUN`.
-const DIRECTORY: &str = "attach";
+pub(super) const DIRECTORY: &str = "attach";
 
 /// What the name of a socket that is being made ends with.
 const NEW: &str = ".new";
@@ -32,7 +32,7 @@ const NEW: &str = ".new";
 pub(super) const DOOR: &str = ".join";
 
 /// The directory of the sockets, open: a path of any length can be used through its descriptor.
-fn directory(run: &Path) -> io::Result<File> {
+pub(super) fn directory(run: &Path) -> io::Result<File> {
     let path = run.join(DIRECTORY);
     match DirBuilder::new().recursive(true).mode(0o700).create(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -47,7 +47,8 @@ fn directory(run: &Path) -> io::Result<File> {
     }
 }
 
-fn short(directory: &File, id: &str) -> PathBuf {
+/// The path of one of them, short enough for a socket's address.
+pub(super) fn short(directory: &File, id: &str) -> PathBuf {
     format!("/proc/self/fd/{}/{id}", directory.as_raw_fd()).into()
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 
+use super::program::{Kind, Program};
 use super::{Exposed, NetworkError, Published};
 use crate::containers::Error;
 use crate::containers::bridge::{self, Endpoint};
@@ -24,6 +25,8 @@ pub enum Mode {
     Host,
     /// That of the container of this name or id.
     Container(String),
+    /// One of its own, with a way out by this program.
+    Program(Program),
 }
 
 impl Mode {
@@ -32,6 +35,9 @@ impl Mode {
     /// # Errors
     /// There is no such network.
     pub fn parse(text: &str) -> Result<Mode, NetworkError> {
+        if let Some(program) = Program::parse(text)? {
+            return Ok(Mode::Program(program));
+        }
         let kind = text.split_once(':').map_or(text, |(kind, _)| kind);
         match (text, kind) {
             ("" | "default" | "bridge" | "private", _) => Ok(Mode::Private),
@@ -41,7 +47,6 @@ impl Mode {
                 Some((_, name)) if !name.is_empty() => Ok(Mode::Container(name.into())),
                 _ => Err(NetworkError::NoContainer),
             },
-            (_, "pasta" | "slirp4netns") => Err(NetworkError::Helper(kind.into())),
             _ => Err(NetworkError::Unknown(text.into())),
         }
     }
@@ -101,6 +106,10 @@ impl Asked {
         match (network, &self.joined) {
             (Network::Container, Some(joined)) => format!("{CONTAINER}{}", joined.id),
             (Network::None, _) => "none".into(),
+            (Network::Program, _) => {
+                let program = self.flags.program().map(Program::kind);
+                program.map_or("none", Kind::name).into()
+            }
             (Network::Private, _) => match self.flags.endpoints.first() {
                 Some(first) if !self.flags.on_bridge => first.network.clone(),
                 _ => "bridge".into(),
@@ -120,6 +129,14 @@ impl From<Network> for Choice {
 }
 
 impl Flags {
+    /// The program that carries the packets.
+    pub fn program(&self) -> Option<&Program> {
+        match &self.mode {
+            Some(Mode::Program(program)) => Some(program),
+            _ => None,
+        }
+    }
+
     fn publishes(&self) -> bool {
         self.publish_all || !self.published.is_empty()
     }
@@ -146,6 +163,11 @@ impl Flags {
                 Err(NetworkError::Conflict("port publishing and the network mode none").into())
             }
             Some(Mode::None) => Ok(Network::None.into()),
+            Some(Mode::Program(program)) => {
+                program.find(std::env::var_os("PATH"))?;
+                open_device().map_err(NetworkError::from)?;
+                Ok(Network::Program.into())
+            }
             Some(Mode::Container(name)) => {
                 self.fits_another(names)?;
                 join(store, name)
@@ -245,8 +267,8 @@ mod tests {
             Mode::Container("web".into())
         );
         for (name, why) in [
-            ("pasta:-T,80", "pasta is not supported"),
-            ("slirp4netns", "built-in network"),
+            ("pasta:sh", "sh is no option of pasta's"),
+            ("slirp4netns:mtu=x", "a number from"),
             ("far", "network far not found"),
             ("ns:/proc/1/ns/net", "not found"),
             ("container:", "invalid container format"),

@@ -17,14 +17,16 @@ use crate::net::{Addresses, NetError, Port, Routes};
 mod flags;
 mod listen;
 mod ports;
+pub mod program;
 mod publish;
 mod start;
 mod wishes;
 
 pub use flags::{Asked, Choice, Flags, Joined, Mode};
 pub use ports::{Shown, asked, shown};
+pub use program::Program;
 pub use publish::{Exposed, Published, expose, of_image, publish};
-pub use start::{Link, Ready, ready};
+pub use start::{Carrier, Hire, Link, Ready, ready};
 pub use wishes::{Wanted, Wishes, address, address_v6};
 
 /// What a container's record keeps of it.
@@ -47,6 +49,8 @@ pub struct Settings {
     pub left_bridge: bool,
     /// How often that was changed.
     pub serial: u64,
+    /// The program that carries the packets, if it is not ours.
+    pub program: Option<Program>,
 }
 
 impl Settings {
@@ -100,6 +104,8 @@ impl Settings {
         let mut addresses = None;
         if network == Network::Private {
             addresses = Some(Addresses::choose(&Routes::read()?)?);
+        }
+        if matches!(network, Network::Private | Network::Program) {
             published.clone_from(&flags.published);
             if flags.publish_all {
                 let named = |port: &Exposed| flags.published.iter().any(|one| one.container == *port);
@@ -119,6 +125,7 @@ impl Settings {
             left_bridge: !flags.endpoints.is_empty() && !flags.on_bridge,
             endpoints: flags.endpoints.clone(),
             serial: 0,
+            program: flags.program().cloned(),
         })
     }
 }
@@ -189,9 +196,25 @@ pub enum NetworkError {
     /// `--network container:`.
     #[error("Invalid network mode: invalid container format container:<name|id>")]
     NoContainer,
-    /// `--network pasta` and the like.
-    #[error("--network {0} is not supported: the built-in network does the same work (leave --network out)")]
-    Helper(String),
+    /// `--network pasta:…` and the like.
+    #[error("invalid --network {text:?}: {why}")]
+    Option {
+        /// As given.
+        text: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The program is not there.
+    #[error(
+        "{0} is not on PATH; install it, or leave --network out: the built-in network does the same work"
+    )]
+    Missing(&'static str),
+    /// A port of IPv6, for slirp4netns.
+    #[error("slirp4netns publishes ports by IPv4 alone, not at {0}; the built-in network does so by both")]
+    OnlyV4(IpAddr),
+    /// slirp4netns in a container without root.
+    #[error("slirp4netns needs a root in the container, which --userns keep-id has not without an id range")]
+    NoRoot,
     /// `--network` by another name.
     #[error("network {0} not found")]
     Unknown(String),

@@ -1,17 +1,39 @@
 //! What does a start need of the network? Its ports, bound before anything else happens, or the network that it joins.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxNamespaceType, PosixRlimitBuilder, PosixRlimitType, Spec};
 
-use super::listen;
+use super::program::{Kind, Program};
+use super::{NetworkError, Published, listen};
 use crate::containers::Error;
 use crate::containers::neighbour::{Joined, Other};
 use crate::containers::record::{self, Life, Record};
-use crate::containers::runtime::plan::NETWORK;
+use crate::containers::runtime::plan::{HANDED_OUT, NETWORK};
 use crate::containers::spec::CONTAINER;
-use crate::net::{Addresses, Listener, Outlet, Port, Raised, Resolvers, raise_limit};
+use crate::net::{Addresses, Listener, Outlet, Port, Raised, Resolvers, Routes, raise_limit};
 use crate::store::Store;
+
+/// Who carries a container's packets, and with what.
+#[derive(Debug)]
+pub enum Carrier {
+    /// A network process of ours.
+    Own(Link),
+    /// A program.
+    Program(Hire),
+}
+
+/// A program that is to carry a container's packets.
+#[derive(Debug, Clone)]
+pub struct Hire {
+    /// Which one, and its options.
+    pub program: Program,
+    /// Where it is.
+    pub path: PathBuf,
+    /// The ports that it is to publish.
+    pub ports: Vec<Port>,
+}
 
 /// What the network process works with, besides the device that init makes.
 #[derive(Debug)]
@@ -38,7 +60,7 @@ impl Link {
 #[derive(Debug, Default)]
 pub struct Ready {
     /// For a network of its own that has a way out.
-    pub link: Option<Link>,
+    pub carrier: Option<Carrier>,
     /// The network namespace that it joins.
     pub joined: Joined,
 }
@@ -54,7 +76,13 @@ pub fn ready(store: &Store, record: &mut Record, spec: &mut Spec) -> Result<Read
         let mut joined = Joined::default();
         let other = Other::find(store, id, "network")?;
         joined.namespace(spec, &other, LinuxNamespaceType::Network)?;
-        return Ok(Ready { joined, link: None });
+        return Ok(Ready {
+            joined,
+            carrier: None,
+        });
+    }
+    if let Some(program) = record.settings.ports.program.clone() {
+        return hire(store, record, spec, program);
     }
     let settings = &record.settings.ports;
     let Some(addresses) = settings.addresses else {
@@ -78,18 +106,59 @@ pub fn ready(store: &Store, record: &mut Record, spec: &mut Spec) -> Result<Read
         path: "the container's addresses".into(),
         source,
     })?;
-    let notes = spec.annotations().clone().unwrap_or_default();
-    let notes = notes.into_iter().chain([(NETWORK.to_owned(), text)]);
-    spec.set_annotations(Some(notes.collect()));
+    order(spec, text);
     Ok(Ready {
-        link: Some(Link {
+        carrier: Some(Carrier::Own(Link {
             addresses,
             listeners,
             resolvers,
             raised,
-        }),
+        })),
         joined: Joined::default(),
     })
+}
+
+/// Tells the executor what to make of the network namespace.
+fn order(spec: &mut Spec, text: String) {
+    let notes = spec.annotations().clone().unwrap_or_default();
+    let notes = notes.into_iter().chain([(NETWORK.to_owned(), text)]);
+    spec.set_annotations(Some(notes.collect()));
+}
+
+/// Finds the program, and sees that its ports are free: it binds them itself, a moment later.
+fn hire(store: &Store, record: &mut Record, spec: &mut Spec, program: Program) -> Result<Ready, Error> {
+    let path = program.find(std::env::var_os("PATH"))?;
+    if program.kind() == Kind::Slirp && !has_root(spec) {
+        return Err(NetworkError::NoRoot.into());
+    }
+    let published = program.fit(
+        &record.settings.ports.published,
+        &Routes::read().map_err(NetworkError::from)?,
+    )?;
+    let ports = free(store, &published)?;
+    record.network.ports.clone_from(&ports);
+    order(spec, HANDED_OUT.into());
+    let hire = Hire { program, path, ports };
+    Ok(Ready {
+        carrier: Some(Carrier::Program(hire)),
+        joined: Joined::default(),
+    })
+}
+
+/// The ports that are free for these wishes.
+fn free(store: &Store, published: &[Published]) -> Result<Vec<Port>, NetworkError> {
+    let _raised = raise_limit(published.len() * 2);
+    let listeners = listen::all(published, |port| holder(store, port))?;
+    Ok(listeners.iter().map(|one| one.port()).collect())
+}
+
+/// Is there a user 0 in it?
+fn has_root(spec: &Spec) -> bool {
+    let maps = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.uid_mappings().as_ref());
+    maps.is_some_and(|maps| maps.iter().any(|map| map.container_id() == 0))
 }
 
 /// Whom the container's questions go to: on networks of the user's own, `--dns` says so; there all questions come here first.

@@ -165,6 +165,10 @@ mod tests {
     fn networks_of_ones_own_and_those_that_are_there() {
         assert_eq!(read(&[]), Wanted::default());
         assert_eq!(read(&["none"]).mode, Some(Mode::None));
+        assert!(matches!(
+            read(&["pasta:-t,80,--mtu=1500"]).mode,
+            Some(Mode::Program(_))
+        ));
         let one = read(&["front"]);
         assert_eq!((one.mode, one.on_bridge), (Some(Mode::Private), false));
         let both = read(&["front", "bridge", "name=back,alias=db,ip=10.9.0.5,alias=sql"]);
@@ -201,7 +205,8 @@ mod tests {
             (vec!["name=front,mac=1"], "alias, ip and ip6 work here"),
             (vec!["name=front,ip=x"], "invalid"),
             (vec!["name=bridge,alias=x"], "user defined networks"),
-            (vec!["pasta"], "not supported"),
+            (vec!["pasta:-f"], "no option of pasta's"),
+            (vec!["pasta", "front"], "cannot attach both"),
             (vec!["ns:/proc/1/ns/net"], "not found"),
         ] {
             let error = refused(wishes(&networks));

@@ -60,8 +60,10 @@ impl<'a> Container<'a> {
 
     fn step(&mut self, step: &Step) -> Result<(), Failure> {
         match step {
-            Step::Loopback => {
-                sys::loopback_up().map_err(|error| Failure::new("bring the device lo up", error))
+            Step::Loopback => loopback(),
+            Step::HandOutNetwork => {
+                loopback()?;
+                self.hand_out(None)
             }
             Step::Network(outlet) => self.network(outlet),
             Step::Make { source, attributes } => self.make(source, *attributes),
@@ -105,10 +107,16 @@ impl<'a> Container<'a> {
     fn network(&self, outlet: &Outlet) -> Result<(), Failure> {
         let device = net::set_up_as(&outlet.addresses, &outlet.device)
             .map_err(|error| Failure::new("make the container's network", chain(&error)))?;
+        self.hand_out(Some(device))
+    }
+
+    /// The network namespace, and the device, if it is made already.
+    fn hand_out(&self, device: Option<OwnedFd>) -> Result<(), Failure> {
         // Nobody else could open it: see `hide`.
         let namespace = net::own_namespace().map_err(|error| Failure::new("/proc/self/ns/net", error))?;
+        let ends: Vec<OwnedFd> = [namespace].into_iter().chain(device).collect();
         self.channel
-            .send(&Report::Network, &[device, namespace])
+            .send(&Report::Network, &ends)
             .map_err(|error| named("hand out the network", error))
     }
 
@@ -245,6 +253,10 @@ impl<'a> Container<'a> {
             .send(report, &[] as &[OwnedFd])
             .map_err(|error| named("speak with the supervisor", error))
     }
+}
+
+fn loopback() -> Result<(), Failure> {
+    sys::loopback_up().map_err(|error| Failure::new("bring the device lo up", error))
 }
 
 /// Makes three descriptors 0, 1 and 2.

@@ -27,7 +27,7 @@ pub(super) enum Report {
     Forked(i32),
     /// The pty's master comes along.
     Terminal,
-    /// The device of the container's network comes along.
+    /// The container's network namespace comes along, and its device, if it has been made.
     Network,
     /// Something was not done as asked; the container goes on.
     Warning(String),

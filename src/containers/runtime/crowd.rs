@@ -1,5 +1,7 @@
 //! Who ends the processes of a container that has no pid namespace of its own? With one, the kernel does, when init has ended.
-//! Without, they are found by their mount namespace, which no two containers have in common, and killed one by one.
+//! Without, they are found by what their list of mounts calls the container's tree, which no two containers have in common, and
+//! killed one by one. Anybody may read that list, and nobody waits for it: it is not so of a process's namespaces while it
+//! executes a program whose filesystem hangs, whosever that is.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -18,23 +20,41 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks.
 const BETWEEN: Duration = Duration::from_millis(2);
 
-/// A container's processes, by its mount namespace.
+/// A container's processes.
 #[derive(Debug)]
-pub struct Crowd(OwnedFd);
+pub struct Crowd {
+    mark: String,
+    /// Its mount namespace: by it those are known that have gone to another root.
+    namespace: Option<OwnedFd>,
+}
 
-impl From<OwnedFd> for Crowd {
-    fn from(namespace: OwnedFd) -> Crowd {
-        Crowd(namespace)
-    }
+/// As what the tree of this container is in the list of mounts.
+pub(super) fn mark(id: &str) -> String {
+    format!("bryo:{id}")
 }
 
 impl Crowd {
+    /// Those of this mark.
+    pub fn new(mark: String, namespace: Option<OwnedFd>) -> Crowd {
+        Crowd { mark, namespace }
+    }
+
+    /// What a container has left of which nothing but its id is known.
+    pub fn of(id: &str) -> Crowd {
+        Crowd::new(mark(id), None)
+    }
+
+    /// The mark.
+    pub fn mark(&self) -> &str {
+        &self.mark
+    }
+
     /// The namespace.
     ///
     /// # Errors
     /// No descriptor is left.
-    pub fn namespace(&self) -> std::io::Result<OwnedFd> {
-        self.0.try_clone()
+    pub fn namespace(&self) -> std::io::Result<Option<OwnedFd>> {
+        self.namespace.as_ref().map(OwnedFd::try_clone).transpose()
     }
 
     /// Kills all of them. `false`: some are still there after a while.
@@ -55,7 +75,7 @@ impl Crowd {
         }
     }
 
-    /// Those in the namespace, and with their parents their descendants, which may have made another.
+    /// Those that see the tree, and with their parents their descendants, which may have made another.
     fn members(&self) -> HashMap<i32, Option<i32>> {
         let pids: Vec<i32> = process::all().collect();
         let own = pids.iter().filter(|pid| self.has(**pid)).map(|pid| (*pid, None));
@@ -79,13 +99,24 @@ impl Crowd {
         members
     }
 
-    /// Is the process in the namespace? One that has ended is in none.
+    /// Does the process see the tree? One that has ended sees none.
     fn has(&self, pid: i32) -> bool {
-        let same = || -> io::Result<bool> {
-            let (own, its) = (fstat(&self.0)?, stat(format!("/proc/{pid}/ns/mnt"))?);
+        let mounts = std::fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        match shows(&String::from_utf8_lossy(&mounts), &self.mark) {
+            Seen::Tree => true,
+            Seen::OtherRoot => false,
+            Seen::NoRoot => !mounts.is_empty() && self.shares(pid),
+        }
+    }
+
+    /// Is the process in the namespace?
+    fn shares(&self, pid: i32) -> bool {
+        let same = |own: &OwnedFd| -> io::Result<bool> {
+            let (own, its) = (fstat(own)?, stat(format!("/proc/{pid}/ns/mnt"))?);
             Ok((own.st_dev, own.st_ino) == (its.st_dev, its.st_ino))
         };
-        same().unwrap_or(false)
+        let own = self.namespace.as_ref();
+        own.is_some_and(|own| same(own).unwrap_or(false))
     }
 
     /// `parent`: of one that descends from them.
@@ -101,18 +132,63 @@ impl Crowd {
     }
 }
 
-/// The parent of a process that has not ended (proc_pid_stat(5), fields 3 and 4).
+/// What a process sees by its list of mounts.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    /// The container's tree.
+    Tree,
+    /// The root of another.
+    OtherRoot,
+    /// Its root is no mount: it has gone to a directory (chroot).
+    NoRoot,
+}
+
+/// Reads that list (proc_pid_mountinfo(5)).
+fn shows(mounts: &str, mark: &str) -> Seen {
+    let mut seen = Seen::NoRoot;
+    for line in mounts.lines() {
+        let source = line
+            .rsplit_once(" - ")
+            .and_then(|(_, rest)| rest.split(' ').nth(1));
+        if source == Some(mark) {
+            return Seen::Tree;
+        }
+        if line.split(' ').nth(4) == Some("/") {
+            seen = Seen::OtherRoot;
+        }
+    }
+    seen
+}
+
+/// The parent of a process that has not ended (proc_pid_status(5), whose reader waits for nobody; who reads `stat` may).
 fn living_child_of(pid: i32) -> Option<i32> {
-    let stat = process::stat(pid).ok()?;
-    let mut fields = stat.split_ascii_whitespace();
-    let state = fields.next()?;
-    let parent = fields.next()?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some(parent)
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(str::trim)
+    };
+    let parent = field("PPid:")?.parse().ok()?;
+    (!field("State:")?.starts_with(['Z', 'X'])).then_some(parent)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_mounts_tells_whose_root_it_is() {
+        let own =
+            "36 35 0:52 / / rw,nosuid - fuse bryo:ab rw,user_id=0\n37 36 0:53 / /proc rw - proc proc rw\n";
+        assert_eq!(shows(own, "bryo:ab"), Seen::Tree);
+        assert_eq!(shows(own, "bryo:a"), Seen::OtherRoot);
+        let below = "37 36 0:53 / /proc rw - proc proc rw\n";
+        assert_eq!(shows(below, "bryo:ab"), Seen::NoRoot);
+        // A name with its own ` - ` does not pass for a mark.
+        let odd = "36 35 0:52 / /a\\040-\\040fuse\\040bryo:ab rw - ext4 /dev/vda rw\n";
+        assert_eq!(shows(odd, "bryo:ab"), Seen::NoRoot);
+    }
 
     #[test]
     fn the_parent_of_a_living_process_is_known() {

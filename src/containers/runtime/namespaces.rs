@@ -85,8 +85,12 @@ pub(super) fn join(namespaces: &Namespaces) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Mounts the container's root at `place` and gives its descriptor, and those of the FUSE connection to serve.
-pub(super) fn mount_root(source: &RootSource, place: &Path) -> Result<(OwnedFd, Vec<OwnedFd>), Failure> {
+/// Mounts the container's root at `place`, as `name` in the list of mounts, and gives its descriptor, and those of the FUSE connection to serve.
+pub(super) fn mount_root(
+    source: &RootSource,
+    place: &Path,
+    name: &str,
+) -> Result<(OwnedFd, Vec<OwnedFd>), Failure> {
     let what = || format!("mount the root on {}", place.display());
     let failed = |error: rustix::io::Errno| Failure::new(what(), error);
     let open = || {
@@ -105,7 +109,7 @@ pub(super) fn mount_root(source: &RootSource, place: &Path) -> Result<(OwnedFd, 
             let first = devices
                 .first()
                 .ok_or_else(|| Failure::new(what(), "no device was opened"))?;
-            fuse::mount(first.as_fd(), place).map_err(system)?;
+            fuse::mount(first.as_fd(), place, name).map_err(system)?;
             Ok((open()?, devices))
         }
         RootSource::Path(directory) => {

@@ -10,6 +10,7 @@ use oci_spec::runtime::{
 };
 use rustix::mount::MountPropagationFlags;
 
+use super::crowd;
 use super::limits;
 use super::mounts;
 use super::owners;
@@ -30,6 +31,8 @@ pub const GROUPS_ASKED: &str = "bryo.groups-asked";
 /// The Spec's annotation that gives a network namespace of the container's own a device and a way out: its addresses, as
 /// JSON.
 pub const NETWORK: &str = "bryo.network";
+/// Its value if somebody else makes the device, in the namespace that is handed out.
+pub const HANDED_OUT: &str = "handed out";
 
 /// Where the container's root comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub struct Plan {
     pub(super) command: Command,
     /// Descriptors that the container's processes have no room for.
     pub(in crate::containers) foreign: Vec<RawFd>,
+    /// Those of the caller that the command finds open besides its three streams.
+    pub(in crate::containers) kept: Vec<RawFd>,
     /// Files by which the container's processes come into its cgroups.
     pub(in crate::containers) cgroups: Vec<PathBuf>,
     /// What cannot be done as asked, one line each, for the user.
@@ -153,6 +158,7 @@ pub fn plan(spec: &Spec, rootfs: RootSource, host: &Probe) -> Result<Plan, PlanE
         steps,
         command: command(spec, process)?,
         foreign: Vec::new(),
+        kept: Vec::new(),
         cgroups: Vec::new(),
         warnings,
     })
@@ -194,6 +200,7 @@ fn furnish(
 fn network(spec: &Spec) -> Result<Step, PlanError> {
     match spec.annotations().as_ref().and_then(|notes| notes.get(NETWORK)) {
         None => Ok(Step::Loopback),
+        Some(text) if text == HANDED_OUT => Ok(Step::HandOutNetwork),
         Some(text) => serde_json::from_str(text)
             .map(Step::Network)
             .map_err(|error| invalid(&format!("{NETWORK}: {error}"))),
@@ -207,6 +214,13 @@ fn groups_missed(spec: &Spec, maps: &IdMaps) -> Option<String> {
 }
 
 impl Plan {
+    /// By what the container's processes are known, if it has no pid namespace of its own.
+    pub(super) fn mark(&self) -> Option<String> {
+        let shares = !self.namespaces.new.contains(CloneFlags::CLONE_NEWPID);
+        let id = self.place.parent().and_then(|directory| directory.file_name());
+        id.filter(|_| shares).map(|id| crowd::mark(&id.to_string_lossy()))
+    }
+
     /// The same with other id maps, unless a step needs an id that they lack.
     pub(super) fn with_maps(&self, maps: IdMaps) -> Option<Plan> {
         let mut plan = Plan {

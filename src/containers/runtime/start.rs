@@ -11,11 +11,10 @@
 //! container (CVE-2019-5736). The child is not in the container's pid namespace at all.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
@@ -35,6 +34,9 @@ use super::{exec, idmap, keeper};
 use crate::containers::cgroup;
 use crate::host::{IdMaps, Probe};
 use crate::sys;
+
+/// As what a container's tree is in its list of mounts.
+const MOUNT: &str = "fuse-overlay";
 
 /// What the container's command gets as descriptors 0, 1 and 2.
 #[derive(Debug)]
@@ -70,8 +72,8 @@ pub struct Launch {
 /// What there is of a network of the container's own that has a way out.
 #[derive(Debug)]
 pub struct NetworkEnds {
-    /// The device.
-    pub device: OwnedFd,
+    /// The device, unless somebody else makes it.
+    pub device: Option<OwnedFd>,
     /// The network namespace.
     pub namespace: OwnedFd,
 }
@@ -238,16 +240,27 @@ impl Launch {
     /// # Errors
     /// It was not made, or is no holder's.
     pub fn namespaces(&mut self) -> Result<(OwnedFd, OwnedFd), StartError> {
-        while self.network.is_none() {
+        let network = self.network()?;
+        match &self.holder {
+            Some(holder) => Ok((holder.descriptor()?, network)),
+            None => Err(Failure::new("connect the container", "its user namespace is not there").into()),
+        }
+    }
+
+    /// The network namespace alone.
+    ///
+    /// # Errors
+    /// It was not made.
+    pub fn network(&mut self) -> Result<OwnedFd, StartError> {
+        loop {
+            if let Some(ends) = &self.network {
+                let namespace = ends.namespace.try_clone();
+                return namespace.map_err(|error| Failure::new("network namespace", error).into());
+            }
             match self.receive()? {
                 Some((report, descriptors)) => self.note(report, descriptors)?,
                 None => return Err(self.vanished()),
             }
-        }
-        let network = self.network.as_ref().map(|ends| ends.namespace.try_clone());
-        match (&self.holder, network) {
-            (Some(holder), Some(Ok(network))) => Ok((holder.descriptor()?, network)),
-            _ => Err(Failure::new("connect the container", "its namespaces are not there").into()),
         }
     }
 
@@ -270,7 +283,7 @@ impl Launch {
     /// # Errors
     /// It could not be made.
     pub fn crowd(&mut self) -> Result<Option<&Crowd>, StartError> {
-        if !self.plan.namespaces.new.contains(CloneFlags::CLONE_NEWPID) {
+        if self.plan.mark().is_some() {
             self.made()?;
         }
         Ok(self.crowd.as_ref())
@@ -412,13 +425,16 @@ impl Launch {
             Report::Terminal => self.terminal = descriptors.into_iter().next(),
             Report::Network => {
                 let mut ends = descriptors.into_iter();
-                self.network = ends
-                    .next()
-                    .zip(ends.next())
-                    .map(|(device, namespace)| NetworkEnds { device, namespace });
+                self.network = ends.next().map(|namespace| NetworkEnds {
+                    namespace,
+                    device: ends.next(),
+                });
             }
             Report::View => self.views.push(descriptors),
-            Report::Crowd => self.crowd = descriptors.into_iter().next().map(Crowd::from),
+            Report::Crowd => {
+                let own = descriptors.into_iter().next();
+                self.crowd = self.plan.mark().map(|mark| Crowd::new(mark, own));
+            }
             Report::Warning(text) => self.warnings.push(text),
             Report::Failed(failure) => return Err(failure.into()),
             Report::UserNamespace | Report::Mounted => {}
@@ -503,13 +519,14 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
     enter_mount_namespace(plan.propagation)?;
     let lost = |error: Errno| Failure::new("speak with the supervisor", error.desc());
     for view in &plan.views {
-        let (_, devices) = mount_root(&plan.root, view)?;
+        let (_, devices) = mount_root(&plan.root, view, MOUNT)?;
         channel.send(&Report::View, &devices).map_err(lost)?;
     }
-    let (root, devices) = mount_root(&plan.root, &plan.place)?;
+    let mark = plan.mark();
+    let (root, devices) = mount_root(&plan.root, &plan.place, mark.as_deref().unwrap_or(MOUNT))?;
     channel.send(&Report::Mounted, &devices).map_err(lost)?;
     drop(devices);
-    if !plan.namespaces.new.contains(CloneFlags::CLONE_NEWPID) {
+    if mark.is_some() {
         let own =
             File::open("/proc/self/ns/mnt").map_err(|error| Failure::new("/proc/self/ns/mnt", error))?;
         channel.send(&Report::Crowd, &[own]).map_err(lost)?;
@@ -580,7 +597,7 @@ fn run_init(
     make_as_root();
     Container::new(channel, helper, root).apply(&plan.steps)?;
     die_with_parent(channel)?; // the kernel forgot it when the user changed
-    sys::close_on_exec_from(3).map_err(|error| Failure::new("close descriptors", error))?;
+    leave_open(&plan.kept)?;
     let failed = |failure| {
         report(channel, Err(failure));
     };
@@ -592,6 +609,15 @@ fn run_init(
         Reaper::Ours => Err(exec::reap_around(|| exec::execute(&plan.command, own), failed)),
         Reaper::Keeper => Err(exec::reap_around(|| keeper::execute(&program), failed)),
     }
+}
+
+/// Only these stay open when the command is executed, and its three streams.
+pub(super) fn leave_open(kept: &[RawFd]) -> Result<(), Failure> {
+    sys::close_on_exec_from(3).map_err(|error| Failure::new("close descriptors", error))?;
+    let keep = |descriptor: &RawFd| sys::keep_on_exec(*descriptor);
+    kept.iter()
+        .try_for_each(keep)
+        .map_err(|error| Failure::new("keep a descriptor", error))
 }
 
 /// Before this call the supervisor may have died unseen; then its end of the channel is closed.

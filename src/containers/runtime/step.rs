@@ -58,6 +58,8 @@ pub(super) enum Step {
     Loopback,
     /// The same, and makes a device with these addresses, for the supervisor to carry its packets; hands out the namespace, too.
     Network(Outlet),
+    /// Brings `lo` up, and hands out the namespace, in which somebody else makes a device.
+    HandOutNetwork,
     /// Prepares a mount, detached. The FUSE server may not answer yet, so nothing of the root is touched.
     Make { source: Source, attributes: Attributes },
     /// Attaches the oldest prepared mount at a path in the root, which is made if it is missing.

@@ -25,7 +25,9 @@ use super::apply::{Container, connect};
 use super::channel::{Channel, Failure, Report};
 use super::owners::Station;
 use super::plan::{Ids, PlanError, cells, command, confinement, invalid, namespaces};
-use super::start::{Doors, Init, StartError, Stdio, die_with_parent, hide, report, set_oom_score, watch};
+use super::start::{
+    Doors, Init, StartError, Stdio, die_with_parent, hide, leave_open, report, set_oom_score, watch,
+};
 use super::step::{Command, Step};
 use super::{exec, owners};
 use crate::containers::cgroup;
@@ -233,10 +235,7 @@ fn run_process(
         .map_err(|error| Failure::new("open the container's root", error))?;
     Container::new(channel, helper, root).apply(&within.steps)?;
     die_with_parent(channel)?; // the kernel forgot it when the user changed
-    sys::close_on_exec_from(3).map_err(|error| Failure::new("close descriptors", error))?;
-    for descriptor in &within.kept {
-        sys::keep_on_exec(*descriptor).map_err(|error| Failure::new("keep a descriptor", error))?;
-    }
+    leave_open(&within.kept)?;
     sys::default_signals();
     if !within.bound {
         // From here on it may outlive the tool.

@@ -43,6 +43,8 @@ pub enum Network {
     None,
     /// Its own, with a way out.
     Private,
+    /// Its own, with a way out by a program that is not ours.
+    Program,
     /// Another container's; which, the start says.
     Container,
 }

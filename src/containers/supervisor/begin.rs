@@ -10,6 +10,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::announce::{self, PidfileError};
 use super::beside::{reap, tell};
+use super::hired::HireError;
 use super::links::Links;
 use super::network::Network;
 use super::protocol::{After, Notice};
@@ -23,7 +24,7 @@ use crate::containers::attach::{self, Keys};
 use crate::containers::bridge::Endpoint;
 use crate::containers::cgroup::{self, CgroupError, Group};
 use crate::containers::log::{Log, Stream};
-use crate::containers::network::Link;
+use crate::containers::network::Carrier;
 use crate::containers::notify::Proxy;
 use crate::containers::record;
 use crate::containers::runtime::channel::Channel;
@@ -74,6 +75,15 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl From<HireError> for Failure {
+    fn from(error: HireError) -> Failure {
+        Failure {
+            code: 125,
+            message: error.to_string(),
+        }
+    }
+}
+
 impl From<CgroupError> for Failure {
     fn from(error: CgroupError) -> Failure {
         Failure {
@@ -101,8 +111,8 @@ pub(super) struct Container {
     /// What becomes of its writable layer when it has ended.
     pub(super) after: After,
     pub(super) log: Log,
-    /// For a network process.
-    pub(super) link: Option<Link>,
+    /// For a network of its own that has a way out.
+    pub(super) carrier: Option<Carrier>,
     /// The networks of the user's own, and what it asks of them.
     pub(super) links: Links,
     pub(super) endpoints: Vec<Endpoint>,
@@ -206,7 +216,7 @@ fn launch(
         run,
         after,
         log,
-        link,
+        carrier,
         mut links,
         endpoints,
         hostname,
@@ -216,19 +226,24 @@ fn launch(
     } = container;
     let group = make_group(cgroup.as_ref(), &directory)?;
     plan.cgroups = group.entries();
-    plan.foreign = link.as_ref().map(Link::crowd).unwrap_or_default();
+    plan.foreign = match &carrier {
+        Some(Carrier::Own(link)) => link.crowd(),
+        Some(Carrier::Program(_)) | None => Vec::new(),
+    };
     let (inside, outside) = match terminal {
         true => stdio::terminal(attach),
         false => stdio::pipes(attach, open_stdin)?,
     };
     let mut launch = runtime::spawn(plan, host, inside, &run)?;
     // While the child makes the namespaces, so that no start waits for it.
-    let mut network = start_network(link, &directory)?;
+    let mut network = start_network(carrier, &directory, &run)?;
     serve(servers, &mut launch, after)?;
     announce::supervisor(&upkeep)?;
     let pidfile = announce::init(&upkeep)?;
-    if let Some(network) = &mut network {
-        join(network, &mut links, &mut launch, (&endpoints, &hostname))?;
+    match &mut network {
+        Some(network) if network.is_hired() => network.hire(launch.network()?)?,
+        Some(network) => join(network, &mut links, &mut launch, (&endpoints, &hostname))?,
+        None => {}
     }
     if !group.is_empty() {
         launch.made()?;
@@ -241,7 +256,7 @@ fn launch(
     let warden = launch.crowd()?.map(Warden::start).transpose()?;
     let mut init = launch.go()?;
     if let (Some(network), Some(ends)) = (&mut network, init.network.take()) {
-        network.connect(ends.device);
+        ends.device.into_iter().for_each(|device| network.connect(device));
     }
     warn(tool, init.warnings.iter().cloned());
     let door = open_door(&run, id.as_deref(), tool);
@@ -273,8 +288,10 @@ fn launch(
     }
 }
 
-fn start_network(link: Option<Link>, directory: &Path) -> Result<Option<Network>, Failure> {
-    let network = link.map(|link| Network::start(link, directory)).transpose();
+fn start_network(carrier: Option<Carrier>, directory: &Path, run: &Path) -> Result<Option<Network>, Failure> {
+    let network = carrier
+        .map(|carrier| Network::start(carrier, directory, run))
+        .transpose();
     network.map_err(|error| Failure {
         code: 125,
         message: format!("cannot start the network process: {error}"),

@@ -64,6 +64,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let mut mine = Some((held, tool, network, joined));
     let begun = told.and_then(|told| {
         Servers::fork((lower, &upper, storage), views, || {
+            inherited::close_preserved();
             if let Some((held, tool, network, joined)) = mine.take() {
                 held.leave();
                 drop((tool, network, joined));
@@ -96,7 +97,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
             Afterwards::Remove => After::Removed,
         },
         log: Log::new(held.directory(), settings.log),
-        link: network.link,
+        carrier: network.carrier,
         links: Links::new(&store, &held.record),
         endpoints: settings.ports.endpoints.clone(),
         hostname: settings.hostname.clone(),
@@ -106,6 +107,8 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     };
     let begun = begun.and_then(|(servers, told)| Ok((begin(servers, container, &tool)?, told)));
     drop((network.joined, joined));
+    // The command has them.
+    inherited::close_preserved();
     // The last fork is behind us; a lease is believed for far longer than a start takes.
     held.beat();
     let ran = match begun {

@@ -9,11 +9,12 @@
 //! have the kernel send signals for it (fcntl's F_SETOWN), nor set limits of another process.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use caps::CapSet;
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, Ruleset,
-    RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, Scope,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, Scope, path_beneath_rules,
 };
 
 use crate::sys;
@@ -50,6 +51,42 @@ pub(super) fn server(directories: &[OwnedFd]) -> Result<(), Error> {
     nix::sys::prctl::set_no_new_privs().map_err(Error::Privileges)?;
     only_beneath(directories)?;
     install(if directories.is_empty() { FILTERS } else { OPENING })
+}
+
+/// Where programs, what they load, and the system's settings lie.
+const SYSTEM: [&str; 9] = [
+    "/usr",
+    "/bin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc",
+    "/opt",
+    "/nix",
+    "/run/systemd/resolve",
+];
+
+/// Confines a program that is about to be executed to the system's files, its own, and the device that it is to make; in the
+/// working directory it may make a socket.
+///
+/// # Errors
+/// As for [`server`].
+pub(super) fn program(program: &Path) -> Result<(), Error> {
+    let beside = program.parent().unwrap_or(Path::new("/"));
+    let libraries = beside.with_file_name("lib");
+    let read = [beside, &libraries].into_iter().chain(SYSTEM.map(Path::new));
+    let (abi, device) = (ABI::V3, AccessFs::ReadFile | AccessFs::WriteFile);
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(abi))?
+        .create()?
+        // Those that are not there are passed over.
+        .add_rules(path_beneath_rules(read, AccessFs::from_read(abi)))?
+        .add_rules(path_beneath_rules(["/dev/net/tun", "/dev/null"], device))?
+        .add_rules(path_beneath_rules(["/dev/urandom"], AccessFs::ReadFile))?
+        .add_rules(path_beneath_rules(["."], AccessFs::MakeSock))?
+        .restrict_self()?;
+    Ok(())
 }
 
 /// Confines a network process, as [`server`] does: no file is opened, there are no sockets but IP's, and no capabilities, of

@@ -2,7 +2,7 @@
 //! of the FUSE connection and of the container's streams.
 //!
 //! [`start`] is the tool's side; `beside` is the supervisor's life (`begin`, `voices`); `server` the supervisor's side
-//! of a filesystem server, `servers` all of a container's, `serving` the server's own, `confine` what it may do; `network` is about the network process, `links` and `wire` about networks of the user's own;
+//! of a filesystem server, `servers` all of a container's, `serving` the server's own, `confine` what it may do; `network` is about the network process, `hired` about a program in its place, `links` and `wire` about networks of the user's own;
 //! `warden` who ends what is left when it is killed; `told` what others say to it, `again` its next life when the container is restarted.
 
 mod again;
@@ -11,6 +11,7 @@ mod begin;
 mod beside;
 mod checker;
 mod confine;
+mod hired;
 mod inlet;
 mod links;
 mod network;
@@ -28,6 +29,7 @@ mod warden;
 mod wire;
 
 pub use again::resumed;
+pub use hired::hired;
 pub use stdio::Attach;
 pub use terminal::size as terminal_size;
 pub use tool::{Ending, SignalProxy, Supervisor, start, unblock_signals};

@@ -1,6 +1,7 @@
 //! Who carries a container's packets? A child of the supervisor outside of the container's namespaces, as the plain user. It
 //! is this program, executed anew, so that it has nothing of the supervisor's: what it works with comes over a channel. It
 //! may die at any moment: device and listeners are the supervisor's, which starts another; connections are lost, no more.
+//! A program in its place (`hired`) is followed alike.
 
 mod drain;
 mod keeper;
@@ -13,8 +14,9 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use super::confine;
+use super::hired::{HireError, Hired, Said};
 use super::protocol::{Errand, Inquiry};
-use crate::containers::network::{Link, Live};
+use crate::containers::network::{Carrier, Hire, Link, Live};
 use crate::containers::process::Process;
 use crate::containers::record;
 use crate::containers::role;
@@ -44,10 +46,7 @@ const MOST_ADDRESSES: usize = 32;
 
 /// The network of a container that runs, as the supervisor sees it.
 pub(super) struct Network {
-    link: Link,
-    reach: Reach,
-    /// Once init has made it.
-    device: Option<OwnedFd>,
+    work: Work,
     log: PathBuf,
     current: Option<Current>,
     /// When the last one was started.
@@ -63,29 +62,83 @@ pub(super) struct Network {
     drained: bool,
 }
 
+/// Who carries the packets, and with what.
+enum Work {
+    /// A process of ours.
+    Own {
+        link: Link,
+        reach: Reach,
+        /// Once init has made it.
+        device: Option<OwnedFd>,
+    },
+    /// A program.
+    Program {
+        hire: Hire,
+        /// Once init has made it.
+        namespace: Option<OwnedFd>,
+        run: PathBuf,
+        id: String,
+    },
+}
+
 /// One process.
 struct Current {
     child: Child,
     pidfd: OwnedFd,
-    channel: Channel,
-    /// It says nothing any more.
-    is_silent: bool,
+    line: Line,
+}
+
+/// How one hears of it.
+enum Line {
+    /// Of ours; and whether it says nothing any more.
+    Channel(Channel, bool),
+    /// Of a program.
+    Said(Said),
 }
 
 impl Network {
-    /// Starts the process, which then waits for the device.
-    pub(super) fn start(link: Link, directory: &Path) -> std::io::Result<Network> {
+    /// Starts the process, which then waits for the device. A program is started by [`Network::hire`].
+    pub(super) fn start(carrier: Carrier, directory: &Path, run: &Path) -> std::io::Result<Network> {
         let log = directory.join(LOG);
+        let (work, current, has_ports) = match carrier {
+            Carrier::Own(link) => {
+                let has_ports = !link.listeners.is_empty();
+                let reach = Reach {
+                    outside: true,
+                    names: false,
+                };
+                let device = None;
+                (
+                    Work::Own { link, reach, device },
+                    Some(Current::start(&log)?),
+                    has_ports,
+                )
+            }
+            Carrier::Program(hire) => {
+                let has_ports = !hire.ports.is_empty();
+                let id = directory
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                let (namespace, run) = (None, run.to_owned());
+                (
+                    Work::Program {
+                        hire,
+                        namespace,
+                        run,
+                        id,
+                    },
+                    None,
+                    has_ports,
+                )
+            }
+        };
         Ok(Network {
-            current: Some(Current::start(&log)?),
-            has_ports: !link.listeners.is_empty(),
+            current,
+            has_ports,
             drained: false,
-            link,
-            reach: Reach {
-                outside: true,
-                names: false,
-            },
-            device: None,
+            work,
             log,
             started: Instant::now(),
             pause: PAUSE,
@@ -94,16 +147,34 @@ impl Network {
         })
     }
 
+    /// Is it a program's work?
+    pub(super) fn is_hired(&self) -> bool {
+        matches!(self.work, Work::Program { .. })
+    }
+
+    /// The container's network namespace is there: a program makes its device there, and is ready.
+    pub(super) fn hire(&mut self, made: OwnedFd) -> Result<(), HireError> {
+        if let Work::Program { namespace, .. } = &mut self.work {
+            *namespace = Some(made);
+            self.current = Current::hire(&self.work)?;
+            self.started = Instant::now();
+        }
+        Ok(())
+    }
+
     /// The container's device is there: packets can go.
-    pub(super) fn connect(&mut self, device: OwnedFd) {
-        self.device = Some(device);
+    pub(super) fn connect(&mut self, made: OwnedFd) {
+        if let Work::Own { device, .. } = &mut self.work {
+            *device = Some(made);
+        }
         self.hand_over();
     }
 
     /// One that cannot be given what it needs would wait for it for ever: its end is noticed by its pidfd, and it is followed.
     fn hand_over(&mut self) {
-        if let (Some(current), Some(device)) = (&mut self.current, &self.device)
-            && let Err(error) = current.hand_over(&self.link, self.reach, device)
+        if let (Some(current), Work::Own { link, reach, device }) = (&mut self.current, &self.work)
+            && let Some(device) = device
+            && let Err(error) = current.hand_over(link, *reach, device)
         {
             // Fails only for one that was reaped.
             let _ = current.child.kill();
@@ -112,10 +183,14 @@ impl Network {
     }
 
     /// The container reaches so far from now on.
-    pub(super) fn set_reach(&mut self, reach: Reach) {
-        self.reach = reach;
-        if let (Some(current), Some(_)) = (&mut self.current, &self.device)
-            && let Err(error) = current.channel.send_now(&Errand::Reach(reach))
+    pub(super) fn set_reach(&mut self, wanted: Reach) {
+        let Work::Own { reach, device, .. } = &mut self.work else {
+            return;
+        };
+        *reach = wanted;
+        if let (Some(current), Some(_)) = (&mut self.current, device)
+            && let Line::Channel(channel, _) = &current.line
+            && let Err(error) = channel.send_now(&Errand::Reach(wanted))
         {
             // One that does not hear it would go on as before: it is followed by one that is told at its start.
             let _ = current.child.kill();
@@ -127,23 +202,28 @@ impl Network {
 
     /// Readable when the process asks for a name.
     pub(super) fn voice(&self) -> Option<BorrowedFd<'_>> {
-        let current = self.current.as_ref().filter(|current| !current.is_silent);
-        current.map(|current| current.channel.as_fd())
+        match &self.current.as_ref()?.line {
+            Line::Channel(channel, false) => Some(channel.as_fd()),
+            Line::Channel(_, true) | Line::Said(_) => None,
+        }
     }
 
     /// Answers the process's next question.
     pub(super) fn answer(&mut self, known: impl FnOnce(&str) -> Option<Known>) {
-        let Some(current) = &mut self.current else { return };
-        match current.channel.receive::<Inquiry>() {
+        let Some(Line::Channel(channel, is_silent)) = self.current.as_mut().map(|current| &mut current.line)
+        else {
+            return;
+        };
+        match channel.receive::<Inquiry>() {
             Ok(Some((Inquiry { question, name }, _))) => {
                 let mut known = known(&name);
                 if let Some(Known::Addresses(addresses)) = &mut known {
                     addresses.truncate(MOST_ADDRESSES);
                 }
                 // Where there is no room, the container asks again.
-                let _ = current.channel.send_now(&Errand::Answer { question, known });
+                let _ = channel.send_now(&Errand::Answer { question, known });
             }
-            Ok(None) | Err(_) => current.is_silent = true,
+            Ok(None) | Err(_) => *is_silent = true,
         }
     }
 
@@ -162,13 +242,17 @@ impl Network {
     pub(super) fn renew(&mut self) -> bool {
         if let Some(mut dead) = self.current.take_if(|current| current.has_ended()) {
             let status = dead.child.wait();
-            if matches!(&status, Ok(status) if status.code() == Some(GONE.into())) {
+            if !self.is_hired() && matches!(&status, Ok(status) if status.code() == Some(GONE.into())) {
                 self.gone = true;
                 self.note("the device eth0 was deleted in the container, which has no network from here on");
                 return true;
             }
             let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-            self.note(&format!("the network process died ({how}); another follows"));
+            let who = match &mut dead.line {
+                Line::Channel(..) => format!("the network process died ({how})"),
+                Line::Said(said) => format!("{} died ({how}): {}", self.name(), said.line()),
+            };
+            self.note(&format!("{who}; another follows"));
         }
         if self.due() != Some(Duration::ZERO) {
             return false;
@@ -179,17 +263,28 @@ impl Network {
             false => PAUSE,
         };
         self.started = Instant::now();
-        match Current::start(&self.log) {
+        let started = match self.is_hired() {
+            true => Current::hire(&self.work).map_err(|error| chain(&error)),
+            false => Current::start(&self.log).map(Some).map_err(|error| chain(&error)),
+        };
+        match started {
             Ok(current) => {
-                self.current = Some(current);
+                self.current = current;
                 self.restarts = self.restarts.saturating_add(1);
                 self.hand_over();
                 true
             }
             Err(error) => {
-                tracing::warn!("no network process can be started: {}", chain(&error));
+                self.note(&format!("no other can be started: {error}"));
                 false
             }
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match &self.work {
+            Work::Own { .. } => "the network process",
+            Work::Program { hire, .. } => hire.program.kind().name(),
         }
     }
 
@@ -212,7 +307,10 @@ impl Network {
             .and_then(|current| Process::of(current.child.id().cast_signed()));
         Live {
             process,
-            ports: self.link.listeners.iter().map(|one| one.port()).collect(),
+            ports: match &self.work {
+                Work::Own { link, .. } => link.listeners.iter().map(|one| one.port()).collect(),
+                Work::Program { hire, .. } => hire.ports.clone(),
+            },
             restarts: self.restarts,
             ..Live::default()
         }
@@ -231,9 +329,27 @@ impl Current {
         Ok(Current {
             child,
             pidfd,
-            channel: ours,
-            is_silent: false,
+            line: Line::Channel(ours, false),
         })
+    }
+
+    /// A program, ready; none if that is not what does the work.
+    fn hire(work: &Work) -> Result<Option<Current>, HireError> {
+        let Work::Program {
+            hire,
+            namespace: Some(namespace),
+            run,
+            id,
+        } = work
+        else {
+            return Ok(None);
+        };
+        let (child, pidfd, said) = Hired::start(hire, namespace, run, id)?.parts();
+        Ok(Some(Current {
+            child,
+            pidfd,
+            line: Line::Said(said),
+        }))
     }
 
     fn hand_over(&self, link: &Link, reach: Reach, device: &OwnedFd) -> nix::Result<()> {
@@ -248,11 +364,14 @@ impl Current {
             listeners: link.listeners.len(),
             reach,
         };
-        self.channel.send(&errand, &[device.as_fd()])?;
+        let Line::Channel(channel, _) = &self.line else {
+            return Ok(());
+        };
+        channel.send(&errand, &[device.as_fd()])?;
         for some in link.listeners.chunks(MOST_DESCRIPTORS) {
             let ports = some.iter().map(|one| one.port()).collect();
             let sockets: Vec<BorrowedFd<'_>> = some.iter().map(AsFd::as_fd).collect();
-            self.channel.send(&Errand::Listeners(ports), &sockets)?;
+            channel.send(&Errand::Listeners(ports), &sockets)?;
         }
         Ok(())
     }
@@ -266,15 +385,24 @@ impl Drop for Network {
     /// With the container, when it has drained, or a start that failed. Whoever closes the device last waits some ten milliseconds for the kernel:
     /// that is the process, for which nobody waits unless it has ports that must be free for others when this returns.
     fn drop(&mut self) {
-        drop(self.device.take());
+        self.close();
         let has_ports = self.has_ports && !self.drained;
-        self.link.listeners.clear();
         if let Some(mut current) = self.current.take() {
             // Both fail only for one that was reaped.
             let _ = current.child.kill();
             if has_ports {
                 let _ = current.child.wait();
             }
+        }
+    }
+}
+
+impl Network {
+    /// Closes device and listeners: whoever closes the device last waits for the kernel.
+    fn close(&mut self) {
+        if let Work::Own { link, device, .. } = &mut self.work {
+            drop(device.take());
+            link.listeners.clear();
         }
     }
 }

@@ -2,14 +2,14 @@
 //! waits for that, and for nothing else. There is none for other containers: of them the kernel ends all with init.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::process::Child;
 
 use crate::containers::process::{self, Process};
 use crate::containers::role;
 use crate::containers::runtime::Crowd;
 
-/// The name under which it is executed; then come the supervisor's pid and start.
+/// The name under which it is executed; then come the supervisor's pid and start, and the processes' mark.
 const NAME: &str = "bryo-warden";
 
 /// A warden at work.
@@ -21,8 +21,11 @@ impl Warden {
     pub(super) fn start(crowd: &Crowd) -> io::Result<Warden> {
         let own = Process::look(std::process::id().cast_signed())?;
         let mut command = role::command(NAME);
-        command.args([own.pid.to_string(), own.start.to_string()]);
-        Ok(Warden(command.stdin(crowd.namespace()?).spawn()?))
+        command.args([&own.pid.to_string(), &own.start.to_string(), crowd.mark()]);
+        if let Some(namespace) = crowd.namespace()? {
+            command.stdin(namespace);
+        }
+        Ok(Warden(command.spawn()?))
     }
 }
 
@@ -41,11 +44,13 @@ pub fn warden() -> Option<u8> {
     // What the user's shell had open is not for it. A kernel that cannot close them leaves them.
     let _ = crate::sys::close_all_from(3);
     let supervisor = words.next().zip(words.next());
+    let mark = words.next()?;
     let namespace = io::stdin().as_fd().try_clone_to_owned();
-    Some(namespace.map_or(1, |namespace| u8::from(!watch(supervisor, namespace))))
+    let crowd = Crowd::new(mark, namespace.ok());
+    Some(u8::from(!watch(supervisor, &crowd)))
 }
 
-fn watch(supervisor: Option<(String, String)>, namespace: OwnedFd) -> bool {
+fn watch(supervisor: Option<(String, String)>, crowd: &Crowd) -> bool {
     let supervisor = supervisor.and_then(|(pid, start)| {
         let now = Process::of(pid.parse().ok()?)?;
         (start.parse() == Ok(now.start)).then_some(now)
@@ -54,5 +59,5 @@ fn watch(supervisor: Option<(String, String)>, namespace: OwnedFd) -> bool {
         // An error is as good as its end: nobody else would be there for it.
         let _ = process::ends(&pidfd, None);
     }
-    Crowd::from(namespace).end()
+    crowd.end()
 }

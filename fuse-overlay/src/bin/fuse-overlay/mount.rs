@@ -58,7 +58,7 @@ fn mount(
     options: &Options,
 ) -> Result<How, Box<dyn Error>> {
     let first = devices.first_mut().ok_or("no device")?;
-    match fuse::mount(first.as_fd(), target) {
+    match fuse::mount(first.as_fd(), target, "fuse-overlay") {
         Ok(()) => Ok(How::Directly),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             let reach = match options.allow_other {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Channel, Network};
+use super::{Channel, Line, Network};
 use crate::containers::supervisor::protocol::{Inquiry, Order};
 use crate::containers::supervisor::told::Told;
 
@@ -22,19 +22,18 @@ pub(in crate::containers::supervisor) struct Impatient<'a> {
 impl Network {
     /// The container has ended: no more clients, and the process is to carry on what is under way, and to end.
     pub(in crate::containers::supervisor) fn finish(&mut self) {
-        self.link.listeners.clear();
-        // None follows this process, and it has the device too: whoever closes it last waits for the kernel.
-        drop(self.device.take());
-        if let Some(current) = &self.current {
+        // None follows this process, and it has the device too.
+        self.close();
+        if let Some(Line::Channel(channel, _)) = self.current.as_ref().map(|current| &current.line) {
             // Fails only for one that has ended.
-            let _ = current.channel.finish();
+            let _ = channel.finish();
         }
     }
 
     /// Waits until nothing is under way any more, or somebody is impatient.
     pub(in crate::containers::supervisor) fn drain(mut self, mut impatient: Impatient<'_>) {
-        if let Some(current) = &self.current {
-            self.drained = impatient.wait(&current.channel);
+        if let Some(Line::Channel(channel, _)) = self.current.as_ref().map(|current| &current.line) {
+            self.drained = impatient.wait(channel);
         }
     }
 }
