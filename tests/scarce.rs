@@ -6,14 +6,10 @@
 mod common;
 
 use std::fs;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 
 use common::sandbox::{in_own_namespaces, within};
-use common::{Bryo, Done, field, images, parent, process, until};
+use common::{Bryo, Done, Sshfs, field, images, parent, process, until};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -204,47 +200,6 @@ fn a_store_in_memory_is_as_good() {
         assert!(mount.arg(bryo.dir()).status().unwrap().success());
         is_as_good(&bryo);
     });
-}
-
-/// A FUSE filesystem without extended attributes, hard links, fallocate and shared locks.
-struct Sshfs {
-    at: std::path::PathBuf,
-    processes: [Child; 2],
-}
-
-impl Sshfs {
-    /// Shows the directory `remote` at `at`, without a network.
-    fn mount(remote: &Path, at: &Path) -> Sshfs {
-        fs::create_dir_all(remote).unwrap();
-        fs::create_dir_all(at).unwrap();
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let start = |mut command: Command, end: UnixStream| {
-            let out = OwnedFd::from(end.try_clone().unwrap());
-            command.stdin(OwnedFd::from(end)).stdout(out).spawn().unwrap()
-        };
-        let mut client = Command::new("sshfs");
-        client.args(["-f", "-o", "passive,disable_hardlink"]);
-        client.arg(format!(":{}", remote.display())).arg(at);
-        let server = start(Command::new("/usr/lib/openssh/sftp-server"), theirs);
-        let client = start(client, ours);
-        let device = |path: &Path| fs::metadata(path).unwrap().dev();
-        until("the mount", || device(at) != device(remote));
-        Sshfs {
-            at: at.to_owned(),
-            processes: [client, server],
-        }
-    }
-}
-
-impl Drop for Sshfs {
-    fn drop(&mut self) {
-        // Both end with the mount, which ends with its namespace at the latest.
-        let _ = Command::new("umount").arg("-l").arg(&self.at).status();
-        for process in &mut self.processes {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
 }
 
 #[test]

@@ -310,9 +310,32 @@ PYTHON
     mv tree moved; find moved -type f | sort | xargs sha256sum | sha256sum
     rm -rf moved; ls"#;
 
+/// Keeps the server at it beside the work, so that a kill at any moment meets a request: others make, sync, rename and remove files.
+const BUSY: &str = r#"
+    mkdir /busy
+    for n in 1 2 3 4 5 6; do python3 -c '
+import os, sys
+one, other = ["/busy/%s-%s" % (name, sys.argv[1]) for name in ("one", "other")]
+while True:
+    f = os.open(one, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    os.write(f, b"x" * 5000); os.fsync(f); os.close(f)
+    os.rename(one, other); assert os.stat(other).st_size == 5000; os.unlink(other)' $n & done"#;
+
 /// Runs the work in a fresh container: exit code, output, errors. `kill` is a debug build's `FUSE_OVERLAY_KILL`.
 fn at_work(bryo: &Bryo, image: &str, name: &str, kill: Option<&str>) -> (Option<i32>, String, String) {
-    let mut run = bryo.command(["run", "--name", name, image, "bash", "-ec", WORK]);
+    at_work_after("", bryo, image, name, kill)
+}
+
+/// The same after another script.
+fn at_work_after(
+    before: &str,
+    bryo: &Bryo,
+    image: &str,
+    name: &str,
+    kill: Option<&str>,
+) -> (Option<i32>, String, String) {
+    let script = format!("{before}{WORK}");
+    let mut run = bryo.command(["run", "--name", name, image, "bash", "-ec", &script]);
     run.envs(kill.map(|kill| ("FUSE_OVERLAY_KILL", kill)));
     let done = Done::of(&mut run);
     (done.status.code(), done.stdout, done.stderr)
@@ -341,25 +364,29 @@ fn programs_notice_nothing() {
             _ => true,
         };
         assert!(happened, "{point}: {counts:?}");
-        println!("killed at {point}: servers, in hand, happened: {counts:?}");
+        println!("killed at {point}: servers, those with requests in hand, happened: {counts:?}");
         bryo.ok(["rm", &name]);
     }
-    killed_at_any_moment(&bryo, &image, &undisturbed);
 }
 
 /// Servers are killed at random while the work is done, which is begun anew until there were kills enough.
-fn killed_at_any_moment(bryo: &Bryo, image: &str, undisturbed: &(Option<i32>, String, String)) {
+#[test]
+fn programs_notice_nothing_at_any_moment() {
+    let (bryo, image) = Bryo::with_image("software");
+    let (bryo, image) = (&bryo, image.as_str());
+    let undisturbed = &at_work(bryo, image, "undisturbed", None);
+    assert_eq!((undisturbed.0, undisturbed.2.as_str()), (Some(0), ""));
     let (mut deaths, mut counts) = (0, [0, 0, 0]);
     while deaths < kills(40) {
         let ended = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let work = scope.spawn(|| {
-                let seen = at_work(bryo, image, "random", None);
+                let seen = at_work_after(BUSY, bryo, image, "random", None);
                 ended.store(true, Ordering::Release);
                 seen
             });
-            let running = || bryo.ok(["ps", "--format", "{{.Names}}"]).contains("random");
-            until("its start", || running() || ended.load(Ordering::Acquire));
+            let busy = || bryo.run(["diff", "random"]).stdout.contains("/busy/");
+            until("its work", || busy() || ended.load(Ordering::Acquire));
             while deaths < kills(40) && !ended.load(Ordering::Acquire) {
                 // No pid, when the container has just ended; a zombie, when another takes over right now.
                 let server = server(bryo, "random");
@@ -377,14 +404,15 @@ fn killed_at_any_moment(bryo: &Bryo, image: &str, undisturbed: &(Option<i32>, St
             .for_each(|(sum, found)| *sum += found);
         bryo.ok(["rm", "random"]);
     }
-    println!("killed at random {deaths} times: servers, in hand, happened: {counts:?}");
-    assert!(counts[0] > 10 && counts[1] > 0, "{counts:?}");
-    bryo.ok(["rm", "undisturbed"]);
+    println!("killed at random {deaths} times: servers, those with requests in hand, happened: {counts:?}");
+    // Nine in ten, or a little more, on two cores; how many it is at a time is the machine's matter.
+    assert!(counts[0] > 10 && counts[1] * 3 >= counts[0] * 2, "{counts:?}");
 }
 
-/// What the container's servers found: how many there were after the first, requests in hand, those that had happened.
+/// What the container's servers found: how many there were after the first, how many of these with requests in hand, and how many
+/// requests had happened.
 fn takeovers(bryo: &Bryo, name: &str) -> [u32; 3] {
-    let counts = "{{with .State.FilesystemTakeovers}}{{.Servers}} {{.InHand}} {{.Happened}}{{end}}";
+    let counts = "{{with .State.FilesystemTakeovers}}{{.Servers}} {{.Busy}} {{.Happened}}{{end}}";
     let counts = field(bryo, name, counts);
     let mut counts = counts.split(' ').map(|count| count.parse().unwrap());
     std::array::from_fn(|_| counts.next().unwrap())

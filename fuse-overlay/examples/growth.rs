@@ -105,8 +105,13 @@ fn make(dir: &Path, files: usize, layers: usize, upper: usize) -> Figures {
     merge::merge(&views, [7; 32], &mut merged).unwrap();
     drop(merged);
     let tree = open(dir);
+    let before = memory();
     fill(&tree, upper);
-    Figures::from([("close", timed(|| close(&tree)).0)])
+    let each = (memory() - before) / upper.max(1) as f64;
+    Figures::from([
+        ("memory of a file that was made", each),
+        ("close", timed(|| close(&tree)).0),
+    ])
 }
 
 /// As a server does when its container is kept.

@@ -82,7 +82,10 @@ impl Kind {
 }
 
 /// A point in time: seconds since 1970 (negative before) and 0 ≤ nanoseconds < 10⁹ after that second.
+///
+/// Packed: an inode has three, of which a writable layer may have millions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
+#[repr(Rust, packed(4))]
 pub struct Time {
     /// Seconds since the epoch.
     pub sec: i64,

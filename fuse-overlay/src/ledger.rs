@@ -77,6 +77,8 @@ enum Word {
     Lost = 8,
     /// 1 once a server began to make the list at its end.
     Listing = 9,
+    /// Servers that took over and found at least one request in hand.
+    Busy = 10,
 }
 
 /// Makes a new ledger.
@@ -99,6 +101,8 @@ pub struct Ledger {
 pub struct Takeovers {
     /// Servers that took over from another.
     pub successors: u32,
+    /// Those of them that found a request in hand, or several.
+    pub busy: u32,
     /// Requests that they found in hand.
     pub found: u32,
     /// Those among them whose work had been done, but for the answer.
@@ -206,6 +210,11 @@ impl Ledger {
         self.count(Word::Successors);
     }
 
+    /// It found something in hand.
+    pub(crate) fn count_busy(&self) {
+        self.count(Word::Busy);
+    }
+
     /// It found a request in hand.
     pub(crate) fn count_found(&self) {
         self.count(Word::Found);
@@ -220,6 +229,7 @@ impl Ledger {
     pub fn takeovers(&self) -> Takeovers {
         Takeovers {
             successors: self.get(Word::Successors),
+            busy: self.get(Word::Busy),
             found: self.get(Word::Found),
             happened: self.get(Word::Happened),
         }

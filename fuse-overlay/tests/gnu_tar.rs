@@ -75,7 +75,7 @@ fn compare(root: &Path, layers: &[Layer], whole_seconds: bool) {
             (real.mode(), real.uid(), real.gid()),
             "{path}"
         );
-        assert_eq!(attr.mtime.sec, real.mtime(), "{path}");
+        assert_eq!({ attr.mtime.sec }, real.mtime(), "{path}");
         assert_eq!(
             i64::from(attr.mtime.nsec),
             if whole_seconds { 0 } else { real.mtime_nsec() },

@@ -100,6 +100,9 @@ impl Life {
 pub struct Takeovers {
     /// Servers that took over.
     pub servers: u32,
+    /// Those of them that found a request in hand, or several.
+    #[serde(default)]
+    pub busy: u32,
     /// Requests that they found in hand.
     pub in_hand: u32,
     /// Those among them whose work was done already, but for the answer.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fuse_overlay::index::{DiffId, View};
 use fuse_overlay::layer::{self, VerifyError};
+use nix::errno::Errno;
 use parking_lot::Mutex;
 
 use super::names::{Change, Record, References};
@@ -220,6 +221,10 @@ fn check_layer(
     let (problem, outcome) = match layer::verify(&tar, *layer, index.as_ref()) {
         Ok(()) if index.is_some() => return Ok((size, None)),
         Ok(()) => ("index is missing, old or damaged".into(), Outcome::Repaired),
+        // What its disk does not give any more. All else may be another day's.
+        Err(VerifyError::Read(error)) if error.raw_os_error() == Some(Errno::EIO as i32) => {
+            (format!("cannot be read: {error}"), Outcome::Lost)
+        }
         Err(VerifyError::Read(error)) => return Err(store::Error::io("read", &path)(error).into()),
         Err(error @ VerifyError::DiffId(_)) => (error.to_string(), Outcome::Lost),
         Err(error @ (VerifyError::Sum(_) | VerifyError::Index(_))) => (error.to_string(), Outcome::Repaired),

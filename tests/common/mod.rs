@@ -18,6 +18,7 @@ pub mod repositories;
 pub mod sandbox;
 mod shape;
 mod skopeo;
+mod sshfs;
 
 pub use alive::{field, kills, once_free, parent, process, until, until_it_waits};
 pub use bryo::{Bryo, Done, has_id_range, lister_directory, on_terminal};
@@ -27,6 +28,7 @@ pub use project::{Built, Project, fed, mode};
 pub use registry::{Mode, Registry};
 pub use shape::misfits;
 pub use skopeo::skopeo;
+pub use sshfs::Sshfs;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

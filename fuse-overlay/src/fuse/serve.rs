@@ -1,8 +1,10 @@
 //! Who reads the requests, and when? One thread per device. One of them at a time has the *seat*: it alone waits for the
 //! next request, and while requests follow closely upon each other it polls instead of sleeping, for being woken costs
 //! eight times what a request does. It gives the seat away before work that may wait for a disk, and when requests
-//! queue up; so a lone program is served by one hot thread, and many by all.
+//! queue up; so a lone program is served by one hot thread, and many by all. Whoever must wait for a lock while it answers
+//! gives it away, too: who has that lock may wait for a disk that hangs.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
-use parking_lot::Mutex;
+use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
 use zerocopy::FromBytes;
 
 use super::adapter::{Adapter, Answering, End};
@@ -27,6 +29,7 @@ use super::{mount, patience::Patience};
 use crate::error::Error;
 use crate::ledger::{Ledger, Left, MESSAGE, Slot};
 use crate::union::Tree;
+use crate::upper::waiting;
 
 /// Room for the largest message: a WRITE with its headers. The kernel refuses to fill a smaller buffer.
 const _: () = assert!(MESSAGE == negotiate::MAX_WRITE as usize + 4096);
@@ -93,7 +96,7 @@ pub fn serve(
     ledger.set_connected();
     let server = Server {
         adapter,
-        seat: Mutex::new(Patience::default()),
+        seat: Arc::default(),
     };
     let desks = devices
         .into_iter()
@@ -241,7 +244,14 @@ struct Desk {
 struct Server {
     adapter: Adapter,
     /// Whoever holds it waits for the next request.
-    seat: Mutex<Patience>,
+    seat: Arc<Mutex<Patience>>,
+}
+
+type Seat = ArcMutexGuard<RawMutex, Patience>;
+
+thread_local! {
+    /// The seat, while its holder answers a request.
+    static KEPT: RefCell<Option<Seat>> = const { RefCell::new(None) };
 }
 
 impl Server {
@@ -315,7 +325,8 @@ impl Server {
     /// Serves one descriptor until the connection ends.
     fn work(&self, mut desk: Desk) -> io::Result<()> {
         let mut counts = Counts([0; 64]);
-        let mut seat = self.seat.lock();
+        waiting::before(|| drop(KEPT.take()));
+        let mut seat = self.seat.lock_arc();
         loop {
             let (len, waited) = match next_message(&mut seat, &desk.device, desk.slot.buffer())? {
                 Some(next) => next,
@@ -326,14 +337,13 @@ impl Server {
             };
             let asked = opcode(desk.slot.message(len));
             counts.add(asked);
-            let kept = if seat.queued(waited) >= QUEUE || may_wait(asked) {
+            if seat.queued(waited) >= QUEUE || may_wait(asked) {
                 drop(seat);
-                None
             } else {
-                Some(seat)
-            };
+                KEPT.set(Some(seat));
+            }
             self.answer(&mut desk, len, Answering::First);
-            seat = kept.unwrap_or_else(|| self.seat.lock());
+            seat = KEPT.take().unwrap_or_else(|| self.seat.lock_arc());
         }
     }
 
@@ -366,6 +376,9 @@ impl Server {
     /// Finishes what a dead server has left.
     fn take_over(&self, desks: &mut [Desk], ledger: &Ledger) {
         ledger.count_successor();
+        if desks.iter().any(|desk| desk.slot.left() != Left::Nothing) {
+            ledger.count_busy();
+        }
         // What it changed last may not be on the disk.
         self.adapter.unsynced.mark();
         for desk in desks {

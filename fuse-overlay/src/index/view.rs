@@ -394,7 +394,11 @@ impl View {
     /// EIO if any of these bytes, which lie in the file, was lost: asked after they were read, since zeros take their place.
     fn intact(&self, bytes: &[u8]) -> Result<()> {
         match self.bytes.is_lost(bytes) {
-            true => Err(self.damaged("the file was cut, or its disk fails")),
+            true => {
+                let offset = bytes.as_ptr().addr() - self.bytes.all().as_ptr().addr();
+                tracing::error!(index = %self.path.display(), offset, "damaged: the file was cut, or its disk fails");
+                Err(Errno::EIO.into())
+            }
             false => Ok(()),
         }
     }
@@ -493,7 +497,10 @@ impl View {
         let sum = all.get(sum_at..sum_at + size_of::<u32>());
         match (bytes, sum) {
             (Some(bytes), Some(sum)) if crc32c::crc32c(bytes).to_le_bytes() == sum => self.intact(bytes),
-            _ => Err(self.damaged("checksum of a block")),
+            _ => {
+                tracing::error!(index = %self.path.display(), offset = start, "damaged: checksum of a block");
+                Err(Errno::EIO.into())
+            }
         }
     }
 

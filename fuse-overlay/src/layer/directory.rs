@@ -396,13 +396,13 @@ impl Directory {
             self.open(&scanned.path, OFlag::empty())
                 .map_err(|errno| changed(&errno))?,
         );
-        if !file.metadata()?.is_file() {
+        if !file.metadata().map_err(|error| changed(&error))?.is_file() {
             return Err(changed(&"it is no regular file any more"));
         }
         file.read_exact_at(out, offset - scanned.start)
             .map_err(|error| changed(&error))?;
         // Asked after reading, so that what was read is what was scanned.
-        match scanned.is_as_it_was(&file)? {
+        match scanned.is_as_it_was(&file).map_err(|error| changed(&error))? {
             true => Ok(()),
             false => Err(changed(&"it was changed")),
         }

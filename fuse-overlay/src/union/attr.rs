@@ -32,14 +32,14 @@ impl Tree {
         let inode = self.inode(ino)?;
         let mut locked = Locked::new(&[&inode]);
         let state = held(locked.get(ino))?;
-        let chown = inode.kind != Kind::Regular || ctime.is_some();
-        let capable = inode.kind != Kind::Directory && state.xattrs.contains_key(CAPABILITY);
+        let chown = state.kind() != Kind::Regular || ctime.is_some();
+        let capable = state.kind() != Kind::Directory && state.xattrs.contains_key(CAPABILITY);
         let mut meta = Meta {
             ctime: ctime.unwrap_or_else(now),
             ..state.meta
         };
         if chown {
-            meta.perm = without_set_id(caller, &meta, inode.kind);
+            meta.perm = without_set_id(caller, &meta, state.kind());
         }
         if meta.perm != state.meta.perm && !may_change(caller, state) {
             return Err(Error(Errno::EPERM));
@@ -58,7 +58,7 @@ impl Tree {
             self.upper
                 .commit(operation, unique, &changes, Room::Reserve, &mut locked)?;
         }
-        Ok(held(locked.get(ino))?.attr(ino, inode.kind))
+        Ok(held(locked.get(ino))?.attr(ino))
     }
 
     fn try_setattr(&self, caller: &Caller, ino: Ino, set: &SetAttr) -> Result<Attr> {
@@ -115,7 +115,7 @@ impl Tree {
                 value: None,
             });
         }
-        let meta = changed_meta(caller, &state.meta, inode.kind, set, present);
+        let meta = changed_meta(caller, &state.meta, state.kind(), set, present);
         if meta != state.meta {
             changes.push(Change::Meta { ino, meta });
         }
@@ -123,7 +123,7 @@ impl Tree {
             self.upper
                 .commit(Operation::SetAttr, caller.unique, &changes, room, locked)?;
         }
-        Ok(held(locked.get(ino))?.attr(ino, inode.kind))
+        Ok(held(locked.get(ino))?.attr(ino))
     }
 }
 

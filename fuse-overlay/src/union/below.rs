@@ -103,9 +103,9 @@ impl Below {
                     count.into(),
                 )))
             }
-            Kind::Regular => Body::Regular(Content::over(node, size)),
-            Kind::Symlink => Body::Symlink(self.view.copied(self.view.target(node)?)?),
-            Kind::Fifo | Kind::CharDevice | Kind::BlockDevice | Kind::Socket => Body::Special,
+            Kind::Regular => Body::Regular(Content::over(node, size, blocks)),
+            Kind::Symlink => Body::Symlink(Box::new(self.view.copied(self.view.target(node)?)?)),
+            Kind::Fifo | Kind::CharDevice | Kind::BlockDevice | Kind::Socket => Body::Special(kind),
         };
         let xattrs = self.view.xattrs(node)?;
         let state = State {
@@ -120,14 +120,13 @@ impl Below {
                 ctime,
             },
             size,
-            blocks_below: blocks,
             xattrs: xattrs
                 .into_iter()
                 .map(|(name, value)| Ok((self.view.copied(name)?, self.view.copied(value)?)))
                 .collect::<Result<_>>()?,
             body,
         };
-        Ok(Inode::new(ino, kind, state))
+        Ok(Inode::new(ino, state))
     }
 
     /// Reads all of `out` from an image's file at a byte offset; bytes that no extent holds are zeros.

@@ -16,6 +16,7 @@ use super::attr::{CAPABILITY, without_set_id};
 use super::{Allocate, Caller, Durable, Space, Tree, held, now};
 use crate::attr::{Ino, Kind, MAX_FILE};
 use crate::error::{Error, Result};
+use crate::index::NodeId;
 use crate::upper::Locked;
 use crate::upper::content::{Content, Run, Source};
 use crate::upper::data::Alone;
@@ -50,27 +51,40 @@ impl Tree {
             self.below.read(node, offset, out)?;
             return Ok(out.len());
         };
-        // Held to the end, so that no page that is read here is freed and used for another file.
-        let state = inode.state.read();
-        let out = until_end(out, offset, state.size);
-        self.read_content(state.content()?, offset, out)?;
-        Ok(out.len())
+        let (length, below) = {
+            // Held until all is read that lies in the data file: no page of it is freed meanwhile, and used for another file.
+            let state = inode.read();
+            let out = until_end(out, offset, state.size);
+            let length = out.len();
+            (length, self.read_own(state.content()?, offset, out)?)
+        };
+        // What lies below does not change, so these are the bytes of that moment. Their disk may hang; the inode need not.
+        for (node, offset, piece) in below {
+            self.below.read(node, offset, piece)?;
+        }
+        Ok(length)
     }
 
-    /// Reads all of `out` from a file's content; zeros where nothing is.
-    fn read_content(&self, content: &Content, mut offset: u64, mut out: &mut [u8]) -> Result<()> {
+    /// Reads of a file's content what does not lie below; zeros where nothing is. Gives the rest: node, offset, and where to.
+    fn read_own<'o>(
+        &self,
+        content: &Content,
+        mut offset: u64,
+        mut out: &'o mut [u8],
+    ) -> Result<Vec<(NodeId, u64, &'o mut [u8])>> {
+        let mut below = Vec::new();
         while !out.is_empty() {
             let (source, length) = content.locate(offset, offset + out.len() as u64);
             let (piece, rest) = out.split_at_mut(out.len().min(length as usize));
+            let next = offset + piece.len() as u64;
             match source {
                 Source::Data(at) => self.upper.data.read(piece, at)?,
-                Source::Below(node) => self.below.read(node, offset, piece)?,
+                Source::Below(node) => below.push((node, offset, piece)),
                 Source::Zeros => piece.fill(0),
             }
-            offset += piece.len() as u64;
-            out = rest;
+            (offset, out) = (next, rest);
         }
-        Ok(())
+        Ok(below)
     }
 
     /// Writes all of `data` at a byte offset. `kill_priv` as in [`super::SetAttr::kill_priv`].
@@ -127,7 +141,7 @@ impl Tree {
             }
         }
         let mut changes = if kill_priv {
-            killed(caller, ino, inode.kind, state)
+            killed(caller, ino, state)
         } else {
             Vec::new()
         };
@@ -564,9 +578,9 @@ impl State {
 }
 
 /// The changes that take set-id bits and capabilities away, if there are any.
-fn killed(caller: &Caller, ino: Ino, kind: Kind, state: &State) -> Vec<Change<'static>> {
+fn killed(caller: &Caller, ino: Ino, state: &State) -> Vec<Change<'static>> {
     let mut changes = Vec::new();
-    let perm = without_set_id(caller, &state.meta, kind);
+    let perm = without_set_id(caller, &state.meta, state.kind());
     if perm != state.meta.perm {
         changes.push(Change::Meta {
             ino,

@@ -12,7 +12,7 @@ use crate::attr::{Attr, Ino, Kind};
 use crate::error::{Error, Result};
 use crate::index::NodeId;
 use crate::name::Name;
-use crate::upper::inode::{Body, Inode, State};
+use crate::upper::inode::{Body, State};
 
 /// Bytes of the longest path: twice what any system call takes. It bounds how deep the walk goes down, too.
 const LONGEST: usize = 8192;
@@ -68,10 +68,14 @@ impl Tree {
         let mut touched = HashSet::new();
         let mut linked = HashSet::new();
         for inode in self.upper.all(&|ino| self.below.copy_up(ino))? {
-            if inode.state.read().meta.nlink == 0 {
+            let (nlink, kind) = {
+                let state = inode.read();
+                (state.meta.nlink, state.kind())
+            };
+            if nlink == 0 {
                 continue;
             }
-            if inode.kind == Kind::Directory {
+            if kind == Kind::Directory {
                 self.touch(inode.ino, &mut touched)?;
                 continue;
             }
@@ -127,8 +131,8 @@ impl Tree {
             return Ok(false);
         };
         let before = self.below.copy_up(ino)?;
-        let (now, before) = (inode.state.read(), before.state.read());
-        Ok(differs(&inode, &now, &before))
+        let (now, before) = (inode.read(), before.read());
+        Ok(differs(ino, &now, &before))
     }
 }
 
@@ -137,8 +141,8 @@ fn told(attr: &Attr) -> (Kind, u16, u32, u32, u32, crate::attr::Time) {
     (attr.kind, attr.perm, attr.uid, attr.gid, attr.rdev, attr.mtime)
 }
 
-fn differs(inode: &Inode, now: &State, before: &State) -> bool {
-    let [new, old] = [now, before].map(|state| state.attr(inode.ino, inode.kind));
+fn differs(ino: Ino, now: &State, before: &State) -> bool {
+    let [new, old] = [now, before].map(|state| state.attr(ino));
     let content = match (&now.body, &before.body) {
         (Body::Regular(now), Body::Regular(image)) => !now.shows(image) || new.size != old.size,
         _ => false,

@@ -168,7 +168,7 @@ impl Tree {
             &mut locked,
         )?;
         self.upper.looked_up(ino);
-        Ok(State::made(new.kind, meta, new.target, up).attr(ino, new.kind))
+        Ok(State::made(new.kind, meta, new.target, up).attr(ino))
     }
 
     /// Makes an unnamed regular file in `parent`'s filesystem (O_TMPFILE); `link` can name it.
@@ -180,7 +180,7 @@ impl Tree {
         let dir = self.inode(parent)?;
         let (operation, kind) = (Operation::TmpFile, Kind::Regular);
         let inherited = {
-            let state = dir.state.read();
+            let state = dir.read();
             state.directory()?;
             // Not ENOENT: that is ext4's answer here.
             still_there(&state).map_err(|_| Error(Errno::EPERM))?;
@@ -223,7 +223,7 @@ impl Tree {
             &mut Locked::new(&[]),
         )?;
         self.upper.looked_up(ino);
-        Ok(State::made(kind, meta, b"", Ino(0)).attr(ino, kind))
+        Ok(State::made(kind, meta, b"", Ino(0)).attr(ino))
     }
 
     /// Adds a name to a file.
@@ -233,10 +233,11 @@ impl Tree {
 
     fn try_link(&self, caller: &Caller, ino: Ino, parent: Ino, name: &Name) -> Result<Attr> {
         let (dir, inode) = (self.inode(parent)?, self.inode(ino)?);
-        if inode.kind == Kind::Directory {
+        let mut locked = Locked::new(&[&dir, &inode]);
+        let kind = held(locked.get(ino))?.kind();
+        if kind == Kind::Directory {
             return Err(Error(Errno::EPERM));
         }
-        let mut locked = Locked::new(&[&dir, &inode]);
         let state = held(locked.get(parent))?;
         let found = self.find_name(state.directory()?, name)?;
         if found.target.is_some() {
@@ -257,7 +258,7 @@ impl Tree {
                 name,
                 below: found.below,
                 target: ino,
-                kind: inode.kind,
+                kind,
             },
             Change::Linked {
                 ino,
@@ -278,7 +279,7 @@ impl Tree {
             &mut locked,
         )?;
         self.upper.looked_up(ino);
-        Ok(held(locked.get(ino))?.attr(ino, inode.kind))
+        Ok(held(locked.get(ino))?.attr(ino))
     }
 
     /// Removes a name of anything but a directory.
@@ -300,9 +301,7 @@ impl Tree {
 
     /// Lets go of an inode that lost a name, if it was the last; else gives it.
     pub(super) fn lost_a_name(&self, ino: Ino) -> Option<Ino> {
-        let others = self
-            .inode(ino)
-            .is_ok_and(|inode| inode.state.read().meta.nlink > 0);
+        let others = self.inode(ino).is_ok_and(|inode| inode.read().meta.nlink > 0);
         self.upper.release(ino);
         others.then_some(ino)
     }
@@ -311,7 +310,7 @@ impl Tree {
     fn try_remove(&self, caller: &Caller, parent: Ino, name: &Name, operation: Operation) -> Result<Ino> {
         let dir = self.inode(parent)?;
         loop {
-            let found = self.find_name(dir.state.read().directory()?, name)?;
+            let found = self.find_name(dir.read().directory()?, name)?;
             let (ino, kind) = found.target.ok_or(Error(Errno::ENOENT))?;
             let is_dir = kind == Kind::Directory;
             match operation {

@@ -178,7 +178,7 @@ impl Tree {
         let mut at = ino(NodeId(0));
         for name in names {
             let found = match self.known(at)? {
-                Some(dir) => match dir.state.read().directory() {
+                Some(dir) => match dir.read().directory() {
                     Ok(directory) => self.find_name(directory, name)?.target,
                     Err(_) => None,
                 },

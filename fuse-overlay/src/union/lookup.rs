@@ -43,7 +43,7 @@ impl Tree {
             return self.attr_counted(ino(node));
         };
         let found = {
-            let state = dir.state.read();
+            let state = dir.read();
             let found = self
                 .find_name(state.directory()?, name)?
                 .target
@@ -119,7 +119,7 @@ impl Tree {
             let view = self.below.view();
             return Ok(view.copied(view.target(self.below.node(ino)?)?)?.into_vec());
         };
-        match &inode.state.read().body {
+        match &inode.read().body {
             Body::Symlink(target) => Ok(target.to_vec()),
             _ => Err(Error(Errno::EINVAL)),
         }
@@ -128,7 +128,7 @@ impl Tree {
     /// The directory that holds a directory.
     pub(super) fn parent_of(&self, dir: Ino) -> Result<Ino> {
         match self.known(dir)? {
-            Some(inode) => Ok(inode.state.read().directory()?.parent),
+            Some(inode) => Ok(inode.read().directory()?.parent),
             None => self.below.parent(self.below.node(dir)?),
         }
     }
@@ -150,7 +150,7 @@ impl Tree {
     /// How many names a directory has.
     pub fn name_count(&self, dir: Ino) -> Result<u64> {
         match self.known(dir)? {
-            Some(inode) => Ok(inode.state.read().directory()?.count),
+            Some(inode) => Ok(inode.read().directory()?.count),
             None => Ok(self.below.view().entries(self.below.node(dir)?)?.len().into()),
         }
     }
@@ -201,7 +201,7 @@ impl Tree {
     /// Copies entries behind `cookie`; says whether there may be more.
     fn fill_batch(&self, dir: Ino, mut cookie: u64, batch: &mut Batch) -> Result<bool> {
         let inode = self.known(dir)?;
-        let state = inode.as_ref().map(|inode| inode.state.read());
+        let state = inode.as_ref().map(|inode| inode.read());
         let changed = state.as_ref().map(|state| state.directory()).transpose()?;
         let below = match changed {
             Some(directory) => directory.below,

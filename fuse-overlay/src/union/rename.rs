@@ -15,6 +15,7 @@ use crate::upper::Locked;
 use crate::upper::inode::Inode;
 use crate::upper::journal::format::{Change, Meta, Operation};
 use crate::upper::journal::log::Room;
+use crate::upper::waiting;
 
 /// Directories in one another, at most: so that no damaged layer makes a move walk for ever.
 const MAX_DEPTH: usize = 1 << 20;
@@ -45,7 +46,7 @@ impl Tree {
         how: Rename,
     ) -> Result<Option<Ino>> {
         // The chain of parents stays as it is while this is held.
-        let _moving = (from.0 != to.0).then(|| self.moving.lock());
+        let _moving = (from.0 != to.0).then(|| waiting::lock(&self.moving));
         loop {
             let (from, to) = self.places(from, to)?;
             let source = from.found.target.ok_or(Error(Errno::ENOENT))?;

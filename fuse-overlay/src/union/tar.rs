@@ -117,7 +117,8 @@ impl Tar {
                 Err(error) => {
                     let layer = DiffId(self.index.source());
                     tracing::error!(%layer, offset, %error, "the stored layer cannot be read");
-                    return Err(error.into());
+                    // Whatever the host calls it: who reads the file knows of no connection, handle or permission.
+                    return Err(Error(Errno::EIO));
                 }
             }
         }

@@ -26,7 +26,6 @@ impl Tree {
         let none = check_name(name).err().unwrap_or(Error(Errno::ENODATA));
         match self.known(ino)? {
             Some(inode) => inode
-                .state
                 .read()
                 .xattrs
                 .get(name)
@@ -44,13 +43,7 @@ impl Tree {
     /// Names of the extended attributes.
     pub fn listxattr(&self, ino: Ino) -> Result<Vec<Vec<u8>>> {
         let names: Vec<Vec<u8>> = match self.known(ino)? {
-            Some(inode) => inode
-                .state
-                .read()
-                .xattrs
-                .keys()
-                .map(|name| name.to_vec())
-                .collect(),
+            Some(inode) => inode.read().xattrs.keys().map(|name| name.to_vec()).collect(),
             None => {
                 let view = self.below.view();
                 let xattrs = view.xattrs(self.below.node(ino)?)?;
@@ -113,7 +106,7 @@ impl Tree {
                 // A list that says no more than the bits is not kept, as on other filesystems.
                 kept = kept.filter(|_| !list.is_mode());
             }
-            acl::DEFAULT if inode.kind != Kind::Directory => return Err(Error(Errno::EACCES)),
+            acl::DEFAULT if state.kind() != Kind::Directory => return Err(Error(Errno::EACCES)),
             acl::DEFAULT => drop(Acl::read(value)?),
             _ => {}
         }

@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -19,6 +20,7 @@ use super::content::Content;
 use super::directory::{Directory, Known};
 use super::inode::{Body, Inode, State};
 use super::journal::format::{Below, Change, Operation};
+use super::journal::list::{BLOCK, List};
 use super::journal::log::{Appended, Beginning, Room};
 use super::listed::{CopyUp, Listing};
 use crate::attr::{Ino, Kind};
@@ -37,6 +39,8 @@ const PART: usize = 500;
 const LEAST_LISTED: u64 = 1 << 20;
 /// What must be read may be this part of what the list spares: a new one is written when that pays.
 const UNLISTED: u64 = 4;
+/// How long an inode is waited for before `go_on` is asked again: who reads a layer that hangs may hold it for as long.
+const MOMENT: Duration = Duration::from_millis(100);
 /// Bytes appended before the host is asked to write them out, so that the flush in the end is short.
 const WRITEBACK: u64 = 1 << 20;
 
@@ -62,7 +66,16 @@ impl Upper {
     /// Has the layer so much to say that is not in a list that a new one pays? Asked when it is closed.
     pub(crate) fn list_is_due(&self) -> bool {
         let live = self.log.checkpoint_length();
-        self.log.unlisted() > LEAST_LISTED.max(live / UNLISTED) && self.can_say(live)
+        self.log.unlisted() > LEAST_LISTED.max(live / UNLISTED) && self.list_fits() && self.can_say(live)
+    }
+
+    /// Would a list fit into a record? Of a layer that is scattered over a million runs it would not, which is known before any
+    /// work is done for it.
+    fn list_fits(&self) -> bool {
+        let (named, _) = self.inodes();
+        let made = self.next.load(Ordering::Relaxed).saturating_sub(self.image_end);
+        let blocks = self.image_end / BLOCK + named.min(made / BLOCK) + 2;
+        List::fits(self.data.runs(), blocks)
     }
 
     /// Makes a checkpoint, while operations go on, unless `go_on` says no. A journal whose checkpoint was not finished is as
@@ -174,7 +187,9 @@ impl Upper {
             if !go_on() {
                 return Ok(Said::Stopped);
             }
-            let state = inode.state.read();
+            let Some(state) = inode.read_within(MOMENT) else {
+                continue;
+            };
             // Who lets an inode go holds its lock, so this stays as it is.
             if !self.table.holds(inode) {
                 return Ok(Said::Gone);
@@ -213,25 +228,25 @@ impl State {
     ) -> Option<u64> {
         let ino = inode.ino;
         if from.is_none() {
-            self.begin(ino, inode.kind, is_made, changes);
+            self.begin(ino, is_made, changes);
         }
         match &self.body {
             Body::Directory(directory) => directory_part(directory, ino, from, changes),
             Body::Regular(content) => content_part(content, ino, from, changes),
-            Body::Symlink(_) | Body::Special => None,
+            Body::Symlink(_) | Body::Special(_) => None,
         }
     }
 
     /// All but names and runs.
-    fn begin<'a>(&'a self, ino: Ino, kind: Kind, is_made: bool, changes: &mut Vec<Change<'a>>) {
+    fn begin<'a>(&'a self, ino: Ino, is_made: bool, changes: &mut Vec<Change<'a>>) {
         let parent = match &self.body {
             Body::Directory(directory) => directory.parent,
             _ => Ino(0),
         };
-        let meta = self.meta;
+        let (meta, kind) = (self.meta, self.kind());
         if is_made {
             let target = match &self.body {
-                Body::Symlink(target) => target,
+                Body::Symlink(target) => &target[..],
                 _ => &b""[..],
             };
             changes.push(Change::Make {
@@ -354,10 +369,33 @@ mod tests {
                     ..Meta::default()
                 };
                 let state = State::made(Kind::Directory, meta, b"", Ino::ROOT);
-                Ok(Inode::new(ino, Kind::Directory, state))
+                Ok(Inode::new(ino, state))
             }
             _ => Err(Error(Errno::ESTALE)),
         }
+    }
+
+    /// Each time that it is closed, it would be made in vain.
+    #[test]
+    fn no_list_is_begun_that_would_not_fit() {
+        let dir = tempfile::tempdir().unwrap();
+        let upper = open(dir.path());
+        let change = Change::Xattr {
+            ino: Ino::ROOT,
+            name: b"user.a",
+            value: Some(&[7; 60_000]),
+        };
+        for _ in 0..30 {
+            upper
+                .log
+                .append(Operation::SetXattr, 0, &[change], Room::Ordinary)
+                .unwrap();
+        }
+        assert!(upper.list_is_due());
+        let most = (0..).find(|runs| !List::fits(*runs, 2)).unwrap();
+        assert!(most > 1_000_000, "{most}");
+        (1..most).for_each(|page| upper.data.put_back(2 * page..2 * page + 1));
+        assert!(!upper.list_is_due());
     }
 
     /// Found by the fuzz target `journal`: an inode without names goes when the layer is opened, and if a name points to it all
@@ -388,7 +426,7 @@ mod tests {
         open(dir.path()).checkpoint(&|| true, &root).unwrap();
         let upper = open(dir.path());
         assert!(upper.find(ino, &root).unwrap().is_none());
-        let known = match &upper.find(Ino::ROOT, &root).unwrap().unwrap().state.read().body {
+        let known = match &upper.find(Ino::ROOT, &root).unwrap().unwrap().read().body {
             Body::Directory(directory) => directory.known(name),
             _ => panic!("no directory"),
         };

@@ -25,16 +25,34 @@ pub(crate) type Run = Range<u64>;
 /// The bytes between the file's end and the end of its last page may be anything: whoever makes the file longer zeroes
 /// them first. So cutting a file changes no data, and a cut that was never acknowledged has destroyed none.
 #[derive(Debug, Default)]
-pub(crate) struct Content {
-    /// The image's file, if any of it shows, and the byte offset where it ends.
-    below: Option<(NodeId, u64)>,
-    /// A file that was not written has none.
-    own: Option<Box<Own>>,
+pub(crate) struct Content(Has);
+
+/// What a file has, in as little memory as it can be.
+#[derive(Debug, Default)]
+enum Has {
+    /// Nothing: it was not written.
+    #[default]
+    Nothing,
+    /// The image's file.
+    Below(Box<Below>),
+    /// It was written.
+    Own(Box<Own>),
 }
 
-/// What a file has in the data file.
+/// The image's file, as far as it shows.
+#[derive(Clone, Copy, Debug)]
+struct Below {
+    node: NodeId,
+    /// The byte offset where it ends.
+    end: u64,
+    /// Blocks of 512 bytes that all of it takes.
+    blocks: u64,
+}
+
+/// What a file has in the data file, and what of the image's shows around that.
 #[derive(Debug, Default)]
 struct Own {
+    below: Option<Below>,
     /// Neighbours that continue each other are one.
     map: Pieces,
     /// Pages in the data file.
@@ -44,46 +62,78 @@ struct Own {
 }
 
 impl Content {
-    /// The content of an image's file of `size` bytes.
-    pub(crate) fn over(node: NodeId, size: u64) -> Content {
-        Content {
-            below: Some((node, size)),
-            ..Content::default()
-        }
+    /// The content of an image's file of `size` bytes, which takes so many blocks of 512.
+    pub(crate) fn over(node: NodeId, size: u64, blocks: u64) -> Content {
+        let end = size;
+        Content(Has::Below(Box::new(Below { node, end, blocks })))
     }
 
     /// Does it show what `image`, an image's file without changes, shows, as far as both reach?
     pub(crate) fn shows(&self, image: &Content) -> bool {
-        self.own.as_ref().is_none_or(|own| own.map.is_empty()) && self.below_end() == image.below_end()
+        self.own().is_none_or(|own| own.map.is_empty()) && self.below_end() == image.below_end()
     }
 
     /// Pages that it has in the data file.
     pub(crate) fn pages(&self) -> u64 {
-        self.own.as_ref().map_or(0, |own| own.pages)
+        self.own().map_or(0, |own| own.pages)
+    }
+
+    /// Blocks of 512 bytes that it takes, with what shows of the image's file.
+    pub(crate) fn blocks(&self) -> u64 {
+        let below = |below: &Below| below.blocks.min(below.end.div_ceil(512));
+        self.below().map_or(0, below) + self.pages() * (PAGE / 512)
     }
 
     /// What is set aside for its growth.
     pub(crate) fn reserve(&mut self) -> &mut Option<Run> {
-        &mut self.own().reserve
+        &mut self.own_mut().reserve
     }
 
     /// Takes that away.
     pub(crate) fn take_reserve(&mut self) -> Option<Run> {
-        self.own.as_mut()?.reserve.take()
+        match &mut self.0 {
+            Has::Own(own) => own.reserve.take(),
+            _ => None,
+        }
     }
 
-    fn own(&mut self) -> &mut Own {
-        self.own.get_or_insert_default()
+    fn below(&self) -> Option<&Below> {
+        match &self.0 {
+            Has::Nothing => None,
+            Has::Below(below) => Some(below),
+            Has::Own(own) => own.below.as_ref(),
+        }
+    }
+
+    fn own(&self) -> Option<&Own> {
+        match &self.0 {
+            Has::Own(own) => Some(own),
+            _ => None,
+        }
+    }
+
+    fn own_mut(&mut self) -> &mut Own {
+        if self.own().is_none() {
+            let below = self.below().copied();
+            self.0 = Has::Own(Box::new(Own {
+                below,
+                ..Own::default()
+            }));
+        }
+        match &mut self.0 {
+            Has::Own(own) => own,
+            _ => unreachable!("it was made just now"),
+        }
     }
 
     /// The pieces from a page on.
     fn mapped(&self, page: u64) -> impl Iterator<Item = (u64, Mapped)> + '_ {
-        self.own.iter().flat_map(move |own| own.map.from(page))
+        self.own().into_iter().flat_map(move |own| own.map.from(page))
     }
 
     /// Bytes of the image's file that may show.
     pub(crate) fn below_end(&self) -> u64 {
-        self.below.map_or(0, |(_, end)| end)
+        self.below().map_or(0, |below| below.end)
     }
 
     /// Where the byte at `offset` lies, and how many bytes from there on lie alike (at least 1, at most to `end`).
@@ -101,10 +151,8 @@ impl Content {
             .mapped(page + 1)
             .next()
             .map_or(end, |(first, _)| (first * PAGE).min(end));
-        match self.below {
-            Some((node, below_end)) if offset < below_end => {
-                (Source::Below(node), next.min(below_end) - offset)
-            }
+        match self.below() {
+            Some(below) if offset < below.end => (Source::Below(below.node), next.min(below.end) - offset),
             _ => (Source::Zeros, next - offset),
         }
     }
@@ -126,7 +174,7 @@ impl Content {
     }
 
     fn covering(&self, page: u64) -> Option<(u64, Mapped)> {
-        let (first, mapped) = self.own.as_ref()?.map.before(page)?;
+        let (first, mapped) = self.own()?.map.before(page)?;
         (page < first + mapped.count).then_some((first, mapped))
     }
 
@@ -139,7 +187,7 @@ impl Content {
     /// Maps pages to the data file. What they had there before goes to `freed`.
     pub(crate) fn map(&mut self, page: u64, count: u64, at: u64, freed: &mut Vec<Run>) {
         self.unmap(page, count, freed);
-        self.own().pages += count;
+        self.own_mut().pages += count;
         self.insert(page, Mapped { count, at: Some(at) });
     }
 
@@ -163,10 +211,14 @@ impl Content {
     pub(crate) fn cut(&mut self, size: u64, freed: &mut Vec<Run>) {
         let kept = size.div_ceil(PAGE);
         self.unmap(kept, u64::MAX / PAGE - kept, freed);
-        self.below = self
-            .below
-            .map(|(node, end)| (node, end.min(size)))
-            .filter(|(_, end)| *end > 0);
+        let below = match &mut self.0 {
+            Has::Nothing => None,
+            Has::Below(below) => Some(&mut **below),
+            Has::Own(own) => own.below.as_mut(),
+        };
+        if let Some(below) = below {
+            below.end = below.end.min(size);
+        }
     }
 
     /// All runs in the data file.
@@ -202,7 +254,7 @@ impl Content {
         {
             self.split(first, mapped, end);
         }
-        let Some(own) = &mut self.own else { return };
+        let Has::Own(own) = &mut self.0 else { return };
         loop {
             let Some((first, mapped)) = own.map.from(page).next().filter(|(first, _)| *first < end) else {
                 return;
@@ -217,7 +269,7 @@ impl Content {
 
     fn split(&mut self, first: u64, mapped: Mapped, border: u64) {
         let head = border - first;
-        let map = &mut self.own().map;
+        let map = &mut self.own_mut().map;
         map.insert(
             first,
             Mapped {
@@ -248,7 +300,7 @@ impl Content {
                 at: left.at,
             };
         }
-        let map = &mut self.own().map;
+        let map = &mut self.own_mut().map;
         let right = map
             .before(page + new.count)
             .filter(|(first, _)| *first == page + new.count);
@@ -297,7 +349,7 @@ mod tests {
     #[test]
     fn the_image_shows_through_until_cut_or_punched() {
         let node = NodeId(3);
-        let mut content = Content::over(node, 10 * PAGE + 5);
+        let mut content = Content::over(node, 10 * PAGE + 5, 81);
         let mut freed = Vec::new();
         assert_eq!(content.locate(0, 20 * PAGE), (Source::Below(node), 10 * PAGE + 5));
         assert_eq!(content.locate(10 * PAGE + 5, 20 * PAGE).0, Source::Zeros);
@@ -317,7 +369,7 @@ mod tests {
 
     #[test]
     fn gaps_end_where_data_begins() {
-        let mut content = Content::over(NodeId(1), 100 * PAGE);
+        let mut content = Content::over(NodeId(1), 100 * PAGE, 800);
         let mut freed = Vec::new();
         content.hole(3, 2, &mut freed);
         content.map(8, 1, 50, &mut freed);

@@ -299,6 +299,12 @@ impl Data {
         Ok(())
     }
 
+    /// Into how many runs its pages in use fall, at most, but for what is set aside for files that grow.
+    pub(crate) fn runs(&self) -> u64 {
+        let space = self.space.lock();
+        (space.free.len() + space.waiting.len()) as u64 + 1
+    }
+
     /// Pages in use, and how many more the limit allows.
     pub(crate) fn usage(&self) -> (u64, Option<u64>) {
         let space = self.space.lock();

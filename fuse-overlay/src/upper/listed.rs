@@ -1,5 +1,6 @@
 //! Inodes that are in the journal's list and not yet in the table: each is read when it is first asked for.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +37,8 @@ struct Had {
     listed: Bits,
     /// The table has had it.
     taken: [AtomicU64; (BLOCK / 64) as usize],
+    /// Where they stand, if the record that says so is damaged: it takes all states to find that out, so it is kept.
+    found: Option<Box<Places>>,
 }
 
 /// What the list says of an inode.
@@ -49,11 +52,21 @@ pub(crate) enum Standing {
     Waiting,
 }
 
+/// How it is known where a block's inodes stand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Known {
+    /// A record says it.
+    Said,
+    /// That is damaged, and the states were gone through.
+    Found,
+}
+
 impl Had {
-    fn of(places: &Places) -> Had {
+    fn of(places: Places, known: Known) -> Had {
         Had {
             listed: places.listed,
             taken: Default::default(),
+            found: (known == Known::Found).then(|| Box::new(places)),
         }
     }
 
@@ -101,17 +114,19 @@ impl Listed {
         let Some((block, had, at)) = self.block(ino) else {
             return Ok(Standing::Absent);
         };
+        Ok(self.had(block, had, disk)?.standing(at))
+    }
+
+    /// What it knows of a block, read if it is the first time.
+    fn had<'a>(&self, block: &Block, had: &'a OnceLock<Box<Had>>, disk: &dyn Disk) -> Result<&'a Had> {
         if let Some(had) = had.get() {
-            return Ok(had.standing(at));
+            return Ok(had);
         }
-        let places = self.places(block, &mut Reader::small(disk, self.size));
-        match (places, had.get()) {
-            (Ok(places), _) => {
-                let read = || Box::new(Had::of(&places));
-                Ok(had.get_or_init(read).standing(at))
-            }
+        let read = self.read_places(block, &mut Reader::small(disk, self.size));
+        match (read, had.get()) {
+            (Ok((places, known)), _) => Ok(had.get_or_init(|| Box::new(Had::of(places, known)))),
             // Another thread has read it meanwhile, and a checkpoint given its place back.
-            (Err(_), Some(had)) => Ok(had.standing(at)),
+            (Err(_), Some(had)) => Ok(had),
             (Err(error), None) => Err(error),
         }
     }
@@ -129,8 +144,8 @@ impl Listed {
     /// Reads one inode; EIO if what the journal says of it is damaged.
     pub(crate) fn read(&self, disk: &dyn Disk, ino: Ino, copy_up: CopyUp<'_>) -> Result<Inode> {
         let mut reader = Reader::small(disk, self.size);
-        let (block, _, at) = self.block(ino).ok_or(Error(Errno::EIO))?;
-        let range = self.places(block, &mut reader)?.range(at);
+        let (block, had, at) = self.block(ino).ok_or(Error(Errno::EIO))?;
+        let range = self.places(block, had, &mut reader)?.range(at);
         self.read_at(&mut reader, ino, range, copy_up)
     }
 
@@ -148,8 +163,8 @@ impl Listed {
             if is_done() {
                 continue;
             }
-            let places = match self.places(block, &mut lists) {
-                // As above.
+            let places = match self.places(block, had, &mut lists) {
+                // As in `had`.
                 Err(_) if is_done() => continue,
                 places => places?,
             };
@@ -163,10 +178,23 @@ impl Listed {
         Ok(())
     }
 
-    /// Where the states of a block's inodes stand. What says so is derived from the states, so they say it, too.
-    fn places(&self, block: &Block, reader: &mut Reader<'_>) -> Result<Places> {
+    /// Where the states of a block's inodes stand.
+    fn places<'a>(
+        &self,
+        block: &Block,
+        had: &'a OnceLock<Box<Had>>,
+        reader: &mut Reader<'_>,
+    ) -> Result<Cow<'a, Places>> {
+        match &self.had(block, had, reader.disk)?.found {
+            Some(places) => Ok(Cow::Borrowed(places)),
+            None => Ok(Cow::Owned(self.read_places(block, reader)?.0)),
+        }
+    }
+
+    /// Reads where they stand. What says so is derived from the states, so they say it, too.
+    fn read_places(&self, block: &Block, reader: &mut Reader<'_>) -> Result<(Places, Known)> {
         if let Some(places) = block.read(reader, self.salt)? {
-            return Ok(places);
+            return Ok((places, Known::Said));
         }
         let mut all = Reader::new(reader.disk, self.size);
         let found = block.find(&mut all, self.salt, self.states.start, self.states.end)?;
@@ -175,7 +203,7 @@ impl Listed {
             number = block.number,
             "the list of the writable layer is damaged, but not needed"
         );
-        Ok(found)
+        Ok((found, Known::Found))
     }
 
     fn read_at(
@@ -220,11 +248,11 @@ impl Listed {
                 },
                 None,
             ) if ino.0 > self.image_end => {
-                *inode = Some(Inode::new(ino, kind, State::made(kind, meta, target, parent)));
+                *inode = Some(Inode::new(ino, State::made(kind, meta, target, parent)));
             }
             (Change::Reset { ino }, None) => *inode = Some(reset(ino, copy_up)?),
             (change, Some(known)) => {
-                let applied = known.state.get_mut().apply(&change, &mut Vec::new());
+                let applied = known.get_mut().apply(&change, &mut Vec::new());
                 return applied.then_some(()).ok_or(damaged);
             }
             _ => return Err(damaged),
@@ -236,7 +264,7 @@ impl Listed {
 /// An image's inode as [`Change::Reset`] says.
 pub(crate) fn reset(ino: Ino, copy_up: CopyUp<'_>) -> Result<Inode> {
     let mut inode = copy_up(ino)?;
-    inode.state.get_mut().xattrs.clear();
+    inode.get_mut().xattrs.clear();
     Ok(inode)
 }
 
@@ -251,7 +279,7 @@ pub(crate) struct Listing {
 impl Listing {
     /// Notes an inode whose state stands at `offset`.
     pub(crate) fn note(&mut self, inode: &Inode, is_made: bool, offset: u64) {
-        let state = inode.state.read();
+        let state = inode.read();
         if state.meta.nlink == 0 {
             self.list.nameless.push(inode.ino);
         } else {

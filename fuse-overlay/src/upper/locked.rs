@@ -22,7 +22,7 @@ impl<'a> Locked<'a> {
         Locked {
             inodes: sorted
                 .into_iter()
-                .map(|inode| (inode.ino, inode.state.write()))
+                .map(|inode| (inode.ino, inode.write()))
                 .collect(),
         }
     }

@@ -17,6 +17,7 @@ mod names;
 mod pieces;
 mod replayed;
 mod table;
+pub(crate) mod waiting;
 pub(crate) mod xattrs;
 
 use std::collections::HashMap;
@@ -30,7 +31,7 @@ use parking_lot::{Mutex, RwLock};
 
 use self::data::Data;
 use self::inode::{Body, Inode, State};
-use self::journal::format::{Change, Image, Operation, PAGE};
+use self::journal::format::{Change, Image, LISTED, Operation, PAGE};
 use self::journal::list::List;
 use self::journal::log::{Log, Room};
 use self::journal::replay::{self, ReplayError};
@@ -39,7 +40,7 @@ pub(crate) use self::locked::Locked;
 use self::lookups::Lookups;
 use self::replayed::Replayed;
 use self::table::Table;
-use crate::attr::{Ino, Kind};
+use crate::attr::Ino;
 use crate::disk::{Disk, HostFile, Snapshot};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
@@ -79,7 +80,7 @@ pub enum OpenError {
         path: String,
     },
     /// Written by another version.
-    #[error("{path}: journal of version {version}")]
+    #[error("{path}: journal of version {version}, written by a newer program: this one reads versions 1 to {most}", most = LISTED)]
     Version {
         /// The journal.
         path: String,
@@ -338,7 +339,7 @@ impl Upper {
                 } => {
                     self.count(ino, 0, meta.nlink);
                     let state = State::made(kind, meta, target, parent);
-                    made.push(Arc::new(Inode::new(ino, kind, state)));
+                    made.push(Arc::new(Inode::new(ino, state)));
                     true
                 }
                 _ => match locked.get_mut(change.ino()) {
@@ -352,7 +353,7 @@ impl Upper {
                     None => made
                         .iter()
                         .find(|inode| inode.ino == change.ino())
-                        .is_some_and(|inode| inode.state.write().apply(change, &mut freed)),
+                        .is_some_and(|inode| inode.write().apply(change, &mut freed)),
                 },
             };
             if !fits {
@@ -401,7 +402,7 @@ impl Upper {
             return Released::Kept;
         };
         self.give_reserve(&inode);
-        if inode.state.read().meta.nlink > 0 {
+        if inode.read().meta.nlink > 0 {
             return Released::Kept;
         }
         let mut released = Released::Kept;
@@ -427,8 +428,7 @@ impl Upper {
 
     /// Gives back what was set aside for the growth of a file that nobody uses now.
     fn give_reserve(&self, inode: &Inode) {
-        if inode.kind == Kind::Regular
-            && let Body::Regular(content) = &mut inode.state.write().body
+        if let Body::Regular(content) = &mut inode.write().body
             && let Some(run) = content.take_reserve()
         {
             self.data.put_back(run);

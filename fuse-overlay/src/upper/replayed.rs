@@ -60,7 +60,7 @@ impl Unread {
 
     /// Without those of an inode that was read.
     fn take_out(&mut self, inode: &Inode, image_end: u64) {
-        let state = inode.state.read();
+        let state = inode.read();
         if inode.ino.0 > image_end && state.meta.nlink > 0 {
             self.named = self.named.saturating_sub(1);
         }
@@ -158,11 +158,8 @@ impl Replayed {
                 }
                 self.last = self.last.max(ino);
                 self.owed.remove(&ino);
-                self.table.insert(Arc::new(Inode::new(
-                    ino,
-                    kind,
-                    State::made(kind, meta, target, parent),
-                )));
+                let state = State::made(kind, meta, target, parent);
+                self.table.insert(Arc::new(Inode::new(ino, state)));
                 true
             }
             Change::Forget { ino } => {
@@ -220,7 +217,7 @@ impl Replayed {
             Err(error) => Err(error),
         };
         let mut freed: Vec<Run> = Vec::new();
-        found.is_ok_and(|inode| inode.state.write().apply(change, &mut freed))
+        found.is_ok_and(|inode| inode.write().apply(change, &mut freed))
     }
 
     /// Takes inodes without names that nobody holds, which were open when the layer was last used, out of the table. Gives the
@@ -230,7 +227,7 @@ impl Replayed {
         let unread = self.unread.used.iter();
         let mut used: Vec<Run> = unread.map(|(start, end)| *start..*end).collect();
         for inode in self.table.all() {
-            let state = inode.state.read();
+            let state = inode.read();
             if state.meta.nlink == 0 && !is_held(inode.ino) {
                 self.table.remove(inode.ino);
                 continue;

@@ -82,7 +82,7 @@ impl Layer {
         self
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         // Two blocks of zeros end an archive.
         [self.0.get_ref().as_slice(), &[0; 1024]].concat()
     }

@@ -27,6 +27,8 @@ pub struct Plan {
     pub calls: usize,
     /// Do those count, too, that change nothing?
     pub looks: bool,
+    /// How many bytes were read.
+    pub read: usize,
     /// Those that fail.
     pub faults: Vec<(usize, Fault)>,
     /// How many have failed.
@@ -235,6 +237,7 @@ impl Disk for MemoryFile {
             n = n.div_ceil(2);
         }
         out[..n].copy_from_slice(&rest[..n]);
+        self.plan.lock().read += n;
         Ok(n)
     }
 

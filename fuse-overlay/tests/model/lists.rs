@@ -23,7 +23,7 @@ const LIMITS: Limits = Limits {
     inodes: Some(1 << 20),
 };
 
-fn open(image: &Image, disk: &MemoryDisk) -> Tree {
+pub(super) fn open(image: &Image, disk: &MemoryDisk) -> Tree {
     try_open(image, disk).unwrap()
 }
 
@@ -32,14 +32,14 @@ fn try_open(image: &Image, disk: &MemoryDisk) -> Result<Tree, OpenError> {
 }
 
 /// The same files, without what says where the list is.
-fn without_list(disk: &MemoryDisk) -> MemoryDisk {
+pub(super) fn without_list(disk: &MemoryDisk) -> MemoryDisk {
     let copy = disk.copy();
     copy.lose_list();
     copy
 }
 
 /// Blocks and inodes, all and free.
-fn space(tree: &Tree) -> ([u64; 3], [u64; 2]) {
+pub(super) fn space(tree: &Tree) -> ([u64; 3], [u64; 2]) {
     let space = tree.statfs().unwrap();
     (space.blocks, space.inodes)
 }
@@ -275,6 +275,33 @@ fn a_damaged_list_hides_nothing() {
         // All are read for the next, whether somebody has asked for them or not.
         assert!(open(&image, &disk).list().unwrap());
         assert!(dump(&open(&image, &disk)) == seen);
+    }
+}
+
+/// It takes all states to find again what a damaged block says: once, not for each of its inodes.
+#[test]
+fn a_damaged_block_is_searched_for_once() {
+    let (image, disk) = filled();
+    let states = records(&disk.journal.bytes.lock().cache);
+    let states: usize = states
+        .iter()
+        .filter(|record| record.1 == STATE)
+        .map(|record| record.2)
+        .sum();
+    for (block, disk) in damaged(&disk, PLACES).into_iter().enumerate() {
+        let tree = open(&image, &disk);
+        let read = |ino: u64| {
+            disk.plan.lock().read = 0;
+            tree.getattr(Ino(ino)).unwrap();
+            disk.plan.lock().read
+        };
+        // The image and the directory have the first numbers.
+        let first = block as u64 * 512 + 100;
+        let searched = read(first);
+        assert!(searched > states / 4 * block, "{searched} of {states}");
+        for ino in first + 1..first + 50 {
+            assert!(read(ino) < 32 * 1024, "block {block}");
+        }
     }
 }
 

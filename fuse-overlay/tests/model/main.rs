@@ -22,6 +22,7 @@ mod reference;
 #[path = "../stack/mod.rs"]
 mod stack;
 mod threads;
+mod versions;
 
 use harness::{Both, Image};
 use proptest::prelude::*;

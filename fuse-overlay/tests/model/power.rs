@@ -13,6 +13,7 @@ use super::crash::{chequered, steps};
 use super::disk::{Event, MemoryDisk, Which};
 use super::dump::{Dump, dump, without_content};
 use super::harness::{Both, Image, name};
+use super::lists;
 use super::ops::{self, File, LayerEntry, Op};
 
 const SECTOR: usize = 512;
@@ -87,7 +88,14 @@ struct Recording {
 }
 
 impl Recording {
+    /// What one server did.
     fn of(image: &Image, steps: &[Op]) -> Recording {
+        let by_one = steps.iter().filter(|step| !matches!(step, Op::Remount)).cloned();
+        Recording::of_all(image, &by_one.collect::<Vec<_>>())
+    }
+
+    /// What several servers did, one after the other.
+    fn of_all(image: &Image, steps: &[Op]) -> Recording {
         let (disk, events) = MemoryDisk::recording();
         let mut both = Both::on(image, disk);
         let mut moments = Vec::new();
@@ -103,7 +111,8 @@ impl Recording {
             Op::Checkpoint(meanwhile) => [&meanwhile[..], &[Op::Checkpoint(Vec::new())]].concat(),
             other => vec![other.clone()],
         });
-        for step in apart.filter(|step| !matches!(step, Op::Remount | Op::LoseList)) {
+        // A list is lost by no call of the disk, so the events would not tell of it.
+        for step in apart.filter(|step| !matches!(step, Op::LoseList)) {
             both.step(&step);
             moments.push(note(&both, matches!(step, Op::Sync)));
         }
@@ -250,6 +259,39 @@ proptest! {
         let recording = Recording::of(&image, &steps);
         let cuts: Vec<_> = cuts.iter().map(|cut| cut.index(recording.events.len() + 1)).collect();
         recording.lose_power(|cut| cuts.contains(&cut), 4, |cut, disk| check(&image, &recording, cut, disk));
+    }
+}
+
+proptest! {
+    #![proptest_config(super::config(48))]
+
+    /// A server that was opened by the list changes the tree until the power goes: who opens it by the list sees what who reads
+    /// all sees.
+    #[test]
+    fn what_follows_a_list_outlives_a_loss_of_power(
+        layers in ops::layers(),
+        before in steps(20),
+        after in steps(20),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 6),
+    ) {
+        let Some(image) = Image::new(&layers) else { return Ok(()) };
+        let opened: Vec<Op> = [&before[..], &[Op::List, Op::Remount]].concat();
+        let first = Recording::of_all(&image, &opened).moments.len();
+        let recording = Recording::of_all(&image, &[opened, after].concat());
+        let first = recording.moments[first - 1].events;
+        let behind = recording.events.len() + 1 - first;
+        let cuts: Vec<_> = cuts.iter().map(|cut| first + cut.index(behind)).collect();
+        let look = |cut: usize, disk: &MemoryDisk| {
+            let [listed, all] = [disk.copy(), lists::without_list(disk)].map(|disk| lists::open(&image, &disk));
+            assert!(dump(&listed) == dump(&all), "cut after {cut} events");
+            // What each has freed is free in both.
+            for tree in [&listed, &all] {
+                drop(tree.sync().unwrap());
+            }
+            assert_eq!(lists::space(&listed), lists::space(&all), "cut after {cut} events");
+            check(&image, &recording, cut, disk);
+        };
+        recording.lose_power(|cut| cuts.contains(&cut), 4, look);
     }
 }
 

@@ -128,6 +128,7 @@ fn life(store: &Store, record: &Record) -> Value {
         "FilesystemPid": server,
         "FilesystemTakeovers": {
             "Servers": record.takeovers.servers,
+            "Busy": record.takeovers.busy,
             "InHand": record.takeovers.in_hand,
             "Happened": record.takeovers.happened,
         },

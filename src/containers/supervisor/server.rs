@@ -237,6 +237,7 @@ impl Server {
         let counted = Ledger::open(&shared.estate.ledger).map(|ledger| ledger.takeovers());
         counted.map_or(Takeovers::default(), |counted| Takeovers {
             servers: counted.successors,
+            busy: counted.busy,
             in_hand: counted.found,
             happened: counted.happened,
         })

@@ -13,7 +13,7 @@ use std::ops::Range;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::format::{ALIGN, Change, HEADER_SIZE, Operation, PAGE};
+use super::format::{ALIGN, Change, HEADER_SIZE, MAX_RECORD, Operation, PAGE, RECORD_HEADER};
 use super::reader::Reader;
 use crate::attr::{Ino, MAX_FILE};
 
@@ -248,6 +248,12 @@ impl List {
         words.extend(self.used.iter().flat_map(|run| [run.start, run.end]));
         words.extend(self.blocks.iter().flat_map(|block| [block.number, block.places]));
         words
+    }
+
+    /// Would one of so many runs and blocks, and a few inodes without names, fit into a record?
+    pub(crate) fn fits(runs: u64, blocks: u64) -> bool {
+        let pairs = runs.saturating_add(blocks).saturating_mul(16);
+        pairs.saturating_add(RECORD_HEADER as u64 + 4096) <= MAX_RECORD as u64
     }
 
     fn decode(words: &[u64]) -> Option<List> {

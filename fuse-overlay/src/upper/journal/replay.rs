@@ -267,10 +267,10 @@ fn read_header(reader: &mut Reader<'_>, image: Image) -> Result<Option<Head>, Re
     if header.magic != MAGIC {
         return Err(ReplayError::Damaged(0));
     }
-    if !(1..=LISTED).contains(&header.version.get()) {
+    if header.version.get() > LISTED {
         return Err(ReplayError::Version(header.version.get()));
     }
-    if !header.is_whole() {
+    if header.version.get() == 0 || !header.is_whole() {
         return Err(ReplayError::Damaged(0));
     }
     if !header.is_over(&image) {
