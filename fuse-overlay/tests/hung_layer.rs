@@ -212,7 +212,7 @@ fn who_waits_for_who_hangs_holds_up_no_other() {
         let tree = open(inside, &upper);
         fs::create_dir(at).unwrap();
         let devices = open_devices(3).unwrap();
-        mount(devices[0].as_fd(), Path::new(at)).unwrap();
+        mount(devices[0].as_fd(), Path::new(at), "test").unwrap();
         let ids = IdMap::of_process(std::process::id()).unwrap();
         let server = thread::spawn(move || serve(tree, ids, devices, &Ledger::alone().unwrap(), AtEnd::Sync));
         let stopped = Stopped::server_of(inside);

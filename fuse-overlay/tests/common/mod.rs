@@ -128,14 +128,16 @@ fn prepared(layers: &[Layer]) -> tempfile::TempDir {
 }
 
 fn direct(ids: Ids, number: usize, dir: &Path) {
-    let server = myself(&format!("server {number}"), dir, &[]);
+    // A test may stop it. It must not stay so when the test is killed: whoever looked at what hangs on it would hang, too.
+    let bound = ["setpriv", "--pdeathsig", "KILL"];
+    let server = myself(&format!("server {number}"), dir, &bound);
     direct_with(server, ids, number, dir);
 }
 
 /// Runs a server and the inside that it serves to their ends.
 fn direct_with(server: Command, ids: Ids, number: usize, dir: &Path) {
     let (inside_end, server_end) = UnixStream::pair().unwrap();
-    let server = spawn(server, server_end);
+    let mut server = Ending(spawn(server, server_end));
     let wide = ids == Ids::Range;
     // With a range the maps are written from here, and its first exec would lose the capabilities of an unmapped user.
     let map: &[&str] = if wide {
@@ -152,8 +154,8 @@ fn direct_with(server: Command, ids: Ids, number: usize, dir: &Path) {
     if wide {
         write_maps(inside.id());
     }
-    finish("inside", inside);
-    finish("server", server);
+    finish("inside", &mut Ending(inside).0);
+    finish("server", &mut server.0);
 }
 
 /// This very test again, in another role, with `before` before its command line.
@@ -217,7 +219,17 @@ fn subordinate(file: &str) -> u32 {
     line.split(':').next().unwrap().parse().unwrap()
 }
 
-fn finish(who: &str, mut child: Child) {
+/// A process that ends with this: after a failed test, stopped or not.
+struct Ending(Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // Nothing is left to be ended of one that has been waited for. The others are not waited for: they may wait for each other.
+        let _ = self.0.kill();
+    }
+}
+
+fn finish(who: &str, child: &mut Child) {
     let deadline = Instant::now() + PATIENCE;
     // Both outputs are read side by side, else a full pipe would stop the child.
     let read = |mut pipe: Box<dyn Read + Send>| {
@@ -234,7 +246,6 @@ fn finish(who: &str, mut child: Child) {
         match child.try_wait().unwrap() {
             Some(status) => break status,
             None if Instant::now() > deadline => {
-                child.kill().unwrap();
                 panic!("{who}: not finished after {PATIENCE:?}");
             }
             None => std::thread::sleep(Duration::from_millis(5)),
