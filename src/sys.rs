@@ -246,15 +246,22 @@ pub(crate) fn without_terminal(command: &mut Command, umask: Mode) {
     let prepare = move || {
         setsid()?;
         set_umask(umask);
-        set_pdeathsig(Signal::SIGKILL)?;
-        // It may have ended before that.
-        match getppid() == parent {
-            true => Ok(()),
-            false => Err(io::ErrorKind::Interrupted.into()),
-        }
+        die_with(parent)
     };
     // SAFETY: between fork and exec it makes system calls only; nothing is allocated or locked.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// Has this process killed when `parent` ends, which started it (its thread that did, PR_SET_PDEATHSIG(2const)). Allocates nothing.
+///
+/// # Errors
+/// It may have ended before that.
+pub(crate) fn die_with(parent: Pid) -> io::Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    match getppid() == parent {
+        true => Ok(()),
+        false => Err(io::ErrorKind::Interrupted.into()),
+    }
 }
 
 /// Makes `terminal` the controlling terminal of the calling session leader.

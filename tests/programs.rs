@@ -54,6 +54,24 @@ fn serve(text: &'static str) -> (u16, Arc<AtomicUsize>) {
     (port, asked)
 }
 
+/// Starts a container of the program's name, whose page says `text` at the port that is published.
+fn publish_a_page((bryo, image): (&Bryo, &str), program: &str, publish: &str, text: &str) {
+    let script = serves(80, text);
+    let words = [
+        "--network",
+        program,
+        "-p",
+        publish,
+        "--name",
+        program,
+        image,
+        "sh",
+        "-c",
+        &script,
+    ];
+    bryo.ok(["run", "-d"].iter().chain(&words));
+}
+
 #[test]
 fn what_goes_out_reaches_the_hosts_loopback_if_that_is_asked_for() {
     let (bryo, image) = busybox();
@@ -128,20 +146,8 @@ fn a_published_port_answers_over_restarts_and_deaths() {
     let (bryo, image) = busybox();
     for (program, _) in PROGRAMS {
         let port = free_port();
-        let (publish, script) = (format!("{port}:80"), serves(80, "inside"));
-        let words = [
-            "--network",
-            program,
-            "-p",
-            &publish,
-            "--name",
-            program,
-            &image,
-            "sh",
-            "-c",
-            &script,
-        ];
-        bryo.ok(["run", "-d"].iter().chain(&words));
+        let publish = format!("{port}:80");
+        publish_a_page((&bryo, &image), program, &publish, "inside");
         answers((Ipv4Addr::LOCALHOST, port), "inside");
         assert_eq!(host_port(&bryo, program, "80"), port);
         assert_eq!(field(&bryo, program, "{{.HostConfig.NetworkMode}}"), program);
@@ -220,20 +226,7 @@ fn a_port_of_udp_and_one_that_is_drawn_lead_inside() {
 fn nothing_is_left_of_them_when_the_supervisor_was_killed() {
     let (bryo, image) = busybox();
     for (program, _) in PROGRAMS {
-        let script = serves(80, "gone");
-        let words = [
-            "--network",
-            program,
-            "-p",
-            "80",
-            "--name",
-            program,
-            &image,
-            "sh",
-            "-c",
-            &script,
-        ];
-        bryo.ok(["run", "-d"].iter().chain(&words));
+        publish_a_page((&bryo, &image), program, "80", "gone");
         let port = host_port(&bryo, program, "80");
         answers((Ipv4Addr::LOCALHOST, port), "gone");
         let carrier = process(&bryo, program, "NetworkPid");

@@ -11,6 +11,14 @@ use super::report::Failure;
 pub(super) const LOGIN: &str =
     "logins are those of `podman login` and `docker login`; $REGISTRY_AUTH_FILE names another file";
 pub(super) const RUNTIME: &str = "this program runs containers itself";
+pub(super) const AGAIN: &str = "a registry that fails is asked again by itself";
+pub(super) const AUTHORITIES: &str = "$SSL_CERT_DIR names more certificates";
+pub(super) const ENCRYPTED: &str = "encrypted images are not supported";
+pub(super) const SIGNED: &str = "signatures are not supported";
+pub(super) const UNTRUSTED: &str = "there is no content trust";
+
+/// Whatever the value is.
+pub(super) const ANY: &[&str] = &["*"];
 
 /// How a flag is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What does this machine offer an ordinary user? Read once per command, from a few small files; what only use can
 //! tell (whether a user namespace may be made, /dev/fuse opened) is told by the call that fails, with [`namespace_remedy`].
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -55,7 +56,7 @@ impl Probe {
             subuids: ranges("/etc/subuid", &uids),
             subgids: ranges("/etc/subgid", &gids),
             spare_ids: spare(uid, &uids),
-            map_tools: on_path("newuidmap").zip(on_path("newgidmap")).map(Into::into),
+            map_tools: own_path("newuidmap").zip(own_path("newgidmap")).map(Into::into),
             cgroup2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
             own_proc: fs::read_link("/proc/self")
                 .is_ok_and(|pid| pid.as_os_str() == std::process::id().to_string().as_str()),
@@ -178,15 +179,19 @@ pub(super) fn login_name(uid: u32) -> Option<String> {
     listed.or_else(|| std::env::var("USER").ok().filter(|name| !name.is_empty()))
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+fn own_path(program: &str) -> Option<PathBuf> {
+    on_path(&std::env::var_os("PATH")?, program).next()
+}
+
+/// The programs of this name by this PATH, the one that it means first.
+pub fn on_path(path: &OsStr, program: &str) -> impl Iterator<Item = PathBuf> {
     let usable = |file: &PathBuf| {
         file.metadata()
             .is_ok_and(|is| is.is_file() && is.permissions().mode() & 0o111 != 0)
     };
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|directory| directory.join(program))
-        .find(usable)
+    std::env::split_paths(path)
+        .map(move |directory| directory.join(program))
+        .filter(usable)
 }
 
 #[cfg(test)]

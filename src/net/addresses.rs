@@ -125,21 +125,25 @@ impl Routes {
     /// Reads /proc/net/route and /proc/net/ipv6_route. Lines that are not understood are passed over.
     fn parse(v4: &str, v6: &str) -> Routes {
         let number = |text: &str| u32::from_str_radix(text, 16).ok().map(u32::from_be);
-        let net = |line: &str| {
+        let route = |line: &str| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            let (destination, mask) = (number(fields.get(1)?)?, number(fields.get(7)?)?);
-            Some((destination, mask.leading_ones() as u8))
+            let field = |at: usize| number(fields.get(at)?);
+            Some(((field(1)?, field(7)?.leading_ones() as u8), field(2)))
         };
+        let routes: Vec<_> = v4.lines().skip(1).filter_map(route).collect();
+        let ways_out = routes.iter().filter(|(net, _)| *net == (0, 0));
         let nets_v6: Vec<_> = v6.lines().filter_map(net_v6).collect();
         Routes {
-            v4: v4
-                .lines()
-                .skip(1)
-                .filter_map(net)
+            gateway: ways_out
+                .filter_map(|(_, gateway)| gateway.filter(|bits| *bits != 0))
+                .map(Ipv4Addr::from_bits)
+                .next(),
+            v4: routes
+                .into_iter()
+                .map(|(net, _)| net)
                 .filter(|net| net.1 > 0)
                 .collect(),
             default_v6: nets_v6.iter().any(|net| net.1 == 0),
-            gateway: v4.lines().skip(1).find_map(gateway),
             v6: nets_v6.into_iter().filter(|net| net.1 > 0).collect(),
         }
     }
@@ -184,14 +188,6 @@ impl Routes {
             (net.to_bits() ^ other).checked_shr(shift).unwrap_or(0) == 0
         })
     }
-}
-
-/// The gateway of a route in /proc/net/route, if it is a default one.
-fn gateway(line: &str) -> Option<Ipv4Addr> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let number = |at: usize| u32::from_str_radix(fields.get(at)?, 16).ok().map(u32::from_be);
-    let gateway = number(2).filter(|gateway| *gateway != 0)?;
-    (number(1)? == 0 && number(7)? == 0).then(|| Ipv4Addr::from_bits(gateway))
 }
 
 /// The net of a route in /proc/net/ipv6_route, if packets can go there.

@@ -85,13 +85,7 @@ proptest! {
 pub fn chequered() -> Vec<Op> {
     use fuse_overlay::union::{Allocate, Rename, SetXattr};
     use ops::File::{At, Open};
-    let write = |name, offset, length| Op::Write {
-        file: At(vec![name]),
-        offset,
-        length,
-        byte: 5,
-        kill_priv: true,
-    };
+    let write = |name, offset, length| Op::write(At(vec![name]), offset, length);
     vec![
         Op::Create(vec!["a"], 0o4755),
         write("a", 10, 5000),

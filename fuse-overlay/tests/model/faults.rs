@@ -61,13 +61,7 @@ fn image() -> Image {
 /// Every kind of operation, over files of the image and others, with and without room set aside.
 fn history() -> Vec<Op> {
     use File::{At, Open};
-    let write = |file, offset, length| Op::Write {
-        file,
-        offset,
-        length,
-        byte: 5,
-        kill_priv: true,
-    };
+    let write = Op::write;
     let own = || At(vec!["d", "own"]);
     let lower = || At(vec!["d", "a"]);
     vec![

@@ -60,6 +60,17 @@ pub enum Op {
 }
 
 impl Op {
+    /// Writes so many bytes, as programs do.
+    pub fn write(file: File, offset: usize, length: usize) -> Op {
+        Op::Write {
+            file,
+            offset,
+            length,
+            byte: 5,
+            kill_priv: true,
+        }
+    }
+
     /// Is it about the layer as it is kept, not about the tree?
     pub fn is_upkeep(&self) -> bool {
         matches!(

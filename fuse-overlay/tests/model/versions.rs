@@ -26,13 +26,7 @@ fn image() -> Image {
 /// Two parts; where a program knew checkpoints, and lists, it made one after the first.
 fn history() -> [Vec<Op>; 2] {
     use File::{At, Open};
-    let write = |file, offset, length| Op::Write {
-        file,
-        offset,
-        length,
-        byte: 5,
-        kill_priv: true,
-    };
+    let write = Op::write;
     let own = || At(vec!["d", "own"]);
     [
         vec![

@@ -1,8 +1,10 @@
 //! Which flags of `docker build`, `docker buildx build` and `podman build` mean nothing here?
 
-use crate::cli::foreign::{Foreign, LOGIN, RUNTIME, Table, short, switch, value};
+use crate::cli::foreign::{
+    AGAIN, ANY, AUTHORITIES, ENCRYPTED, Foreign, LOGIN, RUNTIME, SIGNED, Table, UNTRUSTED, short, switch,
+    value,
+};
 
-const ANY: &[&str] = &["*"];
 const CGROUPS: &str = "a RUN has no cgroup of its own yet; --ulimit limits each process";
 const NAMESPACES: &str = "each RUN has namespaces of its own, and no others can be chosen";
 const RIGHTS: &str = "the rights of a RUN cannot be changed yet";
@@ -26,7 +28,7 @@ const FLAGS: &[Foreign] = &[
     switch("rm", ANY, "a step's container is always removed"),
     switch("force-rm", ANY, "a step's container is always removed"),
     switch("compress", ANY, "the context is sent nowhere"),
-    switch("disable-content-trust", ANY, "there is no content trust"),
+    switch("disable-content-trust", ANY, UNTRUSTED),
     switch(
         "disable-compression",
         ANY,
@@ -54,12 +56,8 @@ const FLAGS: &[Foreign] = &[
         &["default", "oci", "rootless"],
         "each RUN is isolated as a container, and in no other way",
     ),
-    value("retry", ANY, "a registry that fails is asked again by itself"),
-    value(
-        "retry-delay",
-        ANY,
-        "a registry that fails is asked again by itself",
-    ),
+    value("retry", ANY, AGAIN),
+    value("retry-delay", ANY, AGAIN),
     // Refused.
     short('m', value("memory", &[], CGROUPS)),
     value("memory-swap", &[], CGROUPS),
@@ -96,9 +94,9 @@ const FLAGS: &[Foreign] = &[
     ),
     value("authfile", &[], LOGIN),
     value("creds", &[], LOGIN),
-    value("cert-dir", &[], "$SSL_CERT_DIR names more certificates"),
-    value("decryption-key", &[], "encrypted images are not supported"),
-    value("sign-by", &[], "signatures are not supported"),
+    value("cert-dir", &[], AUTHORITIES),
+    value("decryption-key", &[], ENCRYPTED),
+    value("sign-by", &[], SIGNED),
     switch("all-platforms", &["false"], PLATFORM),
     value("arch", &[], PLATFORM),
     value("os", &[], PLATFORM),

@@ -1,8 +1,7 @@
 //! Which flags of `docker run` and `podman run` mean nothing here?
 
-use crate::cli::foreign::{Foreign, LOGIN, RUNTIME, Table, switch, value};
+use crate::cli::foreign::{ANY, Foreign, LOGIN, RUNTIME, Table, UNTRUSTED, switch, value};
 
-const ANY: &[&str] = &["*"];
 const IO: &str = "who is not root gets no control over block devices: systemd gives users the controllers cpu, memory and pids";
 const REALTIME: &str = "the kernel gives real-time schedules to root's cgroups alone";
 const WINDOWS: &str = "it is for Windows";
@@ -23,7 +22,7 @@ impl Table for Run {
 
 const FLAGS: &[Foreign] = &[
     // What is done anyway.
-    switch("disable-content-trust", ANY, "there is no content trust"),
+    switch("disable-content-trust", ANY, UNTRUSTED),
     value("isolation", &["", "default"], WINDOWS),
     value(
         "cgroups",

@@ -1,11 +1,8 @@
 //! Which flags of `docker push`, `podman push` and `buildah push` mean nothing here?
 
-use crate::cli::foreign::{Foreign, LOGIN, Table, short, switch, value};
-
-const ANY: &[&str] = &["*"];
-const AGAIN: &str = "a registry that fails is asked again by itself";
-const SIGNED: &str = "signatures are not supported";
-const ENCRYPTED: &str = "encrypted images are not supported";
+use crate::cli::foreign::{
+    AGAIN, ANY, AUTHORITIES, ENCRYPTED, Foreign, LOGIN, SIGNED, Table, UNTRUSTED, short, switch, value,
+};
 
 /// The table.
 #[derive(Debug, Clone)]
@@ -19,7 +16,7 @@ impl Table for Push {
 
 const FLAGS: &[Foreign] = &[
     // Accepted.
-    switch("disable-content-trust", ANY, "there is no content trust"),
+    switch("disable-content-trust", ANY, UNTRUSTED),
     switch("remove-signatures", ANY, "an image is sent without signatures"),
     switch("compress", ANY, "layers are always sent compressed"),
     value("retry", ANY, AGAIN),
@@ -35,7 +32,7 @@ const FLAGS: &[Foreign] = &[
     ),
     value("authfile", &[], LOGIN),
     value("creds", &[], LOGIN),
-    value("cert-dir", &[], "$SSL_CERT_DIR names more certificates"),
+    value("cert-dir", &[], AUTHORITIES),
     value("sign-by", &[], SIGNED),
     value("sign-by-sigstore", &[], SIGNED),
     value("sign-by-sigstore-private-key", &[], SIGNED),

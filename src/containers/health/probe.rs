@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::getppid;
+use nix::unistd::Pid;
 
 use crate::containers::record;
 use crate::containers::runtime::{Init, ensure_sealed};
@@ -20,6 +19,7 @@ use crate::containers::spec::Within;
 use crate::containers::{Error, exec, role};
 use crate::line::chain;
 use crate::store::Store;
+use crate::sys;
 
 /// The name under which it is started; its arguments are the container's id, and who starts it.
 const NAME: &str = "bryo-probe";
@@ -41,8 +41,11 @@ pub(super) fn begin(id: &str) -> io::Result<(i32, String)> {
 pub fn once() -> Option<u8> {
     let mut arguments = role::arguments(NAME)?;
     let (id, parent) = (arguments.next()?, arguments.next()?);
-    // It may have ended before that.
-    if set_pdeathsig(Signal::SIGKILL).is_err() || getppid().to_string() != parent {
+    let bound = parent
+        .parse()
+        .map_err(io::Error::other)
+        .and_then(|parent| sys::die_with(Pid::from_raw(parent)));
+    if bound.is_err() {
         return Some(1);
     }
     let found = ask(&id).unwrap_or_else(|error| (-1, chain(&error)));

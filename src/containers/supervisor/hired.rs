@@ -13,9 +13,8 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::pipe2;
+use nix::unistd::{Pid, pipe2};
 use serde_json::{Value, json};
 
 use super::confine;
@@ -64,7 +63,7 @@ pub(super) enum HireError {
 pub(super) struct Hired {
     pub(super) child: Child,
     pub(super) pidfd: OwnedFd,
-    said: Said,
+    pub(super) said: Said,
 }
 
 /// What a program has to say: errors, most of all. Nobody reads it while it works, and it does not wait for that.
@@ -174,10 +173,6 @@ impl Hired {
             },
         })
     }
-
-    pub(super) fn parts(self) -> (Child, OwnedFd, Said) {
-        (self.child, self.pidfd, self.said)
-    }
 }
 
 /// Tells slirp4netns of the ports. Nobody else is to: the socket's name goes.
@@ -261,11 +256,8 @@ fn say(why: &dyn std::fmt::Display) {
 
 /// It ends with the supervisor, and becomes no more than it is.
 fn bind_to(supervisor: &str) -> io::Result<()> {
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // It may have died before.
-    if nix::unistd::getppid().to_string() != supervisor {
-        return Err(io::Error::other("the supervisor is gone"));
-    }
+    let supervisor = supervisor.parse().map_err(io::Error::other)?;
+    sys::die_with(Pid::from_raw(supervisor))?;
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
     Ok(prctl::set_no_new_privs()?)
 }

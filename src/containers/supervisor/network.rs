@@ -81,6 +81,24 @@ enum Work {
     },
 }
 
+impl Work {
+    /// The ports that are published.
+    fn ports(&self) -> Vec<Port> {
+        match self {
+            Work::Own { link, .. } => link.listeners.iter().map(|one| one.port()).collect(),
+            Work::Program { hire, .. } => hire.ports.clone(),
+        }
+    }
+
+    /// Who does it.
+    fn name(&self) -> &'static str {
+        match self {
+            Work::Own { .. } => "the network process",
+            Work::Program { hire, .. } => hire.program.kind().name(),
+        }
+    }
+}
+
 /// One process.
 struct Current {
     child: Child,
@@ -100,43 +118,32 @@ impl Network {
     /// Starts the process, which then waits for the device. A program is started by [`Network::hire`].
     pub(super) fn start(carrier: Carrier, directory: &Path, run: &Path) -> std::io::Result<Network> {
         let log = directory.join(LOG);
-        let (work, current, has_ports) = match carrier {
-            Carrier::Own(link) => {
-                let has_ports = !link.listeners.is_empty();
-                let reach = Reach {
+        let work = match carrier {
+            Carrier::Own(link) => Work::Own {
+                link,
+                reach: Reach {
                     outside: true,
                     names: false,
-                };
-                let device = None;
-                (
-                    Work::Own { link, reach, device },
-                    Some(Current::start(&log)?),
-                    has_ports,
-                )
-            }
-            Carrier::Program(hire) => {
-                let has_ports = !hire.ports.is_empty();
-                let id = directory
+                },
+                device: None,
+            },
+            Carrier::Program(hire) => Work::Program {
+                hire,
+                namespace: None,
+                run: run.to_owned(),
+                id: directory
                     .file_name()
                     .unwrap_or_default()
                     .to_string_lossy()
-                    .into_owned();
-                let (namespace, run) = (None, run.to_owned());
-                (
-                    Work::Program {
-                        hire,
-                        namespace,
-                        run,
-                        id,
-                    },
-                    None,
-                    has_ports,
-                )
-            }
+                    .into_owned(),
+            },
         };
         Ok(Network {
-            current,
-            has_ports,
+            current: match work {
+                Work::Own { .. } => Some(Current::start(&log)?),
+                Work::Program { .. } => None,
+            },
+            has_ports: !work.ports().is_empty(),
             drained: false,
             work,
             log,
@@ -248,11 +255,12 @@ impl Network {
                 return true;
             }
             let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-            let who = match &mut dead.line {
-                Line::Channel(..) => format!("the network process died ({how})"),
-                Line::Said(said) => format!("{} died ({how}): {}", self.name(), said.line()),
+            let name = self.work.name();
+            let said = match &mut dead.line {
+                Line::Channel(..) => String::new(),
+                Line::Said(said) => format!(": {}", said.line()),
             };
-            self.note(&format!("{who}; another follows"));
+            self.note(&format!("{name} died ({how}){said}; another follows"));
         }
         if self.due() != Some(Duration::ZERO) {
             return false;
@@ -281,13 +289,6 @@ impl Network {
         }
     }
 
-    fn name(&self) -> &'static str {
-        match &self.work {
-            Work::Own { .. } => "the network process",
-            Work::Program { hire, .. } => hire.program.kind().name(),
-        }
-    }
-
     /// Writes into its log: nobody hears a supervisor in the background.
     fn note(&self, text: &str) {
         use std::io::Write as _;
@@ -307,10 +308,7 @@ impl Network {
             .and_then(|current| Process::of(current.child.id().cast_signed()));
         Live {
             process,
-            ports: match &self.work {
-                Work::Own { link, .. } => link.listeners.iter().map(|one| one.port()).collect(),
-                Work::Program { hire, .. } => hire.ports.clone(),
-            },
+            ports: self.work.ports(),
             restarts: self.restarts,
             ..Live::default()
         }
@@ -344,7 +342,7 @@ impl Current {
         else {
             return Ok(None);
         };
-        let (child, pidfd, said) = Hired::start(hire, namespace, run, id)?.parts();
+        let Hired { child, pidfd, said } = Hired::start(hire, namespace, run, id)?;
         Ok(Some(Current {
             child,
             pidfd,

@@ -53,11 +53,7 @@ impl Connector for Forwarding {
         // Its scheme decides whether there is TLS, and its name is the one to prove.
         let to_proxy = ConnectionDetails {
             uri: &self.proxy,
-            addrs: details.addrs.clone(),
-            current_time: details.current_time.clone(),
-            run_connector: details.run_connector.clone(),
-            register_shutdown: details.register_shutdown.clone(),
-            ..*details
+            ..again(details)
         };
         let connection = self.inner.connect(&to_proxy, chained)?;
         let authority = details.uri.authority().map_or("", |authority| authority.as_str());
@@ -69,6 +65,17 @@ impl Connector for Forwarding {
             };
             forwarded.boxed()
         }))
+    }
+}
+
+/// The same once more, to change a part of it.
+pub(super) fn again<'a>(details: &ConnectionDetails<'a>) -> ConnectionDetails<'a> {
+    ConnectionDetails {
+        addrs: details.addrs.clone(),
+        current_time: details.current_time.clone(),
+        run_connector: details.run_connector.clone(),
+        register_shutdown: details.register_shutdown.clone(),
+        ..*details
     }
 }
 

@@ -6,6 +6,8 @@ use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::transport::{ConnectionDetails, Connector, DefaultConnector, Transport};
 
+use super::forward::again;
+
 /// Connections to registries of any certificate, and to the proxy that opens tunnels to them.
 #[derive(Debug)]
 pub(super) struct Tunnelling {
@@ -36,11 +38,7 @@ impl Connector for Tunnelling {
             config: &self.verifying,
             // Not to be remembered for the registries' sake.
             request_level: true,
-            addrs: details.addrs.clone(),
-            current_time: details.current_time.clone(),
-            run_connector: details.run_connector.clone(),
-            register_shutdown: details.register_shutdown.clone(),
-            ..*details
+            ..again(details)
         };
         self.inner.connect(&to_proxy, chained)
     }

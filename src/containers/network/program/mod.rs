@@ -6,12 +6,12 @@ mod slirp;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::{NetworkError, Published};
+use crate::host::probe::on_path;
 use crate::net::{Port, Resolvers, Routes};
 
 pub use pasta::Pasta;
@@ -88,11 +88,8 @@ impl Program {
         let name = self.kind().name();
         let path = path.unwrap_or_default();
         // What lies in the working directory is nobody's choice.
-        let directories = std::env::split_paths(&path).filter(|directory| directory.is_absolute());
-        let mut found = directories.map(|directory| directory.join(name));
-        found
-            .find(|program| is_executable(program))
-            .ok_or(NetworkError::Missing(name))
+        let found = on_path(&path, name).find(|program| program.is_absolute());
+        found.ok_or(NetworkError::Missing(name))
     }
 
     /// The ports that it is to publish: what it cannot have is refused, what it leaves out is left out.
@@ -140,14 +137,10 @@ impl Program {
     }
 }
 
-fn is_executable(path: &Path) -> bool {
-    let found = path.metadata();
-    found.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
