@@ -69,9 +69,10 @@ fn compile(filter: &Filter, name: &str) -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let mut list = String::new();
     for (position, program) in filter::compile(filter, machine()?.0)?.iter().enumerate() {
-        let file = out.join(format!("{name}-{position}.bpf"));
-        std::fs::write(&file, program)?;
-        writeln!(list, "include_bytes!({:?}),", file.display().to_string())?;
+        // Named as the list's neighbour, so that a target directory can be moved or copied.
+        let file = format!("{name}-{position}.bpf");
+        std::fs::write(out.join(&file), program)?;
+        writeln!(list, "include_bytes!({file:?}),")?;
     }
     std::fs::write(out.join(format!("{name}.rs")), format!("&[{list}]"))?;
     Ok(())

@@ -150,18 +150,79 @@ fn without_id_tools_there_is_one_id() {
     assert_eq!(bryo.ok(["ps", "-aq"]), "");
 }
 
+/// A PATH on which both are this script. It ends in running the real one.
+fn with_id_tools(bryo: &Bryo, lines: &str) -> String {
+    let tools = bryo.scratch("tools");
+    std::fs::create_dir(&tools).unwrap();
+    for tool in ["newuidmap", "newgidmap"] {
+        let script = bryo.scratch(tool);
+        std::fs::write(
+            &script,
+            format!("#!/bin/sh\n{lines}\nexec /usr/bin/{tool} \"$@\"\n"),
+        )
+        .unwrap();
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        assert!(copy_program(&script, tools.join(tool)));
+    }
+    format!("{}:{}", tools.display(), std::env::var("PATH").unwrap())
+}
+
+/// How many ids the container has is a line of its map.
+const MAPPED: [&str; 2] = ["grep", "65536"];
+
+#[test]
+fn the_tool_has_ids_mapped_while_it_makes_the_container() {
+    if !has_id_range() {
+        return;
+    }
+    let (bryo, image) = busybox();
+    let log = bryo.scratch("log");
+    let path = with_id_tools(&bryo, &format!("cat /proc/$PPID/comm >> {}", log.display()));
+    let run = |words: &[&str]| {
+        let done = Done::of(bryo.command(words).env("PATH", &path));
+        assert_eq!(done.status.code(), Some(0), "{done}");
+    };
+    let who = || std::fs::read_to_string(&log).unwrap_or_default();
+    run(&["create", "--name", "made", &image, "true"]);
+    assert_eq!(who(), "", "nothing is begun for what may never start");
+    run(&["run", "--rm", &image, MAPPED[0], MAPPED[1], "/proc/self/uid_map"]);
+    assert_eq!(who().lines().count(), 2, "{}", who());
+    assert!(!who().contains("supervisor"), "{}", who());
+    run(&["run", "-d", "--name", "up", &image, "sleep", "1000"]);
+    run(&["run", "--rm", &image, MAPPED[0], MAPPED[1], "/proc/self/uid_map"]);
+    assert_eq!(
+        who().lines().count(),
+        4,
+        "the second joins the first's: {}",
+        who()
+    );
+    bryo.ok(["rm", "-f", "up"]);
+}
+
+#[test]
+fn who_maps_ids_ahead_may_be_killed() {
+    if !has_id_range() {
+        return;
+    }
+    let (bryo, image) = busybox();
+    let once = bryo.scratch("once");
+    let path = with_id_tools(
+        &bryo,
+        &format!("mkdir {} 2> /dev/null && kill -9 $PPID", once.display()),
+    );
+    let command = ["run", "--rm", &image, MAPPED[0], MAPPED[1], "/proc/self/uid_map"];
+    let done = Done::of(bryo.command(command).env("PATH", &path));
+    assert_eq!((done.status.code(), &*done.stderr), (Some(0), ""), "{done}");
+    assert!(once.is_dir());
+    // Nothing of it is left that others would wait for.
+    let again = Done::of(bryo.command(command).env("PATH", &path));
+    assert_eq!(again.status.code(), Some(0), "{again}");
+}
+
 #[test]
 fn id_tools_that_fail_leave_one_id_and_a_warning() {
     let (bryo, image) = busybox();
-    let tools = bryo.scratch("tools");
-    std::fs::create_dir(&tools).unwrap();
-    let script = bryo.scratch("script");
-    std::fs::write(&script, "#!/bin/sh\necho not today >&2; exit 1\n").unwrap();
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    for tool in ["newuidmap", "newgidmap"] {
-        assert!(copy_program(&script, tools.join(tool)));
-    }
-    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let path = with_id_tools(&bryo, "echo not today >&2; exit 1");
     let command = ["run", "--rm", "--group-add", "7", &image, "id", "-u"];
     let done = Done::of(bryo.command(command).env("PATH", path));
     assert_eq!(

@@ -219,6 +219,8 @@ impl Order {
             host_names: self.host_names.clone(),
             network: network::Asked::default(),
             afterwards: Afterwards::Commit,
+            // Several may begin at once, and the first leaves a user namespace to the next.
+            starts: false,
             open_stdin: false,
             stop_signal: None,
             labels: Vec::new(),

@@ -38,6 +38,8 @@ pub struct Made {
     pub lower: Lower,
     /// The machine that it is to run on.
     pub host: Probe,
+    /// A user namespace that is being made for it.
+    pub ahead: Option<runtime::Ahead>,
     /// What could not be done as asked, one line each, for the user.
     pub warnings: Vec<String>,
     /// `--detach-keys`.
@@ -58,6 +60,7 @@ impl Made {
             spec,
             lower,
             host,
+            ahead: None,
             warnings: Vec::new(),
             keys: Keys::default(),
             views: Vec::new(),
@@ -153,6 +156,7 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
         mut spec,
         lower,
         host,
+        ahead,
         warnings: _,
         keys,
         views,
@@ -182,6 +186,7 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
             lower,
             views,
             plan,
+            ahead,
             host,
             terminal,
             attach,

@@ -7,10 +7,10 @@ use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 
 use super::asked::Asked;
-use super::attach::Keys;
 use super::files::{self, HostNames};
 use super::life::{Made, lower, read_file};
 use super::record::{Afterwards, Base, Held, Record, Settings};
+use super::runtime::Ahead;
 use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
 use super::storage::Storage;
 use super::unit::Line;
@@ -66,6 +66,8 @@ pub struct Wanted {
     pub network: network::Asked,
     /// `--rm`.
     pub afterwards: Afterwards,
+    /// It is started at once.
+    pub starts: bool,
     /// `-i`.
     pub open_stdin: bool,
     /// `--stop-signal`.
@@ -107,7 +109,7 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
     if let Some(name) = wanted.name.as_ref().filter(|name| !names::is_name(name)) {
         return Err(Error::Name(name.clone()));
     }
-    let making = Making::of(store, &wanted)?;
+    let mut making = Making::of(store, &wanted)?;
     for attempt in 0.. {
         match making.attempt(attempt) {
             // A name that was drawn may be drawn again.
@@ -120,7 +122,8 @@ pub fn create(store: &Store, wanted: Wanted) -> Result<Made, Error> {
                     _ => still_listed(store, made.held)?,
                 };
                 events::happened(store.state(), &held.record, "create", &[]);
-                return Ok(Made { held, ..made });
+                let ahead = making.ahead.take();
+                return Ok(Made { held, ahead, ..made });
             }
         }
     }
@@ -133,17 +136,24 @@ struct Making<'a> {
     wanted: &'a Wanted,
     config: ImageConfiguration,
     host: Probe,
+    ahead: Option<Ahead>,
     seccomp: Option<LinuxSeccomp>,
     devices: Vec<String>,
 }
 
 impl Making<'_> {
     fn of<'a>(store: &'a Store, wanted: &'a Wanted) -> Result<Making<'a>, Error> {
+        let host = Probe::now();
+        let ahead = match wanted.starts {
+            true => Ahead::begin(store.run(), &host, wanted.request.users.maps(&host)),
+            false => None,
+        };
         Ok(Making {
             store,
             wanted,
             config: wanted.below.0.config(),
-            host: Probe::now(),
+            host,
+            ahead,
             seccomp: seccomp(&wanted.request)?,
             devices: match wanted.request.confine.privileged {
                 true => usable_devices(),
@@ -174,15 +184,8 @@ impl Making<'_> {
             None => (held.spec()?, lower(store, &held.record)?, Vec::new()),
         };
         Ok(Made {
-            held,
-            spec,
-            lower,
-            host: self.host.clone(),
             warnings,
-            keys: Keys::default(),
-            views: Vec::new(),
-            hidden: None,
-            kept: Vec::new(),
+            ..Made::of(held, spec, lower, self.host.clone())
         })
     }
 

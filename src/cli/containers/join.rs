@@ -80,7 +80,8 @@ fn own_code(error: Error) -> Failure {
     Failure::from(error).code(code)
 }
 
-fn make(store: &Store, container: Container) -> Result<(), Failure> {
+fn make(store: &Store, mut container: Container) -> Result<(), Failure> {
+    container.starts = true;
     let made = container.make(store, Afterwards::Remove)?;
     let supervisor = life::start(store, made, Attach::Detached)?;
     let started = detached(supervisor);

@@ -183,6 +183,9 @@ pub(super) struct Container {
     /// Detached: it is shown with the container.
     #[arg(skip)]
     detached: bool,
+    /// Not only made: what a start needs may be begun meanwhile.
+    #[arg(skip)]
+    pub(super) starts: bool,
     /// `--join`: a digest of the flags that all who join give.
     #[arg(skip)]
     shared: Option<String>,
@@ -216,7 +219,7 @@ impl Run {
         let keys = self.leaving.read().map_err(own_code)?;
         let kept = inherited::preserve(self.preserve_fds).map_err(|error| own_code(Failure::of(&error)))?;
         let mut container = self.container;
-        container.detached = self.detach;
+        (container.detached, container.starts) = (self.detach, true);
         let image = container.image().to_owned();
         let mut made = container.make(store, afterwards).map_err(own_code)?;
         (made.keys, made.hidden, made.kept) = (keys, hidden, kept);
@@ -405,6 +408,7 @@ impl Container {
                 joined: choice.joined,
             },
             afterwards,
+            starts: self.starts,
             open_stdin: self.interactive,
             stop_signal: self.stop_signal,
             upkeep,

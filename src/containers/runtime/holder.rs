@@ -14,7 +14,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::unistd::{Pid, getuid};
+use nix::unistd::getuid;
 
 use super::channel::Failure;
 use crate::host::IdMaps;
@@ -60,9 +60,7 @@ pub(super) enum Kept {
 
 impl Search {
     pub(super) fn begin(run: &Path, maps: &IdMaps) -> Result<Search, Failure> {
-        let directory = run
-            .join("holders")
-            .join(Digest::of(format!("{maps:?}").as_bytes()).hex());
+        let directory = directory_of(run, maps);
         let failed = |error: io::Error| Failure::new(directory.display().to_string(), error);
         if let Some(holder) = join_any(&directory)? {
             return Ok(Search::Found(holder));
@@ -73,6 +71,31 @@ impl Search {
             .create(&directory)
             .map_err(failed)?;
         Search::beside_others(directory, PATIENCE)
+    }
+
+    /// The same without waiting, for who can do without: none if there is a holder, or somebody else makes one.
+    pub(super) fn unless_there(run: &Path, maps: &IdMaps) -> Option<Search> {
+        let directory = directory_of(run, maps);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .ok()?;
+        let lock = Lock::try_acquire(&directory.join("lock"), Mode::Exclusive).ok()??;
+        find(&directory)
+            .is_none()
+            .then(|| Search::missing(directory, Some(lock)))
+    }
+
+    fn missing(directory: PathBuf, lock: Option<Lock>) -> Search {
+        Search::Missing {
+            directory,
+            // It is held while processes are forked.
+            _lock: lock.map(|mut lock| {
+                lock.still();
+                lock
+            }),
+        }
     }
 
     /// Who has the lock has it for longer than until the namespace can be found: its children have it, too. So that is
@@ -92,27 +115,18 @@ impl Search {
             }
             std::thread::sleep(LOOK);
         };
-        Ok(Search::Missing {
-            directory,
-            // It is held while the child is forked that makes the namespace.
-            _lock: lock.map(|mut lock| {
-                lock.still();
-                lock
-            }),
-        })
+        Ok(Search::missing(directory, lock))
     }
 
-    /// Keeps the user namespace of `child`, found by others from here on, unless they have found another.
-    pub(super) fn keep(self, child: Pid) -> Result<Kept, Failure> {
+    /// Keeps this user namespace, found by others from here on, unless they have found another.
+    pub(super) fn keep(self, namespace: OwnedFd) -> Result<Kept, Failure> {
         let Search::Missing { directory, .. } = &self else {
             return Ok(Kept::Ours(None));
         };
         if join_any(directory)?.is_some() {
             return Ok(Kept::Late);
         }
-        let path = format!("/proc/{child}/ns/user");
-        let namespace = File::open(&path).map_err(|error| Failure::new(path, error))?;
-        Holder::register(directory, namespace.into()).map(|holder| Kept::Ours(Some(holder)))
+        Holder::register(directory, namespace).map(|holder| Kept::Ours(Some(holder)))
     }
 }
 
@@ -196,10 +210,20 @@ impl Record {
     }
 }
 
+fn directory_of(run: &Path, maps: &IdMaps) -> PathBuf {
+    run.join("holders")
+        .join(Digest::of(format!("{maps:?}").as_bytes()).hex())
+}
+
 fn join_any(directory: &Path) -> Result<Option<Holder>, Failure> {
-    let Ok(entries) = fs::read_dir(directory) else {
-        return Ok(None);
-    }; // not there yet
+    let found = find(directory);
+    found
+        .map(|namespace| Holder::register(directory, namespace))
+        .transpose()
+}
+
+fn find(directory: &Path) -> Option<OwnedFd> {
+    let entries = fs::read_dir(directory).ok()?; // not there yet
     for entry in entries.flatten() {
         let name = entry.file_name();
         let Some(record) = name.to_str().and_then(Record::parse) else {
@@ -209,10 +233,10 @@ fn join_any(directory: &Path) -> Result<Option<Holder>, Failure> {
             // Left by a killed supervisor; two that see it at once are both right.
             let _ = fs::remove_file(entry.path());
         } else if let Some(namespace) = record.open() {
-            return Holder::register(directory, namespace).map(Some);
+            return Some(namespace);
         }
     }
-    Ok(None)
+    None
 }
 
 fn start_time(process: &str) -> Option<u64> {

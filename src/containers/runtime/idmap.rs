@@ -6,9 +6,10 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 
 use super::channel::Failure;
+use super::cores;
 use crate::host::{IdMaps, IdRange, Probe};
 
 /// Writes the caller's own map, from inside its new namespace: one user, one group. The kernel wants setgroups(2) shut
@@ -27,7 +28,10 @@ pub(super) fn map_child(child: Pid, maps: &IdMaps, host: &Probe) -> Result<(), F
         return Err(Failure::new("map ids", host.why_one_id().unwrap_or_default()));
     };
     let (users, groups) = std::thread::scope(|scope| {
-        let groups = std::thread::Builder::new().spawn_scoped(scope, || map(for_groups, child, &maps.gids));
+        let groups = std::thread::Builder::new().spawn_scoped(scope, || {
+            cores::spread(gettid());
+            map(for_groups, child, &maps.gids)
+        });
         let users = map(for_users, child, &maps.uids);
         let groups = match groups.map(|thread| thread.join()) {
             Ok(Ok(groups)) => groups,

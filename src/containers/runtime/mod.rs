@@ -2,9 +2,11 @@
 //!
 //! `plan`: Spec → ordered steps, pure; `start`: the processes and their talk; `apply`: carries the steps out.
 
+mod ahead;
 mod apply;
 pub(super) mod channel;
 mod confine;
+mod cores;
 mod crowd;
 mod devices;
 mod errand;
@@ -26,6 +28,7 @@ pub mod start;
 mod step;
 mod within;
 
+pub use ahead::{Ahead, Maker};
 pub use crowd::Crowd;
 pub use errand::{as_root, as_root_of};
 pub use inside::{Helper, help, mount_of};

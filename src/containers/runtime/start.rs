@@ -22,6 +22,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
 use rustix::process::{PidfdFlags, pidfd_open};
 
+use super::ahead::Ahead;
 use super::apply::{Container, connect, make_as_root};
 use super::channel::{Cause, Channel, Failure, Order, Report};
 use super::crowd::Crowd;
@@ -61,6 +62,7 @@ pub struct Launch {
     init: Option<Pid>,
     holder: Option<Holder>,
     search: Search,
+    ahead: Option<Ahead>,
     terminal: Option<OwnedFd>,
     network: Option<NetworkEnds>,
     /// The descriptors of each view's connection.
@@ -174,11 +176,17 @@ impl From<Failure> for StartError {
 }
 
 /// Starts the container's processes and returns at once. To be called by a process with one thread (the supervisor),
-/// which stays the container's parent: when it dies, the container does. `run` is `$BRYO_RUN`, where holders are found.
+/// which stays the container's parent: when it dies, the container does. `run` is `$BRYO_RUN`, where holders are found; `ahead`
+/// a user namespace that is being made for it.
 ///
 /// # Errors
 /// Fails if no process can be made.
-pub fn spawn(plan: Plan, host: Probe, stdio: Stdio, run: &Path) -> Result<Launch, StartError> {
+pub fn spawn(
+    plan: Plan,
+    host: Probe,
+    stdio: Stdio,
+    (run, ahead): (&Path, Option<Ahead>),
+) -> Result<Launch, StartError> {
     let (channel, _) = Channel::pair().map_err(|error| Failure::new("make a channel", error.desc()))?;
     let mut launch = Launch {
         warnings: plan.warnings.clone(),
@@ -191,6 +199,7 @@ pub fn spawn(plan: Plan, host: Probe, stdio: Stdio, run: &Path) -> Result<Launch
         init: None,
         holder: None,
         search: Search::Needless,
+        ahead,
         terminal: None,
         network: None,
         views: Vec::new(),
@@ -343,7 +352,7 @@ impl Launch {
     }
 
     fn entry(&mut self) -> Result<Entry, StartError> {
-        let maps = match &self.plan.user_namespace {
+        let mut maps = match &self.plan.user_namespace {
             UserNamespace::Path(path) => {
                 let file = std::fs::File::open(path);
                 return file
@@ -352,17 +361,24 @@ impl Launch {
             }
             UserNamespace::Holder(maps) => maps.clone(),
         };
+        match self.ahead.take().map(|ahead| ahead.take_up(&maps)) {
+            Some(Ok(Some(holder))) => return self.join(holder),
+            Some(Err(failure)) => maps = self.fall_back_to_one_id(&failure)?,
+            Some(Ok(None)) | None => {}
+        }
         match Search::begin(&self.run, &maps)? {
-            Search::Found(holder) => {
-                let entry = holder.descriptor()?;
-                self.holder = Some(holder);
-                Ok(Entry::Join(entry))
-            }
+            Search::Found(holder) => self.join(holder),
             missing => {
                 self.search = missing;
                 Ok(Entry::Make(maps))
             }
         }
+    }
+
+    fn join(&mut self, holder: Holder) -> Result<Entry, StartError> {
+        let entry = holder.descriptor()?;
+        self.holder = Some(holder);
+        Ok(Entry::Join(entry))
     }
 
     /// Maps ids into the child's new namespace and keeps it for others; falls back to one id if the tools fail.
@@ -373,21 +389,24 @@ impl Launch {
         if !maps.is_single()
             && let Err(failure) = idmap::map_child(child, maps, &self.host)
         {
-            return self.start_again_with_one_id(&failure);
+            self.fall_back_to_one_id(&failure)?;
+            return self.start_again();
         }
-        match std::mem::take(&mut self.search).keep(child)? {
+        let path = format!("/proc/{child}/ns/user");
+        let namespace = File::open(&path).map_err(|error| Failure::new(path, error))?;
+        match std::mem::take(&mut self.search).keep(namespace.into())? {
             Kept::Ours(holder) => self.holder = holder,
             Kept::Late => return self.start_again(),
         }
         self.order(&Order::Mapped)
     }
 
-    fn start_again_with_one_id(&mut self, why: &Failure) -> Result<(), StartError> {
+    fn fall_back_to_one_id(&mut self, why: &Failure) -> Result<IdMaps, StartError> {
         let single = IdMaps::single(self.host.uid, self.host.gid);
         let was_root = self
             .id_maps()
             .is_some_and(|maps| maps.is_root(self.host.uid, self.host.gid));
-        let Some(plan) = self.plan.with_maps(single).filter(|_| was_root) else {
+        let Some(plan) = self.plan.with_maps(single.clone()).filter(|_| was_root) else {
             return Err(why.clone().into());
         };
         self.warnings.push(format!(
@@ -396,7 +415,7 @@ impl Launch {
         ));
         self.plan = plan;
         self.search = Search::Needless;
-        self.start_again()
+        Ok(single)
     }
 
     /// With another child: the first has a user namespace that is not to be used.

@@ -96,6 +96,8 @@ impl From<CgroupError> for Failure {
 /// What is to be started, and how.
 pub(super) struct Container {
     pub(super) plan: runtime::Plan,
+    /// A user namespace that is being made for it.
+    pub(super) ahead: Option<runtime::Ahead>,
     pub(super) host: Probe,
     pub(super) terminal: bool,
     pub(super) attach: Attach,
@@ -204,6 +206,7 @@ fn launch(
 ) -> Result<(Init, Relay, Ways, Guests, Option<Warden>), Failure> {
     let Container {
         mut plan,
+        ahead,
         host,
         terminal,
         attach,
@@ -234,7 +237,7 @@ fn launch(
         true => stdio::terminal(attach),
         false => stdio::pipes(attach, open_stdin)?,
     };
-    let mut launch = runtime::spawn(plan, host, inside, &run)?;
+    let mut launch = runtime::spawn(plan, host, inside, (&run, ahead))?;
     // While the child makes the namespaces, so that no start waits for it.
     let mut network = start_network(carrier, &directory, &run)?;
     serve(servers, &mut launch, after)?;

@@ -39,6 +39,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         lower,
         views,
         plan,
+        ahead,
         host,
         terminal,
         attach,
@@ -61,25 +62,26 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let upper = held.directory().join("upper");
     let storage = held.record.settings.storage;
     let audience = Arc::<Audience>::default();
-    let mut mine = Some((held, tool, network, joined));
+    let mut mine = Some((held, tool, network, joined, ahead));
     let begun = told.and_then(|told| {
         Servers::fork((lower, &upper, storage), views, || {
             inherited::close_preserved();
-            if let Some((held, tool, network, joined)) = mine.take() {
+            if let Some((held, tool, network, joined, ahead)) = mine.take() {
                 held.leave();
-                drop((tool, network, joined));
+                drop((tool, network, joined, ahead));
             }
         })
         .map(|servers| (servers, told))
         .map_err(Failure::from)
     });
-    let Some((mut held, tool, network, joined)) = mine else {
+    let Some((mut held, tool, network, joined, ahead)) = mine else {
         return 125;
     };
     let is_step = held.record.builder.is_some();
     let settings = &held.record.settings;
     let container = Container {
         plan,
+        ahead,
         host,
         terminal,
         attach,

@@ -46,8 +46,8 @@ use super::neighbour::Joined;
 use super::network::Ready;
 use super::record::Held;
 use super::role;
-use super::runtime::Plan;
 use super::runtime::channel::Channel;
+use super::runtime::{Ahead, Plan};
 use super::view::View;
 use crate::host::Probe;
 use crate::store::Store;
@@ -63,6 +63,8 @@ pub struct Start {
     pub views: Vec<View>,
     /// What the executor is to do.
     pub plan: Plan,
+    /// A user namespace that is being made for it.
+    pub ahead: Option<Ahead>,
     /// The machine it was planned for.
     pub host: Probe,
     /// Whether the plan makes a pty.

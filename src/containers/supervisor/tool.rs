@@ -14,6 +14,7 @@ use super::protocol::{Notice, Order};
 use super::terminal::{self, Raw};
 use super::{Attach, Start, beside};
 use crate::containers::runtime::channel::Channel;
+use crate::containers::runtime::{Ahead, Maker};
 use crate::store::lease;
 use crate::sys;
 
@@ -27,6 +28,8 @@ pub struct Supervisor {
     terminal: bool,
     attach: Attach,
     proxy: SignalProxy,
+    /// Who made its user namespace, until the command runs.
+    maker: Option<Maker>,
 }
 
 /// What becomes of signals that the tool gets while the command runs.
@@ -71,10 +74,11 @@ pub enum Ending {
 ///
 /// # Errors
 /// No process can be made.
-pub fn start(start: Start) -> io::Result<Supervisor> {
+pub fn start(mut start: Start) -> io::Result<Supervisor> {
     // The fork wants a process of one thread.
     let stilled = lease::still_all();
     let (terminal, attach) = (start.terminal, start.attach);
+    let maker = start.ahead.as_mut().and_then(Ahead::part);
     let (ours, theirs) = Channel::pair()?;
     let passed = passed_signals();
     // Blocked before the fork, so that none is lost between; the supervisor unblocks them for itself.
@@ -107,6 +111,7 @@ pub fn start(start: Start) -> io::Result<Supervisor> {
         terminal,
         attach,
         proxy: SignalProxy::Pass,
+        maker,
     })
 }
 
@@ -193,6 +198,7 @@ impl Supervisor {
                     Some((Notice::Started, _)) if until == Until::Started => return Ok(Ending::Started),
                     Some((Notice::Started, _)) => {
                         stage = Stage::Started;
+                        drop(self.maker.take());
                         self.resize();
                     }
                     Some((Notice::Left, _)) => return Ok(Ending::Left),
