@@ -83,7 +83,13 @@ impl Tree {
         let ino = inode.ino;
         let present = now();
         let mut changes = Vec::with_capacity(4);
-        let mut room = Room::Ordinary;
+        let state = held(locked.get(ino))?;
+        let is_written = state.content().is_ok_and(|content| content.pages() > 0);
+        let mut room = match self.upper.is_made(ino) || is_written {
+            true => Room::InPlace,
+            // It may be the first change to one of the image's, of which there are many.
+            false => Room::Ordinary,
+        };
         if let Some(size) = set.size {
             if size > MAX_FILE {
                 return Err(Error(Errno::EFBIG));
@@ -94,6 +100,9 @@ impl Tree {
                 self.lengthen(state, size, placed)?;
                 // (No `extend`, which would have all changes live for ever.)
                 placed.changes(ino).for_each(|change| changes.push(change));
+                if !placed.is_empty() {
+                    room = Room::Ordinary;
+                }
             } else {
                 room = Room::Reserve;
             }

@@ -149,8 +149,9 @@ impl Tree {
         changes.extend(placed.changes(ino));
         let time = now();
         let stamped = state.meta.mtime == time && state.meta.ctime == time;
-        if changes.is_empty() && stamped && range.end <= size {
-            // In place and within one tick of the clock: there is nothing to record.
+        // Nothing but the time is to be recorded.
+        let only_time = changes.is_empty() && range.end <= size;
+        if only_time && stamped {
             return Ok(());
         }
         changes.push(Change::Wrote {
@@ -158,8 +159,18 @@ impl Tree {
             size: range.end.max(size),
             time,
         });
-        self.upper
-            .commit(Operation::Write, caller.unique, &changes, Room::Ordinary, locked)
+        let room = match placed.is_empty() {
+            true => Room::InPlace,
+            false => Room::Ordinary,
+        };
+        let done = self
+            .upper
+            .commit(Operation::Write, caller.unique, &changes, room, locked);
+        match done {
+            // The bytes are where they belong; who wrote them was told so, and they are not lost for the sake of a time.
+            Err(Error(Errno::ENOSPC | Errno::EDQUOT)) if only_time => Ok(()),
+            done => done,
+        }
     }
 
     /// After a failure: frees the new pages, and makes zero again what was written in place behind the file's end.
@@ -552,6 +563,11 @@ impl Tree {
 }
 
 impl Placed<'_> {
+    /// Has no new page been taken?
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
     pub(super) fn changes(&self, ino: Ino) -> impl Iterator<Item = Change<'static>> {
         self.runs.iter().map(move |(page, run)| Change::Map {
             ino,

@@ -28,6 +28,8 @@ use crate::error::{Error, Result};
 
 /// A journal below this is not worth the work: it is read in some hundredths of a second.
 const LEAST: u64 = 4 << 20;
+/// The same once somebody found no room at the limit, which the history counts against.
+const LEAST_WHEN_SHORT: u64 = 128 << 10;
 /// The journal may be so many times as long as what it has to say: then a checkpoint writes no more than was written since
 /// the last.
 const GROWTH: u64 = 3;
@@ -49,8 +51,12 @@ impl Upper {
     pub(crate) fn checkpoint_is_due(&self) -> bool {
         let length = self.log.length();
         let live = self.log.checkpoint_length().max(self.table.len() as u64 * INODE);
-        let wanted = LEAST
-            .max(live.saturating_mul(GROWTH))
+        let (least, growth) = match self.is_short.swap(false, Ordering::Relaxed) {
+            true => (LEAST_WHEN_SHORT, 2),
+            false => (LEAST, GROWTH),
+        };
+        let wanted = least
+            .max(live.saturating_mul(growth))
             .max(*self.checkpointing.lock());
         length > wanted && self.can_say(live)
     }

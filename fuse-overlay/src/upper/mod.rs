@@ -23,7 +23,7 @@ pub(crate) mod xattrs;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -215,6 +215,8 @@ pub(crate) struct Upper {
     applying: RwLock<()>,
     /// Held by the one who makes a checkpoint. None is due before the journal has this length.
     checkpointing: Mutex<u64>,
+    /// Somebody was refused room at the limit, which counts the journal's history, too.
+    is_short: AtomicBool,
 }
 
 impl Upper {
@@ -269,6 +271,7 @@ impl Upper {
             limits,
             applying: RwLock::new(()),
             checkpointing: Mutex::new(0),
+            is_short: AtomicBool::new(false),
         })
     }
 
@@ -317,6 +320,7 @@ impl Upper {
         locked: &mut Locked<'_>,
     ) -> Result<()> {
         if room == Room::Ordinary && self.over_limit() {
+            self.is_short.store(true, Ordering::Relaxed);
             return Err(Error(Errno::ENOSPC));
         }
         let misfit = |change: &&Change<'_>| locked.get(change.ino()).is_some_and(|state| !state.fits(change));
@@ -370,6 +374,11 @@ impl Upper {
         self.limits
             .bytes
             .is_some_and(|most| self.log.charged() + self.data.usage().0 * PAGE >= most)
+    }
+
+    /// Was it made here, and is none of the image's?
+    pub(crate) fn is_made(&self, ino: Ino) -> bool {
+        ino.0 > self.image_end
     }
 
     /// Counts a lookup.

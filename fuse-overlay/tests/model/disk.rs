@@ -31,6 +31,8 @@ pub struct Plan {
     pub read: usize,
     /// Those that fail.
     pub faults: Vec<(usize, Fault)>,
+    /// No file can get longer.
+    pub full: bool,
     /// How many have failed.
     pub fired: usize,
     /// Has a flush failed since the plan was reset?
@@ -206,6 +208,13 @@ impl MemoryFile {
         done(self.plan.lock().next())
     }
 
+    fn has_room(&self, end: usize) -> io::Result<()> {
+        match self.plan.lock().full && self.bytes.lock().cache.len() < end {
+            true => Err(Errno::ENOSPC.into()),
+            false => Ok(()),
+        }
+    }
+
     fn record(&self, event: impl FnOnce() -> Event) {
         if let Some(events) = &self.recorded {
             events.lock().push((self.which, event()));
@@ -259,8 +268,9 @@ impl Disk for MemoryFile {
             }
             Some(Fault::Errno(errno) | Fault::Torn(errno)) => return Err(errno.into()),
         };
-        let mut bytes = self.bytes.lock();
         let end = offset as usize + n;
+        self.has_room(end)?;
+        let mut bytes = self.bytes.lock();
         if bytes.cache.len() < end {
             bytes.cache.resize(end, 0);
         }
@@ -289,8 +299,9 @@ impl Disk for MemoryFile {
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
         self.change()?;
-        let mut bytes = self.bytes.lock();
         let end = (offset + length) as usize;
+        self.has_room(end)?;
+        let mut bytes = self.bytes.lock();
         if bytes.cache.len() < end {
             bytes.cache.resize(end, 0);
             self.record(|| Event::Wrote(end, Vec::new()));

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use fuse_overlay::attr::{Attr, Ino, Time};
 use fuse_overlay::error::Error;
-use fuse_overlay::union::{Allocate, Caller, Limits, Released, SetAttr, SetGroupId, SetXattr, Tree};
+use fuse_overlay::union::{Allocate, Caller, Limits, Released, SetAttr, SetGroupId, SetTime, SetXattr, Tree};
 use nix::errno::Errno;
 
 use super::disk::{Fault, MemoryDisk};
@@ -619,4 +619,78 @@ fn a_name_finds_room_that_a_removed_file_left() {
     tree.unlink(&CALLER, Ino::ROOT, name("a")).unwrap();
     assert_eq!(tree.forget(ino, 1), Released::Gone);
     assert!(tree.symlink(&CALLER, Ino::ROOT, name("s"), b"x").is_ok());
+}
+
+/// Each write has another time to record.
+fn overwrite(tree: &Tree, ino: Ino, times: std::ops::Range<i64>) {
+    for second in times {
+        let time = SetTime::At(Time { sec: second, nsec: 0 });
+        let set = SetAttr {
+            mtime: Some(time),
+            ..SetAttr::default()
+        };
+        // The kernel's own, after the write; on a full disk it may be lost, the write not.
+        let _ = tree.setattr(&CALLER, ino, &set);
+        let block = [second as u8; 4096];
+        tree.write(&CALLER, ino, (second as u64 % 8) * 4096, &block, false)
+            .unwrap();
+        assert!(bytes(tree, ino)[(second as usize % 8) * 4096..][..4096] == block);
+    }
+}
+
+#[test]
+fn who_has_no_room_may_overwrite_what_there_is() {
+    let limits = Limits {
+        bytes: Some(256 << 10),
+        inodes: None,
+    };
+    let Mounted { tree, .. } = mounted_with(vec![], limits);
+    let (ino, other) = (file(&tree, "a"), file(&tree, "b"));
+    tree.fallocate(&CALLER, ino, Allocate::Grow, 0, 1 << 15).unwrap();
+    let full = (0..100).any(|n| tree.write(&CALLER, other, n * 4096, &[1; 4096], false).is_err());
+    assert!(full);
+    overwrite(&tree, ino, 0..2000);
+    tree.setattr(
+        &CALLER,
+        ino,
+        &SetAttr {
+            perm: Some(0o600),
+            ..SetAttr::default()
+        },
+    )
+    .unwrap();
+    // That has made the journal longer than all there is to say, which costs room until it is short again.
+    fails(
+        tree.write(&CALLER, other, 1 << 20, &[1; 4096], false),
+        Errno::ENOSPC,
+    );
+    assert!(tree.checkpoint_is_due(), "who was refused waits for one");
+    tree.checkpoint(&|| true).unwrap();
+    tree.setattr(
+        &CALLER,
+        other,
+        &SetAttr {
+            size: Some(4096),
+            ..SetAttr::default()
+        },
+    )
+    .unwrap();
+    drop(tree.sync().unwrap());
+    tree.write(&CALLER, other, 4096, &[1; 4096], false).unwrap();
+}
+
+#[test]
+fn what_is_overwritten_on_a_full_disk_is_kept_and_files_can_be_removed() {
+    let Mounted { tree, disk, .. } = mounted(vec![]);
+    let (ino, _) = (file(&tree, "a"), file(&tree, "b"));
+    tree.fallocate(&CALLER, ino, Allocate::Grow, 0, 1 << 15).unwrap();
+    drop(tree.sync().unwrap());
+    disk.plan.lock().full = true;
+    overwrite(&tree, ino, 0..5000);
+    fails(
+        tree.write(&CALLER, ino, 1 << 20, &[1; 4096], false),
+        Errno::ENOSPC,
+    );
+    drop(tree.sync().unwrap());
+    tree.unlink(&CALLER, Ino::ROOT, name("b")).unwrap();
 }

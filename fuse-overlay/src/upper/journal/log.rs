@@ -33,6 +33,9 @@ pub struct Durable(());
 pub(crate) enum Room {
     /// It adds something: it leaves the reserve alone.
     Ordinary,
+    /// It changes what is there and takes no pages: bytes in their place, modes, times. Limits do not count it, and half of
+    /// the reserve is its to use.
+    InPlace,
     /// It removes something, which is how a full disk gets room again.
     Reserve,
     /// The mark of a sync, without which freed space cannot be given back: all of it.
@@ -309,6 +312,7 @@ impl Log {
                 tail.ready = target;
                 Ok(())
             }
+            Err(_) if room == Room::InPlace && end + RESERVE / 2 <= tail.ready => Ok(()),
             Err(_) if room == Room::Reserve && end + LAST <= tail.ready => Ok(()),
             Err(_) if room == Room::Last && end <= tail.ready => Ok(()),
             Err(error) => Err(error.into()),
