@@ -193,9 +193,13 @@ fn a_running_container_gets_the_server_of_another_program() {
 /// Starts busybox with servers that die by themselves, as of a bug, of whatever names `poison`: a debug build's
 /// `FUSE_OVERLAY_ABORT`. Gives what it said, and how many servers took over.
 fn poisoned(script: &str) -> (Done, u32) {
+    dying_of("poison", script)
+}
+
+fn dying_of(what: &str, script: &str) -> (Done, u32) {
     let (bryo, image) = Bryo::with_image("busybox");
     let mut run = bryo.command(["run", "--name", "poisoned", &image, "sh", "-ec", script]);
-    let done = Done::of(run.env("FUSE_OVERLAY_ABORT", "poison"));
+    let done = Done::of(run.env("FUSE_OVERLAY_ABORT", what));
     let state = "{{.State.Error}}{{.State.FilesystemTakeovers.Servers}}";
     let servers = field(&bryo, "poisoned", state);
     (done, servers.parse().unwrap_or_else(|_| panic!("{servers}")))
@@ -216,6 +220,21 @@ fn a_request_that_two_servers_die_of_fails_and_the_container_goes_on() {
         "{done}"
     );
     assert_eq!(servers, 6, "two for each");
+}
+
+/// What is in the journal is not done again, so one server dies of it, rather than one after the other for ever.
+#[test]
+fn a_change_that_a_server_dies_of_once_it_has_happened_counts() {
+    let (done, servers) = dying_of(
+        "done:poison",
+        "printf poisonous | dd of=/file conv=fsync 2> /dev/null; cat /file",
+    );
+    assert_eq!(
+        (done.status.code(), done.stdout.as_str()),
+        (Some(0), "poisonous"),
+        "{done}"
+    );
+    assert_eq!(servers, 1);
 }
 
 /// More of them in a minute than there may be of other crashes: only the pace is another.

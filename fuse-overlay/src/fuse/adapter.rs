@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::errno::Errno;
 
-use super::crash;
+use super::crash::{self, Point};
 use super::grown::Grown;
 use super::ids::{IdMap, SET_ID_BITS};
 use super::listings::Listings;
@@ -101,8 +101,8 @@ impl Adapter {
         let ended = catch_unwind(AssertUnwindSafe(|| {
             crash::may_panic(message);
             match answering {
-                Answering::First => self.answer(&request, reply),
-                Answering::Again => self.answer_again(&request, reply),
+                Answering::First => self.answer(&request, message, reply),
+                Answering::Again => self.answer_again(&request, message, reply),
                 Answering::Refuse => {
                     tracing::error!(operation = ?request.operation, "two servers died of this request: it is answered EIO");
                     Err(Errno::EIO)
@@ -126,9 +126,10 @@ impl Adapter {
         end
     }
 
-    /// Answers a request that another server had in hand. What would not do the same when it is done twice is answered from
-    /// the journal, if it is there; all else is done (again): nobody can have built on it, since nobody was told.
-    fn answer_again(&self, request: &Request<'_>, reply: &mut Reply) -> Ended {
+    /// Answers a request that another server had in hand. A change that is in the journal is answered from there: it may not do
+    /// the same when it is done twice, find no room the second time, or be what the other died of. All else is done: nobody
+    /// can have built on it, since nobody was told.
+    fn answer_again(&self, request: &Request<'_>, message: &[u8], reply: &mut Reply) -> Ended {
         if let Operation::Write { .. } | Operation::Fallocate { .. } = request.operation {
             // It may have cleared set-id bits, and died before the kernel was told.
             reply.outdates(request.ino());
@@ -139,15 +140,28 @@ impl Adapter {
             owners::outdate(request.ino(), name, value, reply);
         }
         let Some(made) = self.tree.happened(request.header.unique) else {
-            return self.answer(request, reply);
+            return self.answer(request, message, reply);
         };
+        let (file, failed) = (request.ino(), |error: crate::error::Error| error.0);
         let ino = match &request.operation {
             Operation::Symlink { .. } | Operation::Mknod { .. } | Operation::Mkdir { .. } => made,
             Operation::TmpFile { .. } => made,
             Operation::Link { ino, .. } => Some(*ino),
             Operation::Unlink { .. } | Operation::Rmdir { .. } | Operation::Rename { .. } => None,
             Operation::SetXattr { .. } | Operation::RemoveXattr { .. } => None,
-            _ => return self.answer(request, reply),
+            Operation::Write { data, .. } => {
+                self.grown.add(file);
+                tell_written(data, reply)?;
+                return Ok(End::Answered);
+            }
+            Operation::Fallocate { .. } => {
+                self.take_set_id(&request.caller(), file).map_err(failed)?;
+                return Ok(End::Answered);
+            }
+            Operation::SetAttr(_) | Operation::TakePrivileges { .. } => {
+                return self.attr(self.tree.getattr(file), reply);
+            }
+            _ => return self.answer(request, message, reply),
         };
         outdate_directories(request, reply);
         match ino {
@@ -160,7 +174,13 @@ impl Adapter {
         }
     }
 
-    fn answer(&self, request: &Request<'_>, reply: &mut Reply) -> Ended {
+    fn answer(&self, request: &Request<'_>, message: &[u8], reply: &mut Reply) -> Ended {
+        let ended = self.carry_out(request, reply);
+        crash::pass(Point::Done, message);
+        ended
+    }
+
+    fn carry_out(&self, request: &Request<'_>, reply: &mut Reply) -> Ended {
         let (tree, ino, caller) = (&self.tree, request.ino(), &request.caller());
         outdate_directories(request, reply);
         let made = match &request.operation {
@@ -232,12 +252,7 @@ impl Adapter {
                     self.refused.add(ino, error.0);
                     reply.outdates(ino);
                 }
-                written.and_then(|()| {
-                    Ok(reply.push_struct(&WriteOut {
-                        size: data.len() as u32,
-                        padding: 0,
-                    })?)
-                })
+                written.and_then(|()| Ok(tell_written(data, reply)?))
             }
             Operation::ReadDir { cookie, size } => self.list(ino, *cookie, *size, Form::Names, reply),
             Operation::ReadDirPlus { cookie, size } => {
@@ -473,6 +488,14 @@ impl Adapter {
             ..Default::default()
         })?)
     }
+}
+
+/// A write's answer: all of it.
+fn tell_written(data: &[u8], reply: &mut Reply) -> Result<(), Errno> {
+    reply.push_struct(&WriteOut {
+        size: data.len() as u32,
+        padding: 0,
+    })
 }
 
 /// The kernel forgets the attributes of directories in which names come or go, and the listings that it keeps: whoever goes

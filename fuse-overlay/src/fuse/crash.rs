@@ -1,7 +1,7 @@
 //! Where can a server die? At any of the points that a request passes, so that a test can kill it at each of them:
 //! `FUSE_OVERLAY_KILL=point:n` at the n-th request that reaches that point (`read`, `happened`, `saved`, `sent`), or at the
 //! n-th part of a checkpoint (`checkpoint`), or where it is about to make the list at its end (`list`);
-//! `FUSE_OVERLAY_ABORT=name` at every request that has that name in it, as a bug would; `FUSE_OVERLAY_PANIC=name` makes each
+//! `FUSE_OVERLAY_ABORT=name` at every request that has that name in it, as a bug would, and `done:name` each time one has been carried out; `FUSE_OVERLAY_PANIC=name` makes each
 //! of these panic instead; and with `FUSE_OVERLAY_HURRY=1` it makes one checkpoint after the other. Not in release builds.
 
 /// A point on the way of a request.
@@ -10,6 +10,8 @@
 pub(super) enum Point {
     /// It is in hand, nothing was done.
     Read,
+    /// It has just been carried out, rather than answered from the journal.
+    Done,
     /// Its work is done, its answer not yet saved.
     Happened,
     /// The answer is saved and not yet sent.
@@ -76,10 +78,13 @@ pub(super) fn pass(point: Point, message: &[u8]) {
         // The process cannot outlive this.
         let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
     }
-    if let Some(name) = &*ABORT
-        && point == Point::Read
-        && holds(message, name)
-    {
-        std::process::abort();
+    if let Some(name) = &*ABORT {
+        let (at, name) = match name.strip_prefix("done:") {
+            Some(name) => (Point::Done, name),
+            None => (Point::Read, name.as_str()),
+        };
+        if point == at && holds(message, name) {
+            std::process::abort();
+        }
     }
 }
