@@ -450,6 +450,7 @@ impl Upper {
         match self.with_space(&mut operation) {
             Err(Error(Errno::ENOSPC | Errno::EDQUOT)) if self.data.alone().is_none() => {
                 tracing::warn!("no room while somebody looks at the writable layer: waiting for them");
+                waiting::begins();
                 self.data.wait_for_lookers(LONGEST_LOOK);
                 self.with_space(operation)
             }
@@ -463,6 +464,7 @@ impl Upper {
             Err(full @ Error(Errno::ENOSPC | Errno::EDQUOT)) => {
                 // Freed pages can be used again once the records that freed them are on the disk. A flush that fails is
                 // told to those who ask for one.
+                waiting::begins();
                 let Ok(Durable { .. }) = self.sync() else {
                     return Err(full);
                 };

@@ -14,7 +14,8 @@ pub(crate) fn before(let_go: fn()) {
     LET_GO.set(Some(let_go));
 }
 
-fn begins() {
+/// To be called before any other wait that may be long.
+pub(super) fn begins() {
     if let Some(let_go) = LET_GO.get() {
         let_go();
     }
