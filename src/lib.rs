@@ -12,6 +12,7 @@ mod label;
 mod line;
 mod moment;
 pub mod net;
+mod rooted;
 mod stderr;
 pub mod store;
 mod sys;

@@ -483,18 +483,23 @@ fn mistakes_in_a_dockerfile_are_shown() {
         ("FROM $NOTHING\n", ":1\n", "NOTHING"),
         (
             "FROM base AS a\nCOPY --from=a /x /\n",
-            "",
+            ":2\n",
             "--from=a: a stage can use only those before it",
         ),
         (
             "FROM base AS a\nCOPY --from=b / /\nFROM base AS b\nCOPY --from=a / /\n",
-            "",
+            ":2\n",
             "--from=b: a stage can use only those before it",
         ),
         (
             "FROM base AS a\nRUN --mount=from=1,target=/m true\nFROM a\n",
-            "",
+            ":2\n",
             "--from=1: a stage can use only those before it",
+        ),
+        (
+            "ARG X\nARG A=\"${B:?must be set}\"\nFROM base\n",
+            ":2\n",
+            "must be set",
         ),
         ("", "", "the file has no instructions"),
     ] {

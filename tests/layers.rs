@@ -15,7 +15,7 @@ const TOOL: &[&[&str]] = &[
     &["images", "net"],
     &["store"],
     &["host"],
-    &["label", "line", "moment", "stderr", "sys", "truth"],
+    &["label", "line", "moment", "rooted", "stderr", "sys", "truth"],
 ];
 
 /// The filesystem's.

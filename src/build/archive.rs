@@ -66,9 +66,15 @@ fn is_header(header: &[u8]) -> bool {
 }
 
 /// So many bytes may come out of an archive, whatever it is; above that, so many for each of its own. Files that people
-/// pack become a tenth; those that are made to fill a disk, a thousandth or less.
+/// pack become a tenth; those that are made to fill a disk, a thousandth or less. So it is with the holes of its files, which
+/// fill no disk, but are read.
 const FREE: u64 = 4 << 30;
 const MOST_TIMES: u64 = 500;
+
+/// Are these bytes too many for an archive of so many? Some are free.
+fn is_absurd(bytes: u64, read: u64, free: u64) -> bool {
+    bytes > free && bytes / MOST_TIMES > read
+}
 
 /// Counts what is read.
 struct Counted<R>(R, Arc<AtomicU64>);
@@ -95,7 +101,7 @@ impl<R: Read> Read for Bounded<R> {
         let count = self.plain.read(buffer)?;
         self.given += count as u64;
         let read = self.read.load(Ordering::Relaxed);
-        if self.given > self.free && self.given / MOST_TIMES > read {
+        if is_absurd(self.given, read, self.free) {
             let why = format!(
                 "{read} bytes of it became more than {MOST_TIMES} times as many: such an archive fills the disk (a RUN can unpack it)"
             );
@@ -112,26 +118,34 @@ pub(super) fn unpack(
     workspace: &Workspace,
 ) -> Result<Lower, Error> {
     let tar = workspace.path().join("archive.tar");
+    let read = Arc::new(AtomicU64::new(0));
     let copied = File::create_new(&tar).and_then(|mut out| {
-        let read = Arc::new(AtomicU64::new(0));
         let packed = Counted(file, Arc::clone(&read));
         let plain = decompressed(BufReader::with_capacity(1 << 16, packed))?;
         let mut plain = Bounded {
             plain,
-            read,
+            read: Arc::clone(&read),
             given: 0,
             free: FREE,
         };
         io::copy(&mut plain, &mut out)
     });
     copied.map_err(io_error("decompress", Path::new(name)))?;
-    stack::open(&[tar], &workspace.path().join("indexes")).map_err(|source| match source {
+    let lower = stack::open(&[tar], &workspace.path().join("indexes")).map_err(|source| match source {
         StackError::Layer { source, .. } => Error::Archive {
             name: name.into(),
             source,
         },
         source => io_error("unpack", Path::new(name))(io::Error::other(source)),
-    })
+    })?;
+    let (size, read) = (lower.view.content_size(), read.load(Ordering::Relaxed));
+    if is_absurd(size, read, FREE) {
+        let why = format!(
+            "its files have {size} bytes with their holes, more than {MOST_TIMES} times its own {read} (a RUN can unpack it)"
+        );
+        return Err(io_error("unpack", Path::new(name))(io::Error::other(why)));
+    }
+    Ok(lower)
 }
 
 #[cfg(test)]

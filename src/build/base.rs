@@ -16,6 +16,9 @@ use crate::images::manifest::Platform;
 use crate::images::pull::{self, Naming, Source};
 use crate::images::{self, Claim, Image};
 
+/// The name that means nothing at all, in FROM and in every `from`.
+pub(super) const SCRATCH: &str = "scratch";
+
 /// An image that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Wanted {
@@ -42,22 +45,14 @@ impl Build<'_> {
         let place = format!("{label} 1");
         self.progress
             .begins(&format!("[{}] FROM {name}", place.trim_start()));
-        let empty = |platform: Option<Platform>| Stage {
-            layers: Vec::new(),
-            of_base: (0, 0),
-            claim: None,
-            config: Config::scratch(&platform.unwrap_or_else(Platform::host)),
-            scope: Scope::default(),
-            has_command: false,
-        };
         let order = self.order;
         if let Some(Named::Files(context, material)) = order.named(&name) {
             material.iter().for_each(|material| self.note(material.clone()));
-            return self.files(empty(platform), context, &name);
+            return self.files(Stage::empty(platform), context, &name);
         }
         let name = self.stands_on(name);
-        let stage = if name == "scratch" {
-            empty(platform)
+        let stage = if name == SCRATCH {
+            Stage::empty(platform)
         } else {
             self.image(&name, platform)
                 .map_err(|error| self.not_had(&name, number, error))?
@@ -78,7 +73,7 @@ impl Build<'_> {
                 return Ok(());
             }
             let (name, platform) = (self.stands_on(name), self.platform_of(from)?);
-            if name == "scratch" || self.found(&name, platform.as_ref())?.is_some() {
+            if name == SCRATCH || self.found(&name, platform.as_ref())?.is_some() {
                 return Ok(());
             }
             self.progress.begins(&format!("[internal] load {name}"));

@@ -21,18 +21,16 @@ pub(super) struct Config(Map<String, Value>);
 impl Config {
     /// `FROM scratch`.
     pub(super) fn scratch(platform: &Platform) -> Config {
-        let mut document = Map::new();
-        document.insert("architecture".into(), json!(platform.architecture));
-        document.insert("os".into(), json!(platform.os));
-        if let Some(variant) = &platform.variant {
-            document.insert("variant".into(), json!(variant));
-        }
-        document.insert(
+        let mut config = Config(Map::new());
+        config.set_platform(platform);
+        config.0.insert(
             "config".into(),
             json!({ "Env": [DEFAULT_PATH], "WorkingDir": "/" }),
         );
-        document.insert("rootfs".into(), json!({ "type": "layers", "diff_ids": [] }));
-        Config(document)
+        config
+            .0
+            .insert("rootfs".into(), json!({ "type": "layers", "diff_ids": [] }));
+        config
     }
 
     /// `FROM` an image. A config that is no object was refused when the image came.
@@ -51,10 +49,23 @@ impl Config {
         if !config.0.get("config").is_some_and(Value::is_object) {
             config.0.insert("config".into(), json!({}));
         }
-        if config.env().is_empty() {
-            config.set("Env", json!([DEFAULT_PATH]));
+        let has_path = |line: &String| line.split('=').next() == Some("PATH");
+        if !config.env().iter().any(has_path) {
+            config.push("Env", json!(DEFAULT_PATH));
         }
         config
+    }
+
+    /// Says that the image is for this platform, whatever its base is for.
+    pub(super) fn set_platform(&mut self, platform: &Platform) {
+        self.0.insert("architecture".into(), json!(platform.architecture));
+        self.0.insert("os".into(), json!(platform.os));
+        match &platform.variant {
+            Some(variant) => drop(self.0.insert("variant".into(), json!(variant))),
+            None => drop(self.0.shift_remove("variant")),
+        }
+        // That of the base's system, which nobody asked for.
+        self.0.shift_remove("os.version");
     }
 
     /// Tells which steps made the layers, for builds elsewhere.

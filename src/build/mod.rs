@@ -155,11 +155,9 @@ pub enum Error {
     /// `COPY --from` of a stage that comes later, or of itself.
     #[error("--from={0}: a stage can use only those before it")]
     LaterStage(String),
-    /// ONBUILD of a base that copies from a stage of this file.
-    #[error(
-        "--from={0}: a trigger of the base image uses this stage, and nothing else in the file does: it is not built"
-    )]
-    UnplannedStage(String),
+    /// ONBUILD of a base names a stage, by its number here, that nobody knew is needed: that one is built first.
+    #[error("stage {0} is not built yet")]
+    Unplanned(usize),
     /// A variable.
     #[error("cannot expand {word:?}")]
     Expand {

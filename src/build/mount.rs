@@ -188,7 +188,7 @@ impl Mounts {
         let target = mount
             .target
             .clone()
-            .unwrap_or_else(|| format!("/run/secrets/{id}"));
+            .unwrap_or_else(|| format!("/run/secrets/{}", last_name(&id)));
         let file = self.file(store, &secret.value, mount.mode.unwrap_or(0o400))?;
         owner::give(store, &file, mount.uid.unwrap_or(0), mount.gid.unwrap_or(0))?;
         self.bind(file, target, Access::Read);
@@ -305,13 +305,21 @@ impl Mounts {
     }
 }
 
-/// What a cache's directory is called. As in BuildKit, who wants another owner has another cache, and so has who begins
-/// with other files.
+/// What a secret is called where no target says it: Go's path.Base.
+fn last_name(id: &str) -> &str {
+    id.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+}
+
+/// What a cache's directory is called. As in BuildKit, who wants another owner or other permissions has another cache, and
+/// so has who begins with other files.
 fn name_of_cache(id: &str, mount: &Mount, base: Option<&Base<'_>>) -> String {
     let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
     let mut name = id.to_string();
     if (uid, gid) != (0, 0) {
         name.push_str(&format!("\0{uid}:{gid}"));
+    }
+    if let Some(mode) = mount.mode {
+        name.push_str(&format!("\0mode {mode:o}"));
     }
     if let Some(base) = base {
         name.push_str(&format!("\0from {}", base.content.hex()));

@@ -170,6 +170,13 @@ impl Order {
         Ok(text)
     }
 
+    /// What `--build-arg` says to the builder itself under this name: the last that is said. An empty value says nothing.
+    pub(super) fn told(&self, name: &str) -> Option<&str> {
+        let said = self.args.iter().rfind(|(known, _)| known == name);
+        said.map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
+    }
+
     /// The agent for git: `--ssh default`.
     pub fn agent(&self) -> Option<&Path> {
         agent(&self.agents, "default")

@@ -52,6 +52,8 @@ pub(super) struct Order {
     /// The trees that they show.
     pub(super) views: Vec<Viewed>,
     pub(super) network: Network,
+    /// The machine's name, if it is not the usual one.
+    pub(super) hostname: Option<String>,
     /// `--add-host`.
     pub(super) host_names: HostNames,
     /// `--shm-size`, in bytes.
@@ -194,7 +196,7 @@ impl Order {
             command: self.command.clone(),
             entrypoint: Some(String::new()),
             env: self.env.clone(),
-            hostname: Some(HOSTNAME.into()),
+            hostname: Some(self.hostname.clone().unwrap_or_else(|| HOSTNAME.into())),
             mounts: self.mounts.clone(),
             network: self.network,
             shm_size: self.shm_size,

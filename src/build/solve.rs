@@ -12,7 +12,7 @@ use super::attest::{self, Noted};
 use super::base::Wanted;
 use super::cache;
 use super::config::Config;
-use super::dockerfile::{self, Dockerfile, From, Instruction, Stage as Text, expand};
+use super::dockerfile::{self, Arg, Dockerfile, From, Instruction, Stage as Text, expand};
 use super::hashes::Hashes;
 use super::lint::meant::Meant;
 use super::order::{Cache, Named, Order};
@@ -45,6 +45,18 @@ pub(super) struct Stage {
 }
 
 impl Stage {
+    /// `scratch`: no files.
+    pub(super) fn empty(platform: Option<Platform>) -> Stage {
+        Stage {
+            layers: Vec::new(),
+            of_base: (0, 0),
+            claim: None,
+            config: Config::scratch(&platform.unwrap_or_else(Platform::host)),
+            scope: Scope::default(),
+            has_command: false,
+        }
+    }
+
     /// As an image that is on no list.
     pub(super) fn image(&self, now: &str) -> Result<Image, Error> {
         Ok(Image::unlisted(self.config.document(&self.layers, now))?)
@@ -185,11 +197,10 @@ impl Build<'_> {
         for arg in &text.args {
             let scope = self.global.clone();
             let get = |name: &str| scope.of_from(&self.given, name);
-            let default = arg
-                .default
-                .as_ref()
-                .map(|word| self.word(word, &get))
-                .transpose()?;
+            // One that is not used may be one that cannot be told: `ARG A=${B:?needed}`.
+            let default = arg.default.as_ref().filter(|_| !self.given.has(&arg.name));
+            let default = default.map(|word| self.word(word, &get)).transpose();
+            let default = default.map_err(failed_arg(arg))?;
             self.declared.insert(arg.name.clone());
             self.global.declare_global(&self.given, &arg.name, default);
         }
@@ -230,6 +241,11 @@ impl Build<'_> {
         named.or_else(|| name.parse().ok().filter(|number| *number < before))
     }
 
+    /// Does it mean a stage of the file, wherever that stands?
+    fn is_stage(&self, name: &str) -> bool {
+        self.stage(name, self.names.len()).is_some()
+    }
+
     /// ` (did you mean X?)`, if one of the first `before` stages is called nearly so.
     fn meant(&self, name: &str, before: usize) -> String {
         let names = self.names.iter().take(before).flatten();
@@ -261,8 +277,13 @@ impl Build<'_> {
     }
 
     /// The stages that a stage is made from, itself included.
-    fn need(&self, text: &Dockerfile, number: usize, needed: &mut BTreeSet<usize>) -> Result<(), Error> {
-        if !needed.insert(number) {
+    pub(super) fn need(
+        &self,
+        text: &Dockerfile,
+        number: usize,
+        needed: &mut BTreeSet<usize>,
+    ) -> Result<(), Error> {
+        if self.done.contains_key(&number) || !needed.insert(number) {
             return Ok(());
         }
         let mut used = self.uses(text, number)?.into_iter();
@@ -277,22 +298,30 @@ impl Build<'_> {
         let name = self.image_of(&stage.from).map_err(failed_from(&stage.from))?;
         let mut used: Vec<usize> = self.stage_from(&name, number).into_iter().collect();
         for step in &stage.steps {
-            let from = match &step.instruction {
-                Instruction::Copy(copy) => copy.from.iter().cloned().collect(),
-                Instruction::Run(run) => self.mount_stages(run),
-                _ => Vec::new(),
-            };
-            for name in from {
-                if self.named(&name).is_some() {
-                    continue;
+            used.extend(self.used_by(step, number)?);
+        }
+        Ok(used)
+    }
+
+    /// The stages that a step of a stage names.
+    fn used_by(&self, step: &dockerfile::Step, number: usize) -> Result<Vec<usize>, Error> {
+        let from = match &step.instruction {
+            Instruction::Copy(copy) => copy.from.iter().cloned().collect(),
+            Instruction::Run(run) => self.mount_stages(run),
+            _ => Vec::new(),
+        };
+        let mut used = Vec::new();
+        for name in from.into_iter().filter(|name| self.named(name).is_none()) {
+            match self.stage(&name, number) {
+                Some(earlier) => used.push(earlier),
+                None if self.is_stage(&name) => {
+                    return Err(Error::Step {
+                        place: step.place,
+                        text: step.text.clone(),
+                        source: Box::new(Error::LaterStage(name)),
+                    });
                 }
-                match self.stage(&name, number) {
-                    Some(earlier) => used.push(earlier),
-                    None if self.stage(&name, text.stages.len()).is_some() => {
-                        return Err(Error::LaterStage(name));
-                    }
-                    None => {}
-                }
+                None => {}
             }
         }
         Ok(used)
@@ -333,10 +362,16 @@ impl Build<'_> {
                 .map_err(Error::Parse)
                 .map_err(&at)?;
             // It stands in no line of this file: FROM brought it.
-            steps.push(dockerfile::Step {
+            let step = dockerfile::Step {
                 place: text.from.place,
                 ..parsed
-            });
+            };
+            let used = self.used_by(&step, number)?;
+            // The plan of stages did not know.
+            if let Some(earlier) = used.iter().find(|used| !self.done.contains_key(used)) {
+                return Err(at(Error::Unplanned(*earlier)));
+            }
+            steps.push(step);
         }
         steps.extend(text.steps.iter().cloned());
         let counted = |step: &dockerfile::Step| super::step::makes_files(&step.instruction);
@@ -416,6 +451,15 @@ pub(super) fn failed_from(from: &From) -> impl Fn(Error) -> Error + '_ {
     |source| Error::Step {
         place: from.place,
         text: from.text.clone(),
+        source: Box::new(source),
+    }
+}
+
+/// What an ARG before the first FROM caused.
+pub(super) fn failed_arg(arg: &Arg) -> impl Fn(Error) -> Error + '_ {
+    |source| Error::Step {
+        place: arg.place,
+        text: format!("ARG {}", arg.name),
         source: Box::new(source),
     }
 }

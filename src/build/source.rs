@@ -9,15 +9,14 @@ use std::path::{Path, PathBuf};
 
 use fuse_overlay::attr::{Attr, Ino, Kind, Time};
 use fuse_overlay::union::Tree;
-use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, openat, openat2, readlinkat, statat,
-};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
 
 use super::hashes::{FileId, Hashes, time};
 use super::patterns::ignore::Ignore;
 use super::tree::{Growing, Missing, Owner};
 use super::workspace::Draft;
 use super::{Error, Workspace, archive};
+use crate::rooted;
 use crate::store::{ChainId, Store};
 
 /// What is at a path.
@@ -181,9 +180,7 @@ impl Context {
 
 fn descriptor(top: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let path = if path.is_empty() { b"." } else { path };
-    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let path = std::ffi::OsStr::from_bytes(path);
-    openat2(top, path, flags | OFlags::CLOEXEC, Mode::empty(), within)
+    rooted::open(top, std::ffi::OsStr::from_bytes(path), flags, rooted::INSIDE)
 }
 
 /// Opens a file to read, not waiting for a writer, should it have become a fifo meanwhile.
@@ -435,5 +432,42 @@ impl Read for InTree<'_> {
             .map_err(|error| error.0)?;
         self.offset += count as u64;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// The kernel gives up an openat2 with EAGAIN if something is renamed, wherever that is, while it resolves `..`.
+    #[test]
+    fn who_renames_elsewhere_disturbs_no_look_at_a_context() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("a")).unwrap();
+        fs::write(directory.path().join("file"), "x").unwrap();
+        std::os::unix::fs::symlink("a/../file", directory.path().join("link")).unwrap();
+        let context = Context::open(directory.path()).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let elsewhere = tempfile::tempdir().unwrap();
+                let names = ["one", "two"].map(|name| elsewhere.path().join(name));
+                fs::write(&names[0], "").unwrap();
+                while !done.load(Ordering::Relaxed) {
+                    fs::rename(&names[0], &names[1]).unwrap();
+                    fs::rename(&names[1], &names[0]).unwrap();
+                }
+            });
+            let looked: Vec<_> = (0..20_000)
+                .map(|_| context.look(b"link", Links::Follow))
+                .collect();
+            done.store(true, Ordering::Relaxed);
+            for found in looked {
+                assert_eq!(found.unwrap().map(|entry| entry.size), Some(1));
+            }
+        });
     }
 }

@@ -54,8 +54,8 @@ pub(super) enum Ended {
     },
     /// By a signal.
     Interrupted(i32),
-    /// It needs a stage that nobody knew it needs.
-    Waits,
+    /// It needs this stage, and nobody knew.
+    Waits(usize),
 }
 
 /// The longest message that is told: the hashes of three million files. Longer ones are left out.

@@ -28,14 +28,21 @@ impl Given {
             platform.insert(format!("{role}VARIANT"), of.variant.clone().unwrap_or_default());
         }
         platform.insert("TARGETSTAGE".into(), stage.into());
+        // FROM sees what was given for them without an ARG.
+        for (name, value) in args {
+            if let Some(known) = platform.get_mut(name) {
+                known.clone_from(value);
+            }
+        }
         Given {
             args: args.iter().cloned().collect(),
             platform,
         }
     }
 
-    fn value(&self, name: &str) -> Option<&String> {
-        self.args.get(name).or_else(|| self.platform.get(name))
+    /// Has `--build-arg` a value for it? Then its default is not used.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.args.contains_key(name)
     }
 
     /// The names given that no ARG has named and that are not predefined.
@@ -64,7 +71,7 @@ impl Given {
 }
 
 /// Read by the builder itself.
-const BUILDERS: [&str; 6] = [
+const BUILDERS: [&str; 9] = [
     "SOURCE_DATE_EPOCH",
     "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
     "BUILDKIT_INLINE_CACHE",
@@ -72,9 +79,16 @@ const BUILDERS: [&str; 6] = [
     "BUILDKIT_SYNTAX",
     CACHES,
     CHECK,
+    HOSTNAME,
+    // What it is called in the history of builds.
+    "BUILDKIT_BUILD_NAME",
+    // Whether an image for one platform is a list, too: it is as little as without.
+    "BUILDKIT_MULTI_PLATFORM",
 ];
 /// What comes before the ids of cache mounts.
 pub(super) const CACHES: &str = "BUILDKIT_CACHE_MOUNT_NS";
+/// What RUN's machine is called.
+pub(super) const HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
 /// What `# check=` says otherwise.
 pub(super) const CHECK: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
@@ -100,17 +114,13 @@ struct Declared {
 impl Scope {
     /// ARG before the first FROM.
     pub(super) fn declare_global(&mut self, given: &Given, name: &str, default: Option<String>) {
-        self.insert(name, given.value(name).cloned().or(default));
+        self.insert(name, given.args.get(name).cloned().or(default));
     }
 
-    /// ARG in a stage. Without a default it takes that of the global ARG of its name.
+    /// ARG in a stage. Without a default it takes that of the global ARG of its name, else what the platforms say.
     pub(super) fn declare(&mut self, given: &Given, global: &Scope, name: &str, default: Option<String>) {
-        let value = given
-            .value(name)
-            .cloned()
-            .or(default)
-            .or_else(|| global.value(name).cloned());
-        self.insert(name, value);
+        let value = given.args.get(name).cloned().or(default);
+        self.insert(name, value.or_else(|| global.of_from(given, name)));
     }
 
     fn insert(&mut self, name: &str, value: Option<String>) {

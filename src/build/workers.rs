@@ -9,7 +9,7 @@
 //! A RUN that failed ends the build, and the other workers. What went wrong otherwise, a killed worker included, the builder
 //! finds out once more by itself, alone: it has the error then, with all that belongs to it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -75,63 +75,76 @@ impl Drop for Workers<'_> {
 }
 
 impl<'a> Build<'a> {
-    /// Builds these stages and what each needs of them, as many at once as were ordered.
+    /// Builds these stages and what each needs of them, as many at once as were ordered. A trigger of a base, which is known
+    /// when that is there, may bring in more of them.
     pub(super) fn stages(&mut self, text: &Dockerfile, mut left: BTreeSet<usize>) -> Result<(), Error> {
         let mut workers = Workers::default();
-        // Those that must wait for all before them.
-        let mut late = BTreeSet::new();
+        // What was named by triggers.
+        let mut named: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         while let Some(first) = left.first().copied() {
             let mut ready = Vec::new();
-            for &number in left.difference(&late) {
+            for &number in &left {
                 let at_work = workers.0.iter().any(|worker| worker.number == number);
-                if !at_work
-                    && self
-                        .uses(text, number)?
-                        .iter()
-                        .all(|used| self.done.contains_key(used))
-                {
+                let mut used = self.uses(text, number)?;
+                used.extend(named.get(&number).into_iter().flatten());
+                if !at_work && used.iter().all(|used| self.done.contains_key(used)) {
                     ready.push(number);
                 }
             }
             // One alone needs no worker. (Beside workers nothing is built here: one could hold a lock, and wait to be heard.)
-            if workers.0.is_empty() && (ready.len() < 2 || self.order.jobs < 2) {
+            let (number, waits_for) = if workers.0.is_empty() && (ready.len() < 2 || self.order.jobs < 2) {
                 let number = ready.first().copied().unwrap_or(first);
-                match self.here(text, number) {
-                    // A trigger of its base named a stage that is not there yet.
-                    Err(error) if first < number && ended(&error) == Some(Ended::Waits) => {
-                        late.insert(number)
-                    }
-                    built => built.map(|()| left.remove(&number))?,
-                };
-                continue;
-            }
-            for number in &ready {
-                self.have_base(text, *number)?;
-            }
-            for number in ready
-                .into_iter()
-                .take(self.order.jobs.saturating_sub(workers.0.len()))
-            {
-                workers.0.push(self.start(text, number)?);
-            }
-            let worker = self.wait(&mut workers)?;
-            let number = worker.number;
-            match worker.ended {
-                Some(Ended::Built) => self.take_over(text, worker, &mut workers)?,
-                Some(Ended::Waits) => {
-                    late.insert(number);
-                    continue;
+                (number, self.tried(text, number)?)
+            } else {
+                for number in &ready {
+                    self.have_base(text, *number)?;
                 }
-                Some(failed) => return Err(failed.error()),
-                None => {
-                    // The others might hold what it needs, and wait to be heard. They come back, to what they have done.
-                    drop(std::mem::take(&mut workers));
-                    self.here(text, number)?;
+                let free = self.order.jobs.saturating_sub(workers.0.len());
+                for number in ready.into_iter().take(free) {
+                    workers.0.push(self.start(text, number)?);
                 }
+                let worker = self.wait(&mut workers)?;
+                (worker.number, self.after(text, worker, &mut workers)?)
+            };
+            match waits_for {
+                Some(earlier) => {
+                    self.need(text, earlier, &mut left)?;
+                    named.entry(number).or_default().insert(earlier);
+                }
+                None => drop(left.remove(&number)),
             }
-            left.remove(&number);
         }
         Ok(())
+    }
+
+    /// Builds a stage here. Gives the stage that must be built before, if a trigger has named one.
+    fn tried(&mut self, text: &Dockerfile, number: usize) -> Result<Option<usize>, Error> {
+        match self.here(text, number) {
+            Ok(()) => Ok(None),
+            Err(error) => match ended(&error) {
+                Some(Ended::Waits(earlier)) => Ok(Some(earlier)),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// The same for one that a worker has built, or has not.
+    fn after(
+        &mut self,
+        text: &Dockerfile,
+        worker: Worker<'_>,
+        workers: &mut Workers<'_>,
+    ) -> Result<Option<usize>, Error> {
+        match worker.ended {
+            Some(Ended::Built) => self.take_over(text, worker, workers).map(|()| None),
+            Some(Ended::Waits(earlier)) => Ok(Some(earlier)),
+            Some(failed) => Err(failed.error()),
+            None => {
+                // The others might hold what it needs, and wait to be heard. They come back, to what they have done.
+                drop(std::mem::take(workers));
+                self.tried(text, worker.number)
+            }
+        }
     }
 
     /// Goes through a stage that a worker has built.
@@ -289,7 +302,7 @@ fn ended(error: &Error) -> Option<Ended> {
             code: *code,
         }),
         Error::Interrupted(signal) => Some(Ended::Interrupted(*signal)),
-        Error::UnplannedStage(_) => Some(Ended::Waits),
+        Error::Unplanned(earlier) => Some(Ended::Waits(*earlier)),
         _ => None,
     }
 }
@@ -298,7 +311,7 @@ impl Ended {
     /// Of one that ends the build.
     fn error(self) -> Error {
         match self {
-            Ended::Built | Ended::Waits => Error::Lost,
+            Ended::Built | Ended::Waits(_) => Error::Lost,
             Ended::Interrupted(signal) => Error::Interrupted(signal),
             Ended::Command {
                 lines: (first, last),

@@ -65,10 +65,13 @@ pub fn add_host(text: &str) -> Result<(String, HostAddress), String> {
 /// The one of names.
 pub(super) const HOSTS: &str = "/etc/hosts";
 
+/// The one of the container's own name.
+pub(super) const HOSTNAME: &str = "/etc/hostname";
+
 /// Where the files are bound.
 const PLACES: [(&str, &str); 3] = [
     ("hosts", HOSTS),
-    ("hostname", "/etc/hostname"),
+    ("hostname", HOSTNAME),
     ("resolv.conf", "/etc/resolv.conf"),
 ];
 

@@ -228,6 +228,10 @@ impl Making<'_> {
         if wanted.host_names.none {
             own_files.retain(|(_, place)| *place != files::HOSTS);
         }
+        // As in BuildKit, a step finds the image's, and what it writes there is part of the layer.
+        if wanted.afterwards == Afterwards::Commit {
+            own_files.retain(|(_, place)| *place != files::HOSTNAME);
+        }
         if let Some(zone) = &wanted.zone {
             own_files.push(files::time_zone(directory, zone)?);
         }

@@ -1,13 +1,15 @@
 //! Which steps are carried out again when something changed? Exactly those that depend on it: each kind of change that
 //! must be seen stands beside one that must not.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::common::{Project, mode};
+use crate::common::sandbox::within;
+use crate::common::{Built, Project, mode};
 
 /// What each RUN writes is never the same again, so whatever follows a step that ran must run, too.
 const TEXT: &str = "FROM base
@@ -248,6 +250,54 @@ fn a_remembered_hash_is_not_that_of_a_changed_file() {
     );
     project.write("first", "first");
     assert_eq!(expect(&project, "the old content", TEXT, &[], STEPS), id);
+}
+
+/// The files of the context that a build opens to read them, as strace(1) sees it.
+fn opened(project: &Project, text: &str) -> (Built, BTreeSet<String>) {
+    let log = project.bryo.scratch("trace");
+    let watch = ["strace", "-f", "-q", "-y", "-e", "signal=none"];
+    let calls = ["-e", "trace=open,openat,openat2", "-o", log.to_str().unwrap()];
+    let mut command = project.command(text, &[]);
+    // As in all builds here; and it is there to be passed on.
+    command.env("SOURCE_DATE_EPOCH", EPOCH);
+    let built = project.built(&mut within(&[&watch[..], &calls].concat(), &command));
+    let lines = fs::read_to_string(log).unwrap();
+    let opened = lines.lines().filter_map(|line| {
+        let (_, rest) = line.split_once("/context>, \"")?;
+        let (name, how) = rest.split_once('"')?;
+        let is_read = !how.contains("O_PATH") && !how.contains("O_DIRECTORY");
+        (is_read && name != ".dockerignore").then(|| name.to_owned())
+    });
+    (built, opened.collect())
+}
+
+const EPOCH: &str = "1700000000";
+
+#[test]
+fn files_that_have_not_changed_are_not_read_again() {
+    let project = project();
+    // Each COPY alone, so that none is made anew for another's sake.
+    let text = "FROM base AS one\nCOPY first /\nFROM base AS two\nCOPY dir second1 /\n\
+        FROM base\nCOPY --from=one /first /f/\nCOPY --from=two /x /f/\n";
+    // What changed a moment ago is not remembered.
+    std::thread::sleep(Duration::from_millis(2500));
+    project.built(project.command(text, &[]).env("SOURCE_DATE_EPOCH", EPOCH));
+    let (built, read) = opened(&project, text);
+    assert_eq!((built.run.len(), built.cached.len()), (0, 4), "{}", built.said);
+    assert_eq!(read, BTreeSet::new());
+    project.write("first", "changed");
+    let (built, read) = opened(&project, text);
+    assert_eq!(
+        built.run,
+        [
+            "COPY first /",
+            "COPY --from=one /first /f/",
+            "COPY --from=two /x /f/"
+        ],
+        "{}",
+        built.said
+    );
+    assert_eq!(read, BTreeSet::from(["first".to_owned()]));
 }
 
 #[test]

@@ -89,6 +89,10 @@ fn a_checksum_is_that_of_the_file() {
     // printf one | sha256sum
     let sum = "sha256:7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
     project.build(&build(sum), &[]);
+    let named = |default: &str| build("$SUM").replace("ADD", &format!("ARG SUM={default}\nADD"));
+    project.build(&named(sum), &[]);
+    project.build(&named("none"), &["--build-arg", &format!("SUM={sum}")]);
+    assert!(project.fails(&named("none"), &[]).contains("\"none\""));
     *CONTENT.lock().unwrap() = b"two".to_vec();
     let said = project.fails(&build(sum), &[]);
     assert!(said.contains("f has another checksum: sha256:3fc4ccfe"), "{said}");

@@ -197,6 +197,10 @@ fn a_checksum_is_that_of_the_commit_or_its_tag() {
     let add = |sum: &str, what: &str| format!("FROM base\nADD --checksum={sum} {url}{what} /r\n");
     project.build(&add(&commit, "#v1"), &[]);
     project.build(&add(&tag[..7], "#v1"), &["--no-cache"]);
+    let named = add("$SUM", "#v1").replace("ADD", "ARG SUM\nADD");
+    project.build(&named, &["--build-arg", &format!("SUM={commit}")]);
+    let said = project.fails(&named, &["--build-arg", &format!("SUM={next}")]);
+    assert!(said.contains(&format!("expected the commit {next}")), "{said}");
     project.build(&format!("FROM base\nADD {url}?commit={commit} /r\n"), &[]);
     let said = project.fails(&add(&next, "#v1"), &[]);
     assert!(

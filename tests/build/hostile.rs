@@ -389,3 +389,69 @@ fn an_unreadable_file_fails_the_copies_that_have_it_and_no_other() {
     mode(&project.path("sub/unreadable"), 0o644);
     project.is_clean();
 }
+
+/// A file of an archive that says it has a great many bytes, all of them holes: as GNU tar writes such files now, and as it
+/// once did.
+fn sparse(archive: &mut tar::Builder<Vec<u8>>, form: tar::EntryType, size: u64) {
+    const BLOCK: usize = 512;
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    if form == tar::EntryType::GNUSparse {
+        header.set_entry_type(form);
+        header.set_path("bomb").unwrap();
+        header.set_size(0);
+        let real_size = &mut header.as_gnu_mut().unwrap().realsize;
+        // A number too long for octal digits.
+        real_size[0] = 0x80;
+        real_size[4..].copy_from_slice(&size.to_be_bytes());
+        header.set_cksum();
+        archive.append(&header, &b""[..]).unwrap();
+        return;
+    }
+    let (real_size, ends) = (size.to_string(), format!("1\n{size}\n0\n"));
+    archive
+        .append_pax_extensions([
+            ("GNU.sparse.major", &b"1"[..]),
+            ("GNU.sparse.minor", &b"0"[..]),
+            ("GNU.sparse.name", &b"bomb"[..]),
+            ("GNU.sparse.realsize", real_size.as_bytes()),
+        ])
+        .unwrap();
+    let mut map = ends.into_bytes();
+    map.resize(BLOCK, 0);
+    header.set_size(BLOCK as u64);
+    header.set_path("GNUSparseFile.0/bomb").unwrap();
+    header.set_cksum();
+    archive.append(&header, map.as_slice()).unwrap();
+}
+
+/// A thousand bytes that say they are 2⁶²: who hashed that would never end.
+#[test]
+fn holes_without_end_are_refused() {
+    let project = Project::new();
+    for form in [tar::EntryType::GNUSparse, tar::EntryType::Regular] {
+        let pack = |size| {
+            let mut archive = tar::Builder::new(Vec::new());
+            let text = b"FROM scratch\nCOPY . /all/\n";
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, "Dockerfile", &text[..]).unwrap();
+            sparse(&mut archive, form, size);
+            archive.into_inner().unwrap()
+        };
+        for (size, is_fine) in [(1 << 62, false), (8 << 20, true)] {
+            project.write("archive.tar", pack(size));
+            let open = || fs::File::open(project.path("archive.tar")).unwrap();
+            let mut added = project.command("FROM scratch\nADD archive.tar /\n", &[]);
+            let mut context = project.bryo.command(["build", "-t", "made", "-"]);
+            for command in [&mut added, context.stdin(open())] {
+                let done = Done::of(command);
+                assert_eq!(done.status.success(), is_fine, "{done}");
+                let line = last(&done.stderr).0;
+                assert!(is_fine || line.contains("more than 500 times its own"), "{done}");
+            }
+        }
+    }
+    project.is_clean();
+}

@@ -1,6 +1,7 @@
 //! `build --platform`: is each image for what was asked for, and are several of them one name's?
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -207,4 +208,69 @@ fn several_go_into_archives_and_directories() {
         let said = project.fails(CROSS, &[&[BOTH], flags].concat());
         assert!(said.contains(why), "{said}");
     }
+}
+
+/// The config of each image that a layout's list names.
+fn configs(layout: &Path) -> Vec<Value> {
+    let blob = |digest: &Value| {
+        let hex = digest.as_str().unwrap().trim_start_matches("sha256:");
+        json(&fs::read(layout.join("blobs/sha256").join(hex)).unwrap())
+    };
+    let index = json(&fs::read(layout.join("index.json")).unwrap());
+    let list = blob(&index["manifests"][0]["digest"]);
+    let entries = list["manifests"].as_array().unwrap().iter();
+    entries
+        .map(|entry| blob(&blob(&entry["digest"])["config"]["digest"]))
+        .collect()
+}
+
+/// BuildKit's `finalizeResultImage`. Else an entry of a list says arm64, and the image's own config amd64.
+#[test]
+fn an_image_is_for_what_was_asked_whatever_it_stands_on() {
+    let project = Project::new();
+    let text = "FROM --platform=$BUILDPLATFORM base\nRUN echo any > /any\n";
+    let layout = project.bryo.scratch("layout");
+    let output = format!("--output=type=oci,tar=false,dest={}", layout.display());
+    let done = Done::of(&mut project.command(text, &[BOTH, &output]));
+    assert!(done.status.success(), "{done}");
+    let parts = |config: &Value| ["os", "architecture", "variant"].map(|part| config[part].clone());
+    let told: Vec<_> = configs(&layout).iter().map(parts).collect();
+    assert_eq!(
+        told,
+        [
+            ["linux".into(), "arm64".into(), Value::Null],
+            ["linux".into(), "arm".into(), "v7".into()]
+        ]
+    );
+    project.build(text, &["--platform=linux/arm/v7", "-t", "other"]);
+    assert_eq!(project.image("made", "{{.Os}}/{{.Architecture}}"), "linux/arm");
+    // Of the base's variant nothing is left.
+    let on = "FROM --platform=linux/arm/v7 other\nLABEL a=b\n";
+    let id = project.build(on, &["--platform=linux/arm64", "--pull=never"]).id;
+    let blobs = project.bryo.root().join("blobs/sha256");
+    let config = json(&fs::read(blobs.join(id.trim_start_matches("sha256:"))).unwrap());
+    assert_eq!(parts(&config), ["linux".into(), "arm64".into(), Value::Null]);
+    project.build(text, &[]);
+    assert_eq!(
+        project.image("made", "{{.Architecture}}"),
+        project.image("base", "{{.Architecture}}")
+    );
+}
+
+/// What is given counts first, then the default of the line, then the global ARG, then the platform.
+#[test]
+fn an_argument_of_the_platform_may_have_a_default() {
+    let project = Project::new();
+    let text = "ARG TARGETOS=global\nFROM base\nARG TARGETARCH=own TARGETOS TARGETVARIANT=own BUILDOS\n\
+        RUN echo $TARGETARCH $TARGETOS $TARGETVARIANT $BUILDOS > /x\n";
+    project.build(text, &[]);
+    assert_eq!(project.sh("cat /x"), "own global own linux\n");
+    let given = ["TARGETARCH=1", "TARGETOS=2", "BUILDOS=3"].map(|arg| ["--build-arg", arg]);
+    project.build(text, given.as_flattened());
+    assert_eq!(project.sh("cat /x"), "1 2 own 3\n");
+    project.build(
+        "FROM base AS for-mine\nRUN echo yes > /x\nFROM for-$TARGETARCH\n",
+        &["--build-arg=TARGETARCH=mine"],
+    );
+    assert_eq!(project.sh("cat /x"), "yes\n");
 }

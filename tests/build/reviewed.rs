@@ -182,9 +182,10 @@ fn a_trigger_fetches_no_image_of_a_stages_name() {
     let project = Project::new();
     project.build("FROM base\nONBUILD COPY --from=assets /a /b\n", &[]);
     project.bryo.ok(["tag", "made", "trigger"]);
-    let said = project.fails("FROM base AS assets\nRUN echo x > /a\nFROM trigger\n", &[]);
+    let said = project.fails("FROM trigger\nFROM base AS assets\n", &["--target", "0"]);
     assert!(
-        said.contains("a trigger of the base image uses this stage") && said.contains("3 | >>> FROM trigger"),
+        said.contains("--from=assets: a stage can use only those before it")
+            && said.contains("1 | >>> FROM trigger"),
         "{said}"
     );
     project.build(
@@ -192,6 +193,23 @@ fn a_trigger_fetches_no_image_of_a_stages_name() {
         &[],
     );
     assert_eq!(project.sh("cat /b /c"), "x\nx\n");
+}
+
+/// As in BuildKit, whose `resolveStages` asks once more what is needed when a base is there.
+#[test]
+fn a_trigger_brings_in_the_stages_that_it_names() {
+    let project = Project::new();
+    let text = "FROM base\nONBUILD COPY --from=assets /a /b\n\
+        ONBUILD RUN --mount=from=more,target=/m cp /m/c /d\n";
+    project.build(text, &["-t", "trigger"]);
+    let text = "FROM base AS below\nRUN echo x > /a\nFROM base AS unused\nRUN false\nFROM below AS assets\n\
+        FROM base AS more\nRUN echo y > /c\nFROM trigger AS last\nFROM base AS other\nRUN echo z > /o\n\
+        FROM last\nCOPY --from=other /o /o\n";
+    for jobs in ["1", "2"] {
+        project.build(text, &["--no-cache", "--jobs", jobs]);
+        assert_eq!(project.sh("cat /b /d /o"), "x\ny\nz\n");
+    }
+    assert_eq!(project.build(text, &[]).run, [""; 0]);
 }
 
 #[test]
@@ -220,4 +238,121 @@ fn an_epoch_bounds_what_the_cache_gives() {
         "{times}"
     );
     assert_eq!(project.build(text, &epoch).id, first.id);
+}
+
+#[test]
+fn a_base_without_a_path_gets_the_usual_one() {
+    let project = Project::new();
+    project.build(
+        "FROM scratch\nENV A=1\n",
+        &["--unsetenv", "PATH", "-t", "pathless"],
+    );
+    let env = |name| project.image(name, "{{json .Config.Env}}");
+    assert_eq!(env("pathless"), "[\"A=1\"]");
+    project.build("FROM pathless\nENV B=$PATH\n", &[]);
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    assert_eq!(env("made"), format!("[\"A=1\",\"PATH={path}\",\"B={path}\"]"));
+}
+
+#[test]
+fn a_cache_of_other_permissions_is_another() {
+    let project = Project::new();
+    let step = |mode: &str| {
+        format!(
+            "RUN --mount=type=cache,id=c,target=/c{mode} stat -c %a /c >> /seen; ls /c >> /seen; touch /c/x\n"
+        )
+    };
+    let text: String = ["", ",mode=700", ",mode=1777", ",mode=0700"].map(step).concat();
+    project.build(&format!("FROM base\n{text}"), &[]);
+    assert_eq!(project.sh("cat /seen"), "755\n700\n1777\n700\nx\n");
+}
+
+/// As in BuildKit, whose steps have files of their own in the place of `hosts` and `resolv.conf` alone.
+#[test]
+fn a_step_writes_the_images_hostname() {
+    let project = Project::new();
+    let text = "FROM base\nRUN echo mine > /etc/hostname\nRUN cat /etc/hostname > /seen; hostname >> /seen\n\
+        FROM base\nCOPY --from=0 /etc/hostname /seen /\n";
+    project.build(text, &[]);
+    assert_eq!(project.sh("cat /hostname /seen"), "mine\nmine\nbuildkitsandbox\n");
+}
+
+#[test]
+fn a_default_that_is_not_used_need_not_be_one() {
+    let project = Project::new();
+    let text = "ARG G=${NONE:?needed}\nFROM base\nARG G\nARG A=${NONE:?needed}\nRUN echo $G $A > /x\n";
+    let given = ["--build-arg", "G=1", "--build-arg", "A=2"];
+    project.build(text, &given);
+    assert_eq!(project.sh("cat /x"), "1 2\n");
+    let outline = Done::of(&mut project.command(text, &[&given[..], &["--call=outline"]].concat()));
+    assert!(outline.status.success(), "{outline}");
+    for (given, place) in [(&given[..2], ":4\n"), (&given[2..], ":1\n")] {
+        let said = project.fails(text, given);
+        assert!(
+            said.contains("needed") && said.contains(&format!("Dockerfile{place}")),
+            "{said}"
+        );
+        let outline = Done::of(&mut project.command(text, &[given, &["--call=outline"]].concat()));
+        assert!(
+            outline.stderr.contains(&format!("Dockerfile{place}")),
+            "{outline}"
+        );
+    }
+}
+
+#[test]
+fn a_secret_is_at_the_last_name_of_its_id() {
+    let project = Project::new();
+    let secret = project.bryo.scratch("secret");
+    fs::write(&secret, "known").unwrap();
+    let given = format!("--secret=id=all/of/token,src={}", secret.display());
+    let text = "FROM base\nRUN --mount=type=secret,id=all/of/token cat /run/secrets/token > /seen\n";
+    project.build(text, &[&given]);
+    assert_eq!(project.sh("cat /seen"), "known");
+}
+
+/// The Dockerfile reference's example is the first; BuildKit takes the excluded file along (its issue 5489).
+#[test]
+fn what_a_source_names_can_be_excluded() {
+    let project = Project::new();
+    for path in [
+        "home.txt",
+        "home.md",
+        "homes/a.txt",
+        "homes/b",
+        "homes/sub/c.txt",
+        "one/homes/x",
+        "one/f",
+    ] {
+        project.write(path, path);
+    }
+    project.build(
+        "FROM base\n\
+         COPY --exclude=*.txt hom* /mydir/\n\
+         COPY --exclude=home.txt home.txt home.md /named/\n\
+         COPY --exclude=home.txt home.txt /none/\n\
+         COPY --exclude=homes * /all/\n\
+         COPY --exclude=homes homes /whole/\n\
+         COPY --exclude=homes one homes /within/\n\
+         COPY --parents --exclude=homes/*.txt --exclude=one home* homes/a.txt ./one/homes /parents/\n\
+         ADD --exclude=*.txt home.* /added/\n",
+        &[],
+    );
+    let files = |place: &str| {
+        project.sh(&format!(
+            "cd /{place} 2> /dev/null || exit 0; find . -type f | sort"
+        ))
+    };
+    for (place, wanted) in [
+        ("mydir", "./b\n./home.md\n./sub/c.txt\n"),
+        ("named", "./home.md\n"),
+        ("none", ""),
+        ("all", "./f\n./home.md\n./home.txt\n"),
+        ("whole", "./a.txt\n./b\n./sub/c.txt\n"),
+        ("within", "./a.txt\n./b\n./f\n./sub/c.txt\n"),
+        ("parents", "./home.md\n./home.txt\n./homes/b\n./homes/sub/c.txt\n"),
+        ("added", "./home.md\n"),
+    ] {
+        assert_eq!(files(place), wanted, "{place}");
+    }
 }

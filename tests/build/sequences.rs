@@ -219,6 +219,11 @@ fn check(project: &Project, steps: &[Step], changed: usize) -> Result<(), TestCa
         &text,
         &other.said
     );
+    // The other stage has not changed, whatever comes from it where.
+    let is_side = |step: &String| step.starts_with("RUN mkdir -p /s/tree/deep");
+    let found = other.cached.iter().filter(|step| is_side(step)).count();
+    prop_assert_eq!(found, usize::from(taken), "the other stage\n{}", &other.said);
+    prop_assert!(!other.run.iter().any(is_side), "the other stage\n{}", &other.said);
     prop_assert!(
         other.run.iter().any(|step| step.contains("changed")),
         "{}",

@@ -459,3 +459,45 @@ fn quiet_builds_show_what_a_failing_step_said() {
     let done = Done::of(&mut project.command("FROM base\nRUN echo fine\n", &["-q"]));
     assert!(done.status.success() && done.stderr.is_empty(), "{done}");
 }
+
+/// As buildx passes it on, and podman.
+#[test]
+fn the_time_of_a_build_is_an_argument_too() {
+    let project = Project::new();
+    let text = "FROM base\nARG SOURCE_DATE_EPOCH=none\nRUN echo $SOURCE_DATE_EPOCH > /seen\n";
+    for (flags, set, wanted) in [
+        (&[][..], "", "none\n"),
+        (&[], "1700000000", "1700000000\n"),
+        (&["--source-date-epoch=1600000000"], "1700000000", "1600000000\n"),
+        (
+            &["--build-arg=SOURCE_DATE_EPOCH=1500000000"],
+            "1700000000",
+            "1500000000\n",
+        ),
+    ] {
+        let built = project.built(project.command(text, flags).env("SOURCE_DATE_EPOCH", set));
+        assert!(!built.said.contains("not consumed"), "{}", built.said);
+        assert_eq!(project.sh("cat /seen"), wanted);
+    }
+}
+
+#[test]
+fn a_step_has_the_hostname_that_was_asked() {
+    let project = Project::new();
+    let text = "FROM base\nRUN hostname > /name; grep -q \"$(hostname)\" /etc/hosts && echo known >> /name\n";
+    project.build(text, &[]);
+    assert_eq!(project.sh("cat /name"), "buildkitsandbox\nknown\n");
+    let flags = [
+        "--build-arg=BUILDKIT_SANDBOX_HOSTNAME=mine",
+        "--build-arg=BUILDKIT_MULTI_PLATFORM=0",
+        "--build-arg=BUILDKIT_BUILD_NAME=called",
+    ];
+    let other = project.build(text, &flags);
+    assert_eq!(other.run.len(), 1, "{}", other.said);
+    assert!(!other.said.contains("not consumed"), "{}", other.said);
+    assert_eq!(project.sh("cat /name"), "mine\nknown\n");
+    assert_eq!(project.build(text, &flags).run, [""; 0]);
+    let long = format!("--build-arg=BUILDKIT_SANDBOX_HOSTNAME={}", "x".repeat(65));
+    let said = project.fails(text, &[&long]);
+    assert!(said.contains("set the host name: Invalid argument"), "{said}");
+}

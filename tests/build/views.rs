@@ -122,3 +122,24 @@ fn a_server_of_a_stage_that_is_mounted_may_be_killed() {
     assert_eq!(project.sh("cat /seen"), "one\ntwo\nthree\none\n");
     project.is_clean();
 }
+
+/// No image of that name is looked for.
+#[test]
+fn scratch_has_no_files() {
+    let project = Project::new();
+    let text = "FROM base\n\
+        RUN --mount=from=scratch,target=/none --mount=from=scratch,target=/some,rw \
+          test -d /none -a -z \"$(ls -A /none /some | grep -v :)\" && touch /some/x && ! touch /none/x\n\
+        COPY --from=scratch / /empty/\n";
+    project.build(text, &[]);
+    assert_eq!(project.sh("ls -A /empty; test ! -e /some"), "");
+    let said = project.fails("FROM base\nCOPY --from=scratch /x /\n", &[]);
+    assert!(said.trim_end().ends_with("\"/x\": not found"), "{said}");
+    // A stage of that name is one.
+    project.build(
+        "FROM base AS scratch\nRUN echo 1 > /x\nFROM base\nCOPY --from=scratch /x /\n",
+        &[],
+    );
+    assert_eq!(project.sh("cat /x"), "1\n");
+    project.is_clean();
+}

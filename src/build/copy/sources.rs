@@ -2,7 +2,7 @@
 
 use fuse_overlay::attr::Kind;
 
-use super::{CopyError, From, Item, Order, Wildcards, join, shown};
+use super::{CopyError, From, Item, Order, Wildcards, join, last, shown};
 use crate::build::patterns::glob;
 use crate::build::patterns::ignore::Ignore;
 use crate::build::source::{Entry, Links, Source};
@@ -39,7 +39,9 @@ impl Order {
             if named.entry.kind == Kind::Socket {
                 return Err(CopyError::Socket(shown(pattern)));
             }
-            found.push(named);
+            // Without parents, what is excluded of a directory is told from its top on.
+            let is_top = named.entry.kind == Kind::Directory && skips.is_none();
+            found.extend(Some(named).filter(|named| is_top || !self.leaves_out(named, skips)));
             return Ok(());
         }
         let mut places = vec![Vec::new()];
@@ -63,9 +65,25 @@ impl Order {
             places = next;
         }
         for place in places {
-            found.extend(self.visible(source, &place)?);
+            let named = self.visible(source, &place)?;
+            found.extend(named.filter(|named| !self.leaves_out(named, skips)));
         }
         Ok(())
+    }
+
+    /// Does `--exclude` name it, as it would be copied?
+    fn leaves_out(&self, named: &Named, skips: Option<usize>) -> bool {
+        let to = match skips {
+            Some(skips) => {
+                let names: Vec<&[u8]> = named.path.split(|byte| *byte == b'/').collect();
+                names.get(skips..).unwrap_or_default().join(&b'/')
+            }
+            None => last(&named.path).to_vec(),
+        };
+        match named.entry.kind {
+            Kind::Directory => self.exclude.excludes_all(&to),
+            _ => self.exclude.excludes(&to),
+        }
     }
 
     /// What is below a directory, at any depth, and matches the rest of a pattern.

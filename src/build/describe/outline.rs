@@ -15,7 +15,7 @@ use crate::build::dockerfile::{self, Arg, Instruction, Mount, MountKind, Place, 
 use crate::build::lint::meant::Meant;
 use crate::build::lint::{Look, needed};
 use crate::build::order::Order;
-use crate::build::solve::{expanded, failed_from};
+use crate::build::solve::{expanded, failed_arg, failed_from};
 use crate::build::variables::Scope;
 use crate::images;
 use crate::images::manifest::Platform;
@@ -142,9 +142,9 @@ fn globals(look: &Look<'_>) -> Result<BTreeMap<String, Global>, Error> {
             uses.borrow_mut().insert(name.to_string());
             look.global.of_from(&look.given, name)
         };
-        let is_given = look.order.args.iter().any(|(name, _)| *name == arg.name);
+        let is_given = look.given.has(&arg.name);
         if let (false, Some(default)) = (is_given, &arg.default) {
-            expanded(look.file.directives.escape, default, &get)?;
+            expanded(look.file.directives.escape, default, &get).map_err(failed_arg(arg))?;
         }
         let shown = Argument::new(arg, look.global.value(&arg.name).cloned());
         let uses = uses.into_inner();
@@ -248,8 +248,10 @@ impl Reader<'_> {
         let look = self.look;
         let word = |word: &String| self.word(taken, word);
         let name = word(&arg.name)?;
-        let default = arg.default.as_ref().map(word).transpose()?;
-        let is_given = look.order.args.iter().any(|(given, _)| *given == name);
+        let is_given = look.given.has(&name);
+        // One that is not used need not be one that can be told.
+        let default = arg.default.as_ref().filter(|_| !is_given).map(word);
+        let default = default.transpose()?;
         let is_inherited = default.is_none() && !is_given;
         taken.scope.declare(&look.given, &look.global, &name, default);
         if is_inherited && self.globals.contains_key(&name) {

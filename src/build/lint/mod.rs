@@ -165,6 +165,8 @@ pub(super) struct Look<'a> {
     /// The ARGs before the first FROM, with what was given, and without.
     pub(super) global: Scope,
     defaults: Scope,
+    /// As if nothing was.
+    nothing: Given,
     meant: Meant,
 }
 
@@ -173,6 +175,7 @@ impl Look<'_> {
         let target = order.target.as_deref().unwrap_or("default");
         let platform = order.platforms.first().cloned().unwrap_or_else(Platform::host);
         let given = Given::new(&order.args, target, &platform);
+        let nothing = Given::new(&[], target, &platform);
         let scope = |given: &Given| {
             let mut scope = Scope::default();
             for arg in &file.args {
@@ -190,8 +193,9 @@ impl Look<'_> {
             order,
             file,
             global: scope(&given),
-            defaults: scope(&Given::new(&[], target, &platform)),
+            defaults: scope(&nothing),
             given,
+            nothing,
             meant: Meant::default(),
         }
     }

@@ -70,7 +70,7 @@ fn undeclared(look: &Look<'_>, from: &From) -> BTreeSet<String> {
 
 /// Is there something to stand on if nothing is given?
 fn has_default_base(look: &Look<'_>, from: &From) -> bool {
-    let get = |name: &str| look.defaults.of_from(&look.given, name);
+    let get = |name: &str| look.defaults.of_from(&look.nothing, name);
     let base = expanded(look.file.directives.escape, &from.image, &get);
     base.is_ok_and(|base| Reference::parse(&base).is_ok())
 }

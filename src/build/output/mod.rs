@@ -116,6 +116,10 @@ impl Build<'_> {
     /// The target with what the order says of the image.
     /// `used`: the steps that it was made of.
     pub(super) fn part(&self, mut target: Stage, used: &[Step]) -> Result<Part, Error> {
+        // Also where its last stage stands on what is for this machine, as for files that run anywhere.
+        if let Some(platform) = &self.platform {
+            target.config.set_platform(platform);
+        }
         for (name, value) in &self.order.labels {
             target.config.add("Labels", name, value.as_str().into());
         }

@@ -24,7 +24,11 @@ struct Sources {
 impl Build<'_> {
     pub(super) fn add(&mut self, stage: &mut Stage, add: &dockerfile::Add, title: &str) -> Result<(), Error> {
         let mut sources = self.sources(stage, add)?;
-        let checksum = checksum(add, &mut sources)?;
+        let get = |name: &str| stage.scope.of_step(&stage.config, name);
+        let checksum = match &add.checksum {
+            Some(text) => checksum(&self.word(text, &get)?, add, &mut sources)?,
+            None => None,
+        };
         let local = dockerfile::Copy {
             sources: sources.local.clone(),
             ..add.as_copy()
@@ -168,10 +172,7 @@ fn without_top(plan: copy::Plan) -> copy::Plan {
 }
 
 /// `--checksum`, which is that of one file by URL, or a commit of one repository.
-fn checksum(add: &dockerfile::Add, sources: &mut Sources) -> Result<Option<Digest>, Error> {
-    let Some(text) = &add.checksum else {
-        return Ok(None);
-    };
+fn checksum(text: &str, add: &dockerfile::Add, sources: &mut Sources) -> Result<Option<Digest>, Error> {
     let one = add.sources.len() == 1;
     if let (true, Some(address)) = (one, sources.repositories.first_mut()) {
         address.check(text)?;
@@ -180,6 +181,6 @@ fn checksum(add: &dockerfile::Add, sources: &mut Sources) -> Result<Option<Diges
     let digest = text.parse().ok().filter(|_| one && sources.urls.len() == 1);
     digest.map(Some).ok_or_else(|| Error::Value {
         what: "--checksum (sha256:… of a single source by URL, or a commit of a single git repository)",
-        value: text.clone(),
+        value: text.into(),
     })
 }

@@ -14,6 +14,7 @@ use serde_json::json;
 pub(super) use setting::{Told, configure};
 
 use super::Error;
+use super::base::SCRATCH;
 use super::contents::Contents;
 use super::dockerfile::{self, Instruction};
 use super::key::Key;
@@ -83,11 +84,12 @@ impl Build<'_> {
                     let scope = stage.scope.clone();
                     let get = |name: &str| scope.of_step(&stage.config, name);
                     let name = self.word(&arg.name, &get)?;
-                    let default = arg
-                        .default
-                        .as_ref()
-                        .map(|word| self.word(word, &get))
-                        .transpose()?;
+                    let default = arg.default.as_ref().map(|word| self.word(word, &get));
+                    let default = match default.transpose() {
+                        // It is not used: `ARG A=${B:?needed}`.
+                        Err(_) if self.given.has(&name) => arg.default.clone(),
+                        default => default?,
+                    };
                     let shown = default.iter().map(|default| format!("={default}"));
                     said.extend([format!(" {name}")].into_iter().chain(shown));
                     stage.scope.declare(&self.given, &self.global, &name, default);
@@ -257,21 +259,20 @@ impl Build<'_> {
             let context = self.order.context.as_ref().ok_or(Error::NoContext)?;
             return Ok(Origin::Context(context));
         };
-        let earlier = self
-            .stage(name, number)
-            .and_then(|earlier| self.done.get(&earlier).cloned());
         let (earlier, name) = match self.named(name) {
             Some(Named::Files(context, material)) => {
                 material.iter().for_each(|material| self.note(material.clone()));
                 return Ok(Origin::Context(context));
             }
             Some(Named::Image(image)) => (None, image.as_str()),
-            None => (earlier, name),
+            None => (self.stage(name, number), name),
         };
         Ok(Origin::Stage(match earlier {
-            Some(stage) => stage,
-            // Named by a trigger of a base, which the plan of stages did not know; no image of its name is meant.
-            None if self.stage(name, number).is_some() => return Err(Error::UnplannedStage(name.into())),
+            Some(earlier) => match self.done.get(&earlier) {
+                Some(stage) => stage.clone(),
+                None => return Err(Error::Unplanned(earlier)),
+            },
+            None if name == SCRATCH => Stage::empty(self.platform.clone()),
             None => self
                 .image(name, self.platform.clone())
                 .map_err(|error| self.not_had(name, number, error))?,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::{Origin, Over, absolute, relative};
 use crate::build::Error;
+use crate::build::base::SCRATCH;
 use crate::build::dockerfile::{self, Command, Mount, MountKind, Run};
 use crate::build::extract::{SetId, bound, extract};
 use crate::build::key::Key;
@@ -15,7 +16,7 @@ use crate::build::run;
 use crate::build::solve::{Build, Stage};
 use crate::build::source::Source;
 use crate::build::tree::Times;
-use crate::build::variables::CACHES;
+use crate::build::variables::{CACHES, HOSTNAME};
 use crate::build::workspace::io_error;
 use crate::containers::spec::Network;
 use crate::host::binfmt;
@@ -63,6 +64,10 @@ impl Build<'_> {
             "{:?} {:?}",
             self.order.host_names.hosts, self.order.shm_size
         ));
+        let hostname = self.order.told(HOSTNAME);
+        if let Some(hostname) = hostname {
+            key.field(&format!("hostname {hostname}"));
+        }
         // What a volume holds is not looked at, as for podman.
         if !self.order.volumes.is_empty() || !self.order.ulimits.is_empty() {
             key.field(&format!("{:?} {:?}", self.order.volumes, self.order.ulimits));
@@ -98,6 +103,7 @@ impl Build<'_> {
             ulimits: self.order.ulimits.clone(),
             times: self.order.times,
             network,
+            hostname: hostname.map(String::from),
             host_names: self.order.host_names.clone(),
             shm_size: self.order.shm_size,
             shell: (self.order.on_error == OnError::Shell).then(|| interactive(stage.config.shell())),
@@ -172,7 +178,8 @@ impl Build<'_> {
                 &stage.config.workdir(),
                 mount.target.as_deref().unwrap_or_default(),
             );
-            let base = (mount.uid, mount.gid, mount.from.clone(), mount.source.clone());
+            let owner = (mount.uid, mount.gid, mount.mode);
+            let base = (owner, mount.from.clone(), mount.source.clone());
             (mount.kind == MountKind::Cache).then(|| (mount.id.clone().unwrap_or(target), base))
         };
         let mut turns: Vec<(usize, &Mount)> = mounts.iter().enumerate().collect();
@@ -219,8 +226,7 @@ impl Build<'_> {
         target: String,
     ) -> Result<(), Error> {
         let mut mount = mount.clone();
-        let mut args = self.order.args.iter();
-        if let Some((_, space)) = args.rfind(|(name, value)| name == CACHES && !value.is_empty()) {
+        if let Some(space) = self.order.told(CACHES) {
             mount.id = Some(format!("{space}/{}", mount.id.as_deref().unwrap_or(&target)));
         }
         let mount = &mount;
@@ -289,7 +295,7 @@ fn interactive(shell: Vec<String>) -> Vec<String> {
 /// Is it a cache that begins with files?
 fn has_base(mount: &Mount) -> bool {
     let from = mount.from.as_deref();
-    mount.kind == MountKind::Cache && from.is_some_and(|from| from != "scratch")
+    mount.kind == MountKind::Cache && from.is_some_and(|from| from != SCRATCH)
 }
 
 /// Where a bind mount's files are, below the top of what they are from.

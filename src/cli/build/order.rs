@@ -22,7 +22,7 @@ use crate::truth::truth;
 impl Build {
     /// What the flags say; what is found comes later.
     pub(super) fn order(&self) -> Result<Order, Failure> {
-        let args = pairs(&self.build_arg, Missing::Environment);
+        let mut args = pairs(&self.build_arg, Missing::Environment);
         let shm_size = self.shm_size.as_ref().map(|text| {
             mounts::bytes(text).ok_or_else(|| {
                 Failure::new(format!("invalid argument {text:?} for \"--shm-size\"")).code(125)
@@ -56,6 +56,12 @@ impl Build {
                 "invalid argument \"index:{name}={value}\" for \"--annotation\": what is made has no index to annotate"
             );
             return Err(Failure::new(why).code(125));
+        }
+        // As buildx and podman do it, so that an ARG has it.
+        if args.iter().all(|(name, _)| name != EPOCH) {
+            let flag = self.source_date_epoch.map(|seconds| seconds.to_string());
+            let set = || env::var(EPOCH).ok().filter(|text| !text.is_empty());
+            args.extend(flag.or_else(set).map(|text| (EPOCH.into(), text)));
         }
         let epoch = match self.timestamp.or(self.source_date_epoch) {
             Some(seconds) => Some(seconds),
@@ -286,23 +292,19 @@ fn pairs(list: &[String], missing: Missing) -> Vec<(String, String)> {
         .collect()
 }
 
-/// SOURCE_DATE_EPOCH, by `--build-arg`, else of the environment (reproducible-builds.org).
+/// The variable that says when all is made (reproducible-builds.org).
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// What it says, if anything.
 fn epoch(args: &[(String, String)]) -> Result<Option<i64>, Failure> {
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    let given = args
-        .iter()
-        .rfind(|(name, _)| name == NAME)
-        .map(|(_, value)| value.clone());
-    let Some(text) = given
-        .or_else(|| std::env::var(NAME).ok())
-        .filter(|text| !text.is_empty())
-    else {
+    let given = args.iter().rfind(|(name, _)| name == EPOCH);
+    let Some((_, text)) = given.filter(|(_, text)| !text.is_empty()) else {
         return Ok(None);
     };
     let seconds = text.parse::<i64>();
     seconds
         .map(Some)
-        .map_err(|_| Failure::new(format!("invalid {NAME} {text:?}: expected seconds since 1970")))
+        .map_err(|_| Failure::new(format!("invalid {EPOCH} {text:?}: expected seconds since 1970")))
 }
 
 /// `--secret id=ID[,src=FILE|,env=NAME]`: without either the variable ID if there is one, else the file ID.

@@ -13,6 +13,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::names::There;
+use crate::rooted;
 
 /// As many symlinks as Linux follows in one path.
 const MOST_LINKS: usize = 40;
@@ -50,7 +51,7 @@ impl Root {
 
     /// Those below a directory, which is their root.
     pub(super) fn beneath(top: &Path) -> io::Result<Root> {
-        Root::of(top, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+        Root::of(top, rooted::INSIDE)
     }
 
     fn of(top: &Path, resolve: ResolveFlags) -> io::Result<Root> {
@@ -62,21 +63,12 @@ impl Root {
     /// Opens what is at a path.
     pub(super) fn open(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
         let path = if path.is_empty() { b"." } else { path };
-        let path = OsStr::from_bytes(path);
-        // A rename beside it makes the kernel give up where it cannot tell that `..` stays inside.
-        for _ in 0..64 {
-            match openat2(
-                &self.top,
-                path,
-                flags | OFlags::CLOEXEC,
-                Mode::empty(),
-                self.resolve,
-            ) {
-                Err(Errno::AGAIN) => {}
-                opened => return Ok(opened?),
-            }
-        }
-        Err(Errno::AGAIN.into())
+        Ok(rooted::open(
+            &self.top,
+            OsStr::from_bytes(path),
+            flags,
+            self.resolve,
+        )?)
     }
 
     fn directory(&self, path: &[u8]) -> io::Result<OwnedFd> {

@@ -25,6 +25,7 @@ use super::step::{Links, Source, Step};
 use super::{confine, devices, owners};
 use crate::line::chain;
 use crate::net::{self, Outlet};
+use crate::rooted;
 use crate::sys::{self, Depth, MountAttributes};
 
 /// What the steps work on.
@@ -387,9 +388,8 @@ fn enter(directory: &Path) -> Result<(), Failure> {
     let failed = |why: &dyn std::fmt::Display| {
         Failure::new(format!("enter the directory {}", directory.display()), why)
     };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let found = openat2(CWD, directory, flags, Mode::empty(), inside).map_err(|error| Failure {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let found = rooted::open(CWD, directory, flags, rooted::INSIDE).map_err(|error| Failure {
         cause: match error {
             rustix::io::Errno::NOENT => Cause::NotFound,
             _ => Cause::Other,

@@ -9,13 +9,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{
-    CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, openat, openat2, readlinkat,
-};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use super::channel::Failure;
+use crate::rooted;
 
 /// The magic number of a proc filesystem (statfs(2)).
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
@@ -151,16 +150,8 @@ impl Root {
             ),
             error => Failure::new(format!("mount on {}", target.display()), error),
         };
-        let strict = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let open = || {
-            openat2(
-                &self.0,
-                target,
-                OFlags::PATH | OFlags::CLOEXEC,
-                Mode::empty(),
-                strict,
-            )
-        };
+        let strict = rooted::INSIDE | ResolveFlags::NO_SYMLINKS;
+        let open = || rooted::open(&self.0, target, OFlags::PATH, strict);
         let place = match open() {
             Err(Errno::NOENT) => {
                 self.find_or_make(target, Missing::Directory)?;
@@ -172,16 +163,7 @@ impl Root {
     }
 
     fn open(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
-        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        again(|| {
-            openat2(
-                &self.0,
-                path,
-                OFlags::PATH | OFlags::CLOEXEC,
-                Mode::empty(),
-                inside,
-            )
-        })
+        rooted::open(&self.0, path, OFlags::PATH, rooted::INSIDE)
     }
 }
 
@@ -251,17 +233,6 @@ fn make(parent: &OwnedFd, name: &std::ffi::OsStr, what: Missing) -> rustix::io::
         Err(Errno::EXIST) => Ok(()), // another container of the same volume was faster
         made => made,
     }
-}
-
-/// RESOLVE_IN_ROOT answers EAGAIN when something was renamed while `..` was resolved; a few tries are the manual's advice.
-fn again<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
-    for _ in 0..128 {
-        match call() {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            done => return done,
-        }
-    }
-    call()
 }
 
 fn refused(path: &Path, error: Errno) -> Failure {

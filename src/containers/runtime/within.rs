@@ -10,7 +10,7 @@
 
 use std::io::Read as _;
 use std::os::fd::{OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
@@ -19,7 +19,7 @@ use nix::sys::stat::{Mode as Umask, umask};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, setsid};
 use oci_spec::runtime::{Process, Spec};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 
 use super::apply::{Container, connect};
 use super::channel::{Channel, Failure, Report};
@@ -32,7 +32,7 @@ use super::step::{Command, Step};
 use super::{exec, owners};
 use crate::containers::cgroup;
 use crate::host::{IdMaps, Probe};
-use crate::sys;
+use crate::{rooted, sys};
 
 /// A command for a container that runs.
 #[derive(Debug)]
@@ -281,10 +281,8 @@ fn send_file(init: &OwnedFd, path: &str, to: &mut std::io::PipeWriter) -> Result
     hide()?;
     join(init, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
     let failed = |error: std::io::Error| Failure::new(path, error);
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file =
-        openat2(CWD, Path::new(path), flags, Mode::empty(), within).map_err(|error| failed(error.into()))?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = rooted::open(CWD, path, flags, rooted::INSIDE).map_err(|error| failed(error.into()))?;
     let stat = fstat(&file).map_err(|error| failed(error.into()))?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
         let mut file = std::fs::File::from(file).take(MOST);
