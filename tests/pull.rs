@@ -4,11 +4,12 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::hostile::{Answer, Blobs, Hostile, Request, digest, gzip, tar};
@@ -145,28 +146,36 @@ fn every_form_of_an_image_gives_the_layers_of_its_config() {
         let plain = format!("docker-archive:{}", file("plain"));
         skopeo(&[], &from, &format!("{plain}:{name}:latest"));
         let bryo = Bryo::new();
-        for source in [image("v2s2"), image("zstd"), plain] {
+        for (source, form) in [
+            (image("v2s2"), ".tar.gzip"),
+            (image("zstd"), ".tar+zstd"),
+            (plain, ".tar"),
+        ] {
             // Each fetched by itself, so that none is spared by the one before.
             let alone = Bryo::new();
             alone.ok(["pull", "-q", &source]);
             assert_eq!(layers(&alone), diff_ids(&shared.image(name)), "{source}");
+            only_form(&alone, form);
             bryo.ok(["pull", "-q", &source]);
         }
         assert_eq!(layers(&bryo), diff_ids(&shared.image(name)));
-        for layer in layers(&bryo) {
-            let file = bryo
-                .root()
-                .join("layers")
-                .join(format!("{}.forms.json", &layer[7..]));
-            let notes: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
-            let notes = notes.as_object().unwrap();
-            let has = |ending: &str| {
-                notes
-                    .values()
-                    .any(|f| f["mediaType"].as_str().unwrap().ends_with(ending))
-            };
-            assert!(has("tar.gzip") && has("tar+zstd") && has(".tar"), "{notes:?}");
-        }
+        // The others' blobs were not fetched: nobody knows whether they are these layers.
+        only_form(&bryo, ".tar.gzip");
+    }
+}
+
+/// Each layer of the store is known in one form, whose media type ends so.
+#[track_caller]
+fn only_form(bryo: &Bryo, ending: &str) {
+    for layer in layers(bryo) {
+        let file = format!("{}.forms.json", &layer[7..]);
+        let notes = fs::read(bryo.root().join("layers").join(file)).unwrap();
+        let notes: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&notes).unwrap();
+        let known: Vec<_> = notes
+            .values()
+            .map(|form| form["mediaType"].as_str().unwrap())
+            .collect();
+        assert!(known.len() == 1 && known[0].ends_with(ending), "{known:?}");
     }
 }
 
@@ -839,6 +848,49 @@ fn killed_at_any_time_a_pull_leaves_the_store_whole() {
             fs::remove_dir_all(bryo.root()).unwrap();
         }
     }
+}
+
+#[test]
+fn a_pull_that_fails_waits_for_nobody_elses_layer() {
+    let [one, two] = with_one_layer_in_common();
+    let (common, own) = (one.layer.clone(), digest(&gzip(&tar("two", 2000))));
+    let (answered, is_one_asked) = (own.clone(), Arc::new(AtomicBool::new(false)));
+    let asked = is_one_asked.clone();
+    let registry = Hostile::serve(move |request| {
+        let image = if request.path.starts_with("/v2/two/") {
+            &two
+        } else {
+            &one
+        };
+        let answer = image.answer(request);
+        if image.is_layer(request) {
+            asked.store(true, Ordering::SeqCst);
+            return answer.waiting(Duration::from_secs(3600));
+        }
+        match request.path.ends_with(&answered) {
+            true => Answer::new(200, vec![0; image.blobs[&answered].len()]),
+            false => answer,
+        }
+    });
+    let bryo = Bryo::new();
+    let pull = |name: &str| {
+        let mut command = bryo.command(["pull", &format!("{}/{name}", registry.address())]);
+        command.env("BRYO_NETWORK_TIMEOUT", "3600");
+        command
+    };
+    let mut first = pull("one")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    common::until("the first pull's layer", || is_one_asked.load(Ordering::SeqCst));
+    let done = Done::of(&mut pull("two"));
+    assert_eq!(done.status.code(), Some(1), "{done}");
+    assert!(done.stderr.contains(&own), "{done}");
+    assert!(first.try_wait().unwrap().is_none(), "the first still waits");
+    assert_eq!(registry.seen(&common).len(), 1);
+    first.kill().unwrap();
+    first.wait().unwrap();
 }
 
 #[test]

@@ -158,6 +158,11 @@ impl Store {
         Lock::acquire(&self.locks().join(object), mode)
     }
 
+    /// The same without waiting; `None` if someone else has it.
+    pub fn try_lock(&self, object: &str, mode: Mode) -> Result<Option<Lock>, Error> {
+        Lock::try_acquire(&self.locks().join(object), mode)
+    }
+
     /// A new file that a rename will bring into the root.
     pub fn aside(&self) -> Result<Aside, Error> {
         Aside::create(&self.tmp())
