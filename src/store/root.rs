@@ -246,7 +246,8 @@ fn medium_of(path: &Path) -> Result<Medium, Error> {
     Medium::of(existing.unwrap_or(Path::new("/")))
 }
 
-fn create_dirs(path: &Path) -> Result<(), Error> {
+/// Makes a directory of the store with those above it; their names are on the disk then.
+pub(crate) fn create_dirs(path: &Path) -> Result<(), Error> {
     if path.is_dir() {
         return Ok(());
     }
