@@ -204,7 +204,10 @@ fn running_pid(bryo: &Bryo, name: &str) -> String {
         if let Some(pid) = done.stdout.trim().strip_prefix("running ") {
             return pid.to_owned();
         }
-        assert!(Instant::now() < deadline, "the container does not start: {done}");
+        assert!(
+            Instant::now() < deadline,
+            "waited in vain: the container does not start: {done}"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }
