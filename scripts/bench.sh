@@ -20,9 +20,9 @@ images=(debian software busybox)
 case $what in start | all) images+=(few many) ;; esac
 case $what in fs | write | cpu | all) images+=(bench) ;; esac
 scripts/images.sh "${images[@]}"
-cargo build --quiet --release --bin bryo
-cargo build --quiet --release --example carry
-cargo build --quiet --release -p fuse-overlay --example growth
+cargo build --locked --quiet --release --bin bryo
+cargo build --locked --quiet --release --example carry
+cargo build --locked --quiet --release -p fuse-overlay --example growth
 
 let_crun_run
 serve_registry "${BRYO_TEST_IMAGES:-/var/cache/bryo-tests}/registry" readonly

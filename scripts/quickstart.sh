@@ -24,7 +24,7 @@ else
 fi
 need_cargo
 echo "building the release binary"
-time cargo build --quiet --release --bin bryo
+time cargo build --locked --quiet --release --bin bryo
 binary=target/x86_64-unknown-linux-gnu/release/bryo
 echo "$binary: $(stat -c %s "$binary") bytes, $(ldd "$binary" 2>&1 | tr -d '\t')"
 
@@ -58,10 +58,15 @@ try bryo run --name changed "$image" sh -c 'rm -rf /usr/share/doc; date >> /etc/
 try bryo ps -a
 echo; echo "what changed is the container's alone, and it keeps it:"
 try bryo start -a changed
-try bryo run --rm "$image" sh -c 'ls -d /usr/share/doc /etc/seen || true'
+try bryo run --rm "$image" sh -c 'ls -d /usr/share/doc && ! ls /etc/seen'
 try bryo rm changed
 try bryo store check
-[ "$(layers)" = "$before" ] && echo && echo "the image's layers are, bit for bit, what they were:" && echo "$before"
+if [ "$(layers)" != "$before" ]; then
+    echo "the image's layers are not what they were:"
+    layers
+    exit 1
+fi
+echo; echo "the image's layers are, bit for bit, what they were:"; echo "$before"
 try bryo rmi "$image"
 TOUR
 if [ "$(id -u)" = 0 ]; then

@@ -54,7 +54,7 @@ stop_engine() {
 
 need_packages mmdebstrap util-linux
 scripts/images.sh busybox
-cargo build --quiet --example record-builds
+cargo build --locked --quiet --example record-builds
 make_root
 # shellcheck disable=SC2016
 docker=(sh -c 'exec nsenter --target "$(cat "$0/control/pid")" --mount --root --wd env DOCKER_HOST=unix:///control/socket DOCKER_BUILDKIT=1 HOME=/root docker "$@"' "$root")

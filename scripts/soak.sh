@@ -26,6 +26,9 @@ say "the power lost after each event of the image store, in eight ways each, as 
 BRYO_HISTORIES=200 scripts/test.sh histories > /var/tmp/bryo-soak.log 2>&1 || { say "histories FAILED:"; tail -100 /var/tmp/bryo-soak.log; exit 1; }
 say "200 histories of containers, and 200 pairs of commands at once, as each user: as the model has it"
 
+BRYO_FAULTS=all scripts/test.sh faults > /var/tmp/bryo-soak.log 2>&1 || { say "faults FAILED:"; tail -100 /var/tmp/bryo-soak.log; exit 1; }
+say "every fault at every step of pull, tag, rmi and prune, as each user: said, and nothing was lost"
+
 begin=$SECONDS
 BRYO_CONTAINERS=1000 scripts/test.sh hundred > /var/tmp/bryo-soak.log 2>&1 || { say "a thousand containers FAILED:"; tail -100 /var/tmp/bryo-soak.log; exit 1; }
 say "1000 containers of which 50 ran, as each user, with the build: $((SECONDS - begin)) s"

@@ -54,32 +54,30 @@ cgroups() {
     fi
 }
 
-# tests USER CARGO_ARGS…: a test that fails is tried once more, alone. One that passes then is named in the summary: on a loaded
-# machine of two cores a deadline of a test's own may pass, which says nothing of the product, but whoever works on it next
-# should know. What fails twice fails.
+# tests USER CARGO_ARGS…: a test that has waited in vain (scripts/repeats.awk) is tried once more, alone. One that passes then is
+# named in the summary: whoever works on it next should know. What fails in any other way, or twice, fails.
 tests() {
-    local user=$1 log again names failing=0
+    local user=$1 log verdict again names failing=0
     log=$(mktemp "$logs/tests.XXXXXX")
     shift
-    cargo_as "$user" test -q --no-fail-fast "$@" 2>&1 | tee "$log"
+    cargo_as "$user" test --locked -q --no-fail-fast "$@" 2>&1 | tee "$log"
     [ "${PIPESTATUS[0]}" != 0 ] || return 0
-    # The last list of failures before cargo names the binary; without one the binary itself died.
-    awk '/^failures:$/ { names = ""; listing = 1; next }
-         listing && /^    / { names = names " " $1; next }
-         listing && NF { listing = 0 }
-         /^error: test failed, to rerun pass/ { split($0, part, "`"); print part[2] " -- --exact" names; names = "" }' "$log" > "$log.again"
-    [ -s "$log.again" ] || return 1
-    while read -r again; do
+    awk -f scripts/repeats.awk "$log" > "$log.failed"
+    [ -s "$log.failed" ] || return 1
+    while read -r verdict again; do
         names=${again#*--exact}
-        [ -n "$names" ] || { echo "no test of $again is named: the binary died"; failing=1; continue; }
+        case $verdict in
+            died) echo "no test of $again is named: the binary died"; failing=1; continue ;;
+            failed) echo "=== failed, and not because it was late:$names"; failing=1; continue ;;
+        esac
         echo "=== once more:$names"
         # shellcheck disable=SC2086
-        if cargo_as "$user" test -q $again < /dev/null; then
+        if cargo_as "$user" test --locked -q $again < /dev/null; then
             summary+=("$(printf '      –  %-10s as %s:%s' 'passed late' "$user" "$names")")
         else
             failing=1
         fi
-    done < "$log.again"
+    done < "$log.failed"
     return $failing
 }
 
@@ -94,7 +92,7 @@ as_plain() { setpriv --reuid bryo-plain --regid bryo-plain --clear-groups "$@"; 
 
 # The tests call the examples as programs, which `cargo test` builds only as tests of their own.
 build_tests() {
-    cargo test --quiet --no-run --workspace "$@" && cargo build --quiet --workspace --bins --examples
+    cargo test --locked --quiet --no-run --workspace "$@" && cargo build --locked --quiet --workspace --bins --examples
 }
 
 # POSIX's examiners, which tests/posix.rs runs in containers; dynamic, since they look users up.
@@ -119,7 +117,7 @@ advisories() {
     fi
 }
 
-build_release() { cargo build --quiet --release --bin bryo; }
+build_release() { cargo build --locked --quiet --release --bin bryo; }
 static_and_small() {
     build_release || return
     local binary=target/x86_64-unknown-linux-gnu/release/bryo size
@@ -185,10 +183,10 @@ else
     scripts/images.sh busybox configured debian odd debs software golang nginx workloads > "$logs/images" 2>&1 &
     images=$!
     part "formatting" cargo fmt --all --check
-    part "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
+    part "clippy" cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
     part "build" build_tests --all-targets
     part "pjdfstest and fsx" posix_tools
-    part "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --quiet --workspace --no-deps
+    part "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --quiet --workspace --no-deps
     part "images (beside the build)" wait $images
     cat "$logs/images"
     part "podman's trees" scripts/images.sh trees "$PWD/target/x86_64-unknown-linux-gnu/debug/examples/list-tree"
@@ -204,7 +202,7 @@ else
     part "fuzzing" fuzz
     part "release binary is static and small" static_and_small
     part "the README's first command (scripts/quickstart.sh)" scripts/quickstart.sh
-    BRYO_BIN=$PWD/target/x86_64-unknown-linux-gnu/release/bryo part "the release binary at work" cargo_as bryo-range test -q -p bryo --test nginx --test outside
+    BRYO_BIN=$PWD/target/x86_64-unknown-linux-gnu/release/bryo part "the release binary at work" cargo_as bryo-range test --locked -q -p bryo --test nginx --test outside
     part "licences, bans, sources" deny
     advisories
 fi

@@ -319,6 +319,26 @@ fn a_terminal_is_left_and_come_back_to() {
     assert!(bad.contains("invalid detach keys"), "{bad}");
 }
 
+/// Each change of a terminal's size is told to who draws on it, also to a command that was brought in later.
+#[test]
+fn a_terminal_that_changes_its_size_tells_the_command() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    bryo.ok(["run", "-d", "--name", "other", &image, "sleep", "1000"]);
+    let script = "n=0; trap 'n=$((n + 1)); stty size' WINCH; echo ready; until [ $n -ge 5 ]; do sleep 0.05; done; exit 7";
+    let command = ["sh", "-c", script];
+    let run = ["run", "--rm", "-it", &image];
+    let exec = ["exec", "-it", "other"];
+    for words in [[&run[..], &command].concat(), [&exec[..], &command].concat()] {
+        let mut tool = AtTerminal::new(&bryo, &words, (20, 60));
+        tool.shows("ready");
+        for rows in 31..36 {
+            tool.resize(rows, 91);
+            tool.shows(&format!("{rows} 91"));
+        }
+        assert_eq!(tool.ends(), Some(7), "{words:?}");
+    }
+}
+
 /// Whose window is closed, or reads its end in another way, ends no other's input.
 #[test]
 fn a_terminals_end_leaves_the_input_to_the_next() {

@@ -219,3 +219,22 @@ fn limits_are_those_asked_for() {
         assert!(bryo.fails(125, words).contains(bad[1]), "{bad:?}");
     }
 }
+
+/// What tells a container of the machine and its neighbours is not there, and what changes the machine cannot be written.
+#[test]
+fn what_docker_hides_is_hidden() {
+    let (bryo, image) = busybox();
+    let script = "for file in interrupts kcore keys latency_stats sched_debug timer_list timer_stats; do
+            if [ -e /proc/$file ]; then head -c 100 /proc/$file | wc -c; fi; done | sort -u
+        ls -A /proc/acpi /proc/asound /proc/scsi /sys/firmware /sys/devices/virtual/powercap 2> /dev/null | grep -v : | grep .
+        for path in bus fs irq sys sysrq-trigger; do
+            if [ -e /proc/$path ]; then grep -c \" /proc/$path proc ro,\" /proc/self/mounts; fi; done | sort -u
+        echo mine > /proc/sys/kernel/domainname";
+    let done = with(&bryo, &image, &[], script);
+    assert_eq!(done.stdout, "0\n1\n", "{done}");
+    assert!(
+        done.stderr
+            .contains("/proc/sys/kernel/domainname: Read-only file system"),
+        "{done}"
+    );
+}

@@ -472,7 +472,7 @@ fn waits_for_a_lock(pid: u32) {
             .any(|line| line.contains("-> FLOCK") && line.contains(&format!(" {pid} ")))
     };
     while !waits() {
-        assert!(Instant::now() < end, "{pid} waits for no lock");
+        assert!(Instant::now() < end, "waited in vain: {pid} waits for no lock");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

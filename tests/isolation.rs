@@ -54,6 +54,25 @@ fn the_image_stays_as_it_was() {
     bryo.ok(["store", "check"]);
 }
 
+/// One for each core that it may use, at least two: the first has no name of its own.
+#[test]
+fn the_filesystem_server_has_a_thread_for_each_core() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    bryo.ok(["run", "-d", "--name", "long", &image, "sleep", "1000"]);
+    let server = process(&bryo, "long", "FilesystemPid");
+    let others = std::thread::available_parallelism().unwrap().get().clamp(2, 16) - 1;
+    let wanted: Vec<String> = (1..=others).map(|number| format!("fuse-{number}\n")).collect();
+    until("its threads", || {
+        let tasks = std::fs::read_dir(format!("/proc/{server}/task")).unwrap();
+        let names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
+        let mut named: Vec<String> = names
+            .filter(|name| name.starts_with("fuse-") && name != "fuse-sync\n")
+            .collect();
+        named.sort_by_key(|name| (name.len(), name.clone()));
+        named == wanted
+    });
+}
+
 /// What a fault in the filesystem server is worth to whoever finds it: every thread of it, and of the one that follows it,
 /// is under a filter and gains no privileges. (What the filter and Landlock refuse: `supervisor/confine.rs`.)
 #[test]
@@ -204,7 +223,10 @@ fn running_pid(bryo: &Bryo, name: &str) -> String {
         if let Some(pid) = done.stdout.trim().strip_prefix("running ") {
             return pid.to_owned();
         }
-        assert!(Instant::now() < deadline, "the container does not start: {done}");
+        assert!(
+            Instant::now() < deadline,
+            "waited in vain: the container does not start: {done}"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -286,6 +286,30 @@ fn a_proxy_that_is_not_there_is_named_for_a_file_by_url() {
     );
 }
 
+/// Without a variable that names them, the machine's own are believed.
+#[test]
+fn the_systems_authorities_are_believed() {
+    alone("the_systems_authorities_are_believed", Names::Hosts, || {
+        let certificates = Certificates::new();
+        let (_registry, image) = registry(5000, &tls(&certificates));
+        let plain = || {
+            let bryo = Bryo::new();
+            let mut command = pull(&bryo, "", &image);
+            command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
+            (bryo, command)
+        };
+        let (_bryo, mut command) = plain();
+        let line = fails(&mut command);
+        assert!(line.contains("certificate"), "{line}");
+        let mut mount = Command::new("mount");
+        mount.arg("--bind").arg(certificates.file("ca.pem"));
+        let done = Done::of(mount.arg("/etc/ssl/certs/ca-certificates.crt"));
+        assert!(done.status.success(), "{done}");
+        let (_bryo, mut command) = plain();
+        succeeds(&mut command);
+    });
+}
+
 #[test]
 fn authorities_are_found_in_directories() {
     alone("authorities_are_found_in_directories", Names::Hosts, || {

@@ -1,4 +1,5 @@
 //! The power goes at any moment of a pull, a tag, a removal, a load, a build and a commit: what is left of the image store?
+//! And behind a create: what of the container?
 //!
 //! strace(1) records what the real binary does to the store's files (`trace`), and each beginning of that is played to a disk
 //! that loses what was not flushed (`platter`). What it leaves must open; every image that a finished command has told of is
@@ -363,4 +364,71 @@ fn what_a_finished_command_has_told_outlives_a_loss_of_power() {
     let recording = record();
     recording.is_complete();
     lose_power(&recording);
+}
+
+/// What a container needs that is to stay, the files bound into it among it, is on the disk when `create` has told of it.
+#[test]
+fn a_container_that_was_created_is_all_there() {
+    let registry = registry();
+    let (bryo, aside) = (Bryo::new(), tempfile::tempdir().unwrap());
+    fs::create_dir_all(bryo.dir()).unwrap();
+    let image = format!("{}/one:1", registry.address());
+    let zone = ["--tz", "local"];
+    let create = ["create", "--name", "kept", "--add-host", "far:192.0.2.1"];
+    let mut platter = Platter::new(bryo.dir());
+    for args in [
+        vec!["pull", "-q", &image],
+        [&create[..], &zone, &[&image, "sh"]].concat(),
+    ] {
+        let (done, events) = watch(&bryo.command(args), bryo.dir(), &aside.path().join("trace"));
+        assert!(done.status.success(), "{done}");
+        platter.begin();
+        // The directory above all is flushed as well, and is none of this disk.
+        let mut above = HashSet::new();
+        for event in &events {
+            match event {
+                Event::Opened { path, .. } if !path.starts_with(bryo.dir()) => continue,
+                Event::Flushing(path, number) if !path.starts_with(bryo.dir()) => {
+                    above.insert(*number);
+                }
+                Event::Flushed(number) if above.contains(number) => {}
+                event => platter.apply(event),
+            }
+        }
+    }
+    let id = bryo.ok(["inspect", "-f", "{{.Id}}", "kept"]);
+    let place = Path::new("state/containers").join(id.trim());
+    let of_container = |tree: Tree| -> Tree {
+        let name = Path::new("state/names/kept");
+        tree.into_iter()
+            .filter(|(path, _)| path.starts_with(&place) || path == name)
+            .collect()
+    };
+    let told = of_container(platter::read(bryo.dir()));
+    for file in [
+        "record.json",
+        "config.json",
+        "hosts",
+        "hostname",
+        "resolv.conf",
+        "localtime",
+    ] {
+        assert!(told.contains_key(&place.join(file)), "{file}: {:?}", told.keys());
+    }
+    let is_there = |tree: Tree, when: &str| {
+        let tree = of_container(tree);
+        let differing: Vec<&PathBuf> = told
+            .keys()
+            .chain(tree.keys())
+            .filter(|path| told.get(*path) != tree.get(*path))
+            .collect();
+        assert!(differing.is_empty(), "{when}: {differing:?}");
+    };
+    is_there(platter.now(), "all was recorded");
+    is_there(platter.after_loss(&mut |_| 0), "what was not flushed is lost");
+    for seed in 0..20 {
+        let mut chance = Chance(seed);
+        let left = platter.after_loss(&mut |states| chance.below(states));
+        is_there(left, &format!("by chance {seed}"));
+    }
 }

@@ -4,11 +4,12 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::hostile::{Answer, Blobs, Hostile, Request, digest, gzip, tar};
@@ -145,28 +146,36 @@ fn every_form_of_an_image_gives_the_layers_of_its_config() {
         let plain = format!("docker-archive:{}", file("plain"));
         skopeo(&[], &from, &format!("{plain}:{name}:latest"));
         let bryo = Bryo::new();
-        for source in [image("v2s2"), image("zstd"), plain] {
+        for (source, form) in [
+            (image("v2s2"), ".tar.gzip"),
+            (image("zstd"), ".tar+zstd"),
+            (plain, ".tar"),
+        ] {
             // Each fetched by itself, so that none is spared by the one before.
             let alone = Bryo::new();
             alone.ok(["pull", "-q", &source]);
             assert_eq!(layers(&alone), diff_ids(&shared.image(name)), "{source}");
+            only_form(&alone, form);
             bryo.ok(["pull", "-q", &source]);
         }
         assert_eq!(layers(&bryo), diff_ids(&shared.image(name)));
-        for layer in layers(&bryo) {
-            let file = bryo
-                .root()
-                .join("layers")
-                .join(format!("{}.forms.json", &layer[7..]));
-            let notes: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
-            let notes = notes.as_object().unwrap();
-            let has = |ending: &str| {
-                notes
-                    .values()
-                    .any(|f| f["mediaType"].as_str().unwrap().ends_with(ending))
-            };
-            assert!(has("tar.gzip") && has("tar+zstd") && has(".tar"), "{notes:?}");
-        }
+        // The others' blobs were not fetched: nobody knows whether they are these layers.
+        only_form(&bryo, ".tar.gzip");
+    }
+}
+
+/// Each layer of the store is known in one form, whose media type ends so.
+#[track_caller]
+fn only_form(bryo: &Bryo, ending: &str) {
+    for layer in layers(bryo) {
+        let file = format!("{}.forms.json", &layer[7..]);
+        let notes = fs::read(bryo.root().join("layers").join(file)).unwrap();
+        let notes: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&notes).unwrap();
+        let known: Vec<_> = notes
+            .values()
+            .map(|form| form["mediaType"].as_str().unwrap())
+            .collect();
+        assert!(known.len() == 1 && known[0].ends_with(ending), "{known:?}");
     }
 }
 
@@ -541,6 +550,97 @@ fn a_registry_that_says_nothing_is_given_up() {
     assert_eq!(layers(&bryo), BTreeSet::new());
 }
 
+/// As Docker writes `FROM scratch` with nothing but settings.
+#[test]
+fn an_image_without_layers_is_pulled_and_built_on() {
+    for diff_ids in ["", r#","diff_ids":null"#] {
+        let config = format!(
+            r#"{{"architecture":"amd64","os":"linux","config":{{"Labels":{{"a":"b"}}}},"rootfs":{{"type":"layers"{diff_ids}}}}}"#
+        );
+        let blobs = Blobs::with_config(config.into_bytes(), &[]);
+        let registry = Hostile::serve(move |request| blobs.answer(request));
+        let (bryo, image) = (Bryo::new(), format!("{}/image", registry.address()));
+        bryo.ok(["pull", "-q", &image]);
+        let format = "{{.Config.Labels.a}} {{len .RootFS.Layers}}";
+        assert_eq!(bryo.ok(["image", "inspect", "--format", format, &image]), "b 0\n");
+        let context = bryo.scratch("context");
+        fs::create_dir(&context).unwrap();
+        fs::write(
+            context.join("Dockerfile"),
+            format!("FROM {image}\nCOPY Dockerfile /\n"),
+        )
+        .unwrap();
+        bryo.ok(["build", "-q", "-t", "made", context.to_str().unwrap()]);
+        assert_eq!(bryo.ok(["image", "inspect", "--format", format, "made"]), "b 1\n");
+        bryo.ok(["store", "check"]);
+    }
+}
+
+/// A byte now and then is as good as none, whatever is asked for, and whoever is.
+#[test]
+fn a_registry_that_drips_is_given_up() {
+    let drip = |answer: Answer| answer.dripping(Duration::from_millis(500));
+    let wants_login = |request: &Request| {
+        let realm = format!("http://{}/token", request.header("host").unwrap());
+        Answer::new(401, "").header("WWW-Authenticate", format!("Bearer realm=\"{realm}\""))
+    };
+    let blobs = Blobs::small(1000);
+    type Answering = Box<dyn Fn(&Blobs, &Request) -> Answer + Send + Sync>;
+    let what: [(&str, Answering); 5] = [
+        (
+            "/manifests/",
+            Box::new(move |blobs, request| drip(blobs.answer(request))),
+        ),
+        // What is said beside a refusal.
+        (
+            "/manifests/",
+            Box::new(move |_, _| drip(Answer::new(403, [b'x'; 1000]))),
+        ),
+        (
+            "/token",
+            Box::new(move |_, request| match request.path.starts_with("/token") {
+                true => drip(Answer::new(200, format!("{:1000}", r#"{"token": "good"}"#))),
+                false => wants_login(request),
+            }),
+        ),
+        (
+            "/blobs/",
+            Box::new(move |blobs, request| match blobs.is_layer(request) {
+                true => drip(blobs.answer(request)),
+                false => blobs.answer(request),
+            }),
+        ),
+        // The part that was there before, of a server that knows no ranges.
+        (
+            "/blobs/",
+            Box::new({
+                let first = AtomicUsize::new(0);
+                move |blobs, request| match blobs.is_layer(request) {
+                    true if first.fetch_add(1, Ordering::SeqCst) == 0 => blobs.answer(request).cut_after(900),
+                    true => drip(blobs.answer(request)),
+                    false => blobs.answer(request),
+                }
+            }),
+        ),
+    ];
+    std::thread::scope(|threads| {
+        for (path, answer) in what {
+            let blobs = blobs.clone();
+            threads.spawn(move || {
+                let registry = Hostile::serve(move |request| answer(&blobs, request));
+                let bryo = Bryo::new();
+                let mut command = bryo.command(["pull", &format!("{}/image", registry.address())]);
+                let done = Done::of(command.env("BRYO_NETWORK_TIMEOUT", "1"));
+                assert_eq!(done.status.code(), Some(1), "{path}: {done}");
+                let is_said = done.stderr.contains("too slow") || done.stderr.contains("pull access denied");
+                assert!(is_said, "{path}: {done}");
+                assert!(!registry.seen(path).is_empty());
+                assert_eq!(layers(&bryo), BTreeSet::new());
+            });
+        }
+    });
+}
+
 /// Cuts the first three connections to the layer; `resumes` says whether the server knows ranges.
 fn broken_off(resumes: bool) -> Vec<Request> {
     let blobs = Blobs::small(4 << 20);
@@ -739,6 +839,49 @@ fn a_pull_that_is_killed_does_not_hold_up_who_waits_for_its_layer() {
     assert_eq!(registry.seen(&common).len(), 2);
     bryo.ok(["image", "prune", "-f"]);
     assert_eq!(layers(&bryo), expected);
+}
+
+#[test]
+fn a_pull_that_fails_waits_for_nobody_elses_layer() {
+    let [one, two] = with_one_layer_in_common();
+    let (common, own) = (one.layer.clone(), digest(&gzip(&tar("two", 2000))));
+    let (answered, is_one_asked) = (own.clone(), Arc::new(AtomicBool::new(false)));
+    let asked = is_one_asked.clone();
+    let registry = Hostile::serve(move |request| {
+        let image = if request.path.starts_with("/v2/two/") {
+            &two
+        } else {
+            &one
+        };
+        let answer = image.answer(request);
+        if image.is_layer(request) {
+            asked.store(true, Ordering::SeqCst);
+            return answer.waiting(Duration::from_secs(3600));
+        }
+        match request.path.ends_with(&answered) {
+            true => Answer::new(200, vec![0; image.blobs[&answered].len()]),
+            false => answer,
+        }
+    });
+    let bryo = Bryo::new();
+    let pull = |name: &str| {
+        let mut command = bryo.command(["pull", &format!("{}/{name}", registry.address())]);
+        command.env("BRYO_NETWORK_TIMEOUT", "3600");
+        command
+    };
+    let mut first = pull("one")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    common::until("the first pull's layer", || is_one_asked.load(Ordering::SeqCst));
+    let done = Done::of(&mut pull("two"));
+    assert_eq!(done.status.code(), Some(1), "{done}");
+    assert!(done.stderr.contains(&own), "{done}");
+    assert!(first.try_wait().unwrap().is_none(), "the first still waits");
+    assert_eq!(registry.seen(&common).len(), 1);
+    first.kill().unwrap();
+    first.wait().unwrap();
 }
 
 #[test]

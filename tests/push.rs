@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 
-use common::hostile::{Answer, Hostile};
+use common::hostile::{Answer, Blobs, Hostile, gzip, tar};
 use common::{Bryo, Done, Mode, Podman, Registry, has_id_range, skopeo};
 
 /// A registry that takes pushes, with its storage.
@@ -506,4 +506,35 @@ fn layers_have_the_form_that_is_asked_for() {
         let said = bryo.fails(125, [&["push"], flags, &[&id, &plain]].concat());
         assert!(said.contains(why), "{said}");
     }
+}
+
+/// A manifest may name any blob for a layer that its reader has, and that is not fetched then.
+#[test]
+fn a_blob_that_nobody_hashed_is_never_pushed_for_a_layer() {
+    let (dir, (_storage, registry)) = (tempfile::tempdir().unwrap(), writable());
+    let whole = Blobs::small(1000);
+    // A push tries what it knows in the digests' order.
+    let others = (1..).map(|size| gzip(&tar("other", size)));
+    let mut before = others.filter(|blob| common::hostile::digest(blob) < whole.layer);
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "config": {"Labels": {"a": "b"}},
+        "rootfs": {"type": "layers", "diff_ids": whole.diff_ids},
+    });
+    let false_layer = (before.next().unwrap(), whole.diff_ids[0].clone());
+    let hostile = Blobs::with_config(serde_json::to_vec(&config).unwrap(), &[false_layer]);
+    for (name, blobs) in [("whole", &whole), ("hostile", &hostile)] {
+        let layout = dir.path().join(name);
+        blobs.write_layout(&layout, "x");
+        let (from, to) = (format!("oci:{}:x", layout.display()), registry.image(name));
+        let copy = ["copy", "--preserve-digests", "--dest-tls-verify=false"];
+        let done = skopeo(copy.iter().chain(&[from.as_str(), &format!("docker://{to}")]));
+        assert!(done.status.success(), "{done}");
+    }
+    let bryo = Bryo::new();
+    bryo.ok(["pull", "-q", &registry.image("whole")]);
+    bryo.ok(["pull", "-q", &registry.image("hostile")]);
+    let mine = registry.image("mine:1");
+    let said = bryo.ok(["push", &registry.image("whole"), &mine]);
+    assert!(said.contains("Mounted from whole"), "{said}");
+    Bryo::new().ok(["pull", "-q", &mine]);
 }

@@ -150,7 +150,7 @@ fn only_child(of: &Child) -> u32 {
 fn soon(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(120);
     while !done() {
-        assert!(Instant::now() < end, "{what}");
+        assert!(Instant::now() < end, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{Bryo, Done, Podman, images, on_terminal, skopeo};
+use common::{Bryo, Done, Podman, hostile, images, on_terminal, skopeo};
 
 /// A store with busybox as `base:1` and `other:2`, and an image of one layer above it as `made`.
 fn store() -> Bryo {
@@ -409,6 +409,43 @@ fn a_list_leads_nowhere_else() {
     assert!(made.unwrap().success());
     let line = bryo.fails(1, ["load", "-i", tar.to_str().unwrap()]);
     assert!(line.contains("../secret: "), "{line}");
+}
+
+/// Layers are hashed before anything of an image is known, so there are no more than an image may have.
+#[test]
+fn a_layer_that_is_listed_many_times_is_hashed_once_if_at_all() {
+    let bryo = store();
+    let layer = hostile::tar("file", 10 << 20);
+    let pack = |times: usize| {
+        let config = serde_json::json!({
+            "architecture": "amd64", "os": "linux", "config": {},
+            "rootfs": {"type": "layers", "diff_ids": vec![hostile::digest(&layer); times]},
+        });
+        let list = serde_json::json!([
+            {"Config": "config.json", "RepoTags": ["many:1"], "Layers": vec!["layer.tar"; times]},
+        ]);
+        let path = bryo.scratch("many.tar");
+        let mut archive = tar::Builder::new(fs::File::create(&path).unwrap());
+        for (name, bytes) in [
+            ("layer.tar", layer.as_slice()),
+            ("config.json", config.to_string().as_bytes()),
+            ("manifest.json", list.to_string().as_bytes()),
+        ] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            archive.append_data(&mut header, name, bytes).unwrap();
+        }
+        archive.finish().unwrap();
+        path
+    };
+    let line = bryo.fails(1, ["load", "-i", pack(5000).to_str().unwrap()]);
+    assert!(
+        line.contains("it lists an image of 5000 layers, more than the 1024"),
+        "{line}"
+    );
+    bryo.ok(["load", "-i", pack(100).to_str().unwrap()]);
+    let layers = bryo.ok(["image", "inspect", "--format", "{{len .RootFS.Layers}}", "many:1"]);
+    assert_eq!(layers.trim(), "100");
 }
 
 /// CVE-2020-1702, CVE-2023-25153: documents of any size, in an archive of which nothing is to be believed, are not read into

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 
+use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -78,9 +79,14 @@ impl From<BuildError> for LayerError {
     }
 }
 
+/// Held by who has a large tree in memory. Several layers may be on their way at once, and each tree be as large as one may be
+/// at all: those come one after the other.
+static LARGE: Mutex<()> = Mutex::new(());
+
 /// Reads a whole uncompressed tar from `stream`, writes its bytes to `tar` as they are and its layer index to `index`.
 ///
-/// Memory stays within what the entries' metadata needs. Bytes after the end-of-archive marker belong to the diff id
+/// Memory stays within what the entries' metadata needs, 1 GiB at most; of several calls at once, all but one wait when they
+/// need much. Bytes after the end-of-archive marker belong to the diff id
 /// and are stored too. Nothing is synced: the caller decides about durability.
 pub fn store(
     stream: &mut dyn Read,
@@ -160,9 +166,10 @@ fn pass(
         sums.update(chunk);
         Ok(())
     };
-    let tree = read_tree(Reader::new(Source::new(stream, &mut observer)))?;
+    let (tree, _turn) = read_tree(Reader::new(Source::new(stream, &mut observer)))?;
     let (diff_id, tar_sums) = sums.finish();
     let builder = tree.build()?;
+    drop(tree);
     let nodes = builder.len();
     builder.finish(
         build::Source::Layer {
@@ -179,16 +186,20 @@ fn pass(
     })
 }
 
-fn read_tree(mut reader: Reader<'_>) -> Result<Tree, LayerError> {
-    let mut tree = Tree::new();
+/// The tree, and the lock on being large if it is.
+fn read_tree(mut reader: Reader<'_>) -> Result<(Tree, Option<MutexGuard<'static, ()>>), LayerError> {
+    let (mut tree, mut turn) = (Tree::new(), None);
     while let Some(member) = reader.next()? {
         let path = member.path.clone();
         tree.apply(member).map_err(|reason| LayerError::Entry {
             path: printable(&path),
             reason,
         })?;
+        if turn.is_none() && tree.is_large() {
+            turn = Some(LARGE.lock());
+        }
     }
-    Ok(tree)
+    Ok((tree, turn))
 }
 
 /// The checksums of a tar, as its bytes come.

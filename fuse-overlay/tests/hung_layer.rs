@@ -68,7 +68,7 @@ fn name(text: &str) -> &Name {
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !condition() {
-        assert!(Instant::now() < end, "no {what}");
+        assert!(Instant::now() < end, "waited in vain: no {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }

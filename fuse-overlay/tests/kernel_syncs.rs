@@ -87,7 +87,7 @@ fn what_nobody_syncs_is_synced_all_the_same() {
         inside.sh("echo text > new; mv below newer; sync -f .");
         let (before, end) = (marks(inside), Instant::now() + Duration::from_secs(60));
         while marks(inside) == before {
-            assert!(Instant::now() < end, "nobody syncs");
+            assert!(Instant::now() < end, "waited in vain: nobody syncs");
             std::thread::sleep(Duration::from_millis(20));
         }
     });

@@ -61,11 +61,13 @@ fn tree(view: &View, layers: &[Layer]) -> BTreeMap<String, model::Shown> {
             fuse_overlay::attr::Kind::Regular => Kind::File(Data::Whole(stack::content(view, layers, node))),
             fuse_overlay::attr::Kind::Fifo => Kind::Fifo,
             fuse_overlay::attr::Kind::CharDevice => Kind::Device(attr.rdev),
+            fuse_overlay::attr::Kind::BlockDevice => Kind::BlockDevice(attr.rdev),
             other => panic!("{other:?}"),
         };
         let meta = Meta {
             perm: attr.perm,
             uid: attr.uid,
+            gid: attr.gid,
             mtime: (attr.mtime.sec, attr.mtime.nsec),
             xattrs: xattrs
                 .iter()
@@ -91,6 +93,7 @@ fn write(tar: Tar, entry: &Entry) -> Tar {
     let Meta {
         perm,
         uid,
+        gid,
         mtime: (sec, nsec),
         ref xattrs,
     } = entry.meta;
@@ -111,7 +114,7 @@ fn write(tar: Tar, entry: &Entry) -> Tar {
     let edit = |header: &mut tar::Header| {
         header.set_mode(perm.into());
         header.set_uid(uid.into());
-        header.set_gid(0);
+        header.set_gid(gid.into());
         header.set_mtime(sec.max(0) as u64);
     };
     let path = entry.path.as_bytes();
@@ -135,9 +138,12 @@ fn write(tar: Tar, entry: &Entry) -> Tar {
             edit(header);
             header.set_entry_type(tar::EntryType::Fifo);
         }),
-        Kind::Device(rdev) => tar.pax_owned(pax).entry(path, b"", |header| {
+        Kind::Device(rdev) | Kind::BlockDevice(rdev) => tar.pax_owned(pax).entry(path, b"", |header| {
             edit(header);
-            header.set_entry_type(tar::EntryType::Char);
+            header.set_entry_type(match entry.kind {
+                Kind::BlockDevice(_) => tar::EntryType::Block,
+                _ => tar::EntryType::Char,
+            });
             header.set_device_major(rdev >> 8).unwrap();
             header.set_device_minor(rdev & 0xff).unwrap();
         }),
@@ -190,6 +196,7 @@ fn kind() -> impl Strategy<Value = Kind> {
         2 => plain_path().prop_map(Kind::HardLink),
         1 => Just(Kind::Fifo),
         1 => (0u32..4096).prop_map(Kind::Device),
+        1 => (0u32..4096).prop_map(Kind::BlockDevice),
     ]
 }
 
@@ -203,10 +210,11 @@ fn meta() -> impl Strategy<Value = Meta> {
     (
         prop::sample::select(&[0o644u16, 0o755, 0o4755, 0o1777][..]),
         0u32..3,
+        0u32..3,
         mtime,
         xattrs,
     )
-        .prop_map(|(perm, uid, mtime, xattrs)| {
+        .prop_map(|(perm, uid, gid, mtime, xattrs)| {
             let xattrs = xattrs
                 .into_iter()
                 .map(|(name, value)| (name.as_bytes().to_vec(), value))
@@ -214,6 +222,7 @@ fn meta() -> impl Strategy<Value = Meta> {
             Meta {
                 perm,
                 uid,
+                gid,
                 mtime,
                 xattrs,
             }

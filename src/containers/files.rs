@@ -1,6 +1,7 @@
 //! What do /etc/hosts, /etc/hostname and /etc/resolv.conf say inside? Made for each container, bound over the image's.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Component, Path, PathBuf};
 
@@ -10,7 +11,8 @@ use super::Error;
 use super::network::Program;
 use super::spec::Network;
 use crate::net::{Addresses, Resolvers};
-use crate::store::failpoint;
+use crate::store::failpoint::{self, Stepped};
+use crate::store::{Durability, write};
 
 /// The flags about names of hosts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -91,6 +93,7 @@ pub fn write(
     network: Network,
     (addresses, program): (Option<&Addresses>, Option<&Program>),
     names: &HostNames,
+    durability: Durability,
 ) -> Result<Vec<(PathBuf, &'static str)>, Error> {
     // What cannot be read on the host is taken as empty: a container without names is better than none.
     let host = |file| fs::read_to_string(file).unwrap_or_default();
@@ -127,15 +130,25 @@ pub fn write(
     let mut written = Vec::with_capacity(texts.len());
     for ((name, place), text) in PLACES.into_iter().zip(texts) {
         let path = directory.join(name);
-        let wrote = failpoint::step().and_then(|()| fs::write(&path, text));
-        wrote.map_err(|source| Error::Io {
+        let made = File::create(&path);
+        let wrote = made.and_then(|file| Stepped(&file).write_all(text.as_bytes()).map(|()| file));
+        let file = wrote.map_err(|source| Error::Io {
             action: "write",
             path: path.clone(),
             source,
         })?;
+        keep(&file, &path, durability)?;
         written.push((path, place));
     }
     Ok(written)
+}
+
+/// Brings a file of a container that must last to the disk. Its name gets there with that of the Spec, which is written later.
+fn keep(file: &File, path: &Path, durability: Durability) -> Result<(), Error> {
+    match durability {
+        Durability::Durable | Durability::Whole => Ok(write::flush(file, path)?),
+        Durability::Volatile => Ok(()),
+    }
 }
 
 /// Where the host keeps time zones.
@@ -163,14 +176,20 @@ pub fn zone(name: &str) -> Result<PathBuf, String> {
 ///
 /// # Errors
 /// It cannot be read or written.
-pub(super) fn time_zone(directory: &Path, zone: &Path) -> Result<(PathBuf, &'static str), Error> {
+pub(super) fn time_zone(
+    directory: &Path,
+    zone: &Path,
+    durability: Durability,
+) -> Result<(PathBuf, &'static str), Error> {
     let path = directory.join("localtime");
     let copied = failpoint::step().and_then(|()| fs::copy(zone, &path));
-    copied.map_err(|source| Error::Io {
+    let file = copied.and_then(|_| File::open(&path));
+    let file = file.map_err(|source| Error::Io {
         action: "copy",
         path: zone.to_owned(),
         source,
     })?;
+    keep(&file, &path, durability)?;
     Ok((path, "/etc/localtime"))
 }
 

@@ -21,10 +21,10 @@ use crate::host::Probe;
 use crate::images::{self};
 use crate::store::Store;
 
-/// Threads of the filesystem server, each with its own descriptor of /dev/fuse: one for each core that this process
-/// may use. Fewer than two would let one slow read hold up all; more than sixteen queue up for the same locks.
-fn server_threads() -> usize {
-    std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 16))
+/// Threads of the filesystem server, each with its own descriptor of /dev/fuse: one for each of the `cores` that this
+/// process may use. Fewer than two would let one slow read hold up all; more than sixteen queue up for the same locks.
+fn server_threads(cores: usize) -> usize {
+    cores.clamp(2, 16)
 }
 
 /// A container that is made and locked, and what it stands on opened.
@@ -173,7 +173,8 @@ pub(super) fn ready(store: &Store, made: Made, attach: Attach) -> Result<Start, 
     let joined = shown.and_then(|()| neighbour::ready(store, &held.record, &mut spec));
     let joined = joined.and_then(|joined| Ok((joined, network::ready(store, &mut held.record, &mut spec)?)));
     let planned = joined.and_then(|(joined, network)| {
-        let devices = server_threads();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let devices = server_threads(cores);
         let mut plan = runtime::plan(&spec, RootSource::Fuse { devices }, &host)?;
         plan.kept = kept;
         plan.views = views.iter().map(|view| view.place.clone()).collect();
@@ -220,4 +221,15 @@ pub fn read_file(path: &Path) -> Result<String, Error> {
         path: path.into(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_has_a_thread_for_each_core_within_bounds() {
+        let threads = [1, 2, 3, 16, 17, 1024].map(server_threads);
+        assert_eq!(threads, [2, 2, 3, 16, 16, 16]);
+    }
 }

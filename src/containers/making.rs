@@ -222,7 +222,7 @@ impl Making<'_> {
             Some(joined) => files::shared(&store.container(&joined.id)),
             None => {
                 let way = (addresses, settings.ports.program.as_ref());
-                files::write(directory, &settings.hostname, network, way, names)?
+                files::write(directory, &settings.hostname, network, way, names, durability)?
             }
         };
         if wanted.host_names.none {
@@ -233,7 +233,7 @@ impl Making<'_> {
             own_files.retain(|(_, place)| *place != files::HOSTNAME);
         }
         if let Some(zone) = &wanted.zone {
-            own_files.push(files::time_zone(directory, zone)?);
+            own_files.push(files::time_zone(directory, zone, durability)?);
         }
         let context = Context {
             image: &self.config,

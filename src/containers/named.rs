@@ -11,6 +11,7 @@ use super::amended::Amended;
 use super::record::{self, ids, load_at};
 use super::{Error, events, names};
 use crate::store::lock::{Lock, Mode};
+use crate::store::root::create_dirs;
 use crate::store::{Store, failpoint};
 
 /// Where names lie.
@@ -29,7 +30,7 @@ pub(super) fn claim(names: &Path, name: &str, id: &str) -> Result<(), Error> {
     for _ in 0..TRIES {
         match failpoint::step().and_then(|()| std::os::unix::fs::symlink(id, &path)) {
             Ok(()) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir_all(names).map_err(io)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => create_dirs(names)?,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 if resolve(names, name).as_deref() == Some(id) {
                     return Ok(());

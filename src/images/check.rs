@@ -12,9 +12,9 @@ use nix::errno::Errno;
 use parking_lot::Mutex;
 
 use super::names::{Change, Record, References};
-use super::{Error, layers, read_blob, sweep};
+use super::{Error, layers, read_blob, steps, sweep};
 use crate::store::lock::is_at;
-use crate::store::{self, ChainId, Digest, Durability, Medium, Mode, Store};
+use crate::store::{self, ChainId, Digest, Durability, Medium, Mode, Store, failpoint};
 
 /// Tars that are hashed at once: more would only take turns at the disk.
 const MOST_THREADS: usize = 4;
@@ -26,7 +26,7 @@ pub struct Finding {
     pub problem: String,
     /// What has become of it.
     pub outcome: Outcome,
-    /// Names or ids of the images that it belongs to.
+    /// Names or ids of the images that it belongs to. Without any it is the build cache's.
     pub images: Vec<String>,
 }
 
@@ -35,7 +35,7 @@ pub struct Finding {
 pub enum Outcome {
     /// It was derived, and made again.
     Repaired,
-    /// It is lost; its images must be pulled again.
+    /// It is lost: its images must be pulled again, its steps built.
     Lost,
 }
 
@@ -52,20 +52,52 @@ pub struct Checked {
     pub findings: Vec<Finding>,
 }
 
-/// Something that is wrong, of images by their ids.
+/// Something that is wrong.
 struct Wrong {
     problem: String,
     outcome: Outcome,
-    images: Vec<Digest>,
+    owners: Owners,
 }
 
-/// Checks all images on the list. A damaged tar is set aside, so that the next pull fetches it.
+/// Whose a layer or a stack of layers is.
+#[derive(Debug, Clone, Default)]
+struct Owners {
+    /// Images, by their ids.
+    images: Vec<Digest>,
+    /// A step of a build has made it, or stands on it.
+    is_cached: bool,
+}
+
+impl Owners {
+    fn image(id: Digest) -> Owners {
+        Owners {
+            images: vec![id],
+            is_cached: false,
+        }
+    }
+
+    fn cache() -> Owners {
+        Owners {
+            images: Vec::new(),
+            is_cached: true,
+        }
+    }
+
+    /// Is it still anybody's?
+    fn remain(&self, now: &References) -> bool {
+        self.is_cached || self.images.iter().any(|id| now.by_id(id).is_some())
+    }
+}
+
+/// Checks all images on the list, and the layers of the build cache. A damaged tar is set aside, so that the next pull
+/// fetches it, or the next build makes it.
 ///
 /// Pulls and removals go on beside it: see [`surely`].
 pub fn check(store: &Store) -> Result<Checked, Error> {
     let references = References::load(store)?;
     let images: Vec<&Record> = references.images().collect();
-    let owners = owners(&images);
+    let cached = steps::stacks(store)?;
+    let owners = owners(&images, &cached);
     let medium = store.medium()?;
     let mut wrong = Vec::new();
     for image in &images {
@@ -75,9 +107,15 @@ pub fn check(store: &Store) -> Result<Checked, Error> {
     let (of_layers, bytes) = check_layers(store, medium, &owners)?;
     wrong.extend(of_layers);
     let mut chains = BTreeSet::new();
-    for image in &images {
-        if chains.insert(image.chain()) {
-            wrong.extend(check_merged(store, medium, image)?);
+    let of_images = images
+        .iter()
+        .map(|image| (image.layers(), Owners::image(image.id), title(image)));
+    let of_steps = cached
+        .into_iter()
+        .map(|stack| (stack, Owners::cache(), "a build step".into()));
+    for (stack, owners, name) in of_images.chain(of_steps) {
+        if chains.insert(ChainId::of(&stack)) {
+            wrong.extend(check_merged(store, medium, &stack, &owners, &name)?);
         }
     }
     Ok(Checked {
@@ -90,17 +128,19 @@ pub fn check(store: &Store) -> Result<Checked, Error> {
 
 /// With the images' present names. What belongs to none that is still there is no matter any more.
 fn findings(now: &References, wrong: Vec<Wrong>) -> Vec<Finding> {
-    let named = wrong.into_iter().map(|wrong| Finding {
+    let still = wrong.into_iter().filter(|wrong| wrong.owners.remain(now));
+    let named = still.map(|wrong| Finding {
         problem: wrong.problem,
         outcome: wrong.outcome,
         images: wrong
+            .owners
             .images
             .iter()
             .filter_map(|id| now.by_id(id))
             .map(title)
             .collect(),
     });
-    named.filter(|finding| !finding.images.is_empty()).collect()
+    named.collect()
 }
 
 fn title(image: &Record) -> String {
@@ -115,15 +155,17 @@ fn title(image: &Record) -> String {
 /// no damage. Nor is anything of images that are removed.
 fn surely<T>(
     store: &Store,
-    images: &[Digest],
+    owners: &Owners,
     look: impl Fn() -> Result<Option<T>, Error>,
 ) -> Result<Option<T>, Error> {
     if look()?.is_none() {
         return Ok(None);
     }
     let now = Change::begin(store)?;
-    let is_listed = images.iter().any(|id| now.references().by_id(id).is_some());
-    if is_listed { look() } else { Ok(None) }
+    match owners.remain(now.references()) {
+        true => look(),
+        false => Ok(None),
+    }
 }
 
 fn check_document(
@@ -132,25 +174,28 @@ fn check_document(
     digest: &Digest,
     image: &Record,
 ) -> Result<Option<Wrong>, Error> {
-    surely(store, &[image.id], || {
+    surely(store, &Owners::image(image.id), || {
         Ok(read_blob(store, what, digest).err().map(|error| Wrong {
             problem: error.to_string(),
             outcome: Outcome::Lost,
-            images: vec![image.id],
+            owners: Owners::image(image.id),
         }))
     })
 }
 
-/// Each layer with the images it belongs to.
-fn owners(images: &[&Record]) -> BTreeMap<DiffId, Vec<Digest>> {
-    let mut owners: BTreeMap<DiffId, Vec<Digest>> = BTreeMap::new();
+/// Each layer with those it belongs to.
+fn owners(images: &[&Record], cached: &[Vec<DiffId>]) -> BTreeMap<DiffId, Owners> {
+    let mut owners: BTreeMap<DiffId, Owners> = BTreeMap::new();
     for image in images {
         for layer in image.layers() {
-            let ids = owners.entry(layer).or_default();
+            let ids = &mut owners.entry(layer).or_default().images;
             if !ids.contains(&image.id) {
                 ids.push(image.id);
             }
         }
+    }
+    for layer in cached.iter().flatten() {
+        owners.entry(*layer).or_default().is_cached = true;
     }
     owners
 }
@@ -158,11 +203,7 @@ fn owners(images: &[&Record]) -> BTreeMap<DiffId, Vec<Digest>> {
 /// What is wrong, in the layers' order, and the bytes read.
 type OfLayers = (Vec<Wrong>, u64);
 
-fn check_layers(
-    store: &Store,
-    medium: Medium,
-    owners: &BTreeMap<DiffId, Vec<Digest>>,
-) -> Result<OfLayers, Error> {
+fn check_layers(store: &Store, medium: Medium, owners: &BTreeMap<DiffId, Owners>) -> Result<OfLayers, Error> {
     let work: Vec<_> = owners.iter().collect();
     let threads = std::thread::available_parallelism()
         .map_or(1, usize::from)
@@ -173,8 +214,8 @@ fn check_layers(
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some((layer, images)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let result = check_layer(store, medium, layer, images);
+                while let Some((layer, owners)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = check_layer(store, medium, layer, owners);
                     results.lock().push((**layer, result));
                 }
             });
@@ -197,20 +238,30 @@ fn check_layer(
     store: &Store,
     medium: Medium,
     layer: &DiffId,
-    images: &[Digest],
+    owners: &Owners,
 ) -> Result<(u64, Option<Wrong>), Error> {
     let wrong = |problem, outcome| Wrong {
         problem,
         outcome,
-        images: images.to_vec(),
+        owners: owners.clone(),
     };
     let missing = || (!layers::is_stored(store, layer)).then(|| Error::LayerMissing(*layer));
     let path = store.layer_tar(layer);
     let tar = match layers::open_tar(store, layer) {
         Ok(tar) => tar,
         Err(Error::LayerMissing(_)) => {
-            let error = surely(store, images, || Ok(missing()))?;
-            return Ok((0, error.map(|error| wrong(error.to_string(), Outcome::Lost))));
+            // A step of a build without its layer is as good as none.
+            let owners = Owners {
+                is_cached: false,
+                ..owners.clone()
+            };
+            let error = surely(store, &owners, || Ok(missing()))?;
+            let wrong = error.map(|error| Wrong {
+                problem: error.to_string(),
+                outcome: Outcome::Lost,
+                owners,
+            });
+            return Ok((0, wrong));
         }
         Err(error) => return Err(error),
     };
@@ -252,27 +303,34 @@ fn set_aside(store: &Store, layer: &DiffId) -> Result<bool, Error> {
     let tar = store.layer_tar(layer);
     let mut aside = tar.clone().into_os_string();
     aside.push(sweep::DAMAGED);
-    match fs::rename(&tar, &aside) {
+    match failpoint::step().and_then(|()| fs::rename(&tar, &aside)) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(store::Error::io("set aside", &tar)(error).into()),
     }
 }
 
-fn check_merged(store: &Store, medium: Medium, image: &Record) -> Result<Option<Wrong>, Error> {
-    let layers = image.layers();
-    let chain = ChainId::of(&layers);
+fn check_merged(
+    store: &Store,
+    medium: Medium,
+    stack: &[DiffId],
+    owners: &Owners,
+    name: &str,
+) -> Result<Option<Wrong>, Error> {
+    let chain = ChainId::of(stack);
     let path = store.merged_index(&chain);
     let is_good = |view: &View| {
-        let is_of_stack = view.source() == chain.0 && view.layers().is_ok_and(|found| found == layers);
+        let is_of_stack = view.source() == chain.0 && view.layers().is_ok_and(|found| found == stack);
         is_of_stack && view.check().is_ok()
     };
-    let bad = || Ok(layers::load(&path, medium, is_good)?.is_none().then_some(()));
-    if surely(store, &[image.id], bad)?.is_none() {
+    // That of a step is made when somebody builds on it.
+    let is_due = || !owners.images.is_empty() || path.exists();
+    let bad = || Ok((is_due() && layers::load(&path, medium, is_good)?.is_none()).then_some(()));
+    if surely(store, owners, bad)?.is_none() {
         return Ok(None);
     }
     let mut indexes = Vec::new();
-    for layer in &layers {
+    for layer in stack {
         let is_its = |view: &View| view.source() == layer.0;
         match layers::load(&store.layer_index(layer), medium, is_its)? {
             Some(index) => indexes.push(index),
@@ -282,8 +340,8 @@ fn check_merged(store: &Store, medium: Medium, image: &Record) -> Result<Option<
     }
     layers::remerge(store, &chain, &indexes, Durability::Whole)?;
     Ok(Some(Wrong {
-        problem: format!("merged index of {} is missing, old or damaged", title(image)),
+        problem: format!("merged index of {name} is missing, old or damaged"),
         outcome: Outcome::Repaired,
-        images: vec![image.id],
+        owners: owners.clone(),
     }))
 }

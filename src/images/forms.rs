@@ -24,6 +24,17 @@ pub struct Form {
     pub sources: Vec<String>,
 }
 
+impl Form {
+    /// Adds a source, and says whether it is new.
+    fn add(&mut self, source: &str) -> bool {
+        let is_new = self.sources.iter().all(|known| known != source);
+        if is_new {
+            self.sources.push(source.into());
+        }
+        is_new
+    }
+}
+
 /// All known forms of a layer, by digest.
 pub type Forms = BTreeMap<Digest, Form>;
 
@@ -43,23 +54,41 @@ pub fn read(store: &Store, layer: &DiffId) -> Result<Forms, store::Error> {
     }
 }
 
-/// Notes that `source` holds a layer as `blob`.
+/// Notes that `source` holds a layer as `blob`. Somebody has seen that this blob is the layer: a push believes it.
 ///
 /// # Errors
 /// The file cannot be read or written.
 pub fn note(store: &Store, layer: &DiffId, blob: &Descriptor, source: &str) -> Result<(), store::Error> {
-    let path = store.layer_forms(layer);
     let mut forms = read(store, layer)?;
     let form = forms.entry(blob.digest).or_insert_with(|| Form {
         media_type: blob.media_type.clone(),
         size: blob.size,
         sources: Vec::new(),
     });
-    if form.sources.iter().any(|known| known == source) {
+    if !form.add(source) {
         return Ok(());
     }
-    form.sources.push(source.into());
-    let text = serde_json::to_vec_pretty(&forms).map_err(io::Error::from);
+    write(store, layer, &forms)
+}
+
+/// Notes that `source` names `blob` for a layer, if that is known to be a form of it. Of any other blob nothing is noted:
+/// a manifest may name what it likes for a layer that is stored, and is not fetched.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub fn note_source(store: &Store, layer: &DiffId, blob: &Digest, source: &str) -> Result<(), store::Error> {
+    let mut forms = read(store, layer)?;
+    let is_new = forms.get_mut(blob).is_some_and(|form| form.add(source));
+    if is_new {
+        write(store, layer, &forms)
+    } else {
+        Ok(())
+    }
+}
+
+fn write(store: &Store, layer: &DiffId, forms: &Forms) -> Result<(), store::Error> {
+    let path = store.layer_forms(layer);
+    let text = serde_json::to_vec_pretty(forms).map_err(io::Error::from);
     let text = text.map_err(store::Error::io("write", &path))?;
     replace(&store.tmp(), &path, &text, Durability::Volatile)
 }

@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use fuse_overlay::index::DiffId;
 use oci_spec::image::ImageConfiguration;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::store::Digest;
@@ -17,6 +19,10 @@ pub const MAX_MANIFEST: u64 = 4 << 20;
 pub const MAX_CONFIG: u64 = 8 << 20;
 /// The most layers of one image; builders stop at 127.
 pub const MAX_LAYERS: usize = 1024;
+
+/// The most values (texts, numbers, lists, objects) of one document: a list of two bytes can take two hundred in memory.
+/// Configs have some hundreds.
+pub const MAX_VALUES: usize = 100_000;
 
 /// The media types that a pull asks for, best first.
 pub const ACCEPTED: [&str; 4] = [
@@ -46,6 +52,12 @@ pub enum ManifestError {
         size: u64,
         /// What is accepted.
         limit: u64,
+    },
+    /// Of more parts than the limit.
+    #[error("{what} has more than the {MAX_VALUES} values that are accepted")]
+    TooMany {
+        /// Which document.
+        what: &'static str,
     },
     /// Both an index and a manifest (CVE-2021-41190).
     #[error("manifest is ambiguous: it has both \"manifests\" and \"layers\"")]
@@ -159,24 +171,24 @@ pub struct Manifest {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Kind {
-    #[serde(default)]
-    schema_version: Option<serde_json::Value>,
+    schema_version: Option<u32>,
     manifests: Option<Vec<Descriptor>>,
-    layers: Option<serde_json::Value>,
-    config: Option<serde_json::Value>,
-    fs_layers: Option<serde_json::Value>,
+    layers: Option<IgnoredAny>,
+    config: Option<IgnoredAny>,
+    fs_layers: Option<IgnoredAny>,
 }
 
 impl Document {
     /// Reads a manifest or an index; the document itself tells which, not a header beside it.
     pub fn parse(bytes: &[u8]) -> Result<Document, ManifestError> {
         check_size("manifest", bytes.len() as u64, MAX_MANIFEST)?;
+        check_values("manifest", bytes)?;
         let json = |source| ManifestError::Json {
             what: "manifest",
             source,
         };
         let kind: Kind = serde_json::from_slice(bytes).map_err(json)?;
-        if kind.fs_layers.is_some() || kind.schema_version.as_ref().is_some_and(|version| version == 1) {
+        if kind.fs_layers.is_some() || kind.schema_version == Some(1) {
             return Err(ManifestError::Schema1);
         }
         match kind.manifests {
@@ -215,11 +227,12 @@ impl Manifest {
     /// Reads the config and pairs it with the manifest: the diff ids, lowest first.
     pub fn read_config(&self, bytes: &[u8]) -> Result<(ImageConfiguration, Vec<DiffId>), ManifestError> {
         check_size("config", bytes.len() as u64, MAX_CONFIG)?;
+        check_values("config", bytes)?;
         let json = |source| ManifestError::Json {
             what: "config",
             source,
         };
-        let config: ImageConfiguration = serde_json::from_slice(bytes).map_err(json)?;
+        let config = parse_config(bytes).map_err(json)?;
         let layers = config.rootfs().diff_ids();
         if layers.len() != self.layers.len() {
             return Err(ManifestError::Inconsistent(format!(
@@ -233,6 +246,22 @@ impl Manifest {
             .collect::<Result<_, _>>()
             .map_err(|bad| ManifestError::Inconsistent(format!("config: diff id {bad}")))?;
         Ok((config, diff_ids))
+    }
+}
+
+/// Reads a config. Docker leaves the diff ids out where there are none, and other programs in Go say `null`.
+pub(super) fn parse_config(bytes: &[u8]) -> serde_json::Result<ImageConfiguration> {
+    let failure = match serde_json::from_slice(bytes) {
+        Ok(config) => return Ok(config),
+        Err(failure) => failure,
+    };
+    let mut document: Value = serde_json::from_slice(bytes)?;
+    match document.get_mut("rootfs").and_then(Value::as_object_mut) {
+        Some(rootfs) if rootfs.get("diff_ids").is_none_or(Value::is_null) => {
+            rootfs.insert("diff_ids".into(), Value::Array(Vec::new()));
+            serde_json::from_value(document)
+        }
+        _ => Err(failure),
     }
 }
 
@@ -259,6 +288,29 @@ fn check_size(what: &'static str, size: u64, limit: u64) -> Result<(), ManifestE
         return Err(ManifestError::TooLarge { what, size, limit });
     }
     Ok(())
+}
+
+fn check_values(what: &'static str, bytes: &[u8]) -> Result<(), ManifestError> {
+    match values(bytes) > MAX_VALUES {
+        true => Err(ManifestError::TooMany { what }),
+        false => Ok(()),
+    }
+}
+
+/// How many values a document of JSON has at most: each but the first follows a comma or a bracket that is in no text, or
+/// a name, which follows one. Nothing is made of them, unlike by a parser.
+pub(super) fn values(bytes: &[u8]) -> usize {
+    let (mut count, mut in_text, mut is_escaped) = (1, false, false);
+    for byte in bytes {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = in_text,
+            b'"' => in_text = !in_text,
+            b',' | b'[' | b'{' if !in_text => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// Text from outside for one line of a terminal.
@@ -472,6 +524,8 @@ mod tests {
             manifest("application/vnd.oci.image.layer.v1.tar").replace("\"size\":3", "\"size\":-3");
         assert!(refusal(&negative).contains("not valid JSON"));
         assert!(refusal(&" ".repeat(MAX_MANIFEST as usize + 1)).contains("larger than"));
+        let many = format!(r#"{{"schemaVersion":2,"layers":[{}0]}}"#, "0,".repeat(MAX_VALUES));
+        assert!(refusal(&many).contains("more than the 100000 values"));
         let huge =
             manifest("application/vnd.oci.image.layer.v1.tar").replace("\"size\":2", "\"size\":99999999");
         assert!(refusal(&huge).contains("config of 99999999 bytes"));
@@ -508,6 +562,50 @@ mod tests {
                 .to_string()
                 .contains("config is not valid JSON")
         );
+    }
+
+    #[test]
+    fn values_are_counted_and_texts_are_not_looked_into() {
+        fn are_in(value: &Value) -> usize {
+            1 + match value {
+                Value::Array(list) => list.iter().map(are_in).sum(),
+                Value::Object(fields) => fields.values().map(are_in).sum(),
+                _ => 0,
+            }
+        }
+        for (text, most) in [
+            ("1", 1),
+            (r#""a,b[c{d""#, 1),
+            (r#""a\",\\""#, 1),
+            ("[]", 2),
+            (r#"["\\",2]"#, 3),
+            (r#"{"a":1,"b":[{},{}]}"#, 7),
+        ] {
+            assert_eq!(values(text.as_bytes()), most, "{text}");
+            assert!(are_in(&serde_json::from_str(text).unwrap()) <= most, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_image_without_layers_may_leave_out_their_list() {
+        for rootfs in [
+            r#"{"type":"layers"}"#,
+            r#"{"type":"layers","diff_ids":null}"#,
+            r#"{"type":"layers","diff_ids":[]}"#,
+        ] {
+            let text = format!(r#"{{"architecture":"amd64","os":"linux","rootfs":{rootfs}}}"#);
+            let config = parse_config(text.as_bytes()).unwrap();
+            assert!(config.rootfs().diff_ids().is_empty(), "{rootfs}");
+        }
+        for wrong in [
+            r#"{"type":"layers","diff_ids":7}"#,
+            r#"{"type":"layers","diff_ids":{}}"#,
+            "{}",
+            "[]",
+        ] {
+            let text = format!(r#"{{"architecture":"amd64","os":"linux","rootfs":{wrong}}}"#);
+            assert!(parse_config(text.as_bytes()).is_err(), "{wrong}");
+        }
     }
 
     fn entry(platform: Option<&str>) -> Descriptor {

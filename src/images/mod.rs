@@ -165,7 +165,7 @@ pub fn read_blob(store: &Store, what: &'static str, digest: &Digest) -> Result<V
 
 /// Reads a config's bytes.
 fn parse_config(id: Digest, bytes: &[u8]) -> Result<ImageConfiguration, Error> {
-    serde_json::from_slice(bytes).map_err(|source| Error::Config { id, source })
+    manifest::parse_config(bytes).map_err(|source| Error::Config { id, source })
 }
 
 /// The layers that a config names, lowest first.

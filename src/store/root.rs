@@ -158,6 +158,11 @@ impl Store {
         Lock::acquire(&self.locks().join(object), mode)
     }
 
+    /// The same without waiting; `None` if someone else has it.
+    pub fn try_lock(&self, object: &str, mode: Mode) -> Result<Option<Lock>, Error> {
+        Lock::try_acquire(&self.locks().join(object), mode)
+    }
+
     /// A new file that a rename will bring into the root.
     pub fn aside(&self) -> Result<Aside, Error> {
         Aside::create(&self.tmp())
@@ -241,7 +246,8 @@ fn medium_of(path: &Path) -> Result<Medium, Error> {
     Medium::of(existing.unwrap_or(Path::new("/")))
 }
 
-fn create_dirs(path: &Path) -> Result<(), Error> {
+/// Makes a directory of the store with those above it; their names are on the disk then.
+pub(crate) fn create_dirs(path: &Path) -> Result<(), Error> {
     if path.is_dir() {
         return Ok(());
     }

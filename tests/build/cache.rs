@@ -418,3 +418,59 @@ fn a_cached_copy_from_a_stage_reads_none_of_its_bytes() {
     let again = project.build(text, &[]);
     assert_eq!((again.run.len(), again.cached.len()), (0, 3), "{again:?}");
 }
+
+/// What only the cache has is checked like an image's, and a step whose layer is damaged is carried out again.
+#[test]
+fn a_damaged_layer_of_a_step_is_found_and_not_used_again() {
+    let project = Project::new();
+    let text = "FROM base\nRUN echo what was made > /made\n";
+    let layers = || -> BTreeSet<PathBuf> {
+        let entries = fs::read_dir(project.bryo.root().join("layers")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths
+            .filter(|path| path.extension().is_some_and(|ending| ending == "tar"))
+            .collect()
+    };
+    let before = layers();
+    assert_eq!(project.build(text, &[]).run.len(), 1);
+    let own: Vec<PathBuf> = layers().difference(&before).cloned().collect();
+    project.bryo.ok(["rmi", "made"]);
+    assert_eq!(layers().len(), before.len() + 1, "the cache keeps it");
+    assert!(project.bryo.ok(["store", "check"]).ends_with(": all whole\n"));
+
+    let mut bytes = fs::read(&own[0]).unwrap();
+    let at = bytes.windows(8).position(|found| found == b"what was").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&own[0], bytes).unwrap();
+    let done = project.bryo.run(["store", "check"]);
+    assert_eq!(done.status.code(), Some(1), "{done}");
+    assert!(
+        done.stdout.contains("lost; the next build makes it again"),
+        "{done}"
+    );
+    // It is aside by now, and a step without its layer is nothing to complain of.
+    assert!(project.bryo.ok(["store", "check"]).ends_with(": all whole\n"));
+    assert_eq!(project.build(text, &[]).run.len(), 1, "not from the cache");
+    assert_eq!(project.sh("cat /made"), "what was made\n");
+    assert!(project.bryo.ok(["store", "check"]).ends_with(": all whole\n"));
+}
+
+/// The merged index of a stack that only the cache has is made again like any other.
+#[test]
+fn a_damaged_index_of_a_step_is_made_again() {
+    let project = Project::new();
+    project.build("FROM base\nRUN echo one > /one\nRUN echo two > /two\n", &[]);
+    project.bryo.ok(["rmi", "made"]);
+    let mut damaged = 0;
+    for entry in fs::read_dir(project.bryo.root().join("merged")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[5000] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        damaged += 1;
+    }
+    assert!(damaged > 1, "one of the base, and those of the steps");
+    let said = project.bryo.ok(["store", "check"]);
+    assert!(said.ends_with(&format!(": {damaged} repaired\n")), "{said}");
+    assert!(project.bryo.ok(["store", "check"]).ends_with(": all whole\n"));
+}

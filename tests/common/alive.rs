@@ -8,11 +8,12 @@ use nix::unistd::Pid;
 
 use super::{Bryo, Done};
 
-/// Waits for what is about to happen; fails after two minutes, which a loaded machine may need.
+/// Waits for what is about to happen; fails after two minutes, which a loaded machine may need, in the words by which
+/// `scripts/repeats.awk` knows that.
 pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(120);
     while !happened() {
-        assert!(Instant::now() < end, "{what} does not happen");
+        assert!(Instant::now() < end, "waited in vain: {what} does not happen");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -42,6 +42,8 @@ pub struct Answer {
     sends: usize,
     /// How long nothing happens before that.
     waits: Duration,
+    /// How long before each byte of the body.
+    drips: Duration,
 }
 
 impl Answer {
@@ -55,6 +57,7 @@ impl Answer {
             body,
             sends,
             waits: Duration::ZERO,
+            drips: Duration::ZERO,
         }
     }
 
@@ -86,6 +89,11 @@ impl Answer {
         Answer { waits, ..self }
     }
 
+    /// Sends the body byte by byte, and waits before each.
+    pub fn dripping(self, drips: Duration) -> Answer {
+        Answer { drips, ..self }
+    }
+
     fn write(&self, to: &mut impl Write) -> std::io::Result<()> {
         write!(to, "HTTP/1.1 {} X\r\nConnection: close\r\n", self.status)?;
         if let Some(length) = self.claims {
@@ -96,6 +104,14 @@ impl Answer {
         }
         to.write_all(b"\r\n")?;
         let sent = &self.body[..self.sends.min(self.body.len())];
+        if !self.drips.is_zero() {
+            for byte in sent {
+                std::thread::sleep(self.drips);
+                to.write_all(&[*byte])?;
+                to.flush()?;
+            }
+            return Ok(());
+        }
         let (first, second) = sent.split_at(sent.len() / 2);
         to.write_all(first)?;
         std::thread::sleep(self.waits);

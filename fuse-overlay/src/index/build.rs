@@ -132,6 +132,15 @@ impl Builder {
         self.nodes.len() as u32
     }
 
+    /// Bytes of memory that it takes, and will take to be laid out.
+    pub(crate) fn memory(&self) -> usize {
+        let entry = size_of::<Pending>() + size_of::<format::Entry>();
+        size_of_val(self.nodes.as_slice())
+            + self.entries.len() * entry
+            + size_of_val(self.extents.as_slice())
+            + self.blob.len()
+    }
+
     /// Adds a node without a name.
     pub fn add(&mut self, new: &NewNode<'_>) -> Result<NodeId, BuildError> {
         let id = u32::try_from(self.nodes.len()).ok().filter(|&id| id != NO_NODE);

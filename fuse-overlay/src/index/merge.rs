@@ -16,6 +16,10 @@ use crate::attr::{Attr, Kind, Time};
 use crate::error::Error;
 use crate::name::Name;
 
+/// Most memory that a merge may take, in bytes: what six million files need. A stack may have a thousand layers, or one layer a
+/// thousand times.
+const MAX_MEMORY: usize = 1 << 30;
+
 /// Why a stack cannot be merged.
 #[derive(Debug, Error)]
 pub enum MergeError {
@@ -30,6 +34,9 @@ pub enum MergeError {
     /// A merged index was given where a layer's belongs.
     #[error("not the index of a layer")]
     NotALayer,
+    /// The layers have more names and files than a merged index may have.
+    #[error("the image has too many files: to merge its layers needs more than 1 GiB of memory")]
+    TooLarge,
     /// A hard link leads nowhere. The image is at fault.
     #[error("layer {layer}: hard link to \"{path}\": {reason}")]
     Link {
@@ -54,7 +61,7 @@ pub enum MergeError {
 /// Fails when a layer index is damaged, a hard link leads nowhere, or `out` cannot be written.
 pub fn merge(layers: &[View], chain_id: [u8; 32], out: &mut dyn io::Write) -> Result<(), MergeError> {
     let stack = Stack::new(layers)?;
-    let mut merge = Merge::new(&stack);
+    let mut merge = Merge::new(&stack)?;
     merge.tree()?;
     merge.builder.finish(
         Source::Merged {
@@ -207,19 +214,37 @@ struct Merge<'a> {
     builder: Builder,
     /// For each layer's nodes the merged node, or [`NO_NODE`]: what keeps hard links together.
     merged: Vec<Vec<u32>>,
+    /// Bytes that `merged` takes, and the directories that are still to be walked.
+    taken: usize,
 }
 
 impl<'a> Merge<'a> {
-    fn new(stack: &'a Stack<'a>) -> Merge<'a> {
-        let merged = stack
-            .layers
-            .iter()
-            .map(|layer| vec![NO_NODE; layer.node_count() as usize])
-            .collect();
-        Merge {
+    fn new(stack: &'a Stack<'a>) -> Result<Merge<'a>, MergeError> {
+        let counts = stack.layers.iter().map(|layer| layer.node_count() as usize);
+        let mut merge = Merge {
             stack,
             builder: Builder::new(),
-            merged,
+            merged: Vec::new(),
+            taken: counts
+                .clone()
+                .fold(0, usize::saturating_add)
+                .saturating_mul(size_of::<u32>()),
+        };
+        merge.has_room(0)?;
+        merge.merged = counts.map(|count| vec![NO_NODE; count]).collect();
+        Ok(merge)
+    }
+
+    /// Is there memory for so many bytes more?
+    fn has_room(&self, more: usize) -> Result<(), MergeError> {
+        let all = self
+            .builder
+            .memory()
+            .saturating_add(self.taken)
+            .saturating_add(more);
+        match all > MAX_MEMORY {
+            true => Err(MergeError::TooLarge),
+            false => Ok(()),
         }
     }
 
@@ -231,6 +256,7 @@ impl<'a> Merge<'a> {
         };
         let mut todo = vec![(self.add(meta)?, parts)];
         while let Some((dir, parts)) = todo.pop() {
+            self.taken = self.taken.saturating_sub(size_of_val(parts.as_slice()));
             let found = todo.len();
             self.directory(dir, &parts, &mut todo)?;
             // Depth first, in name order: a subtree's nodes lie together.
@@ -249,13 +275,17 @@ impl<'a> Merge<'a> {
         todo: &mut Vec<(NodeId, Parts)>,
     ) -> Result<(), MergeError> {
         let stack = self.stack;
-        let mut all = Vec::new();
-        for at in parts {
-            let entries = stack.ask(at.layer, |view| view.entries(at.node))?;
-            all.reserve(entries.len() as usize);
+        let lists = parts
+            .iter()
+            .map(|at| Ok((at.layer, stack.ask(at.layer, |view| view.entries(at.node))?)));
+        let lists = lists.collect::<Result<Vec<_>, MergeError>>()?;
+        let names: usize = lists.iter().map(|(_, entries)| entries.len() as usize).sum();
+        self.has_room(names.saturating_mul(size_of::<(&Name, Candidate)>()))?;
+        let mut all: Vec<(&Name, Candidate)> = Vec::with_capacity(names);
+        for (layer, entries) in &lists {
             for i in 0..entries.len() {
-                let entry = stack.ask(at.layer, |_| entries.get(i))?;
-                all.push((entry.name, Candidate::new(at.layer, &entry)));
+                let entry = stack.ask(*layer, |_| entries.get(i))?;
+                all.push((entry.name, Candidate::new(*layer, &entry)));
             }
         }
         // Stable: of one name the upper layer stays first.
@@ -270,6 +300,7 @@ impl<'a> Merge<'a> {
                 Visible::Leaf(at) => self.leaf(at)?,
                 Visible::Directory { meta, parts } => {
                     let node = self.add(meta)?;
+                    self.taken += size_of_val(parts.as_slice());
                     todo.push((node, parts));
                     node
                 }
@@ -294,6 +325,7 @@ impl<'a> Merge<'a> {
 
     /// Copies a layer's node.
     fn add(&mut self, at: At) -> Result<NodeId, MergeError> {
+        self.has_room(0)?;
         let stack = self.stack;
         let attr = stack.ask(at.layer, |view| view.attr(at.node))?;
         let xattrs = stack.ask(at.layer, |view| view.xattrs(at.node))?;

@@ -10,16 +10,20 @@ use crate::index::{NodeId, format};
 use crate::name::{Name, NameError};
 use crate::tar::{Body, Fault, MAX_PATH, Member, Run, Xattr};
 
-/// Most nodes of one layer, the replaced ones included: eight times the files of the largest images known. A node takes
-/// some 200 bytes while the tar is read, and a tar can be compressed a thousandfold.
-const MAX_NODES: usize = 1 << 23;
-/// Most extents of one layer, for the same reason: a sparse map takes few bytes per extent.
-const MAX_EXTENTS: usize = 1 << 23;
-/// Most bytes that names, link targets and extended attributes of one layer may take in memory, for the same reason: one
-/// entry of 5 KiB may name two thousand directories, and a hard link or a whiteout is a name without a node.
-const MAX_TEXT: usize = 1 << 30;
-/// What a name or an attribute takes beside its bytes: its place in a directory or list, and the allocator's share.
-const PLACE: usize = 64;
+/// Most memory that the tree of one layer may take, with the index that is made of it, in bytes: what two and a half million
+/// files need, more than twice those of the largest images known. A tar can be compressed a thousandfold, a sparse map takes
+/// few bytes per extent, one entry of 5 KiB may name two thousand directories, and a hard link or a whiteout is a name
+/// without a node.
+const MAX_MEMORY: usize = 1 << 30;
+/// A tree that takes more is large: see [`super::LARGE`].
+const LARGE_MEMORY: usize = 16 << 20;
+/// What a node takes: here, in the index, and in the lists by which that is laid out. Replaced ones stay.
+const NODE: usize = size_of::<Node>() + size_of::<format::Node>() + 8;
+/// What an extent takes here and in the index, with the allocator's share.
+const EXTENT: usize = size_of::<Run>() + size_of::<format::Extent>() + 16;
+/// What a name or an attribute takes beside its bytes: its place in a directory or list, here and in the index, and the
+/// allocator's share.
+const PLACE: usize = 112;
 /// What a directory takes as soon as it has a name: the map makes room for eleven.
 const FIRST_PLACES: usize = 512;
 
@@ -38,8 +42,7 @@ pub(super) const ROOT: Index = 0;
 pub(super) struct Tree {
     /// Replaced nodes stay, without a name.
     nodes: Vec<Node>,
-    extents: usize,
-    /// What is left of [`MAX_TEXT`].
+    /// What is left of [`MAX_MEMORY`].
     room: usize,
 }
 
@@ -116,9 +119,13 @@ impl Tree {
     pub(super) fn new() -> Tree {
         Tree {
             nodes: vec![Node::implied()],
-            extents: 0,
-            room: MAX_TEXT,
+            room: MAX_MEMORY,
         }
+    }
+
+    /// Does it take much memory?
+    pub(super) fn is_large(&self) -> bool {
+        MAX_MEMORY - self.room > LARGE_MEMORY
     }
 
     /// Adds the next member of the tar.
@@ -151,22 +158,18 @@ impl Tree {
     /// Bounds what a tar can make us keep of a member; its name is counted where it is new.
     fn count(&mut self, member: &Member) -> Result<(), Fault> {
         for (name, value) in &member.xattrs {
-            self.take(PLACE + name.len() + value.len())?;
+            self.take(PLACE + 2 * (name.len() + value.len()))?;
         }
         match &member.body {
-            Body::Regular { runs, .. } => self.extents += runs.len(),
-            Body::Symlink(target) | Body::HardLink(target) => self.take(target.len())?,
-            Body::Directory | Body::Special(..) => {}
+            Body::Regular { runs, .. } => self.take(runs.len().saturating_mul(EXTENT)),
+            Body::Symlink(target) | Body::HardLink(target) => self.take(2 * target.len()),
+            Body::Directory | Body::Special(..) => Ok(()),
         }
-        if self.extents > MAX_EXTENTS {
-            return Err("more than 8 million extents in one layer");
-        }
-        Ok(())
     }
 
     fn take(&mut self, bytes: usize) -> Result<(), Fault> {
         let left = self.room.checked_sub(bytes);
-        self.room = left.ok_or("more than 1 GiB of names, attributes and link targets in one layer")?;
+        self.room = left.ok_or("more than 1 GiB of names and metadata in one layer")?;
         Ok(())
     }
 
@@ -219,8 +222,8 @@ impl Tree {
         change(entries.entry(name).or_default());
         match (before, entries.len() - before) {
             (_, 0) => Ok(()),
-            (0, _) => self.take(FIRST_PLACES + PLACE + length),
-            _ => self.take(PLACE + length),
+            (0, _) => self.take(FIRST_PLACES + PLACE + 2 * length),
+            _ => self.take(PLACE + 2 * length),
         }
     }
 
@@ -268,9 +271,7 @@ impl Tree {
     }
 
     fn push(&mut self, node: Node) -> Result<Index, Fault> {
-        if self.nodes.len() >= MAX_NODES {
-            return Err("more than 8 million files in one layer");
-        }
+        self.take(NODE)?;
         self.nodes.push(node);
         Ok(self.nodes.len() - 1)
     }
@@ -552,12 +553,12 @@ mod tests {
     }
 
     #[test]
-    fn a_name_again_takes_no_room() {
+    fn a_name_again_takes_room_for_its_file_alone() {
         let mut tree = Tree::new();
         tree.apply(file("d/a")).unwrap();
         let room = tree.room;
         tree.apply(file("d/a")).unwrap();
         tree.apply(file("d/.wh.a")).unwrap();
-        assert_eq!(tree.room, room);
+        assert_eq!(tree.room, room - NODE);
     }
 }

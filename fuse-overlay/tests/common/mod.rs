@@ -246,7 +246,7 @@ fn finish(who: &str, child: &mut Child) {
         match child.try_wait().unwrap() {
             Some(status) => break status,
             None if Instant::now() > deadline => {
-                panic!("{who}: not finished after {PATIENCE:?}");
+                panic!("waited in vain: {who} is not finished after {PATIENCE:?}");
             }
             None => std::thread::sleep(Duration::from_millis(5)),
         }
@@ -359,7 +359,7 @@ fn answer_questions(mut socket: UnixStream) {
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !condition() {
-        assert!(Instant::now() < deadline, "no {what}");
+        assert!(Instant::now() < deadline, "waited in vain: no {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

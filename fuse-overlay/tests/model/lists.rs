@@ -374,7 +374,7 @@ fn an_operation_during_the_list_leaves_none() {
         // Whether or not one came in between, what is there is all.
         let end = Instant::now() + Duration::from_secs(60);
         while tree.list().unwrap() {
-            assert!(Instant::now() < end, "none came in between");
+            assert!(Instant::now() < end, "waited in vain: none came in between");
         }
         done.store(true, Ordering::Relaxed);
     });

@@ -11,11 +11,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::stack::Data;
 
-/// Metadata of an entry; the group is always 0.
+/// Metadata of an entry.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Meta {
     pub perm: u16,
     pub uid: u32,
+    pub gid: u32,
     pub mtime: (i64, u32),
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
@@ -28,6 +29,7 @@ pub enum Kind {
     HardLink(String),
     Fifo,
     Device(u32),
+    BlockDevice(u32),
 }
 
 /// An entry of a tar.

@@ -25,7 +25,10 @@ impl StoreCommand {
                 Outcome::Repaired => "made again".to_owned(),
                 Outcome::Lost => {
                     code = ExitCode::FAILURE;
-                    format!("lost; what helps: bryo pull {}", images.join(", bryo pull "))
+                    match images.as_slice() {
+                        [] => "lost; the next build makes it again".into(),
+                        images => format!("lost; what helps: bryo pull {}", images.join(", bryo pull ")),
+                    }
                 }
             };
             put(&format!("{}: {outcome}\n", finding.problem))?;

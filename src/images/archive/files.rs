@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::ArchiveError;
-use crate::images::manifest::{MAX_MANIFEST, printable};
+use crate::images::manifest::{MAX_MANIFEST, MAX_VALUES, printable, values};
 
 /// The most files in an archive; `docker save` writes a few per layer.
 const MAX_FILES: usize = 100_000;
@@ -133,6 +133,11 @@ impl Opened {
 
     pub(super) fn json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, ArchiveError> {
         let bytes = self.read_small(name, MAX_MANIFEST)?;
+        if values(&bytes) > MAX_VALUES {
+            return Err(self.format(format!(
+                "{name} has more than the {MAX_VALUES} values that are accepted"
+            )));
+        }
         serde_json::from_slice(&bytes).map_err(|error| self.format(format!("{name} is not valid: {error}")))
     }
 

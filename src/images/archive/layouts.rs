@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::ArchiveError;
 use super::files::Opened;
-use crate::images::manifest::{Descriptor, MAX_CONFIG, MAX_MANIFEST, Manifest, printable};
+use crate::images::manifest::{Descriptor, MAX_CONFIG, MAX_LAYERS, MAX_MANIFEST, Manifest, printable};
 use crate::images::reference::Reference;
 use crate::store::Digest;
 
@@ -54,6 +54,9 @@ enum Documents {
 
 /// An image's document, and where its blobs lie that are not under `blobs/`.
 type Found = (Vec<u8>, HashMap<Digest, String>);
+
+/// Layers of an archive by their names in it.
+pub(super) type Hashed = HashMap<String, Descriptor>;
 
 impl Layout {
     /// The layout of an archive. Newer Dockers write both; like them, their own list is believed.
@@ -188,19 +191,30 @@ impl Listed {
         names
     }
 
-    /// Its document. What `docker save` wrote has none, so one is made: the layers are hashed for it.
-    pub(super) fn document(&self, opened: &Opened) -> Result<Found, ArchiveError> {
+    /// Its document. What `docker save` wrote has none, so one is made: the layers are hashed for it, each once, though
+    /// several images have it, or one many times.
+    pub(super) fn document(&self, opened: &Opened, hashed: &mut Hashed) -> Result<Found, ArchiveError> {
         let (config, layers) = match &self.image {
             Documents::Top(top) => return Ok((read_document(opened, top)?, HashMap::new())),
             Documents::Files { config, layers } => (config, layers),
         };
+        if layers.len() > MAX_LAYERS {
+            let count = layers.len();
+            return Err(opened.format(format!(
+                "it lists an image of {count} layers, more than the {MAX_LAYERS} that are accepted"
+            )));
+        }
         let bytes = opened.read_small(config, MAX_CONFIG)?;
         let digest = Digest::of(&bytes);
         let mut places = HashMap::from([(digest, config.clone())]);
         let mut found = Vec::new();
         for layer in layers {
-            let blob = hash_layer(opened, layer)?;
+            let blob = match hashed.get(layer) {
+                Some(blob) => blob.clone(),
+                None => hash_layer(opened, layer)?,
+            };
             places.insert(blob.digest, layer.clone());
+            hashed.insert(layer.clone(), blob.clone());
             found.push(blob);
         }
         let size = bytes.len() as u64;

@@ -16,7 +16,7 @@ use super::manifest::{Descriptor, printable};
 use super::reference::Reference;
 use crate::store::Digest;
 use files::Opened;
-use layouts::{Layout, Listed};
+use layouts::{Hashed, Layout, Listed};
 
 /// Why an archive cannot be read.
 #[derive(Debug, Error)]
@@ -85,7 +85,7 @@ pub fn open(text: &str) -> Option<Result<Archive, ArchiveError>> {
     };
     Some(opened.and_then(|opened| {
         let chosen = layouts::choose(&opened, layout.images(&opened)?, name.as_deref())?;
-        Archive::of(opened, chosen)
+        Archive::of(opened, chosen, &mut Hashed::new())
     }))
 }
 
@@ -107,7 +107,7 @@ fn open_place(place: &str) -> Result<Archive, ArchiveError> {
         (None, Some(tag)) => choose(Some(&tag))?,
         (None, None) => choose(Some("latest")).or_else(|_| choose(None))?,
     };
-    Archive::of(opened, chosen)
+    Archive::of(opened, chosen, &mut Hashed::new())
 }
 
 /// Opens the image of a name in an OCI image layout.
@@ -117,7 +117,7 @@ fn open_place(place: &str) -> Result<Archive, ArchiveError> {
 pub fn open_layout(path: &Path, name: &str) -> Result<Archive, ArchiveError> {
     let opened = Opened::directory(path)?;
     let chosen = layouts::choose(&opened, Layout::Oci.images(&opened)?, Some(name))?;
-    Archive::of(opened, chosen)
+    Archive::of(opened, chosen, &mut Hashed::new())
 }
 
 /// Where images are.
@@ -143,8 +143,11 @@ pub fn all(held: Held<'_>) -> Result<Vec<Archive>, ArchiveError> {
             (opened, layout)
         }
     };
+    let mut hashed = Hashed::new();
     let images = layout.images(&opened)?.into_iter();
-    images.map(|image| Archive::of(opened.clone(), image)).collect()
+    images
+        .map(|image| Archive::of(opened.clone(), image, &mut hashed))
+        .collect()
 }
 
 /// `PATH[:NAME]`; a path with a colon in it must exist.
@@ -156,9 +159,9 @@ fn split_name(text: &str) -> (PathBuf, Option<String>) {
 }
 
 impl Archive {
-    fn of(opened: Opened, image: Listed) -> Result<Archive, ArchiveError> {
+    fn of(opened: Opened, image: Listed, hashed: &mut Hashed) -> Result<Archive, ArchiveError> {
         let names = image.references(&opened.path);
-        let (top, places) = image.document(&opened)?;
+        let (top, places) = image.document(&opened, hashed)?;
         Ok(Archive {
             opened,
             top,

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{self, BufRead, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use fuse_overlay::index::DiffId;
 use fuse_overlay::layer;
@@ -14,7 +15,10 @@ use crate::images::manifest::Descriptor;
 use crate::images::pipe::pipe;
 use crate::images::{forms, layers};
 use crate::store::failpoint::Stepped;
-use crate::store::{Durability, Mode, Steady, Store};
+use crate::store::{Durability, Lock, Mode, Steady, Store};
+
+/// How often it is looked whether another process is done with a layer.
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// A layer on its way.
 pub(super) struct Incoming<'a> {
@@ -34,12 +38,11 @@ impl Incoming<'_> {
         &self,
         open: impl FnOnce() -> Result<Box<dyn Read + Send + 's>, PullError>,
     ) -> Result<(), PullError> {
-        let lock = self
-            .store
-            .lock(&format!("layer-{}", self.diff_id), Mode::Exclusive)?;
+        let lock = self.lock()?;
         if layers::is_stored(self.store, &self.diff_id) {
             self.tell(LayerEvent::AlreadyExists);
-            return self.note_form();
+            let (blob, source) = (&self.blob.digest, self.source);
+            return Ok(forms::note_source(self.store, &self.diff_id, blob, source)?);
         }
         self.tell(LayerEvent::Downloading { size: self.blob.size });
         let (tar, index) = (self.store.aside()?, self.store.aside()?);
@@ -62,11 +65,28 @@ impl Incoming<'_> {
         // The tar last: a layer is there when its tar is.
         index.commit(&self.store.layer_index(&self.diff_id), Durability::Whole)?;
         tar.commit(&self.store.layer_tar(&self.diff_id), Durability::Durable)?;
-        self.note_form()?;
+        forms::note(self.store, &self.diff_id, self.blob, self.source)?;
         // A stage's worker may have to wait to be heard by a builder that waits for this lock.
         drop(lock);
         self.tell(LayerEvent::Complete);
         Ok(())
+    }
+
+    /// The layer's lock. Another process that has it may be at it for hours: this pull may have failed meanwhile.
+    fn lock(&self) -> Result<Lock, PullError> {
+        let object = format!("layer-{}", self.diff_id);
+        loop {
+            if let Some(lock) = self.store.try_lock(&object, Mode::Exclusive)? {
+                return Ok(lock);
+            }
+            if self.stopped.load(Ordering::Relaxed) {
+                return Err(PullError::Layer {
+                    blob: self.blob.digest,
+                    source: layer::LayerError::Read(io::Error::other(ContentError::Stopped)),
+                });
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
     }
 
     fn tell(&self, event: LayerEvent) {
@@ -90,11 +110,6 @@ impl Incoming<'_> {
             drop(plain);
             stored
         })
-    }
-
-    /// Adds the blob to what is known of the layer.
-    fn note_form(&self) -> Result<(), PullError> {
-        Ok(forms::note(self.store, &self.diff_id, self.blob, self.source)?)
     }
 }
 

@@ -2,18 +2,16 @@
 //! it, else by reading again what was read before and passing it over. Whoever reads verifies the digest.
 
 use std::io::{self, Read};
-use std::time::{Duration, Instant};
 
 use ureq::http::header;
 
 use super::place::{Asked, Reached};
+use super::watched::Watched;
 use super::{FIRST_PAUSE, LONGEST_PAUSE, RETRIES, RegistryError, Repository};
 use crate::store::Digest;
 
 /// A connection that gave this many bytes since it was made has earned a new one when it breaks.
 const PROGRESS: u64 = 1 << 20;
-/// Slower than this, in bytes per second over the whole of the client's patience, is as good as silent.
-const SLOWEST: u64 = 256;
 
 /// The bytes of a blob. Errors are of kind `Other` and hold a [`RegistryError`].
 pub struct BlobReader<'a> {
@@ -22,27 +20,16 @@ pub struct BlobReader<'a> {
     size: u64,
     /// Bytes given so far.
     at: u64,
-    body: Option<ureq::BodyReader<'static>>,
+    body: Option<Watched>,
     /// Bytes of the present body that were given already.
     skip: u64,
     retries: u32,
     /// Where the present connection began.
     began: u64,
-    watch: Watch,
-}
-
-/// How fast do bytes come, counting only the time spent waiting for them?
-struct Watch {
-    waited: Duration,
-    bytes: u64,
 }
 
 impl<'a> BlobReader<'a> {
     pub(super) fn new(repository: &'a Repository, digest: Digest, size: u64) -> BlobReader<'a> {
-        let watch = Watch {
-            waited: Duration::ZERO,
-            bytes: 0,
-        };
         BlobReader {
             repository,
             digest,
@@ -52,7 +39,6 @@ impl<'a> BlobReader<'a> {
             skip: 0,
             retries: RETRIES,
             began: 0,
-            watch,
         }
     }
 
@@ -72,11 +58,7 @@ impl<'a> BlobReader<'a> {
     }
 
     /// A response's body, and how many bytes of it are known already.
-    fn open(
-        &self,
-        place: &Reached,
-        asked: &Asked,
-    ) -> Result<(ureq::BodyReader<'static>, u64), RegistryError> {
+    fn open(&self, place: &Reached, asked: &Asked) -> Result<(Watched, u64), RegistryError> {
         let response = place.get(&self.repository.http, asked)?;
         let wrong = |reason: String| RegistryError::Content {
             host: place.host().into(),
@@ -113,7 +95,7 @@ impl<'a> BlobReader<'a> {
             Some(length) if length != expected => Err(wrong(format!(
                 "{length} bytes instead of the {expected} that the manifest says"
             ))),
-            _ => Ok((body.into_reader(), skip)),
+            _ => Ok((body, skip)),
         }
     }
 
@@ -146,31 +128,11 @@ impl<'a> BlobReader<'a> {
         let Some(body) = &mut self.body else {
             return Ok(0);
         };
-        let start = Instant::now();
-        let read = body.read(buffer);
-        let patience = self.repository.http.patience();
-        let slow = self
-            .watch
-            .is_slow(start.elapsed(), read.as_ref().map_or(0, |n| *n as u64), patience);
-        match read {
+        match body.read(buffer) {
             Ok(0) => Err(self.broken(&io::Error::other("the connection was closed"))),
-            Ok(_) if slow => Err(self.broken(&io::Error::other("the server is too slow"))),
             Ok(count) => Ok(count),
             Err(error) => Err(self.broken(&error)),
         }
-    }
-}
-
-impl Watch {
-    fn is_slow(&mut self, waited: Duration, bytes: u64, patience: Duration) -> bool {
-        self.waited += waited;
-        self.bytes += bytes;
-        if self.waited < patience {
-            return false;
-        }
-        let slow = self.bytes < SLOWEST.saturating_mul(patience.as_secs());
-        (self.waited, self.bytes) = (Duration::ZERO, 0);
-        slow
     }
 }
 

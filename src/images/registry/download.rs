@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use ureq::Body;
 use ureq::http::{Response, Uri, header};
 
 use super::error::{PROXIES, through};
 use super::http::{Certificates, Http, MAX_REDIRECTS, redirect};
+use super::watched::Watched;
 use super::{RegistryError, with_patience};
 use crate::store::Digest;
 
@@ -99,13 +99,13 @@ pub fn download(url: &str, known: Option<&Version>, to: &mut dyn Write) -> Resul
     }
     let modified = time(&response, header::LAST_MODIFIED);
     let version = Version::of(&response, &from);
-    let body = response.into_body();
+    let mut body = response.into_body();
     let promised = body.content_length();
     let broken = |source| DownloadError::Broken {
         url: shown.clone(),
         source,
     };
-    let size = io::copy(&mut body.into_reader(), to).map_err(broken)?;
+    let size = io::copy(&mut body, to).map_err(broken)?;
     match promised.is_some_and(|promised| promised != size) {
         true => Err(broken(io::ErrorKind::UnexpectedEof.into())),
         false => Ok(Answer::Fetched(Downloaded {
@@ -139,7 +139,7 @@ impl DownloadError {
 }
 
 impl Version {
-    fn of(response: &Response<Body>, from: &Uri) -> Option<Version> {
+    fn of(response: &Response<Watched>, from: &Uri) -> Option<Version> {
         let text = |name| Some(response.headers().get(name)?.to_str().ok()?.to_string());
         let modified = time(response, header::LAST_MODIFIED);
         // What changed within the minute may change again without another time.
@@ -164,13 +164,13 @@ impl Version {
 }
 
 /// A header that is a time, in seconds since 1970.
-fn time(response: &Response<Body>, name: header::HeaderName) -> Option<i64> {
+fn time(response: &Response<Watched>, name: header::HeaderName) -> Option<i64> {
     let text = response.headers().get(name)?.to_str().ok()?;
     Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_second())
 }
 
 /// The answer, and the URL that gave it.
-fn ask(http: &Http, from: &Uri, known: Option<&Version>) -> Result<(Response<Body>, Uri), RegistryError> {
+fn ask(http: &Http, from: &Uri, known: Option<&Version>) -> Result<(Response<Watched>, Uri), RegistryError> {
     let mut at = from.clone();
     for _ in 0..MAX_REDIRECTS {
         let host = at.host().unwrap_or_default().to_owned();

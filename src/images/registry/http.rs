@@ -19,6 +19,7 @@ use super::forward::{Forwarding, ProxyInstead};
 use super::proxy::Proxies;
 use super::resolver::HostNames;
 use super::tunnel::Tunnelling;
+use super::watched::Watched;
 
 /// As many redirects are followed, one after the other.
 pub(super) const MAX_REDIRECTS: usize = 10;
@@ -77,18 +78,13 @@ impl Http {
         })
     }
 
-    /// How long a server may keep silent.
-    pub(super) fn patience(&self) -> Duration {
-        self.patience
-    }
-
     /// Sends a GET. Any status is an answer; redirects are not followed.
     pub(super) fn get(
         &self,
         uri: &Uri,
         certificates: Certificates,
         headers: &[(&str, &str)],
-    ) -> Result<Response<Body>, ureq::Error> {
+    ) -> Result<Response<Watched>, ureq::Error> {
         self.send(Method::GET, uri, certificates, headers, SendBody::none())
     }
 
@@ -100,7 +96,7 @@ impl Http {
         certificates: Certificates,
         headers: &[(&str, &str)],
         body: SendBody<'_>,
-    ) -> Result<Response<Body>, ureq::Error> {
+    ) -> Result<Response<Watched>, ureq::Error> {
         let way = self.way(uri, certificates);
         let proof = way.proof.as_deref().map(|proof| (PROXY_AUTHORIZATION, proof));
         let request = headers.iter().copied().chain(proof).fold(
@@ -108,7 +104,7 @@ impl Http {
             |request, (name, value)| request.header(name, value),
         );
         let request = way.agent.configure_request(request.body(body)?);
-        way.agent.run(request.proxy(way.tunnel).build())
+        Ok(self.watched(way.agent.run(request.proxy(way.tunnel).build())?))
     }
 
     /// Sends a form.
@@ -117,13 +113,17 @@ impl Http {
         uri: &Uri,
         certificates: Certificates,
         form: &[(&str, &str)],
-    ) -> Result<Response<Body>, ureq::Error> {
+    ) -> Result<Response<Watched>, ureq::Error> {
         let way = self.way(uri, certificates);
         let request = way.agent.post(uri).config().proxy(way.tunnel).build();
         let request = way.proof.iter().fold(request, |request, proof| {
             request.header(PROXY_AUTHORIZATION, proof)
         });
-        request.send_form(form.iter().copied())
+        Ok(self.watched(request.send_form(form.iter().copied())?))
+    }
+
+    fn watched(&self, response: Response<Body>) -> Response<Watched> {
+        response.map(|body| Watched::new(body, self.patience))
     }
 
     /// That the exchange about `uri` failed, with its host and the proxy on the way there.
@@ -208,7 +208,7 @@ pub(super) fn basic(user: &str, password: &str) -> String {
 }
 
 /// Where a redirect from `at` leads; or what it says, and why that is refused.
-pub(super) fn redirect(at: &Uri, response: &Response<Body>) -> Result<Uri, (String, &'static str)> {
+pub(super) fn redirect<B>(at: &Uri, response: &Response<B>) -> Result<Uri, (String, &'static str)> {
     let location = response.headers().get(header::LOCATION);
     let location = location
         .and_then(|value| value.to_str().ok())

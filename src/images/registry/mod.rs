@@ -16,6 +16,7 @@ mod resolver;
 mod token;
 mod tunnel;
 mod upload;
+mod watched;
 
 use std::io::Read;
 use std::net::IpAddr;
@@ -29,7 +30,8 @@ pub use error::RegistryError;
 use http::Http;
 use place::{Asked, Reached};
 pub use upload::Held;
-use ureq::http::Method;
+use ureq::http::{Method, Response};
+use watched::Watched;
 
 use crate::images::manifest::{self, Descriptor, MAX_MANIFEST, ManifestError};
 use crate::images::reference::Reference;
@@ -174,7 +176,7 @@ fn with_patience<T>(mut ask: impl FnMut() -> Result<T, RegistryError>) -> Result
 }
 
 /// Reads a document of at most [`MAX_MANIFEST`] bytes, whatever the server claims.
-fn read_limited(response: ureq::http::Response<ureq::Body>, host: &str) -> Result<Vec<u8>, RegistryError> {
+fn read_limited(response: Response<Watched>, host: &str) -> Result<Vec<u8>, RegistryError> {
     let too_large = |size| ManifestError::TooLarge {
         what: "manifest",
         size,
@@ -185,7 +187,7 @@ fn read_limited(response: ureq::http::Response<ureq::Body>, host: &str) -> Resul
         return Err(too_large(size).into());
     }
     let mut bytes = Vec::new();
-    let read = body.into_reader().take(MAX_MANIFEST + 1).read_to_end(&mut bytes);
+    let read = body.take(MAX_MANIFEST + 1).read_to_end(&mut bytes);
     read.map_err(|error| error::unreachable(host, None, &ureq::Error::Io(error)))?;
     if bytes.len() as u64 > MAX_MANIFEST {
         return Err(too_large(bytes.len() as u64).into());

@@ -4,14 +4,15 @@ use std::io::Read;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use ureq::SendBody;
 use ureq::http::{Method, Response, Uri, header};
-use ureq::{Body, SendBody};
 
 use super::challenge::Challenge;
 use super::config::{Place, Trust};
 use super::credentials::Credentials;
 use super::http::{Certificates, Http, MAX_REDIRECTS, origin, redirect};
 use super::token::{Login, host_of};
+use super::watched::Watched;
 use super::{RegistryError, is_loopback};
 use crate::images::manifest::printable;
 
@@ -80,7 +81,7 @@ impl Reached {
     }
 
     /// Asks, logs in where that is wanted, follows redirects. The answer may have any status but 401 and 3xx.
-    pub(super) fn get(&self, http: &Http, asked: &Asked) -> Result<Response<Body>, RegistryError> {
+    pub(super) fn get(&self, http: &Http, asked: &Asked) -> Result<Response<Watched>, RegistryError> {
         let used = self.proof.lock().clone();
         let (giver, response) = self.follow(http, asked, used.as_deref())?;
         if response.status() != 401 {
@@ -101,7 +102,7 @@ impl Reached {
     }
 
     /// The error for an answer that is no success.
-    pub(super) fn refusal(&self, asked: &Asked, response: Response<Body>) -> RegistryError {
+    pub(super) fn refusal(&self, asked: &Asked, response: Response<Watched>) -> RegistryError {
         let status = response.status().as_u16();
         let seconds = response
             .headers()
@@ -144,7 +145,7 @@ impl Reached {
     fn log_in(
         &self,
         http: &Http,
-        refused: &Response<Body>,
+        refused: &Response<Watched>,
         used: Option<String>,
     ) -> Result<String, RegistryError> {
         let mut proof = self.proof.lock();
@@ -206,7 +207,7 @@ impl Reached {
         http: &Http,
         asked: &Asked,
         proof: Option<&str>,
-    ) -> Result<(Uri, Response<Body>), RegistryError> {
+    ) -> Result<(Uri, Response<Watched>), RegistryError> {
         let mut failure = None;
         for scheme in self.schemes() {
             let url = format!(
@@ -238,7 +239,7 @@ impl Reached {
         certificates: Certificates,
         asked: &Asked,
         proof: Option<&str>,
-    ) -> Result<Response<Body>, RegistryError> {
+    ) -> Result<Response<Watched>, RegistryError> {
         let range = asked.range.map(|first| format!("bytes={first}-"));
         let mut headers = Vec::new();
         headers.extend((!asked.accept.is_empty()).then_some(("Accept", asked.accept.as_str())));
@@ -250,7 +251,7 @@ impl Reached {
     }
 
     /// Where an answer of this host says that something is to be sent.
-    pub(super) fn location(&self, response: &Response<Body>) -> Result<Uri, RegistryError> {
+    pub(super) fn location(&self, response: &Response<Watched>) -> Result<Uri, RegistryError> {
         self.target(&self.below("")?, response)
     }
 
@@ -271,7 +272,7 @@ impl Reached {
         media_type: &str,
         length: u64,
         open: &mut dyn FnMut() -> Result<Box<dyn Read>, RegistryError>,
-    ) -> Result<Response<Body>, RegistryError> {
+    ) -> Result<Response<Watched>, RegistryError> {
         let used = self.proof.lock().clone();
         let response = self.put_once(http, to, media_type, length, &mut open()?)?;
         if response.status() != 401 || origin(to) != origin(&self.below("")?) {
@@ -290,7 +291,7 @@ impl Reached {
         media_type: &str,
         length: u64,
         body: &mut dyn Read,
-    ) -> Result<Response<Body>, RegistryError> {
+    ) -> Result<Response<Watched>, RegistryError> {
         let home = origin(to) == origin(&self.below("")?);
         let proof = self.proof.lock().clone().filter(|_| home);
         let certificates = if home {
@@ -317,7 +318,7 @@ impl Reached {
         http: &Http,
         asked: &Asked,
         proof: Option<&str>,
-    ) -> Result<(Giver, Response<Body>), RegistryError> {
+    ) -> Result<(Giver, Response<Watched>), RegistryError> {
         let (own, mut response) = self.send(http, asked, proof)?;
         let (mut at, mut giver) = (own.clone(), Giver::Registry);
         for _ in 0..MAX_REDIRECTS {
@@ -339,7 +340,7 @@ impl Reached {
     }
 
     /// Where a redirect from `at` leads.
-    fn target(&self, at: &Uri, response: &Response<Body>) -> Result<Uri, RegistryError> {
+    fn target(&self, at: &Uri, response: &Response<Watched>) -> Result<Uri, RegistryError> {
         redirect(at, response).map_err(|(to, reason)| self.refused_redirect(&to, reason))
     }
 
@@ -354,21 +355,17 @@ impl Reached {
     }
 }
 
-fn drain(response: Response<Body>) {
-    let mut rest = response.into_body().into_reader().take(MAX_REFUSAL);
+fn drain(response: Response<Watched>) {
+    let mut rest = response.into_body().take(MAX_REFUSAL);
     // Only to reuse the connection: a failure costs a new one.
     let _ = std::io::copy(&mut rest, &mut std::io::sink());
 }
 
 /// The messages in an error of the distribution spec, or the text's first line.
-fn said(response: Response<Body>) -> String {
+fn said(response: Response<Watched>) -> String {
     let mut bytes = Vec::new();
     // What arrived before a failure is said all the same.
-    let _ = response
-        .into_body()
-        .into_reader()
-        .take(MAX_REFUSAL)
-        .read_to_end(&mut bytes);
+    let _ = response.into_body().take(MAX_REFUSAL).read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes);
     let json: Option<serde_json::Value> = serde_json::from_str(&text).ok();
     let messages = json

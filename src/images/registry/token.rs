@@ -4,13 +4,14 @@
 use std::io::Read;
 
 use serde::Deserialize;
-use ureq::http::Uri;
+use ureq::http::{Response, Uri};
 
 use super::challenge::Challenge;
 use super::config::Trust;
 use super::credentials::Credentials;
 use super::error::unreachable;
 use super::http::{Certificates, Http, basic};
+use super::watched::Watched;
 use super::{RegistryError, is_loopback};
 
 /// The longest answer of a token server in bytes.
@@ -153,7 +154,7 @@ impl Login<'_> {
         &self,
         http: &Http,
         realm: &Uri,
-        response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+        response: Result<Response<Watched>, ureq::Error>,
     ) -> Result<String, RegistryError> {
         let server = realm.authority().map(ToString::to_string).unwrap_or_default();
         let response = response.map_err(|error| http.unreachable(realm, &error))?;
@@ -172,11 +173,7 @@ impl Login<'_> {
             }
         }
         let mut text = Vec::new();
-        let read = response
-            .into_body()
-            .into_reader()
-            .take(MAX_ANSWER)
-            .read_to_end(&mut text);
+        let read = response.into_body().take(MAX_ANSWER).read_to_end(&mut text);
         read.map_err(|error| unreachable(&server, None, &ureq::Error::Io(error)))?;
         let answer: Option<Answer> = serde_json::from_slice(&text).ok();
         let token = answer.and_then(|answer| answer.token.or(answer.access_token));
