@@ -15,7 +15,9 @@ use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
 use super::storage::Storage;
 use super::unit::Line;
 use super::upkeep::Upkeep;
-use super::{Error, cgroup, events, image_file, log, names, network, rootfs, runtime, sources, volume};
+use super::{
+    Error, cgroup, events, image_file, log, names, network, rootfs, runtime, signals, sources, volume,
+};
 use crate::host::Probe;
 use crate::host::probe::thermal_throttles;
 use crate::host::usable_devices;
@@ -169,10 +171,11 @@ impl Making<'_> {
             volume::release(store.state(), &planned.settings.mounts);
         }
         let held = held?;
-        let (spec, lower, warnings) = match filled {
+        let (spec, lower, mut warnings) = match filled {
             Some(filled) => filled,
             None => (held.spec()?, lower(store, &held.record)?, Vec::new()),
         };
+        warnings.extend(unknown_stop_signal(&held.record.settings.stop_signal));
         Ok(Made {
             held,
             spec,
@@ -326,6 +329,12 @@ fn seccomp(request: &Request) -> Result<Option<LinuxSeccomp>, Error> {
             let path = path.clone();
             SpecError::SeccompProfile { path, why }.into()
         })
+}
+
+/// Of an image: a flag's is refused before. Docker, too, goes on with its usual one.
+fn unknown_stop_signal(name: &str) -> Option<String> {
+    let error = signals::parse(name).err()?;
+    Some(format!("the image's STOPSIGNAL: {error}; stop sends SIGTERM"))
 }
 
 fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {

@@ -41,6 +41,7 @@ pub mod restart;
 mod role;
 pub mod rootfs;
 pub mod runtime;
+pub mod signals;
 mod sources;
 pub mod spec;
 pub mod storage;
