@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+mod accounts;
 pub mod amended;
 pub mod asked;
 pub mod attach;
