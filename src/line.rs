@@ -42,6 +42,36 @@ pub(crate) fn printable_line(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
+/// The text as Go's `strconv.Quote` has it: in quotes, and what does not print in escapes.
+pub(crate) fn quoted(text: &str) -> String {
+    let escaped: String = text.chars().map(escaped).collect();
+    format!("\"{escaped}\"")
+}
+
+fn escaped(character: char) -> String {
+    match character {
+        '"' | '\\' => format!("\\{character}"),
+        '\u{7}' => "\\a".into(),
+        '\u{8}' => "\\b".into(),
+        '\t' => "\\t".into(),
+        '\n' => "\\n".into(),
+        '\u{b}' => "\\v".into(),
+        '\u{c}' => "\\f".into(),
+        '\r' => "\\r".into(),
+        control if control.is_ascii_control() => format!("\\x{:02x}", u32::from(control)),
+        shown if shown.is_ascii() || is_printed(shown) => shown.into(),
+        hidden if u32::from(hidden) < 0x10000 => format!("\\u{:04x}", u32::from(hidden)),
+        hidden => format!("\\U{:08x}", u32::from(hidden)),
+    }
+}
+
+/// Letters, marks, numbers, punctuation and symbols, as Go's `unicode.IsPrint`: not what is beyond ASCII and only moves others.
+fn is_printed(character: char) -> bool {
+    // Rust escapes the same, but marks that nothing stands before.
+    let text = String::from_iter(['a', character]);
+    text.escape_debug().eq(text.chars())
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -52,5 +82,22 @@ mod tests {
     fn what_others_wrote_cannot_steer_the_terminal() {
         let error = io::Error::other("a\u{1b}[2Jb\rc\nd\u{9b}e\u{7f}");
         assert_eq!(chain(&error), "a?[2Jb?c d?e?");
+    }
+
+    #[test]
+    fn words_are_quoted_as_in_go() {
+        let cases = [
+            ("a b", r#""a b""#),
+            ("\"q\" \\", r#""\"q\" \\""#),
+            ("\t\n\u{1}\u{7f}\u{85}", r#""\t\n\x01\x7f\u0085""#),
+            ("ä'e\u{301} \u{1f600}", "\"ä'e\u{301} \u{1f600}\""),
+            (
+                "\u{202e}\u{200b}\u{a0}\u{e0001}",
+                r#""\u202e\u200b\u00a0\U000e0001""#,
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(quoted(text), expected);
+        }
     }
 }

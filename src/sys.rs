@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod net;
+pub(crate) mod signal;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};

@@ -179,6 +179,44 @@ fn a_command_that_never_ran_leaves_its_reason() {
     assert!(field(&bryo, "none", "{{.State.Error}}").contains("no-such-command"));
 }
 
+/// A record names processes by numbers that the kernel gives again: who has such a number is only believed with its start.
+#[test]
+fn who_has_the_number_of_a_containers_process_by_now_is_left_alone() {
+    let (bryo, image) = busybox();
+    let script = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+    let id = bryo.ok(["run", "-d", "--name", "one", &image, "sh", "-c", script]);
+    until("it is ready", || bryo.ok(["logs", "one"]) == "ready\n");
+    let directory = bryo.state().join("containers").join(id.trim());
+    let supervisor = parent(process(&bryo, "one", "Pid"));
+    let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let record = directory.join("record.json");
+    let mut told: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    for role in ["init", "server"] {
+        told["life"][role]["pid"] = other.id().into();
+    }
+    std::fs::write(&record, told.to_string()).unwrap();
+    for words in [
+        &["kill", "one"][..],
+        &["kill", "-s", "TERM", "one"],
+        &["exec", "one", "true"],
+        &["upgrade-server", "one"],
+        &["pause", "one"],
+    ] {
+        let done = bryo.run(words);
+        assert!(!done.status.success(), "{done}");
+    }
+    let shown = bryo.ok(["top", "one"]);
+    assert_eq!(shown.lines().count(), 1, "{shown}");
+    bryo.ok(["rm", "-f", "one"]);
+    until("the end of the supervisor", || kill(supervisor, None).is_err());
+    assert!(
+        other.try_wait().unwrap().is_none(),
+        "another's process was killed"
+    );
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
 #[test]
 fn a_killed_supervisor_takes_the_container_along_and_is_noticed() {
     let (bryo, image) = busybox();

@@ -24,6 +24,43 @@ fn told(bryo: &Bryo, filters: &[&str]) -> Vec<String> {
     bryo.ok(&words).lines().map(Into::into).collect()
 }
 
+/// Who reads no more (`| head`) leaves nobody behind that prints for ever, also where nothing happens that could be printed.
+#[test]
+fn who_prints_for_as_long_as_it_is_read_ends_with_its_reader() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    bryo.ok([
+        "run",
+        "-d",
+        "--name",
+        "one",
+        &image,
+        "sh",
+        "-c",
+        "echo x; sleep 1000",
+    ]);
+    until("its output", || bryo.ok(["logs", "one"]) == "x\n");
+    for (words, reads) in [
+        (&["stats"][..], true),
+        (&["stats", "--format", "{{.Name}}", "one"], true),
+        (&["events", "--since", "1h"], true),
+        (&["events"], false),
+        (&["logs", "-f", "one"], true),
+    ] {
+        let mut child = bryo.command(words).stdout(Stdio::piped()).spawn().unwrap();
+        let mut heard = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        if reads {
+            heard.read_line(&mut line).unwrap();
+            assert!(line.len() > 1, "{words:?}: {line}");
+        }
+        drop(heard);
+        until(&format!("the end of {words:?}"), || {
+            child.try_wait().unwrap().is_some()
+        });
+        assert!(child.wait().unwrap().success(), "{words:?}");
+    }
+}
+
 #[test]
 fn a_containers_life_is_told() {
     let (bryo, image) = Bryo::with_image("busybox");

@@ -13,6 +13,7 @@ mod store;
 
 use std::collections::BTreeMap;
 use std::process::Child;
+use std::time::UNIX_EPOCH;
 
 use model::{Kind, Model};
 use proptest::prelude::*;
@@ -20,17 +21,25 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError};
 use step::{Step, command, step};
 use store::Stand;
 
-/// More of them, other ones each time: `BRYO_HISTORIES=200 cargo test --test histories`. The usual ones are always the same: what
-/// commands meet by chance is sought by `scripts/soak.sh`, where somebody reads it.
+/// More of them, other ones each time: `BRYO_HISTORIES=200 cargo test --test histories`; `BRYO_SEED` has those of a number again. The
+/// usual ones are always the same: what commands meet by chance is sought by `scripts/soak.sh`, where somebody reads it.
 fn config(usual: u32) -> Config {
-    let asked = std::env::var("BRYO_HISTORIES").ok();
-    let rng_seed = match asked {
-        Some(_) => RngSeed::Random,
-        None => RngSeed::Fixed(7),
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .map(|number| number.parse::<u64>().unwrap())
     };
+    let asked = number("BRYO_HISTORIES");
+    let seed = match (number("BRYO_SEED"), asked) {
+        (Some(seed), _) => seed,
+        (None, Some(_)) => u64::from(UNIX_EPOCH.elapsed().unwrap().subsec_nanos()),
+        (None, None) => 7,
+    };
+    // Shown with a failure.
+    println!("BRYO_SEED={seed}");
     Config {
-        rng_seed,
-        cases: asked.map_or(usual, |number| number.parse().unwrap()),
+        rng_seed: RngSeed::Fixed(seed),
+        cases: asked.map_or(usual, |number| number.try_into().unwrap()),
         max_shrink_iters: 30,
         failure_persistence: None,
         ..Config::default()

@@ -6,8 +6,8 @@ mod common;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use common::{Bryo, field, has_id_range};
-use nix::unistd::{getgid, getuid};
+use common::{Bryo, Done, Podman, Project, field, has_id_range};
+use nix::unistd::{User, getgid, getuid};
 
 fn script<'a>(image: &'a str, flags: &[&'a str], script: &'a str) -> Vec<&'a str> {
     [
@@ -45,6 +45,162 @@ fn the_caller_is_itself() {
     let made = fs::metadata(shared.join("made")).unwrap();
     assert_eq!((made.uid(), made.gid()), (uid.as_raw(), gid.as_raw()));
     assert!(!shared.join("mine").exists());
+}
+
+/// The lines are podman's, where the image has neither the name nor the number.
+#[test]
+fn the_callers_name_is_known() {
+    let project = Project::new();
+    let bryo = &project.bryo;
+    let user = User::from_uid(getuid()).unwrap().unwrap();
+    let home = user.dir.to_str().unwrap();
+    let (name, id, group) = (&user.name, getuid(), getgid());
+    let build = |file: &str, dockerfile: &str| {
+        project.build(dockerfile, &[]);
+        bryo.ok(["tag", "made", file]);
+    };
+    build("localhost/plain:1", "FROM base\n");
+    build(
+        "localhost/open:1",
+        "FROM base\nRUN printf '%s' \"$(cat /etc/passwd)\" > /p; mv /p /etc/passwd\n",
+    );
+    build(
+        "localhost/named:1",
+        &format!(
+            "FROM base\nRUN echo {name}:x:7:7::/its:/bin/sh >> /etc/passwd; echo {name}:x:7: >> /etc/group\n"
+        ),
+    );
+    build(
+        "localhost/numbered:1",
+        &format!(
+            "FROM base\nRUN echo other:x:{id}:7::/its:/bin/sh >> /etc/passwd; echo other:x:{group}: >> /etc/group\n"
+        ),
+    );
+    build("localhost/worked:1", "FROM base\nWORKDIR /work\n");
+    let script =
+        "cat /etc/passwd /etc/group; echo; stat -c '%a %u:%g' /etc/passwd; id -un; id -gn; echo $HOME";
+    let podman = has_id_range().then(|| {
+        let archive = bryo.scratch("archive");
+        let archive = archive.to_str().unwrap();
+        let images =
+            ["plain", "open", "named", "numbered", "worked"].map(|image| format!("localhost/{image}:1"));
+        let images = images.iter().map(String::as_str);
+        bryo.ok(["save", "-o", archive].into_iter().chain(images));
+        let podman = Podman::beside(bryo);
+        let done = Done::of(podman.command().args(["load", "-q", "-i", archive]));
+        assert!(done.status.success(), "{done}");
+        podman
+    });
+    for (flags, image) in [
+        ("", "plain"),
+        ("", "numbered"),
+        ("", "worked"),
+        ("-w /tmp", "plain"),
+        ("--tmpfs /home", "plain"),
+        ("--read-only", "plain"),
+        ("-e HOME=/x", "plain"),
+    ] {
+        let image = format!("localhost/{image}:1");
+        let flags: Vec<&str> = ["--userns", "keep-id"]
+            .into_iter()
+            .chain(flags.split_whitespace())
+            .collect();
+        let words = [&flags[..], &[image.as_str(), "sh", "-c", script]].concat();
+        let own = bryo.run(["run", "--rm", "--network", "host"].iter().chain(&words));
+        if let Some(podman) = &podman {
+            let peer = Done::of(&mut podman.run(&words));
+            assert_eq!(
+                (own.stdout, own.status.code()),
+                (peer.stdout, peer.status.code()),
+                "{words:?}: {}{}",
+                own.stderr,
+                peer.stderr
+            );
+        } else {
+            assert!(own.status.success(), "{own}");
+        }
+    }
+    let all = bryo.ok([
+        "run",
+        "--rm",
+        "--userns",
+        "keep-id",
+        "--tmpfs",
+        "/home",
+        "localhost/plain:1",
+        "sh",
+        "-c",
+        script,
+    ]);
+    let gecos = user.gecos.to_str().unwrap();
+    assert!(
+        all.contains(&format!("\n{name}:*:{id}:{group}:{gecos}:{home}:/bin/sh\n")),
+        "{all}"
+    );
+    assert!(all.contains(&format!("\n{name}:x:{group}:{name}\n")), "{all}");
+    assert!(all.ends_with(&format!("\n{name}\n{name}\n{home}\n")), "{all}");
+    // podman has an empty home there, and a group called by its number.
+    let named = bryo.ok([
+        "run",
+        "--rm",
+        "--userns",
+        "keep-id",
+        "localhost/named:1",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert_eq!(named.matches(&format!("\n{name}:")).count(), 2, "{named}");
+    assert!(named.ends_with(&format!("\n{id}\n{group}\n/\n")), "{named}");
+    // podman writes on where the last line has no end, and neither user has a name then.
+    let keep = ["run", "--rm", "--userns", "keep-id", "localhost/open:1"];
+    let last = bryo.ok(keep.iter().chain(&["tail", "-n", "2", "/etc/passwd"]));
+    assert!(
+        last.starts_with("user:x:")
+            && last.ends_with(&format!("\n{name}:*:{id}:{group}:{gecos}:/:/bin/sh\n")),
+        "{last}"
+    );
+    // It is the container's own, who may change it; and nobody's else.
+    bryo.ok([
+        "run",
+        "--name",
+        "one",
+        "--userns",
+        "keep-id",
+        "localhost/plain:1",
+        "true",
+    ]);
+    assert_eq!(
+        bryo.ok(["diff", "one"])
+            .lines()
+            .filter(|line| line.contains("/etc"))
+            .collect::<Vec<_>>(),
+        ["C /etc", "C /etc/group", "C /etc/passwd"]
+    );
+    bryo.ok(["start", "-a", "one"]);
+    let count = bryo.ok(["cp", "one:/etc/passwd", "-"]);
+    assert_eq!(count.matches(&format!("\n{name}:")).count(), 1, "{count}");
+    let other = bryo.ok([
+        "run",
+        "--rm",
+        "--userns",
+        "keep-id:uid=77,gid=78",
+        "localhost/plain:1",
+        "sh",
+        "-c",
+        "id -un; id -gn",
+    ]);
+    assert_eq!(other, format!("{name}\n{name}\n"));
+    let other = bryo.ok([
+        "run",
+        "--rm",
+        "--userns",
+        "keep-id:uid=0,gid=0",
+        "localhost/plain:1",
+        "cat",
+        "/etc/passwd",
+    ]);
+    assert!(!other.contains(name.as_str()), "{other}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
-use common::{Bryo, has_id_range, process, until};
+use common::{Bryo, Project, has_id_range, process, until};
 
 fn waiting(flags: &[&str], command: &[&str]) -> Bryo {
     let (bryo, image) = Bryo::with_image("busybox");
@@ -78,6 +78,64 @@ fn a_hostile_container_is_only_looked_at() {
     ]);
     let shown = bryo.ok(["top", "one"]);
     assert!(!shown.contains('\x1b'), "{shown:?}");
+}
+
+/// An image's command and labels are its maker's.
+#[test]
+fn what_an_image_says_steers_no_terminal() {
+    let project = Project::new();
+    let bryo = &project.bryo;
+    project.build(
+        "FROM base\nENTRYPOINT [\"/\\u001b[2J\\n\\tno\", \"a b\"]\nCMD [\"c\\\"defgh\"]\n",
+        &[],
+    );
+    bryo.ok(["create", "--name", "one", "-l", "esc=a\x1b[2Jb\nc\td", "made"]);
+    let words = "ps -a --no-trunc --format {{.Command}}";
+    assert_eq!(
+        bryo.ok(words.split(' ')),
+        "\"/\\x1b[2J\\n\\tno 'a b' c\\\"defgh\"\n"
+    );
+    // Shortened before it is quoted, as Docker does.
+    assert_eq!(
+        bryo.ok(["ps", "-a", "--format", "{{.Command}}"]),
+        "\"/\\x1b[2J\\n\\tno 'a b' c\\\"d…\"\n"
+    );
+    let clean = |text: &str| !text.chars().any(|c| c != '\n' && c.is_control());
+    for words in [
+        &["ps", "-a"][..],
+        &[
+            "ps",
+            "-a",
+            "--format",
+            "table {{.Names}}\t{{.Labels}}\t{{.Label \"esc\"}}",
+        ],
+    ] {
+        let shown = bryo.ok(words);
+        assert!(clean(&shown) && shown.lines().count() == 2, "{shown:?}");
+    }
+    for words in [
+        &["system", "df", "-v"][..],
+        &["history", "made"],
+        &["history", "--no-trunc", "made"],
+    ] {
+        let shown = bryo.ok(words);
+        assert!(clean(&shown), "{shown:?}");
+    }
+    // Nor does the line that says why it does not run.
+    for words in [
+        &["start", "one"][..],
+        &["start", "-a", "one"],
+        &["run", "--rm", "made"],
+        &["run", "-d", "made"],
+    ] {
+        let done = bryo.run(words);
+        let line = done.stderr.trim_end();
+        assert!(done.stderr.starts_with("bryo: exec /?[2J ?no: "), "{done}");
+        assert!(
+            !done.status.success() && clean(line) && line.lines().count() == 1,
+            "{done}"
+        );
+    }
 }
 
 #[test]

@@ -29,6 +29,30 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric() && c != '_')
 }
 
+/// The founders' list has so many, `users.md` §4.
+const HOLES: u32 = 30;
+
+#[test]
+fn every_old_hole_has_its_row() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/HOLES.md");
+    let text = std::fs::read_to_string(page).unwrap();
+    let mut numbers: Vec<u32> = Vec::new();
+    for row in text.lines().filter(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [first, hole, containers, rest] = cells[..] else {
+            panic!("{row}");
+        };
+        let listed: Vec<u32> = first
+            .split(", ")
+            .filter_map(|number| number.parse().ok())
+            .collect();
+        let is_answered = !hole.is_empty() && [containers, rest].iter().any(|cell| !cell.is_empty());
+        assert!(listed.is_empty() || is_answered, "{row}");
+        numbers.extend(listed);
+    }
+    assert_eq!(numbers, (1..=HOLES).collect::<Vec<_>>());
+}
+
 #[test]
 fn names_and_files_on_the_pages_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

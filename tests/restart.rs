@@ -422,6 +422,7 @@ fn what_ran_is_started_again_with_the_machine() {
         ("ran", "unless-stopped"),
         ("stopped", "unless-stopped"),
         ("down", "unless-stopped"),
+        ("later", "no"),
     ] {
         bryo.ok([
             "run",
@@ -436,7 +437,9 @@ fn what_ran_is_started_again_with_the_machine() {
             "trap 'exit 0' TERM; while :; do sleep 0.05; done",
         ]);
     }
-    bryo.ok(["stop", "always", "stopped"]);
+    bryo.ok(["stop", "always", "stopped", "later"]);
+    // It counts for a policy that is given afterwards.
+    bryo.ok(["update", "--restart", "unless-stopped", "later"]);
     // A machine that goes down ends all by SIGTERM.
     kill(parent(process(&bryo, "down", "Pid")), Signal::SIGTERM).unwrap();
     until("its end", || status(&bryo, "down").starts_with("exited"));
@@ -464,7 +467,7 @@ fn what_ran_is_started_again_with_the_machine() {
         ]),
         "stopped\n"
     );
-    assert_eq!(bryo.ok(["start", "--all"]).lines().count(), 6);
+    assert_eq!(bryo.ok(["start", "--all"]).lines().count(), 7);
     assert!(
         bryo.fails(125, ["start", "--filter", "restart-policy=often"])
             .contains("invalid filter")

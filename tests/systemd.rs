@@ -293,6 +293,42 @@ fn files_are_written_where_one_stands() {
     assert!(!plain.contains(" one\n"), "{plain}");
 }
 
+/// systemd has another environment than the shell in which a unit was generated.
+#[test]
+fn a_unit_finds_its_store_in_any_environment() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    let data = bryo.scratch("my 100% data");
+    let archive = bryo.scratch("archive");
+    bryo.ok(["save", "-o", archive.to_str().unwrap(), &image]);
+    let without = |command: &mut Command| {
+        for name in ["BRYO_ROOT", "BRYO_STATE", "BRYO_RUN", "XDG_DATA_HOME"] {
+            command.env_remove(name);
+        }
+    };
+    let shell = |words: &[&str]| {
+        let mut command = bryo.command(words);
+        without(&mut command);
+        let done = Done::of(command.env("XDG_DATA_HOME", &data));
+        assert!(done.status.success(), "{done}");
+        done.stdout
+    };
+    shell(&["load", "-q", "-i", archive.to_str().unwrap()]);
+    shell(&["create", "--name", "one", &image, "echo", "out of the unit"]);
+    let unit = Unit::of(&shell(&["generate", "systemd", "--name", "one"]));
+    let environment: Vec<String> = unit.all("Environment").into_iter().flat_map(words).collect();
+    let root = data.join("bryo").display().to_string();
+    assert_eq!(
+        environment,
+        [format!("BRYO_ROOT={root}"), format!("BRYO_STATE={root}/state")]
+    );
+    let mut command = unit.command(&bryo, unit.one("ExecStart"));
+    without(&mut command);
+    let pairs = environment.iter().filter_map(|pair| pair.split_once('='));
+    let done = Done::of(command.envs(pairs).env("HOME", bryo.scratch("nobody's")));
+    assert_eq!(done.stdout, "out of the unit\n", "{done}");
+    shell(&["rm", "one"]);
+}
+
 #[test]
 fn what_no_unit_can_do_is_refused() {
     let (bryo, image) = Bryo::with_image("busybox");

@@ -14,8 +14,12 @@ mod images;
 mod life;
 #[path = "table/looking.rs"]
 mod looking;
+#[path = "table/networks.rs"]
+mod networks;
 #[path = "table/refused.rs"]
 mod refused;
+#[path = "table/upkeep.rs"]
+mod upkeep;
 #[path = "table/volumes.rs"]
 mod volumes;
 #[path = "table/within.rs"]

@@ -167,7 +167,7 @@ impl Order {
                 failed(code.into())
             }
             Ending::Interrupted(signal) => Err(Error::Interrupted(signal)),
-            Ending::Lost | Ending::Started | Ending::Left => {
+            Ending::Lost | Ending::Started | Ending::Left | Ending::Signalled(_) => {
                 Err(Error::Trouble("the step's supervisor was killed".into()))
             }
         }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::output::put;
+use super::output::{is_heard, put};
 use super::report::Failure;
 use super::template::Template;
 use crate::label::Label;
@@ -83,7 +83,7 @@ impl Events {
             }
             let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
             let rest = until.map(|until| until.saturating_sub(now));
-            if !self.stream || rest.is_some_and(|rest| rest <= 0) {
+            if !self.stream || rest.is_some_and(|rest| rest <= 0) || !is_heard() {
                 return Ok(ExitCode::SUCCESS);
             }
             let rest = rest

@@ -112,7 +112,7 @@ impl Systemd {
         };
         let unit = Unit {
             relations: self.relations(&store)?,
-            settings: self.settings(&record)?,
+            settings: self.settings(&store, &record)?,
             name,
             commands,
             start,
@@ -153,14 +153,12 @@ impl Systemd {
         Ok(lines)
     }
 
-    fn settings(&self, record: &Record) -> Result<Lines, Failure> {
-        let place = |name: &str| std::env::var(name).ok().map(|value| format!("{name}={value}"));
-        let places = ["BRYO_ROOT", "BRYO_STATE", "BRYO_RUN"]
-            .into_iter()
-            .filter_map(place);
-        let mut lines: Vec<(&str, String)> = places
-            .chain(self.env.clone())
-            .map(|pair| ("Environment", unit::value(&pair)))
+    fn settings(&self, store: &Store, record: &Record) -> Result<Lines, Failure> {
+        let mut pairs = places(store)?;
+        pairs.extend(self.env.iter().cloned());
+        let mut lines: Vec<(&str, String)> = pairs
+            .iter()
+            .map(|pair| ("Environment", unit::value(pair)))
             .collect();
         if let Some(line) = record.settings.line.as_ref().filter(|_| self.new) {
             let directory = unit::path(&line.directory).ok_or_else(|| unsayable(&line.directory))?;
@@ -251,6 +249,23 @@ impl Systemd {
         words.extend(["stop", "-t", &time, called].map(String::from));
         Ok(words)
     }
+}
+
+/// Where the store is, whatever else systemd's environment would make of it: this shell's `XDG_DATA_HOME` is not there. The run
+/// directory follows from the state, unless it was said to be another.
+fn places(store: &Store) -> Result<Vec<String>, Failure> {
+    let place = |name: &str, path: &Path| match path.to_str() {
+        Some(text) => Ok(format!("{name}={text}")),
+        None => Err(unsayable(path)),
+    };
+    let mut all = vec![
+        place("BRYO_ROOT", store.root())?,
+        place("BRYO_STATE", store.state())?,
+    ];
+    if std::env::var_os("BRYO_RUN").is_some_and(|value| !value.is_empty()) {
+        all.push(place("BRYO_RUN", store.run())?);
+    }
+    Ok(all)
 }
 
 /// A unit's name, or what one begins with.

@@ -1,11 +1,14 @@
 //! How are lists, sizes and ages printed? As Docker prints them: tables, `--format`, go-units' sizes and durations.
 
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd as _;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Map, Value};
 
 use super::report::Failure;
 use super::template::{Functions, Template};
+use crate::line::printable_line;
 
 /// Least width of a column that another follows, and the space after its longest cell: those of Docker's tables.
 const MIN_WIDTH: usize = 10;
@@ -73,9 +76,14 @@ impl Listing {
             lines.push(fill(&format.template, titles.collect(), &functions)?);
         }
         for row in rows {
+            let shown = |value: &Value| match value {
+                // A cell is a part of one line, whoever wrote what is in it.
+                Value::String(text) if format.is_table => printable_line(text).into(),
+                value => value.clone(),
+            };
             let label = |name: &str, args: &[Option<Value>]| match (name, args) {
                 ("Label", [Some(Value::String(label))]) => {
-                    Some(row.labels.get(label).cloned().unwrap_or_else(|| "".into()))
+                    Some(row.labels.get(label).map_or_else(|| "".into(), shown))
                 }
                 _ => None,
             };
@@ -83,7 +91,8 @@ impl Listing {
                 method: &label,
                 is_header: false,
             };
-            lines.push(fill(&format.template, row.fields.clone(), &functions)?);
+            let fields = row.fields.iter().map(|(key, value)| (key.clone(), shown(value)));
+            lines.push(fill(&format.template, fields.collect(), &functions)?);
         }
         Ok(match format.is_table {
             true => align(&lines),
@@ -135,6 +144,16 @@ pub(crate) fn put(text: &(impl AsRef<[u8]> + ?Sized)) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Does anybody read standard output? Who prints for as long as it is read asks before each wait: there may be nothing to
+/// write for long, which alone would tell.
+pub(crate) fn is_heard() -> bool {
+    let out = io::stdout();
+    // Asked for nothing, the kernel tells of a pipe without a reader, and of a terminal or a connection without its other end.
+    let mut end = [PollFd::new(out.as_fd(), PollFlags::empty())];
+    let told = poll(&mut end, PollTimeout::ZERO).and(Ok(end));
+    !told.is_ok_and(|[end]| end.any() == Some(true))
 }
 
 /// Docker's list of what a prune has removed.
@@ -268,6 +287,19 @@ mod tests {
             .render(&rows()[..1], "table {{upper .Size}}\\t{{.Label \"site\"}}")
             .unwrap();
         assert_eq!(own, "SIZE      site\n1MB       a\n");
+    }
+
+    #[test]
+    fn a_cell_is_one_line_that_steers_no_terminal() {
+        let mut rows = vec![rows().remove(0)];
+        rows[0].fields.insert("Name".into(), "a\u{1b}[2Jb\tc\nd".into());
+        rows[0].labels.insert("site".into(), "x\u{1b}y".into());
+        let table = SAMPLE
+            .render(&rows, "table {{.Name}}\t{{.Label \"site\"}}")
+            .unwrap();
+        assert_eq!(table, "NAME         site\na?[2Jb?c d   x?y\n");
+        // Programs read these as they are.
+        assert_eq!(SAMPLE.render(&rows, "{{.Name}}").unwrap(), "a\u{1b}[2Jb\tc\nd\n");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::images::pull::PullError;
-use crate::line::chain;
+use crate::line::{chain, printable_line};
 use crate::{images, store};
 
 /// An error on its way to the user.
@@ -46,12 +46,13 @@ impl Failure {
         Failure { code, ..self }
     }
 
-    /// Prints the line and gives the exit code.
+    /// Prints the line and gives the exit code. Names in it may be of an image's making, and cannot steer the terminal.
     pub(crate) fn report(self) -> ExitCode {
-        match &self.hint {
-            Some(hint) => crate::line::say!("bryo: {} ({hint})", self.message),
-            None => crate::line::say!("bryo: {}", self.message),
-        }
+        let line = match &self.hint {
+            Some(hint) => format!("{} ({hint})", self.message),
+            None => self.message,
+        };
+        crate::line::say!("bryo: {}", printable_line(&line));
         ExitCode::from(self.code)
     }
 }

@@ -4,7 +4,7 @@
 //! needs no room on a disk: SIGUSR1 says only that, SIGTERM also ends the container, or the wait for its next start.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, pidfd_send_signal};
@@ -12,9 +12,9 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::held;
 use super::process::{self, Process};
 use super::record::{self, Life, Record, Volumes};
-use super::spec::SpecError;
-use super::{Error, cgroup, events};
+use super::{Error, cgroup, events, signals};
 use crate::store::Store;
+use crate::sys;
 
 /// How long a container may take to be gone after SIGKILL before its supervisor is killed as well.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,12 +43,12 @@ pub(super) const END: Signal = Signal::TERM;
 /// programs do; SIGHUP and the like have a meaning of the program's own.
 pub(super) fn is_ending(record: &Record, signal: i32) -> bool {
     let usual = [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, libc::SIGQUIT];
-    usual.contains(&signal) || stop_signal(record) == Some(signal)
+    usual.contains(&signal) || stop_signal(record) == signal
 }
 
-/// The signal by which it is stopped.
-pub(super) fn stop_signal(record: &Record) -> Option<i32> {
-    self::signal(&record.settings.stop_signal).ok()
+/// The signal by which it is stopped. Where an image names one that nobody knows, it is Docker's usual one, as with Docker.
+pub fn stop_signal(record: &Record) -> i32 {
+    signals::parse(&record.settings.stop_signal).unwrap_or(libc::SIGTERM)
 }
 
 /// Sends a signal to a running container's command. One that waits to be started again is no longer, if the signal is one
@@ -58,15 +58,14 @@ pub(super) fn stop_signal(record: &Record) -> Option<i32> {
 /// [`Error::NotRunning`].
 pub fn kill(store: &Store, record: &Record, signal: i32) -> Result<(), Error> {
     let not_running = || Error::NotRunning(record.name.clone());
-    let number = Signal::from_named_raw(signal).ok_or_else(not_running)?;
     let told = || events::happened(store.state(), record, "kill", &[("signal", signal.to_string())]);
     match record.life {
         Life::Running { supervisor, init, .. } => {
             let ends = is_ending(record, signal);
             if ends {
-                leave(record, supervisor);
+                leave(supervisor);
             }
-            match send_told(init, number, told) {
+            match send_told(init, signal, told) {
                 // Its end is not recorded yet, and it would have been started again.
                 Err(_) if ends && is_followed(record) => {
                     return give_up(supervisor, told).map_err(|_| not_running());
@@ -86,12 +85,11 @@ pub fn kill(store: &Store, record: &Record, signal: i32) -> Result<(), Error> {
     }
 }
 
-/// Tells a supervisor not to start its container again. One that would not anyway need not hear it.
-fn leave(record: &Record, supervisor: Process) {
-    if is_followed(record) {
-        // It may have ended.
-        let _ = send(supervisor, LEAVE);
-    }
+/// Tells a supervisor not to start its container again: also one that would not anyway, since a policy may be given later, and
+/// what was stopped does not start with the machine.
+fn leave(supervisor: Process) {
+    // It may have ended.
+    let _ = send(supervisor, LEAVE);
 }
 
 /// May another run follow one that ends?
@@ -110,14 +108,14 @@ fn give_up(supervisor: Process, tell: impl FnOnce()) -> io::Result<()> {
 }
 
 fn send(process: Process, signal: Signal) -> io::Result<()> {
-    send_told(process, signal, || {})
+    send_told(process, signal.as_raw(), || {})
 }
 
 /// The same; `tell` is called before, so that what follows from the signal is told after it.
-fn send_told(process: Process, signal: Signal, tell: impl FnOnce()) -> io::Result<()> {
+fn send_told(process: Process, signal: i32, tell: impl FnOnce()) -> io::Result<()> {
     let pidfd = open(process)?;
     tell();
-    Ok(pidfd_send_signal(&pidfd, signal)?)
+    sys::signal::send(pidfd.as_fd(), signal)
 }
 
 fn open(process: Process) -> io::Result<OwnedFd> {
@@ -212,7 +210,7 @@ fn gone(name: String, force: Force) -> Result<(), Error> {
 pub fn stop(store: &Store, record: &Record, signal: i32, limit: Option<Duration>) -> Result<(), Error> {
     match record.life {
         Life::Running { supervisor, .. } => {
-            leave(record, supervisor);
+            leave(supervisor);
             // Gone: it has ended, or is being started again, and then the supervisor sees to it.
             if kill(store, record, signal).is_err() {
                 let _ = send(supervisor, END);
@@ -315,27 +313,5 @@ pub fn exit_code(record: &Record) -> Option<i32> {
     match &record.life {
         Life::Exited { code, .. } | Life::Restarting { code, .. } => Some(*code),
         Life::Created | Life::Running { .. } => None,
-    }
-}
-
-/// A signal by name (`TERM`, `SIGTERM`) or number.
-///
-/// # Errors
-/// Neither.
-pub fn signal(text: &str) -> Result<i32, SpecError> {
-    let unknown = || SpecError::Signal(text.into());
-    let upper = text.to_ascii_uppercase();
-    let name = if upper.starts_with("SIG") {
-        upper
-    } else {
-        format!("SIG{upper}")
-    };
-    match text.parse::<i32>() {
-        Ok(number @ 1..=64) => Ok(number),
-        Ok(_) => Err(unknown()),
-        Err(_) => name
-            .parse::<nix::sys::signal::Signal>()
-            .map(|signal| signal as i32)
-            .map_err(|_| unknown()),
     }
 }

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::waitpid;
 use oci_spec::runtime::Spec;
 use rustix::process::pidfd_send_signal;
 
@@ -379,7 +379,7 @@ impl Session {
                 self.pass(signal.ssi_signo.cast_signed());
             }
         }
-        let status = waitpid(self.command.pid, None)?;
+        let code = process::reaped(self.command.pid)?;
         if raw.is_none() {
             // Who reads slowly may lose patience. A raw terminal must be put back first, and what is left is little.
             passed_signals().thread_unblock()?;
@@ -388,11 +388,6 @@ impl Session {
             relay.end();
         }
         drop(raw);
-        let code = match status {
-            WaitStatus::Exited(_, code) => code,
-            WaitStatus::Signaled(_, signal, _) => 128 + signal as i32,
-            _ => 255,
-        };
         self.told.happened("exec_die", Some(code));
         Ok(code)
     }
@@ -400,9 +395,9 @@ impl Session {
     fn pass(&self, number: i32) {
         if number == Signal::SIGWINCH as i32 {
             self.resize();
-        } else if let Some(signal) = rustix::process::Signal::from_named_raw(number) {
+        } else {
             // It may have ended in between.
-            let _ = pidfd_send_signal(&self.command.pidfd, signal);
+            let _ = sys::signal::send(self.command.pidfd.as_fd(), number);
         }
     }
 

@@ -6,7 +6,7 @@ use std::io::{self, BufRead as _, BufReader, PipeReader, Write as _};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, getpid, getppid};
@@ -133,12 +133,11 @@ fn wait(beside: Pid, heard: PipeReader, warn: &mut dyn FnMut(&str)) -> Result<En
             }
             if fds[1].any() == Some(true)
                 && let Ok(Some(signal)) = signals.read_signal()
-                && let Ok(signal) = Signal::try_from(signal.ssi_signo.cast_signed())
                 // The terminal tells it of its size by itself.
-                && signal != Signal::SIGWINCH
+                && signal.ssi_signo.cast_signed() != libc::SIGWINCH
             {
                 // It may have ended.
-                let _ = kill(beside, signal);
+                let _ = sys::signal::send_to_child(beside, signal.ssi_signo.cast_signed());
             }
             if fds[0].any() != Some(true) {
                 continue;

@@ -6,6 +6,7 @@ use fuse_overlay::union::Lower;
 use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 
+use super::accounts::{GROUP, PASSWD};
 use super::asked::Asked;
 use super::files::{self, HostNames};
 use super::life::{Made, lower, read_file};
@@ -15,7 +16,11 @@ use super::spec::{self, Context, Network, Request, Seccomp, SpecError};
 use super::storage::Storage;
 use super::unit::Line;
 use super::upkeep::Upkeep;
-use super::{Error, cgroup, events, image_file, log, names, network, rootfs, runtime, sources, volume};
+use super::{
+    Error, accounts, cgroup, events, image_file, log, names, network, rootfs, runtime, signals, sources,
+    volume,
+};
+use crate::host::Account;
 use crate::host::Probe;
 use crate::host::probe::thermal_throttles;
 use crate::host::usable_devices;
@@ -179,10 +184,11 @@ impl Making<'_> {
             volume::release(store.state(), &planned.settings.mounts);
         }
         let held = held?;
-        let (spec, lower, warnings) = match filled {
+        let (spec, lower, mut warnings) = match filled {
             Some(filled) => filled,
             None => (held.spec()?, lower(store, &held.record)?, Vec::new()),
         };
+        warnings.extend(unknown_stop_signal(&held.record.settings.stop_signal));
         Ok(Made {
             warnings,
             ..Made::of(held, spec, lower, self.host.clone())
@@ -199,15 +205,11 @@ impl Making<'_> {
         let Making { store, wanted, .. } = self;
         let (settings, durability) = (&record.settings, record.durability());
         let ids = wanted.request.users.maps(&self.host);
-        let lower = match &wanted.below.0 {
-            Below::Image(image) => image.lower(store)?,
-            Below::Rootfs(root) => {
-                rootfs::scan(root, directory, &ids, durability)?;
-                rootfs::open(root, directory)?
-            }
-        };
-        let passwd = text_file(&lower, "/etc/passwd")?;
-        let group = text_file(&lower, "/etc/group")?;
+        if let Below::Rootfs(root) = &wanted.below.0 {
+            rootfs::scan(root, directory, &ids, durability)?;
+        }
+        let lower = self.below(directory)?;
+        let [passwd, group] = self.lists(&lower, record, attached, directory)?;
         let mut ready = attached.make(&volume::For {
             store,
             host: &self.host,
@@ -254,6 +256,58 @@ impl Making<'_> {
         request.mounts.append(&mut ready.asked);
         let spec = spec::build(&request, &context)?;
         Ok((spec, lower, ready))
+    }
+
+    fn below(&self, directory: &Path) -> Result<Lower, Error> {
+        Ok(match &self.wanted.below.0 {
+            Below::Image(image) => image.lower(self.store)?,
+            Below::Rootfs(root) => rootfs::open(root, directory)?,
+        })
+    }
+
+    /// The users and groups that the container is to know. What the image does not know of the caller, who is one of them, comes
+    /// into the writable layer.
+    fn lists(
+        &self,
+        lower: &Lower,
+        record: &Record,
+        attached: &volume::Attached,
+        directory: &Path,
+    ) -> Result<[String; 2], Error> {
+        let [mut passwd, mut group] = [text_file(lower, PASSWD)?, text_file(lower, GROUP)?];
+        let request = &self.wanted.request;
+        let own = (self.host.uid, self.host.gid);
+        let ids = request.users.caller(own);
+        let Some((ids, caller)) = ids.and_then(|ids| Some((ids, Account::of_caller(own.0, own.1)?))) else {
+            return Ok([passwd, group]);
+        };
+        let asked = request.mounts.iter().chain(&attached.asked);
+        let volumes = attached.mounted.iter().map(|mount| mount.target.as_str());
+        let mounted: Vec<&str> = asked.map(spec::mounts::Asked::target).chain(volumes).collect();
+        let workdir = spec::workdir(request, &self.config)?;
+        let home = accounts::home(&caller, &workdir, &mounted);
+        let mut additions = Vec::new();
+        for (added, list) in [
+            (accounts::of_passwd(&caller, ids, home, &passwd), &mut passwd),
+            (accounts::of_group(&caller, ids.1, &group), &mut group),
+        ] {
+            if let Some(added) = added.filter(|added| !mounted.contains(&added.path)) {
+                list.push_str(&added.text);
+                additions.push(added);
+            }
+        }
+        if !additions.is_empty() {
+            let limits = record.settings.storage.limits();
+            let upper = directory.join("upper");
+            accounts::add(
+                self.below(directory)?,
+                &upper,
+                limits,
+                &additions,
+                record.durability(),
+            )?;
+        }
+        Ok([passwd, group])
     }
 }
 
@@ -304,7 +358,7 @@ fn still_listed(store: &Store, held: Held) -> Result<Held, Error> {
 /// # Errors
 /// A name that its passwd or group file does not have.
 pub fn identity(lower: &Lower, user: &str) -> Result<(u32, u32), Error> {
-    let (passwd, group) = (text_file(lower, "/etc/passwd")?, text_file(lower, "/etc/group")?);
+    let (passwd, group) = (text_file(lower, PASSWD)?, text_file(lower, GROUP)?);
     Ok(spec::identity(user, &passwd, &group)?)
 }
 
@@ -333,6 +387,12 @@ fn seccomp(request: &Request) -> Result<Option<LinuxSeccomp>, Error> {
             let path = path.clone();
             SpecError::SeccompProfile { path, why }.into()
         })
+}
+
+/// Of an image: a flag's is refused before. Docker, too, goes on with its usual one.
+fn unknown_stop_signal(name: &str) -> Option<String> {
+    let error = signals::parse(name).err()?;
+    Some(format!("the image's STOPSIGNAL: {error}; stop sends SIGTERM"))
 }
 
 fn record_of(wanted: &Wanted, attempt: usize) -> Result<Record, Error> {

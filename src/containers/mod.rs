@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+mod accounts;
 pub mod amended;
 pub mod asked;
 pub mod attach;
@@ -41,6 +42,7 @@ pub mod restart;
 mod role;
 pub mod rootfs;
 pub mod runtime;
+pub mod signals;
 mod sources;
 pub mod spec;
 pub mod storage;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use fuse_overlay::disk::boot_id;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, waitpid,
+};
 use serde::{Deserialize, Serialize};
 
 /// How long a killed process may take to die.
@@ -145,6 +147,31 @@ pub fn ends(pidfd: &OwnedFd, limit: Option<Duration>) -> std::io::Result<bool> {
             Ok(ready) => return Ok(ready > 0),
         }
     }
+}
+
+/// Waits for the end of a child; gives its exit code.
+///
+/// # Errors
+/// The kernel refuses to wait: it is no child of this process, or was reaped before.
+pub(super) fn reaped(child: nix::unistd::Pid) -> io::Result<i32> {
+    let child = Pid::from_raw(child.as_raw());
+    loop {
+        match waitpid(child, WaitOptions::empty()) {
+            Ok(ended) => {
+                if let Some(code) = ended.and_then(|(_, status)| exit_code(status)) {
+                    return Ok(code);
+                }
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The exit code of a process that has ended, 128 + n after signal n: by its number, since real-time signals have no name.
+pub(super) fn exit_code(status: WaitStatus) -> Option<i32> {
+    let killed = status.terminating_signal().map(|signal| 128 + signal);
+    status.exit_status().or(killed)
 }
 
 #[cfg(test)]

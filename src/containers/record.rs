@@ -247,7 +247,7 @@ pub struct Record {
     /// Whether its processes are stopped. The kernel knows that, and nobody else.
     #[serde(skip)]
     pub paused: bool,
-    /// Whether somebody ended its last run, if it has a restart policy: `unless-stopped` asks.
+    /// Whether somebody ended its last run: `unless-stopped` asks, which may be its policy later.
     #[serde(default)]
     pub stopped: bool,
     /// Its state.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use super::probe::login_name;
+use super::account::login_name;
 
 /// Where logind.conf and its drop-ins are, what counts most first.
 const PLACES: [&str; 4] = ["etc", "run", "usr/local/lib", "usr/lib"];

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::unistd::{getgid, getuid};
 
 use super::IdMaps;
+use super::account::login_name;
 use super::ids::{Subordinate, clip, existing, spare, subordinates};
 
 /// The machine as the caller sees it. Plain data, so that plans can be tested for machines that lack something.
@@ -164,19 +165,6 @@ fn throttles_below(processors: &str) -> Vec<String> {
     let mut places: Vec<String> = names.filter(is_processor).map(|name| place(&name)).collect();
     places.sort_unstable();
     places
-}
-
-/// By `/etc/passwd` alone: a static binary has no NSS. Users known elsewhere (LDAP) are believed their `$USER`, which
-/// decides nothing: newuidmap checks for itself.
-pub(super) fn login_name(uid: u32) -> Option<String> {
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let id = uid.to_string();
-    let listed = passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == id).then(|| name.to_owned())
-    });
-    listed.or_else(|| std::env::var("USER").ok().filter(|name| !name.is_empty()))
 }
 
 fn own_path(program: &str) -> Option<PathBuf> {

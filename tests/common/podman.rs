@@ -42,6 +42,8 @@ impl Podman {
         command.args(["--events-backend", "file"]).args(self.driver);
         command.arg("--root").arg(self.dir.join("root"));
         command.arg("--runroot").arg(self.dir.join("run"));
+        // Else they are the user's, and seen by all tests.
+        command.arg("--network-config-dir").arg(self.dir.join("networks"));
         command.env("XDG_RUNTIME_DIR", self.runtime());
         command.stdin(Stdio::null());
         command

@@ -168,10 +168,10 @@ impl Model {
         next.gives(0)
     }
 
-    /// A pause in the middle of one of many short runs is chance.
+    /// What meets one of many short runs, or none, is chance: a pause, a shot at its command or its server.
     pub(crate) fn tells(&self, step: &Step) -> bool {
         match step {
-            Step::Pause(name) => self
+            Step::Pause(name) | Step::Shoot(name, "Pid" | "FilesystemPid") => self
                 .0
                 .get(name)
                 .is_none_or(|container| container.state != State::Loops),
@@ -282,7 +282,9 @@ impl Model {
     fn shot(&self, name: Name, container: &Container, victim: &str) -> Vec<Outcome> {
         match (&container.state, victim) {
             // A supervisor is not followed.
-            (State::Running(_) | State::Paused(_), "supervisor") => self.moves(name, Model::ended(container)),
+            (State::Running(_) | State::Paused(_) | State::Loops, "supervisor") => {
+                self.moves(name, Model::ended(container))
+            }
             (State::Running(restarts) | State::Paused(restarts), "Pid") => {
                 self.moves(name, shot(container.kind, *restarts))
             }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use crate::common::{Bryo, Done, parent};
 use crate::model::{Container, Model, Name, Outcome, Pauses, State};
@@ -91,6 +92,10 @@ impl Stand {
     fn shoot(&self, name: Name, victim: &str, model: &Model) -> Answer {
         let container = model.0.get(name);
         let state = container.map(|container| &container.state);
+        if let Some(State::Loops) = state {
+            assert_eq!(victim, "supervisor");
+            kill(self.supervisor(name), Signal::SIGKILL).unwrap();
+        }
         if let Some(State::Running(_) | State::Paused(_)) = state {
             let field = if victim == "supervisor" { "Pid" } else { victim };
             let template = format!("{{{{.State.{field}}}}}");
@@ -112,6 +117,21 @@ impl Stand {
             said: String::new(),
             complained: "bryo: no such container, so nothing to be killed".into(),
         }
+    }
+
+    /// Of one that is started again and again: it stays the same process, between the runs as well.
+    fn supervisor(&self, name: Name) -> Pid {
+        let name = format!("{}-{name}", self.token);
+        let id = self.bryo.ok(["inspect", "--format", "{{.Id}}", &name]);
+        let record = self
+            .bryo
+            .state()
+            .join("containers")
+            .join(id.trim())
+            .join("record.json");
+        let record: Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
+        let pid = record["life"]["supervisor"]["pid"].as_i64();
+        Pid::from_raw(pid.unwrap().try_into().unwrap())
     }
 
     /// Is this what was answered, and what is found, at once or soon?

@@ -81,7 +81,7 @@ fn networks_are_made_listed_inspected_and_removed() {
         bryo.fails(1, ["network", "rm", "mine"])
             .contains("network mine not found")
     );
-    assert_eq!(bryo.ok(["network", "rm", "-f", "mine"]), "mine\n");
+    assert_eq!(bryo.ok(["network", "rm", "-f", "mine"]), "");
 }
 
 #[test]

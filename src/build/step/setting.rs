@@ -9,7 +9,8 @@ use crate::build::Error;
 use crate::build::config::Config;
 use crate::build::dockerfile::{Command, Healthcheck, Instruction, expand_words};
 use crate::build::solve::{Stage, expanded};
-use crate::containers::end;
+use crate::containers::signals;
+use crate::line;
 
 /// What the history says of an instruction. The words are BuildKit's, with Go's ways to write lists and maps: equal builds
 /// have equal histories.
@@ -109,7 +110,7 @@ pub(in crate::build) fn configure(
         }
         Instruction::StopSignal(signal) => {
             let signal = word(signal)?;
-            end::signal(&signal).map_err(crate::containers::Error::from)?;
+            signals::parse(&signal).map_err(crate::containers::Error::from)?;
             config.set("StopSignal", json!(signal));
             Told::As(format!("STOPSIGNAL {signal}"))
         }
@@ -211,27 +212,8 @@ fn range(ports: &str) -> Option<(u16, u16)> {
 
 /// A list of words as Go's `%q` writes it.
 fn quoted(words: &[String]) -> String {
-    let quote = |word: &String| {
-        let escaped: String = word.chars().map(escaped).collect();
-        format!("\"{escaped}\"")
-    };
-    format!("[{}]", words.iter().map(quote).collect::<Vec<_>>().join(" "))
-}
-
-fn escaped(character: char) -> String {
-    match character {
-        '"' | '\\' => format!("\\{character}"),
-        '\u{7}' => "\\a".into(),
-        '\u{8}' => "\\b".into(),
-        '\t' => "\\t".into(),
-        '\n' => "\\n".into(),
-        '\u{b}' => "\\v".into(),
-        '\u{c}' => "\\f".into(),
-        '\r' => "\\r".into(),
-        control if control.is_ascii_control() => format!("\\x{:02x}", u32::from(control)),
-        control if control.is_control() => format!("\\u{:04x}", u32::from(control)),
-        plain => plain.into(),
-    }
+    let words: Vec<String> = words.iter().map(|word| line::quoted(word)).collect();
+    format!("[{}]", words.join(" "))
 }
 
 #[cfg(test)]
@@ -239,9 +221,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_quoted_as_in_go() {
-        let words = ["a b", "\"q\" \\", "\t\n\u{1}\u{7f}\u{85}", "ä'"].map(String::from);
-        assert_eq!(quoted(&words), r#"["a b" "\"q\" \\" "\t\n\x01\x7f\u0085" "ä'"]"#);
+    fn lists_are_quoted_as_in_go() {
+        let words = ["a b", "\"q\"", "ä'"].map(String::from);
+        assert_eq!(quoted(&words), r#"["a b" "\"q\"" "ä'"]"#);
         assert_eq!(quoted(&[]), "[]");
     }
 

@@ -7,10 +7,10 @@ use super::super::each::each;
 use super::super::report::Failure;
 use super::chosen::{Chosen, runs};
 use super::start::start;
-use crate::containers::Error;
 use crate::containers::end::{self, Force};
 use crate::containers::record::{self, Afterwards, Record, Volumes};
 use crate::containers::upkeep::STOP_TIMEOUT;
+use crate::containers::{Error, signals};
 use crate::store::Store;
 
 /// Flags of `rm`.
@@ -116,7 +116,7 @@ impl Rm {
 
 impl Kill {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
-        let signal = end::signal(&self.signal).map_err(|error| Failure::of(&error))?;
+        let signal = signals::parse(&self.signal).map_err(|error| Failure::of(&error))?;
         each(&self.chosen.names(store, runs, false)?, |name| {
             let record = load(store, name)?;
             match signal {
@@ -151,8 +151,9 @@ impl How {
         let own = record.settings.upkeep.stop_timeout;
         let seconds = self.time.or(own).unwrap_or(STOP_TIMEOUT);
         let limit = u64::try_from(seconds).ok().map(Duration::from_secs);
-        let signal = self.signal.as_deref().unwrap_or(&record.settings.stop_signal);
-        let signal = end::signal(signal).map_err(|error| Failure::of(&error))?;
+        let asked = self.signal.as_deref().map(signals::parse).transpose();
+        let signal = asked.map_err(|error| Failure::of(&error))?;
+        let signal = signal.unwrap_or_else(|| end::stop_signal(record));
         Ok(end::stop(store, record, signal, limit)?)
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, ErrorKind, Write, stderr, stdout};
 use std::process::ExitCode;
 
+use super::super::output::is_heard;
 use super::super::report::Failure;
 use super::details;
 use super::end::load;
@@ -204,9 +205,10 @@ impl Printer {
         flushed
     }
 
-    /// Has all been printed that was asked for?
+    /// Has all been printed that was asked for, or does nobody read any more?
     fn is_over(&self) -> bool {
         self.over
+            || !is_heard()
             || self
                 .until
                 .as_ref()

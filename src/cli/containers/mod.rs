@@ -40,6 +40,7 @@ mod words;
 
 pub(super) use end::load as load_container;
 pub(super) use inspect::found as inspect_container;
+pub(super) use ps::command as container_command;
 pub(super) use ps::status as container_status;
 pub(super) use words::without as flags_without;
 

@@ -18,6 +18,7 @@ use crate::containers::restart::Policy;
 use crate::containers::volume::{Kind, Mounted};
 use crate::images::names::{Record as Listed, References};
 use crate::label::Label;
+use crate::line::quoted;
 use crate::store::{Digest, Store};
 use crate::truth::truth;
 
@@ -70,6 +71,9 @@ const LISTING: Listing = Listing {
     ],
     table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
 };
+
+/// So many characters of a command are shown.
+const COMMAND: usize = 20;
 
 /// `--size`.
 const SIZED: Listing = Listing {
@@ -150,11 +154,6 @@ impl Ps {
 
     fn row(&self, store: &Store, record: &Record, size: Option<Sizes>) -> Row {
         let settings = &record.settings;
-        let words = settings.entrypoint.iter().flatten().chain(&settings.command);
-        let mut command = words.map(String::as_str).collect::<Vec<_>>().join(" ");
-        if !self.no_trunc && command.chars().count() > 20 {
-            command = command.chars().take(19).chain(['…']).collect();
-        }
         let labels: Map<String, Value> = settings
             .labels
             .iter()
@@ -171,7 +170,7 @@ impl Ps {
         let fields = [
             ("ID", self.id(record).to_string()),
             ("Image", record.image_name.clone()),
-            ("Command", format!("\"{command}\"")),
+            ("Command", command(record, self.no_trunc)),
             ("CreatedAt", local_time(created)),
             ("RunningFor", format!("{} ago", human_duration(age(created)))),
             ("Ports", network::Shown::line(&network::shown(record))),
@@ -200,6 +199,22 @@ fn seconds(time: &str) -> i64 {
 
 fn age(since: i64) -> i64 {
     Timestamp::now().as_second() - since
+}
+
+/// Docker's words for what a container runs: arguments with a blank within stand in quotes, and all of it does, escaped.
+pub(in crate::cli) fn command(record: &Record, whole: bool) -> String {
+    let settings = &record.settings;
+    let mut words = settings.entrypoint.iter().flatten().chain(&settings.command);
+    let program = words.next().cloned();
+    let arguments = words.map(|word| match word.contains(' ') {
+        true => format!("'{word}'"),
+        false => word.clone(),
+    });
+    let line = program.into_iter().chain(arguments).collect::<Vec<_>>().join(" ");
+    match whole || line.chars().count() <= COMMAND {
+        true => quoted(&line),
+        false => quoted(&line.chars().take(COMMAND - 1).chain(['…']).collect::<String>()),
+    }
 }
 
 /// Docker's word for where a container is.

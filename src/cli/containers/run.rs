@@ -28,7 +28,7 @@ use crate::containers::spec::{self, Confine, Pids, Request, Shared, TerminalSize
 use crate::containers::storage::Storage;
 use crate::containers::supervisor::{Attach, terminal_size};
 use crate::containers::volume;
-use crate::containers::{inherited, neighbour, network};
+use crate::containers::{inherited, neighbour, network, signals};
 use crate::host::Probe;
 use crate::images::manifest::Platform;
 use crate::images::reference::Reference;
@@ -523,7 +523,7 @@ impl Container {
         }
         let size = |text: &String| mounts::bytes(text).ok_or_else(|| spec::SpecError::Size(text.clone()));
         if let Some(signal) = &self.stop_signal {
-            end::signal(signal)?;
+            signals::parse(signal)?;
         }
         let terminal = || {
             terminal_size().unwrap_or(TerminalSize {

@@ -25,7 +25,7 @@ pub(crate) struct Start {
     /// Pass standard input to it
     #[arg(short, long)]
     interactive: bool,
-    /// Pass the tool's signals to the command
+    /// Pass the tool's signals to the command, if it has no terminal; else those that end programs end the tool alone
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     sig_proxy: bool,
     /// Start all containers
@@ -91,8 +91,10 @@ impl Start {
         };
         require_terminal(streams, made.has_terminal())?;
         made.keys = keys;
+        // Docker's: `run` passes signals to a terminal's command, and who comes later does not.
+        let proxy = self.sig_proxy && !made.has_terminal();
         let supervisor = life::start(store, made, streams)?;
-        attached(store, &id, supervisor, self.sig_proxy)
+        attached(store, &id, supervisor, proxy)
     }
 }
 
@@ -134,7 +136,9 @@ pub(super) fn detached(supervisor: Supervisor) -> Result<(), Failure> {
         Ending::Started | Ending::Left | Ending::Exited { .. } => Ok(()),
         Ending::Failed { code, message } => Err(Failure::new(message).code(code)),
         Ending::Lost => Err(Failure::new("the container's supervisor was killed").code(125)),
-        Ending::Interrupted(signal) => Err(Failure::new("interrupted").code(exit_code(128 + signal))),
+        Ending::Interrupted(signal) | Ending::Signalled(signal) => {
+            Err(Failure::new("interrupted").code(exit_code(128 + signal)))
+        }
     }
 }
 
@@ -148,7 +152,7 @@ pub(super) fn attached(
     let proxy = if sig_proxy {
         SignalProxy::Pass
     } else {
-        SignalProxy::Drop
+        SignalProxy::Leave
     };
     match supervisor
         .ended(proxy, &mut warn)
@@ -175,6 +179,7 @@ pub(super) fn attached(
             record::read(store, id)?;
             Ok(ExitCode::from(exit_code(128 + signal)))
         }
+        Ending::Signalled(signal) => Ok(ExitCode::from(exit_code(128 + signal))),
     }
 }
 

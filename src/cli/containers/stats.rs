@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, stdout};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::super::output::{Listing, Row, put, short_id};
+use super::super::output::{Listing, Row, is_heard, put, short_id};
 use super::super::report::Failure;
 use super::end::load;
 use crate::containers::cgroup;
@@ -81,7 +81,7 @@ impl Stats {
                 put("\x1b[2J\x1b[H")?;
             }
             LISTING.print(&rows, self.format.as_deref())?;
-            if self.no_stream {
+            if self.no_stream || !is_heard() {
                 return Ok(ExitCode::SUCCESS);
             }
             before = now;

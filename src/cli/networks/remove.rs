@@ -37,7 +37,7 @@ pub(crate) struct Prune {
 impl Remove {
     pub(crate) fn run(self, store: &Store) -> Result<ExitCode, Failure> {
         each(&self.names, |name| match bridge::remove(store, name) {
-            Err(Error::Bridge(BridgeError::NotFound(_))) if self.force => Ok(Some(name.into())),
+            Err(Error::Bridge(BridgeError::NotFound(_))) if self.force => Ok(None),
             removed => Ok(removed.map(|()| Some(name.into()))?),
         })
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::build::{Kept, Kind, Total, kept};
-use crate::cli::containers::container_status;
+use crate::cli::containers::{container_command, container_status};
 use crate::cli::images::uses;
 use crate::cli::output::{Listing, Row, align, human_duration, human_size, put, short_id};
 use crate::cli::report::Failure;
@@ -213,9 +213,6 @@ fn image(of: &Of, now: i64) -> Vec<String> {
 }
 
 fn container(store: &Store, record: &Record, bytes: u64, now: i64) -> String {
-    let settings = &record.settings;
-    let words = settings.entrypoint.iter().flatten().chain(&settings.command);
-    let command: String = words.map(String::as_str).collect::<Vec<_>>().join(" ");
     let created = record
         .created
         .parse::<Timestamp>()
@@ -224,13 +221,7 @@ fn container(store: &Store, record: &Record, bytes: u64, now: i64) -> String {
     let line = [
         short_id(&record.id).to_string(),
         record.image_name.clone(),
-        format!(
-            "\"{}\"",
-            crate::line::printable_line(&command)
-                .chars()
-                .take(20)
-                .collect::<String>()
-        ),
+        container_command(record, false),
         human_size(bytes),
         format!("{} ago", human_duration(now - created)),
         container_status(store, record),

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::value::{Term, float, plain, type_name};
+use crate::line::quoted;
 
 /// Widths and precisions beyond this are cut: a typing error must not fill the memory.
 const WIDEST: usize = 1 << 16;
@@ -189,22 +190,4 @@ fn exponent(number: f64, precision: usize) -> String {
         Some(exponent) => format!("{digits}e-{exponent:0>2}"),
         None => format!("{digits}e+{exponent:0>2}"),
     }
-}
-
-/// strconv.Quote.
-fn quoted(text: &str) -> String {
-    let escape = |c: char| match c {
-        '"' => "\\\"".into(),
-        '\\' => "\\\\".into(),
-        '\x07' => "\\a".into(),
-        '\x08' => "\\b".into(),
-        '\x0c' => "\\f".into(),
-        '\n' => "\\n".into(),
-        '\r' => "\\r".into(),
-        '\t' => "\\t".into(),
-        '\x0b' => "\\v".into(),
-        c if u32::from(c) < 0x20 || c == '\x7f' => format!("\\x{:02x}", u32::from(c)),
-        c => c.to_string(),
-    };
-    format!("\"{}\"", text.chars().map(escape).collect::<String>())
 }

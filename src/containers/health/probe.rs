@@ -10,13 +10,12 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::containers::record;
 use crate::containers::runtime::{Init, ensure_sealed};
 use crate::containers::spec::Within;
-use crate::containers::{Error, exec, role};
+use crate::containers::{Error, exec, process, role};
 use crate::line::chain;
 use crate::store::Store;
 use crate::sys;
@@ -76,13 +75,11 @@ fn ask(id: &str) -> Result<(i32, String), Error> {
         let _ = killpg(command.pid, Signal::SIGKILL);
         let _ = kill(command.pid, Signal::SIGKILL);
     }
-    let status = waitpid(command.pid, None).map_err(|errno| io(errno.into()))?;
+    let code = process::reaped(command.pid).map_err(io)?;
     let (text, over) = heard.map_err(io)?;
-    Ok(match (over, status) {
-        (Over::TooLate, _) => (-1, too_late(check.patience(), &text)),
-        (Over::Ended, WaitStatus::Exited(_, code)) => (code, text),
-        (Over::Ended, WaitStatus::Signaled(_, signal, _)) => (128 + signal as i32, text),
-        (Over::Ended, _) => (-1, text),
+    Ok(match over {
+        Over::TooLate => (-1, too_late(check.patience(), &text)),
+        Over::Ended => (code, text),
     })
 }
 

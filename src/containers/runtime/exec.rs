@@ -9,12 +9,13 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::SigSet;
 use nix::unistd::{Pid, execve, getpid, setpgid, tcsetpgrp};
+use rustix::process::{WaitOptions, wait};
 
 use super::channel::{Cause, Failure};
 use super::step::Command;
+use crate::containers::process::exit_code;
 use crate::sys;
 
 /// The search path of a container whose environment names none.
@@ -177,14 +178,14 @@ fn serve(child: Pid) -> u8 {
         return 125;
     }
     loop {
-        match SigSet::all().wait() {
-            Ok(Signal::SIGCHLD) => {
+        match sys::signal::next(&SigSet::all()) {
+            Ok(libc::SIGCHLD) => {
                 if let Some(code) = reap(child) {
                     return code;
                 }
             }
             // The command may be gone already, which SIGCHLD is about to say.
-            Ok(signal) => drop(kill(child, signal)),
+            Ok(signal) => drop(sys::signal::send_to_child(child, signal)),
             Err(_) => {}
         }
     }
@@ -193,13 +194,14 @@ fn serve(child: Pid) -> u8 {
 /// Reaps all that ended; the command's exit code if it is among them.
 fn reap(child: Pid) -> Option<u8> {
     loop {
-        match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == child => return Some((code & 0xff) as u8),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => {
-                return Some((128 + signal as i32) as u8);
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((ended, status))) if ended.as_raw_pid() == child.as_raw() => {
+                if let Some(code) = exit_code(status) {
+                    return Some((code & 0xff) as u8);
+                }
             }
-            Ok(WaitStatus::StillAlive) | Err(_) => return None,
-            Ok(_) => {}
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return None,
         }
     }
 }

@@ -6,12 +6,13 @@ use std::fs::File;
 use std::io;
 
 use nix::fcntl::AtFlags;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::unistd::execveat;
 
 use super::channel::Failure;
 use super::sealed::leads_to_sealed;
 use crate::containers::role;
+use crate::sys;
 
 /// The name under which it is executed.
 const NAME: &std::ffi::CStr = c"bryo-keeper";
@@ -44,8 +45,8 @@ pub fn keep() -> Option<u8> {
         return Some(1);
     }
     loop {
-        match all.wait() {
-            Ok(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP) => return Some(0),
+        match sys::signal::next(&all) {
+            Ok(libc::SIGTERM | libc::SIGINT | libc::SIGQUIT | libc::SIGHUP) => return Some(0),
             Ok(_) => {}
             Err(_) => return Some(1),
         }

@@ -431,7 +431,11 @@ fn environment(request: &Request, context: &Context<'_>, home: &str) -> Vec<Stri
     env
 }
 
-fn workdir(request: &Request, image: &ImageConfiguration) -> Result<String, SpecError> {
+/// Where the command begins.
+///
+/// # Errors
+/// It is no absolute path.
+pub fn workdir(request: &Request, image: &ImageConfiguration) -> Result<String, SpecError> {
     let of_image = image.config().as_ref().and_then(|c| c.working_dir().as_deref());
     let directory = request
         .workdir

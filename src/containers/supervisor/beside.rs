@@ -5,8 +5,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::sys::wait::{WaitStatus, waitpid};
 use parking_lot::Mutex;
 
 use super::begin::{Container, Failure, Running, begin};
@@ -24,7 +22,7 @@ use crate::containers::attach;
 use crate::containers::attach::audience::Audience;
 use crate::containers::log::Log;
 use crate::containers::network::Live;
-use crate::containers::process::Process;
+use crate::containers::process::{self, Process};
 use crate::containers::record::{self, Afterwards, Held, KILLED, Life};
 use crate::containers::runtime::Init;
 use crate::containers::runtime::channel::Channel;
@@ -438,13 +436,6 @@ fn record_running(
 
 /// Docker's exit code of init.
 pub(super) fn reap(init: &Init) -> i32 {
-    loop {
-        match waitpid(init.pid, None) {
-            Ok(WaitStatus::Exited(_, code)) => return code,
-            Ok(WaitStatus::Signaled(_, signal, _)) => return 128 + signal as i32,
-            Ok(_) | Err(Errno::EINTR) => {}
-            // Only we reap it; whatever took it was not the container's own end.
-            Err(_) => return 137,
-        }
-    }
+    // Only we reap it; whatever took it was not the container's own end.
+    process::reaped(init.pid).unwrap_or(137)
 }

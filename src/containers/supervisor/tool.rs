@@ -37,8 +37,8 @@ pub struct Supervisor {
 pub enum SignalProxy {
     /// They go to the command.
     Pass,
-    /// They are dropped: `--sig-proxy=false`.
-    Drop,
+    /// Those that end a program end the tool alone, and the container goes on; others are dropped: `--sig-proxy=false`.
+    Leave,
     /// Those that end a program end the container at once, and are no longer held back afterwards: a step of a build.
     End,
 }
@@ -68,6 +68,8 @@ pub enum Ending {
     Lost,
     /// This signal came before the command ran; nothing of it is left.
     Interrupted(i32),
+    /// This signal was for the tool; the container goes on.
+    Signalled(i32),
 }
 
 /// Forks the supervisor, which starts the container. To be called while the tool has one thread.
@@ -138,7 +140,7 @@ pub(in crate::containers) fn passed_signals() -> SigSet {
     for signal in Signal::iterator().filter(|signal| !own.contains(signal)) {
         set.add(signal);
     }
-    set
+    sys::signal::with_realtime(&set)
 }
 
 /// Gives signals back their own meaning, which [`start`] took.
@@ -242,6 +244,11 @@ impl Supervisor {
                 let _ = kill(self.pid, Signal::SIGKILL);
                 self.reap();
                 return Some(Ending::Interrupted(number));
+            }
+            Ok(Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT)
+                if self.proxy == SignalProxy::Leave =>
+            {
+                return Some(Ending::Signalled(number));
             }
             _ if self.proxy == SignalProxy::Pass => self.order(Order::Signal(number)),
             _ => {}

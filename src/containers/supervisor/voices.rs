@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
-use rustix::process::{Signal, pidfd_send_signal};
 
 use super::begin::Guests;
 use super::beside::tell;
@@ -24,6 +23,7 @@ use crate::containers::notify::Proxy;
 use crate::containers::record::Held;
 use crate::containers::runtime::Init;
 use crate::containers::runtime::channel::Channel;
+use crate::sys;
 
 /// How long who wants to attach waits where there are no descriptors left.
 const CROWDED: Duration = Duration::from_secs(1);
@@ -113,7 +113,7 @@ impl Voices<'_> {
                 renewed(held, (self.network.as_ref(), &*self.links));
             }
             if heard.told && self.told.hear() {
-                self.end(held, end::stop_signal(&held.record).unwrap_or(libc::SIGTERM));
+                self.end(held, end::stop_signal(&held.record));
             }
             if self.told.take_networks() && self.settle(held) {
                 renewed(held, (self.network.as_ref(), &*self.links));
@@ -278,9 +278,7 @@ impl Voices<'_> {
     }
 
     fn signal(&self, number: i32) {
-        if let Some(signal) = Signal::from_named_raw(number) {
-            // Init may have ended in between.
-            let _ = pidfd_send_signal(&self.init.pidfd, signal);
-        }
+        // Init may have ended in between.
+        let _ = sys::signal::send(self.init.pidfd.as_fd(), number);
     }
 }
