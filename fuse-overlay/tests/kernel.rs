@@ -566,3 +566,41 @@ fn access_control_lists_work_as_on_any_filesystem() {
         );
     });
 }
+
+/// A list of access with ids that this user namespace cannot have, as layers of bigger machines hold them.
+#[test]
+fn a_list_that_names_who_cannot_be_here_rules_for_the_others() {
+    let entry = |tag: u16, perm: u16, id: u32| {
+        [&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let list = [
+        2u32.to_le_bytes().to_vec(),
+        entry(1, 6, u32::MAX),
+        entry(2, 4, 33),
+        entry(2, 6, 4_000_000_000),
+        entry(4, 0, u32::MAX),
+        entry(8, 4, 3_900_000_000),
+        entry(16, 6, u32::MAX),
+        entry(32, 0, u32::MAX),
+    ];
+    let layer = Layer::new()
+        .xattr("system.posix_acl_access", &list.concat())
+        .file("shared", "for 33\n");
+    in_mount(Ids::Range, &[layer], |inside| {
+        assert_eq!(
+            inside.sh("chmod 755 .; setpriv --reuid 33 --regid 33 --clear-groups cat shared"),
+            "for 33\n"
+        );
+        inside.sh("! setpriv --reuid 34 --regid 34 --clear-groups cat shared");
+        assert_eq!(
+            inside.sh("getfacl -cn shared"),
+            "user::rw-\nuser:33:r--\ngroup::---\nmask::rw-\nother::---\n\n"
+        );
+        // chmod goes on from the list as it is.
+        inside.sh("chmod 664 shared");
+        assert_eq!(
+            inside.sh("setpriv --reuid 33 --regid 33 --clear-groups cat shared"),
+            "for 33\n"
+        );
+    });
+}

@@ -18,6 +18,7 @@ use super::sync::Unsynced;
 use super::unlinked::{Lasting, Unlinked};
 use super::wire::{self, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, GetXattrOut, OpenOut, WriteOut};
 use crate::attr::{Attr, Ino, Kind};
+use crate::union::acl;
 use crate::union::{Caller, Released, SetAttr, Tree};
 
 /// A tree as the kernel talks to it.
@@ -283,6 +284,11 @@ impl Adapter {
                 let value = match *name == owners::OWNER.as_bytes() && self.stands_in(name) {
                     true => owners::owner(tree, ino)?,
                     false => tree.getxattr(ino, name).map_err(|error| error.0)?,
+                };
+                let is_list = [acl::ACCESS, acl::DEFAULT].contains(name);
+                let value = match is_list.then(|| self.ids.shown_list(&value)).flatten() {
+                    Some(shown) => shown,
+                    None => value,
                 };
                 xattr(&[&value], *size, reply)
             }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::{fs, io};
 
 use crate::attr::Attr;
+use crate::union::acl;
 
 /// "nobody" of Linux, shown for an owner that is not mapped, if it is mapped itself.
 const OVERFLOW_ID: u32 = 65534;
@@ -52,6 +53,15 @@ impl IdMap {
         one(&self.uids) && one(&self.gids)
     }
 
+    /// A POSIX access control list as the kernel may know it, which takes none with an id that it cannot map: without the
+    /// entries of those who cannot be here. `None`: as it is, or no list.
+    pub(super) fn shown_list(&self, value: &[u8]) -> Option<Vec<u8>> {
+        acl::without(value, |who| match who {
+            acl::Who::User(id) => holds(&self.uids, id),
+            acl::Who::Group(id) => holds(&self.gids, id),
+        })
+    }
+
     /// The attributes as the kernel may know them.
     pub(super) fn shown(&self, attr: &Attr) -> Attr {
         match (stand_in(&self.uids, attr.uid), stand_in(&self.gids, attr.gid)) {
@@ -81,9 +91,13 @@ fn parse(map: &str) -> io::Result<Vec<Range<u32>>> {
     map.lines().map(range).collect()
 }
 
+fn holds(mapped: &[Range<u32>], id: u32) -> bool {
+    mapped.iter().any(|range| range.contains(&id))
+}
+
 /// Who is shown in place of `id`, if it is not mapped.
 fn stand_in(mapped: &[Range<u32>], id: u32) -> Option<u32> {
-    let maps = |id| mapped.iter().any(|range| range.contains(&id));
+    let maps = |id| holds(mapped, id);
     if maps(id) {
         None
     } else if maps(OVERFLOW_ID) {

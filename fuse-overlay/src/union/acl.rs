@@ -8,15 +8,35 @@ use nix::errno::Errno;
 use crate::error::{Error, Result};
 
 /// The attribute with the list that rules access.
-pub(super) const ACCESS: &[u8] = b"system.posix_acl_access";
+pub(crate) const ACCESS: &[u8] = b"system.posix_acl_access";
 /// The attribute with the list that new files in a directory get.
-pub(super) const DEFAULT: &[u8] = b"system.posix_acl_default";
+pub(crate) const DEFAULT: &[u8] = b"system.posix_acl_default";
 
 const VERSION: [u8; 4] = 2u32.to_le_bytes();
 const USER_OBJ: u16 = 1;
+const USER: u16 = 2;
 const GROUP_OBJ: u16 = 4;
+const GROUP: u16 = 8;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
+
+/// Whom an entry names.
+pub(crate) enum Who {
+    User(u32),
+    Group(u32),
+}
+
+/// The list without the entries of those whom `keep` leaves out. `None`: there are none, or it is no list.
+pub(crate) fn without(value: &[u8], keep: impl Fn(Who) -> bool) -> Option<Vec<u8>> {
+    let mut list = Acl::read(value).ok()?;
+    let all = list.entries.len();
+    list.entries.retain(|(tag, _, id)| match *tag {
+        USER => keep(Who::User(*id)),
+        GROUP => keep(Who::Group(*id)),
+        _ => true,
+    });
+    (list.entries.len() < all).then(|| list.value())
+}
 
 /// A list, read from an attribute's value.
 #[derive(Clone, PartialEq, Eq, Debug)]

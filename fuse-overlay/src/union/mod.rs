@@ -4,7 +4,7 @@
 //! Ids are the container's. Permissions are not checked here: the kernel does (`default_permissions`); what POSIX
 //! wants as a *consequence* of an operation (set-id bits cleared, times moved, group inherited) happens here.
 
-mod acl;
+pub(crate) mod acl;
 mod attr;
 mod below;
 mod data;
