@@ -8,7 +8,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 
+use std::time::{Duration, Instant};
+
 use common::{Ids, Layer, Meta, in_mount, in_mounts};
+use fuse_overlay::attr::Ino;
+use fuse_overlay::name::Name;
+use fuse_overlay::union::{OpenError, Tree};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 /// A small image of two layers.
 fn image() -> [Layer; 2] {
@@ -602,5 +608,33 @@ fn a_list_that_names_who_cannot_be_here_rules_for_the_others() {
             inside.sh("setpriv --reuid 33 --regid 33 --clear-groups cat shared"),
             "for 33\n"
         );
+    });
+}
+
+/// The kernel keeps a file's times with its pages, and tells them itself: when pages come is not when they were written.
+#[test]
+fn a_file_is_as_old_as_its_last_write_however_late_its_pages_come() {
+    in_mount(Ids::Range, &image(), |inside| {
+        let file = File::create(inside.path("tmp/late")).unwrap();
+        (&file).write_all(&[7; 100_000]).unwrap();
+        let written = file.metadata().unwrap().mtime();
+        std::thread::sleep(Duration::from_millis(2100));
+        // The pages alone.
+        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
+        let dir = inside.root.parent().unwrap();
+        let name = |text: &'static str| Name::new(text.as_bytes()).unwrap();
+        let end = Instant::now() + Duration::from_secs(30);
+        let known = loop {
+            let seen = Tree::snapshot(&dir.join("upper"), || Ok::<_, OpenError>(common::load(dir))).unwrap();
+            let tmp = seen.lookup(Ino::ROOT, name("tmp")).unwrap();
+            let late = seen.lookup(tmp.ino, name("late")).unwrap();
+            if late.size == 100_000 {
+                break late;
+            }
+            assert!(Instant::now() < end, "{late:?}");
+        };
+        let known = known.mtime.sec;
+        assert!(known <= written, "{known} of {written}");
+        assert_eq!(file.metadata().unwrap().mtime(), written);
     });
 }

@@ -242,7 +242,10 @@ impl Adapter {
             } => {
                 let write = || {
                     let before = tree.getattr(ino)?.blocks;
-                    tree.write(caller, ino, *offset, data, *kill_priv)?;
+                    match cached {
+                        true => tree.write_back(caller, ino, *offset, data, *kill_priv)?,
+                        false => tree.write(caller, ino, *offset, data, *kill_priv)?,
+                    }
                     if *cached && tree.getattr(ino)?.blocks != before {
                         self.grown.add(ino);
                     }

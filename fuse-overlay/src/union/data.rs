@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use super::attr::{CAPABILITY, without_set_id};
 use super::{Allocate, Caller, Durable, Space, Tree, held, now};
-use crate::attr::{Ino, Kind, MAX_FILE};
+use crate::attr::{Ino, Kind, MAX_FILE, Time};
 use crate::error::{Error, Result};
 use crate::index::NodeId;
 use crate::upper::Locked;
@@ -89,6 +89,30 @@ impl Tree {
 
     /// Writes all of `data` at a byte offset. `kill_priv` as in [`super::SetAttr::kill_priv`].
     pub fn write(&self, caller: &Caller, ino: Ino, offset: u64, data: &[u8], kill_priv: bool) -> Result<()> {
+        self.write_at(caller, ino, offset, data, (kill_priv, Some(now())))
+    }
+
+    /// The same for pages that the kernel has kept for a while. It keeps the times of their file, too, and says them itself:
+    /// the present would be too late, and might come after.
+    pub fn write_back(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        offset: u64,
+        data: &[u8],
+        kill_priv: bool,
+    ) -> Result<()> {
+        self.write_at(caller, ino, offset, data, (kill_priv, None))
+    }
+
+    fn write_at(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        offset: u64,
+        data: &[u8],
+        how: (bool, Option<Time>),
+    ) -> Result<()> {
         let end = offset
             .checked_add(data.len() as u64)
             .filter(|end| *end <= MAX_FILE);
@@ -97,15 +121,7 @@ impl Tree {
             let inode = self.inode(ino)?;
             let mut locked = Locked::new(&[&inode]);
             let mut placed = Placed::default();
-            let done = self.try_write(
-                caller,
-                &inode,
-                &mut locked,
-                offset..end,
-                data,
-                kill_priv,
-                &mut placed,
-            );
+            let done = self.try_write(caller, &inode, &mut locked, offset..end, data, how, &mut placed);
             self.settle(&locked, ino, offset..end, placed, done)
         })
     }
@@ -118,7 +134,7 @@ impl Tree {
         locked: &mut Locked<'_>,
         range: Range<u64>,
         data: &[u8],
-        kill_priv: bool,
+        (kill_priv, time): (bool, Option<Time>),
         placed: &mut Placed<'a>,
     ) -> Result<()> {
         let ino = inode.ino;
@@ -147,18 +163,16 @@ impl Tree {
         };
         self.write_content(state, begin, &whole, placed)?;
         changes.extend(placed.changes(ino));
-        let time = now();
-        let stamped = state.meta.mtime == time && state.meta.ctime == time;
-        // Nothing but the time is to be recorded.
+        let time = time.filter(|time| state.meta.mtime != *time || state.meta.ctime != *time);
+        // At most the time is to be recorded.
         let only_time = changes.is_empty() && range.end <= size;
-        if only_time && stamped {
-            return Ok(());
+        let size = range.end.max(size);
+        match time {
+            Some(time) => changes.push(Change::Wrote { ino, size, time }),
+            None if only_time => return Ok(()),
+            None if size > state.size => changes.push(Change::Resize { ino, size }),
+            None => {}
         }
-        changes.push(Change::Wrote {
-            ino,
-            size: range.end.max(size),
-            time,
-        });
         let room = match placed.is_empty() {
             true => Room::InPlace,
             false => Room::Ordinary,

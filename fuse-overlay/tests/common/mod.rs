@@ -28,7 +28,7 @@ use fuse_overlay::upper::Storage;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use nix::unistd::{Gid, Uid};
 
-pub use image::{Layer, MTIME, Meta};
+pub use image::{Layer, MTIME, Meta, load};
 pub use keeper::{Fate, in_mortal_mount};
 
 /// What a process of a test does, told by this variable; the director has none.
