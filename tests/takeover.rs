@@ -425,7 +425,14 @@ fn programs_notice_nothing_at_any_moment() {
     }
     println!("killed at random {deaths} times: servers, those with requests in hand, happened: {counts:?}");
     // Nine in ten, or a little more, on two cores; how many it is at a time is the machine's matter.
-    assert!(counts[0] > 10 && counts[1] * 3 >= counts[0] * 2, "{counts:?}");
+    let [servers, busy, happened] = counts;
+    assert!(servers > 10 && busy * 3 >= servers * 2, "{counts:?}");
+    // Of so many as `soak.sh` kills, all that is promised.
+    let soaks = kills(40) >= 1000;
+    assert!(
+        !soaks || (busy * 10 >= servers * 9 && happened * 2 >= busy),
+        "{counts:?}"
+    );
 }
 
 /// What the container's servers found: how many there were after the first, how many of these with requests in hand, and how many
