@@ -51,7 +51,7 @@ fn run() -> Result<u8, Box<dyn Error>> {
     } else {
         Stdio::Fds(own_descriptors()?)
     };
-    let mut launch = spawn(plan, host, stdio, (&run, None))?;
+    let mut launch = spawn(plan, host, stdio, &run, None)?;
     launch.devices()?;
     let init = launch.go()?;
     for warning in &init.warnings {

@@ -151,6 +151,7 @@ impl Adapter {
             Operation::Unlink { .. } | Operation::Rmdir { .. } | Operation::Rename { .. } => None,
             Operation::SetXattr { .. } | Operation::RemoveXattr { .. } => None,
             Operation::Write { data, .. } => {
+                // It may have: what it was before, nobody knows.
                 self.grown.add(file);
                 tell_written(data, reply)?;
                 return Ok(End::Answered);

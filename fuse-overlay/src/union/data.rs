@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use super::attr::{CAPABILITY, without_set_id};
 use super::{Allocate, Caller, Durable, Space, Tree, held, now};
-use crate::attr::{Ino, Kind, MAX_FILE, Time};
+use crate::attr::{Ino, Kind, MAX_FILE};
 use crate::error::{Error, Result};
 use crate::index::NodeId;
 use crate::upper::Locked;
@@ -34,6 +34,15 @@ pub(super) struct Placed<'a> {
     runs: Vec<(u64, Run)>,
     /// May bytes change where they are? `None`: not asked yet; `Some(None)`: no, since somebody looks.
     alone: Option<Option<Alone<'a>>>,
+}
+
+/// Whose word is a file's time of change?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Times {
+    /// It is the present.
+    Present,
+    /// The kernel says it, before or after.
+    Kernels,
 }
 
 impl Tree {
@@ -89,7 +98,7 @@ impl Tree {
 
     /// Writes all of `data` at a byte offset. `kill_priv` as in [`super::SetAttr::kill_priv`].
     pub fn write(&self, caller: &Caller, ino: Ino, offset: u64, data: &[u8], kill_priv: bool) -> Result<()> {
-        self.write_at(caller, ino, offset, data, (kill_priv, Some(now())))
+        self.write_at(caller, ino, offset, data, (kill_priv, Times::Present))
     }
 
     /// The same for pages that the kernel has kept for a while. It keeps the times of their file, too, and says them itself:
@@ -102,7 +111,7 @@ impl Tree {
         data: &[u8],
         kill_priv: bool,
     ) -> Result<()> {
-        self.write_at(caller, ino, offset, data, (kill_priv, None))
+        self.write_at(caller, ino, offset, data, (kill_priv, Times::Kernels))
     }
 
     fn write_at(
@@ -111,7 +120,7 @@ impl Tree {
         ino: Ino,
         offset: u64,
         data: &[u8],
-        how: (bool, Option<Time>),
+        how: (bool, Times),
     ) -> Result<()> {
         let end = offset
             .checked_add(data.len() as u64)
@@ -134,7 +143,7 @@ impl Tree {
         locked: &mut Locked<'_>,
         range: Range<u64>,
         data: &[u8],
-        (kill_priv, time): (bool, Option<Time>),
+        (kill_priv, times): (bool, Times),
         placed: &mut Placed<'a>,
     ) -> Result<()> {
         let ino = inode.ino;
@@ -163,6 +172,10 @@ impl Tree {
         };
         self.write_content(state, begin, &whole, placed)?;
         changes.extend(placed.changes(ino));
+        let time = match times {
+            Times::Present => Some(now()),
+            Times::Kernels => None,
+        };
         let time = time.filter(|time| state.meta.mtime != *time || state.meta.ctime != *time);
         // At most the time is to be recorded.
         let only_time = changes.is_empty() && range.end <= size;

@@ -49,7 +49,7 @@ pub(crate) struct Run {
     /// Remove the image, too, when the container ends, if no other one needs it
     #[arg(long, conflicts_with_all = ["detach", "rootfs", "join"])]
     rmi: bool,
-    /// Pass the tool's signals to the command
+    /// Pass the tool's signals to the command; else those that end programs end the tool alone
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     sig_proxy: bool,
     /// Pass so many more descriptors of bryo's own to the command, from 3 on

@@ -6,21 +6,19 @@
 //!      │                 └─ newuidmap, newgidmap write its ids
 //!      └─ fork ──► supervisor ◄── the namespace, by a channel
 //! ```
-//! Whatever goes wrong, the supervisor only finds no namespace there, and makes one as if nobody had begun; but why ids
-//! could not be mapped, it is told. The namespace has no process when it comes: none for a container's `--pid host` to find.
+//! Whatever goes wrong, the supervisor finds no namespace there, and makes one as if nobody had begun; but why ids could not
+//! be mapped, it is told. The namespace has no process when it comes: none for a container's `--pid host` to find.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use super::channel::{Channel, Failure, Report};
-use super::holder::{Holder, Kept, Search};
-use super::namespaces::{Entry, enter_user_namespace};
+use super::holder::Search;
+use super::namespaces::{Entry, enter_user_namespace, namespace_of};
 use super::start::{die_with_parent, report};
 use super::{cores, idmap};
 use crate::host::{IdMaps, Probe};
@@ -31,8 +29,6 @@ use crate::sys;
 #[derive(Debug)]
 pub struct Ahead {
     maps: IdMaps,
-    /// It has the lock: nobody else begins one beside it.
-    search: Search,
     channel: Channel,
     maker: Option<Maker>,
 }
@@ -42,28 +38,24 @@ pub struct Ahead {
 pub struct Maker(Pid);
 
 impl Ahead {
-    /// Begins one, unless there is one, somebody else makes one, or nothing would be gained. To be called by a process
-    /// with one thread.
+    /// Begins one, unless nothing would be gained. To be called by a process with one thread.
     pub fn begin(run: &Path, host: &Probe, maps: IdMaps) -> Option<Ahead> {
         if maps.is_single() || host.map_tools.is_none() {
             return None;
         }
-        let search = Search::unless_there(run, &maps)?;
         let (ours, theirs) = Channel::pair().ok()?;
-        let mut parts = Some((search, ours));
+        let mut parts = Some(ours);
         let stilled = lease::still_all();
         let maker = sys::fork(|| {
             drop(parts.take());
-            report(&theirs, make(&maps, host, &theirs))
+            make((run, &maps), host, &theirs).map_or(125, |()| 0)
         });
         drop(stilled);
         let maker = maker.ok().map(Maker)?;
         cores::spread(maker.0);
-        let (search, channel) = parts?;
         Some(Ahead {
             maps,
-            search,
-            channel,
+            channel: parts?,
             maker: Some(maker),
         })
     }
@@ -73,22 +65,15 @@ impl Ahead {
         self.maker.take()
     }
 
-    /// Waits for it and keeps it for others; none if it is not of these maps, or not to be had.
-    pub(super) fn take_up(self, maps: &IdMaps) -> Result<Option<Holder>, Failure> {
+    /// Waits for it; none if it is not of these maps, or not to be had. An error tells why ids cannot be mapped.
+    pub(super) fn namespace(self, maps: &IdMaps) -> Result<Option<OwnedFd>, Failure> {
         if self.maps != *maps {
             return Ok(None);
         }
-        let namespace = match self.channel.receive() {
-            Ok(Some((Report::UserNamespace, namespaces))) => namespaces.into_iter().next(),
-            Ok(Some((Report::Failed(failure), _))) => return Err(failure),
-            Ok(_) | Err(_) => None,
-        };
-        let Some(namespace) = namespace else {
-            return Ok(None);
-        };
-        match self.search.keep(namespace)? {
-            Kept::Ours(holder) => Ok(holder),
-            Kept::Late => Ok(None),
+        match self.channel.receive() {
+            Ok(Some((Report::UserNamespace, namespaces))) => Ok(namespaces.into_iter().next()),
+            Ok(Some((Report::Failed(failure), _))) => Err(failure),
+            Ok(_) | Err(_) => Ok(None),
         }
     }
 }
@@ -101,11 +86,13 @@ impl Drop for Maker {
     }
 }
 
-/// The maker.
-fn make(maps: &IdMaps, host: &Probe, channel: &Channel) -> Result<(), Failure> {
-    die_with_parent(channel)?;
-    let lost = |error: Errno| Failure::new("speak with a process", error.desc());
-    let (ours, theirs) = Channel::pair().map_err(lost)?;
+/// The maker. None if there is a namespace already, somebody else makes one, or something went wrong that the supervisor will
+/// find by itself.
+fn make((run, maps): (&Path, &IdMaps), host: &Probe, channel: &Channel) -> Option<()> {
+    die_with_parent(channel).ok()?;
+    // Whoever comes meanwhile waits, and begins none.
+    let search = Search::unless_there(run, maps)?;
+    let (ours, theirs) = Channel::pair().ok()?;
     let mut ours = Some(ours);
     let entry = Entry::Make(maps.clone());
     let child = sys::fork(|| {
@@ -116,23 +103,17 @@ fn make(maps: &IdMaps, host: &Probe, channel: &Channel) -> Result<(), Failure> {
         };
         report(&theirs, waits())
     });
-    let child = Maker(child.map_err(|error| Failure::new("fork", error))?);
+    let child = child.ok().map(Maker)?;
     drop(theirs);
-    match ours.as_ref().map(Channel::receive) {
-        Some(Ok(Some((Report::UserNamespace, _)))) => {}
-        Some(Ok(Some((Report::Failed(failure), _)))) => return Err(failure),
-        _ => {
-            return Err(Failure::new(
-                "make a user namespace",
-                "a process ended without a word",
-            ));
-        }
+    let Ok(Some((Report::UserNamespace, _))) = ours.as_ref()?.receive() else {
+        return None;
+    };
+    if let Err(failure) = idmap::map_child(child.0, maps, host) {
+        report(channel, Err(failure));
+        return None;
     }
-    idmap::map_child(child.0, maps, host)?;
-    let path = format!("/proc/{}/ns/user", child.0);
-    let namespace = File::open(&path).map_err(|error| Failure::new(path, error))?;
-    drop(child);
-    channel
-        .send(&Report::UserNamespace, &[OwnedFd::from(namespace)])
-        .map_err(lost)
+    let namespace = namespace_of(child.0).ok()?;
+    // The supervisor will want the lock, of which the child has a copy.
+    drop((child, search));
+    channel.send(&Report::UserNamespace, &[namespace]).ok()
 }

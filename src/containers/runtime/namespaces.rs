@@ -8,6 +8,7 @@ use std::path::Path;
 use fuse_overlay::fuse;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::Pid;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MountPropagationFlags, OpenTreeFlags, mount_change};
 
@@ -52,6 +53,15 @@ pub(super) fn enter_user_namespace(entry: &Entry, channel: &Channel) -> Result<(
                 _ => Err(Failure::new("map ids", "the supervisor is gone")),
             }
         }
+    }
+}
+
+/// The user namespace of a process, which stays as long as the descriptor.
+pub(super) fn namespace_of(process: Pid) -> Result<OwnedFd, Failure> {
+    let path = format!("/proc/{process}/ns/user");
+    match File::open(&path) {
+        Ok(file) => Ok(file.into()),
+        Err(error) => Err(Failure::new(path, error)),
     }
 }
 

@@ -27,7 +27,9 @@ use super::apply::{Container, connect, make_as_root};
 use super::channel::{Cause, Channel, Failure, Order, Report};
 use super::crowd::Crowd;
 use super::holder::{Holder, Kept, Search};
-use super::namespaces::{Entry, enter_mount_namespace, enter_user_namespace, join, mount_root, refused};
+use super::namespaces::{
+    Entry, enter_mount_namespace, enter_user_namespace, join, mount_root, namespace_of, refused,
+};
 use super::owners::{self, Station};
 use super::plan::Plan;
 use super::step::{Reaper, UserNamespace};
@@ -175,7 +177,7 @@ impl From<Failure> for StartError {
     }
 }
 
-/// Starts the container's processes and returns at once. To be called by a process with one thread (the supervisor),
+/// Starts the container's processes, when it is known which user namespace is to be theirs. To be called by a process with one thread (the supervisor),
 /// which stays the container's parent: when it dies, the container does. `run` is `$BRYO_RUN`, where holders are found; `ahead`
 /// a user namespace that is being made for it.
 ///
@@ -185,7 +187,8 @@ pub fn spawn(
     plan: Plan,
     host: Probe,
     stdio: Stdio,
-    (run, ahead): (&Path, Option<Ahead>),
+    run: &Path,
+    ahead: Option<Ahead>,
 ) -> Result<Launch, StartError> {
     let (channel, _) = Channel::pair().map_err(|error| Failure::new("make a channel", error.desc()))?;
     let mut launch = Launch {
@@ -361,14 +364,23 @@ impl Launch {
             }
             UserNamespace::Holder(maps) => maps.clone(),
         };
-        match self.ahead.take().map(|ahead| ahead.take_up(&maps)) {
-            Some(Ok(Some(holder))) => return self.join(holder),
-            Some(Err(failure)) => maps = self.fall_back_to_one_id(&failure)?,
-            Some(Ok(None)) | None => {}
-        }
-        match Search::begin(&self.run, &maps)? {
-            Search::Found(holder) => self.join(holder),
-            missing => {
+        let ahead = match self.ahead.take().map(|ahead| ahead.namespace(&maps)) {
+            Some(Ok(namespace)) => namespace,
+            Some(Err(failure)) => {
+                maps = self.fall_back_to_one_id(&failure)?;
+                None
+            }
+            None => None,
+        };
+        let search = Search::begin(&self.run, &maps)?;
+        match (search, ahead) {
+            (Search::Found(holder), _) => self.join(holder),
+            (missing, Some(namespace)) => match missing.keep(namespace)? {
+                Kept::Ours(Some(holder)) => self.join(holder),
+                // Somebody else has made one without the lock.
+                Kept::Ours(None) | Kept::Late => self.entry(),
+            },
+            (missing, None) => {
                 self.search = missing;
                 Ok(Entry::Make(maps))
             }
@@ -392,9 +404,7 @@ impl Launch {
             self.fall_back_to_one_id(&failure)?;
             return self.start_again();
         }
-        let path = format!("/proc/{child}/ns/user");
-        let namespace = File::open(&path).map_err(|error| Failure::new(path, error))?;
-        match std::mem::take(&mut self.search).keep(namespace.into())? {
+        match std::mem::take(&mut self.search).keep(namespace_of(child)?)? {
             Kept::Ours(holder) => self.holder = holder,
             Kept::Late => return self.start_again(),
         }

@@ -237,8 +237,8 @@ fn launch(
         true => stdio::terminal(attach),
         false => stdio::pipes(attach, open_stdin)?,
     };
-    let mut launch = runtime::spawn(plan, host, inside, (&run, ahead))?;
-    // While the child makes the namespaces, so that no start waits for it.
+    let mut launch = runtime::spawn(plan, host, inside, &run, ahead)?;
+    // While the child makes what namespaces there are to be made, so that no start waits for it.
     let mut network = start_network(carrier, &directory, &run)?;
     serve(servers, &mut launch, after)?;
     announce::supervisor(&upkeep)?;
