@@ -614,27 +614,42 @@ fn a_list_that_names_who_cannot_be_here_rules_for_the_others() {
 /// The kernel keeps a file's times with its pages, and tells them itself: when pages come is not when they were written.
 #[test]
 fn a_file_is_as_old_as_its_last_write_however_late_its_pages_come() {
-    in_mount(Ids::Range, &image(), |inside| {
-        let file = File::create(inside.path("tmp/late")).unwrap();
-        (&file).write_all(&[7; 100_000]).unwrap();
-        let written = file.metadata().unwrap().mtime();
-        std::thread::sleep(Duration::from_millis(2100));
-        // The pages alone.
-        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
-        let dir = inside.root.parent().unwrap();
-        let name = |text: &'static str| Name::new(text.as_bytes()).unwrap();
-        let end = Instant::now() + Duration::from_secs(30);
-        let known = loop {
-            let seen = Tree::snapshot(&dir.join("upper"), || Ok::<_, OpenError>(common::load(dir))).unwrap();
-            let tmp = seen.lookup(Ino::ROOT, name("tmp")).unwrap();
-            let late = seen.lookup(tmp.ino, name("late")).unwrap();
-            if late.size == 100_000 {
-                break late;
-            }
-            assert!(Instant::now() < end, "{late:?}");
-        };
-        let known = known.mtime.sec;
-        assert!(known <= written, "{known} of {written}");
-        assert_eq!(file.metadata().unwrap().mtime(), written);
-    });
+    let written = std::cell::Cell::new(0);
+    let name = |text: &'static str| Name::new(text.as_bytes()).unwrap();
+    in_mounts(
+        Ids::Range,
+        &image(),
+        &[
+            &|inside| {
+                let file = File::create(inside.path("tmp/late")).unwrap();
+                (&file).write_all(&[7; 100_000]).unwrap();
+                written.set(file.metadata().unwrap().mtime());
+                std::thread::sleep(Duration::from_millis(2100));
+                // The pages alone.
+                posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
+                let dir = inside.root.parent().unwrap();
+                let end = Instant::now() + Duration::from_secs(30);
+                let known = loop {
+                    let lower = || Ok::<_, OpenError>(common::load(dir));
+                    let seen = Tree::snapshot(&dir.join("upper"), lower).unwrap();
+                    let tmp = seen.lookup(Ino::ROOT, name("tmp")).unwrap();
+                    let late = seen.lookup(tmp.ino, name("late")).unwrap();
+                    if late.size == 100_000 {
+                        break late;
+                    }
+                    assert!(Instant::now() < end, "{late:?}");
+                };
+                let (known, written) = (known.mtime.sec, written.get());
+                assert!(known <= written, "{known} of {written}");
+                assert_eq!(file.metadata().unwrap().mtime(), written);
+                fs::write(inside.path("tmp/when"), written.to_string()).unwrap();
+            },
+            // What the kernel said in the end.
+            &|inside| {
+                let when = fs::read_to_string(inside.path("tmp/when")).unwrap();
+                let late = fs::metadata(inside.path("tmp/late")).unwrap();
+                assert_eq!(late.mtime().to_string(), when);
+            },
+        ],
+    );
 }

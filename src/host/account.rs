@@ -70,10 +70,8 @@ pub(super) fn login_name(uid: u32) -> Option<String> {
 /// The fields of the line in passwd(5) or group(5) that has this id.
 fn line_of(text: &str, id: u32) -> Option<Vec<&str>> {
     let id = id.to_string();
-    let lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    lines
-        .into_iter()
-        .find(|fields| fields.get(2).is_some_and(|field| *field == id))
+    let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    lines.find(|fields| fields.get(2).is_some_and(|field| *field == id))
 }
 
 fn variable(name: &str) -> Option<String> {
