@@ -34,6 +34,9 @@ static CHANCE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\b[0-9a-f]{64}\b", "ID"),
         (r"\b[0-9a-f]{12}\b", "ID"),
         (r"\b(?:[0-9]+[a-f]|[a-f]+[0-9])[0-9a-f]*\b", "ID"),
+        // Of two parts, of which one may have digits or letters alone.
+        (r"\bID-[0-9a-f]+\b", "ID-ID"),
+        (r"\b[0-9a-f]+-ID\b", "ID-ID"),
         (
             r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d| [+-]\d{4} \w+)",
             "TIME",
