@@ -10,7 +10,9 @@ hours=${1:-2}
 end=$(($(date +%s) + hours * 3600))
 say() { echo "$(date -u +%FT%TZ) $*"; }
 
-say "soak for $hours h, $(git rev-parse --short HEAD), $(uname -r), $(nproc) cores"
+PROPTEST_RNG_SEED=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+export PROPTEST_RNG_SEED
+say "soak for $hours h, PROPTEST_RNG_SEED=$PROPTEST_RNG_SEED, $(git rev-parse --short HEAD), $(uname -r), $(nproc) cores"
 # Half of the time, each parser's share of it.
 targets=$(RUSTC_BOOTSTRAP=1 cargo fuzz list | wc -l)
 BRYO_FUZZ_SECONDS=$((hours * 1800 * 2 / targets)) scripts/test.sh --fuzz
