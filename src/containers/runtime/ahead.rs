@@ -40,7 +40,7 @@ pub struct Maker(Pid);
 impl Ahead {
     /// Begins one, unless nothing would be gained. To be called by a process with one thread.
     pub fn begin(run: &Path, host: &Probe, maps: IdMaps) -> Option<Ahead> {
-        if maps.is_single() || host.map_tools.is_none() {
+        if maps.is_single() || host.map_tools.is_none() || Search::finds_one(run, &maps) {
             return None;
         }
         let (ours, theirs) = Channel::pair().ok()?;

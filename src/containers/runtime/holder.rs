@@ -73,6 +73,11 @@ impl Search {
         Search::beside_others(directory, PATIENCE)
     }
 
+    /// Is there a holder? No share in it is taken.
+    pub(super) fn finds_one(run: &Path, maps: &IdMaps) -> bool {
+        find(&directory_of(run, maps)).is_some()
+    }
+
     /// The same without waiting, for who can do without: none if there is a holder, or somebody else makes one.
     pub(super) fn unless_there(run: &Path, maps: &IdMaps) -> Option<Search> {
         let directory = directory_of(run, maps);
