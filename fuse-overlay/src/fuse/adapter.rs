@@ -101,14 +101,19 @@ impl Adapter {
         // The tree's locks do not poison and its changes are whole records, so a panic costs this request alone.
         let ended = catch_unwind(AssertUnwindSafe(|| {
             crash::may_panic(message);
-            match answering {
-                Answering::First => self.answer(&request, message, reply),
-                Answering::Again => self.answer_again(&request, message, reply),
+            let known = match answering {
+                Answering::First => None,
+                Answering::Again => self.answer_from_journal(&request, reply),
                 Answering::Refuse => {
                     tracing::error!(operation = ?request.operation, "two servers died of this request: it is answered EIO");
-                    Err(Errno::EIO)
+                    Some(Err(Errno::EIO))
                 }
-            }
+            };
+            known.unwrap_or_else(|| {
+                let ended = self.answer(&request, reply);
+                crash::pass(Point::Done, message);
+                ended
+            })
         }))
         .unwrap_or_else(|_| {
             tracing::error!(operation = ?request.operation, "panic: a bug; the request is answered EIO");
@@ -128,61 +133,58 @@ impl Adapter {
     }
 
     /// Answers a request that another server had in hand. A change that is in the journal is answered from there: it may not do
-    /// the same when it is done twice, find no room the second time, or be what the other died of. All else is done: nobody
-    /// can have built on it, since nobody was told.
-    fn answer_again(&self, request: &Request<'_>, message: &[u8], reply: &mut Reply) -> Ended {
+    /// the same when it is done twice, find no room the second time, or be what the other died of. All else is to be done:
+    /// nobody can have built on it, since nobody was told.
+    fn answer_from_journal(&self, request: &Request<'_>, reply: &mut Reply) -> Option<Ended> {
+        let file = request.ino();
         if let Operation::Write { .. } | Operation::Fallocate { .. } = request.operation {
             // It may have cleared set-id bits, and died before the kernel was told.
-            reply.outdates(request.ino());
+            reply.outdates(file);
         }
         if let Operation::SetXattr { name, value, .. } = request.operation
             && self.stands_in(name)
         {
-            owners::outdate(request.ino(), name, value, reply);
+            owners::outdate(file, name, value, reply);
         }
-        let Some(made) = self.tree.happened(request.header.unique) else {
-            return self.answer(request, message, reply);
-        };
-        let (file, failed) = (request.ino(), |error: crate::error::Error| error.0);
-        let ino = match &request.operation {
-            Operation::Symlink { .. } | Operation::Mknod { .. } | Operation::Mkdir { .. } => made,
-            Operation::TmpFile { .. } => made,
-            Operation::Link { ino, .. } => Some(*ino),
-            Operation::Unlink { .. } | Operation::Rmdir { .. } | Operation::Rename { .. } => None,
-            Operation::SetXattr { .. } | Operation::RemoveXattr { .. } => None,
+        let made = self.tree.happened(request.header.unique)?;
+        Some(match &request.operation {
+            Operation::Symlink { .. }
+            | Operation::Mknod { .. }
+            | Operation::Mkdir { .. }
+            | Operation::TmpFile { .. } => self.tell_names(request, made, reply),
+            Operation::Link { ino, .. } => self.tell_names(request, Some(*ino), reply),
+            Operation::Unlink { .. } | Operation::Rmdir { .. } | Operation::Rename { .. } => {
+                self.tell_names(request, None, reply)
+            }
+            Operation::SetXattr { .. } | Operation::RemoveXattr { .. } => Ok(End::Answered),
             Operation::Write { data, .. } => {
                 // It may have: what it was before, nobody knows.
                 self.grown.add(file);
-                tell_written(data, reply)?;
-                return Ok(End::Answered);
+                tell_written(data, reply).map(|()| End::Answered)
             }
             Operation::Fallocate { .. } => {
-                self.take_set_id(&request.caller(), file).map_err(failed)?;
-                return Ok(End::Answered);
+                let taken = self.take_set_id(&request.caller(), file);
+                taken.map(|()| End::Answered).map_err(|error| error.0)
             }
             Operation::SetAttr(_) | Operation::TakePrivileges { .. } => {
-                return self.attr(self.tree.getattr(file), reply);
+                self.attr(self.tree.getattr(file), reply)
             }
-            _ => return self.answer(request, message, reply),
-        };
+            _ => return None,
+        })
+    }
+
+    /// Tells of names that came or went, and of the inode that has got one.
+    fn tell_names(&self, request: &Request<'_>, ino: Option<Ino>, reply: &mut Reply) -> Ended {
         outdate_directories(request, reply);
-        match ino {
-            Some(ino) => {
-                self.tree.looked_up(ino);
-                let attr = self.tree.getattr(ino).map_err(|error| error.0)?;
-                self.entry(request, &attr, reply)
-            }
-            None => Ok(End::Answered),
-        }
+        let Some(ino) = ino else {
+            return Ok(End::Answered);
+        };
+        self.tree.looked_up(ino);
+        let attr = self.tree.getattr(ino).map_err(|error| error.0)?;
+        self.entry(request, &attr, reply)
     }
 
-    fn answer(&self, request: &Request<'_>, message: &[u8], reply: &mut Reply) -> Ended {
-        let ended = self.carry_out(request, reply);
-        crash::pass(Point::Done, message);
-        ended
-    }
-
-    fn carry_out(&self, request: &Request<'_>, reply: &mut Reply) -> Ended {
+    fn answer(&self, request: &Request<'_>, reply: &mut Reply) -> Ended {
         let (tree, ino, caller) = (&self.tree, request.ino(), &request.caller());
         outdate_directories(request, reply);
         let made = match &request.operation {
