@@ -20,10 +20,8 @@ use super::{
     Error, accounts, cgroup, events, image_file, log, names, network, rootfs, runtime, signals, sources,
     volume,
 };
-use crate::host::Account;
-use crate::host::Probe;
 use crate::host::probe::thermal_throttles;
-use crate::host::usable_devices;
+use crate::host::{Account, Probe, usable_devices};
 use crate::images::names::References;
 use crate::images::{self, Image};
 use crate::store::Store;

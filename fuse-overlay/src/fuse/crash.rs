@@ -2,7 +2,8 @@
 //! `FUSE_OVERLAY_KILL=point:n` at the n-th request that reaches that point (`read`, `happened`, `saved`, `sent`), or at the
 //! n-th part of a checkpoint (`checkpoint`), or where it is about to make the list at its end (`list`);
 //! `FUSE_OVERLAY_ABORT=name` at every request that has that name in it, as a bug would, and `done:name` each time that one
-//! has been carried out; `FUSE_OVERLAY_PANIC=name` makes each of the former panic instead; and with `FUSE_OVERLAY_HURRY=1` it makes one checkpoint after the other. Not in release builds.
+//! has been carried out; `FUSE_OVERLAY_PANIC=name` makes each of the former panic instead; and with `FUSE_OVERLAY_HURRY=1` it
+//! makes one checkpoint after the other. Not in release builds.
 
 /// A point on the way of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

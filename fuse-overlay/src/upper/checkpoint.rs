@@ -141,7 +141,7 @@ impl Upper {
             match self.say(&inode, go_on)? {
                 Said::Stopped => return Ok(None),
                 Said::Gone => {}
-                Said::At(offset) => listing.note(&inode, inode.ino.0 > self.image_end, offset),
+                Said::At(offset) => listing.note(&inode, self.is_made(inode.ino), offset),
             }
             if self.log.end() > written_back + WRITEBACK {
                 written_back = self.log.start_writeback(written_back);
@@ -201,7 +201,7 @@ impl Upper {
                 return Ok(Said::Gone);
             }
             let mut changes = Vec::new();
-            let next = state.part(inode, inode.ino.0 > self.image_end, from, &mut changes);
+            let next = state.part(inode, self.is_made(inode.ino), from, &mut changes);
             let part = self.log.append(Operation::State, 0, &changes, Room::Ordinary)?;
             let first = *first.get_or_insert(part.offset);
             if next.is_none() {

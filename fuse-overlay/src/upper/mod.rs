@@ -510,7 +510,7 @@ impl Upper {
 
     /// Counts an inode whose number of names goes from one to another.
     fn count(&self, ino: Ino, before: u32, after: u32) {
-        if ino.0 <= self.image_end {
+        if !self.is_made(ino) {
             return;
         }
         match (before, after) {
