@@ -152,7 +152,28 @@ fn a_store_whose_files_may_not_grow_is_full() {
 #[test]
 fn too_few_descriptors_are_said() {
     let (bryo, image) = Bryo::with_image("busybox");
-    let run = bryo.command(["run", "--rm", &image, "true"]);
+    few_descriptors(&bryo, &image);
+}
+
+/// The same beside a container whose user namespace is to be shared: it is still found afterwards.
+#[test]
+fn too_few_descriptors_are_said_beside_another() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    let other = ["run", "-d", "--name", "other", &image, "sleep", "1000"];
+    bryo.ok(other);
+    let namespace = ["readlink", "/proc/self/ns/user"];
+    let before = bryo.ok([&["exec", "other"][..], &namespace].concat());
+    few_descriptors(&bryo, &image);
+    assert_eq!(
+        bryo.ok([&["run", "--rm", &image][..], &namespace].concat()),
+        before
+    );
+}
+
+#[track_caller]
+fn few_descriptors(bryo: &Bryo, image: &str) {
+    let before = bryo.ok(["ps", "-aq"]);
+    let run = bryo.command(["run", "--rm", image, "true"]);
     let mut failures = 0;
     for few in 6..64 {
         let done = Done::of(&mut within(&["prlimit", &format!("--nofile={few}:{few}")], &run));
@@ -163,10 +184,10 @@ fn too_few_descriptors_are_said() {
         assert_eq!(done.status.code(), Some(125), "{few}: {done}");
         assert_eq!(done.stderr.lines().count(), 1, "{few}: {done}");
         assert!(done.stderr.contains("Too many open files"), "{few}: {done}");
-        assert_eq!(bryo.ok(["ps", "-aq"]), "");
+        assert_eq!(bryo.ok(["ps", "-aq"]), before);
     }
     assert!((1..50).contains(&failures), "{failures}");
-    bryo.sh(&image, "true");
+    bryo.sh(image, "true");
 }
 
 /// Everything that a user does with a store, on whatever lies below; nothing is lost when a server dies.

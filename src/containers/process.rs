@@ -15,6 +15,8 @@ use rustix::process::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::host;
+
 /// How long a killed process may take to die.
 const DYING: Duration = Duration::from_secs(10);
 
@@ -59,23 +61,34 @@ impl TryFrom<String> for Boot {
 }
 
 impl Process {
-    /// The living process of this number.
+    /// The living process of this number; `None`, too, if it cannot be read.
     pub fn of(pid: i32) -> Option<Process> {
-        Process::look(pid).ok()
+        Process::look(pid).ok().flatten()
     }
 
-    /// The same, with the reason where there is none.
+    /// The same, told apart.
     ///
     /// # Errors
-    /// Its record in /proc is not there, or cannot be read.
-    pub(super) fn look(pid: i32) -> io::Result<Process> {
-        let start = stat(pid)?
-            .split_whitespace()
-            .nth(19)
-            .and_then(|text| text.parse().ok());
-        let start = start.ok_or(io::ErrorKind::InvalidData)?;
+    /// Its record in /proc cannot be read.
+    pub(super) fn look(pid: i32) -> io::Result<Option<Process>> {
         let boot = Boot::now();
-        Ok(Process { pid, start, boot })
+        Ok(host::process::start(pid)?.map(|start| Process { pid, start, boot }))
+    }
+
+    /// This process.
+    ///
+    /// # Errors
+    /// Its record in /proc cannot be read.
+    pub(super) fn own() -> io::Result<Process> {
+        Process::child(std::process::id().cast_signed())
+    }
+
+    /// A child that is not reaped yet: it is there even when it has ended.
+    ///
+    /// # Errors
+    /// Its record in /proc cannot be read.
+    pub(super) fn child(pid: i32) -> io::Result<Process> {
+        Ok(Process::look(pid)?.ok_or(io::ErrorKind::NotFound)?)
     }
 
     /// Returns when it has ended: by itself within `patience`, else killed.
@@ -99,30 +112,16 @@ impl Process {
         };
         match pidfd_open(pid, PidfdFlags::empty()) {
             // The descriptor holds one process; only now is it sure to be the one meant.
-            Ok(pidfd) => match Process::look(self.pid) {
-                Ok(now) => Ok((now == *self).then_some(pidfd)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
-                // Such as a want of descriptors, which says nothing about it.
-                Err(error) => Err(error),
-            },
+            Ok(pidfd) => Ok((Process::look(self.pid)? == Some(*self)).then_some(pidfd)),
             Err(rustix::io::Errno::SRCH) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Does it still run?
+    /// Does it still run? What cannot be asked about does.
     pub fn lives(&self) -> bool {
-        Process::of(self.pid) == Some(*self)
+        Process::look(self.pid).map_or(true, |now| now == Some(*self))
     }
-}
-
-/// What the kernel says of a process, from its state on, field 3 of proc_pid_stat(5). The field before, the program's name, may
-/// hold blanks and parentheses.
-pub(super) fn stat(pid: i32) -> io::Result<String> {
-    let mut stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let name = stat.rfind(')').ok_or(io::ErrorKind::InvalidData)?;
-    Ok(stat.split_off(name + 1))
 }
 
 /// The processes that /proc shows.

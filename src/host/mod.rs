@@ -6,6 +6,7 @@ pub mod devices;
 pub mod ids;
 pub mod logout;
 pub mod probe;
+pub mod process;
 
 pub use account::Account;
 pub use devices::usable_devices;

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::failpoint::{self, Stepped};
+use crate::host::process;
 
 /// How often a holder touches its lease.
 const BEAT: Duration = Duration::from_secs(10);
@@ -243,7 +244,7 @@ impl Holder {
                 .to_string_lossy()
                 .into_owned(),
             pid,
-            start: start_time(pid).unwrap_or_default(),
+            start: process::own_start().map_err(Error::io("read", Path::new("/proc/self/stat")))?,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
         })
     }
@@ -272,13 +273,6 @@ impl Holder {
     }
 }
 
-/// When a process of this pid namespace began; `None` if there is none. Field 22 of proc_pid_stat(5), counted after the
-/// last ')', since the command's name may hold anything.
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
-}
-
 fn is_dead(holder: &Holder, path: &Path) -> Result<bool, Error> {
     let me = Holder::me()?;
     let here = holder.host == me.host && holder.pid_namespace == me.pid_namespace;
@@ -286,7 +280,9 @@ fn is_dead(holder: &Holder, path: &Path) -> Result<bool, Error> {
         return Ok(true);
     }
     if here {
-        return Ok(start_time(holder.pid) != Some(holder.start));
+        let start = process::start(holder.pid.cast_signed());
+        let start = start.map_err(Error::io("look at the holder of", path))?;
+        return Ok(start != Some(holder.start));
     }
     // The server's clock decides, read from a file written now: hosts' clocks differ.
     let probe = unique(path, &me);

@@ -49,7 +49,7 @@ impl Member {
         namespace: &OwnedFd,
     ) -> std::io::Result<Member> {
         Ok(Member {
-            supervisor: Process::look(std::process::id().cast_signed())?,
+            supervisor: Process::own()?,
             descriptor: namespace.as_raw_fd(),
             namespace: namespace_number(namespace)?,
             container: container.into(),

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::getuid;
 
 use super::channel::Failure;
-use crate::host::IdMaps;
+use crate::host::{IdMaps, process};
 use crate::line::chain;
 use crate::store::lock::{Lock, Mode};
 use crate::store::{Digest, failpoint};
@@ -148,9 +148,8 @@ impl Holder {
         let owner = std::process::id();
         let file = File::from(namespace);
         let record = Record {
-            pid: owner,
-            start: start_time("self")
-                .ok_or_else(|| failed(io::Error::other("/proc/self/stat cannot be read")))?,
+            pid: owner.cast_signed(),
+            start: process::own_start().map_err(failed)?,
             descriptor: file.as_raw_fd(),
             inode: file.metadata().map_err(failed)?.ino(),
         };
@@ -178,7 +177,7 @@ impl Drop for Holder {
 /// Where a supervisor keeps its descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Record {
-    pid: u32,
+    pid: i32,
     /// In clock ticks since boot (proc_pid_stat(5), field 22).
     start: u64,
     descriptor: i32,
@@ -201,9 +200,9 @@ impl Record {
         fields.next().is_none().then_some(record)
     }
 
-    /// The supervisor lives, and is the one that wrote this.
-    fn is_current(&self) -> bool {
-        start_time(&self.pid.to_string()) == Some(self.start)
+    /// The supervisor that wrote this has ended.
+    fn is_stale(&self) -> bool {
+        process::start(self.pid).is_ok_and(|start| start != Some(self.start))
     }
 
     /// Its namespace, if that is what lies there.
@@ -234,7 +233,7 @@ fn find(directory: &Path) -> Option<OwnedFd> {
         let Some(record) = name.to_str().and_then(Record::parse) else {
             continue;
         };
-        if !record.is_current() {
+        if record.is_stale() {
             // Left by a killed supervisor; two that see it at once are both right.
             let _ = fs::remove_file(entry.path());
         } else if let Some(namespace) = record.open() {
@@ -242,17 +241,6 @@ fn find(directory: &Path) -> Option<OwnedFd> {
         }
     }
     None
-}
-
-fn start_time(process: &str) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name, in parentheses, may hold anything: count from behind it, where field 3 is.
-    stat.rsplit_once(')')?
-        .1
-        .split_ascii_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()
 }
 
 #[cfg(test)]
@@ -275,19 +263,14 @@ mod tests {
     #[test]
     fn a_pid_used_again_is_another_process() {
         let own = Record {
-            pid: std::process::id(),
-            start: start_time("self").unwrap(),
+            pid: std::process::id().cast_signed(),
+            start: process::own_start().unwrap(),
             descriptor: 0,
             inode: 1,
         };
-        assert!(own.is_current());
-        assert!(
-            !Record {
-                start: own.start + 1,
-                ..own
-            }
-            .is_current()
-        );
+        assert!(!own.is_stale());
+        let start = own.start + 1;
+        assert!(Record { start, ..own }.is_stale());
         assert!(own.open().is_none(), "standard input is no user namespace");
     }
 }

@@ -53,8 +53,8 @@ pub(super) fn record(held: &mut Held, life: Life) {
             finished,
             ..
         },
-        Some(supervisor),
-    ) = (life, Process::of(std::process::id().cast_signed()))
+        Ok(supervisor),
+    ) = (life, Process::own())
     else {
         return;
     };

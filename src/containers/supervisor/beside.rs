@@ -415,11 +415,15 @@ fn record_running(
     init: &Init,
     started: &str,
 ) -> Result<(), String> {
-    let gone = || "the container ended before it could be recorded".to_string();
+    let unread = |error| {
+        format!(
+            "{}: a process cannot be recorded: {error}",
+            held.directory().display()
+        )
+    };
     let life = Life::Running {
-        supervisor: Process::of(std::process::id().cast_signed()).ok_or_else(gone)?,
-        // Our child, not reaped yet: it is there even when it has ended.
-        init: Process::of(init.pid.as_raw()).ok_or_else(gone)?,
+        supervisor: Process::own().map_err(unread)?,
+        init: Process::child(init.pid.as_raw()).map_err(unread)?,
         server: server.process(),
         started: started.into(),
     };

@@ -284,8 +284,7 @@ impl Current {
             .ok_or(rustix::io::Errno::SRCH)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
         Ok(Current {
-            // Our child, not reaped yet: it is there even when it has ended.
-            process: Process::look(pid.as_raw())?,
+            process: Process::child(pid.as_raw())?,
             pidfd: Arc::new(pidfd.map_err(std::io::Error::from)?),
             channel,
         })

@@ -19,7 +19,7 @@ pub(super) struct Warden(Child);
 impl Warden {
     /// Starts it for these processes. This one is the supervisor.
     pub(super) fn start(crowd: &Crowd) -> io::Result<Warden> {
-        let own = Process::look(std::process::id().cast_signed())?;
+        let own = Process::own()?;
         let mut command = role::command(NAME);
         command.args([&own.pid.to_string(), &own.start.to_string(), crowd.mark()]);
         if let Some(namespace) = crowd.namespace()? {

@@ -1,0 +1,55 @@
+//! Is there a process of this number, and since when? Whether it is there is one answer, whether it could be asked another: who
+//! has no descriptor left must not take the living for dead.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+
+/// What the kernel says of a process of this pid namespace, from its state on, field 3 of proc_pid_stat(5); `None` if there is
+/// none. The field before, the program's name, may hold blanks and parentheses.
+///
+/// # Errors
+/// Its record in /proc cannot be read.
+pub fn stat(pid: i32) -> io::Result<Option<String>> {
+    let mut stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        // It ended between open and read.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+        stat => stat?,
+    };
+    let name = stat.rfind(')').ok_or(ErrorKind::InvalidData)?;
+    Ok(Some(stat.split_off(name + 1)))
+}
+
+/// When it started, in clock ticks since boot (field 22); `None` if there is none.
+///
+/// # Errors
+/// Its record in /proc cannot be read.
+pub fn start(pid: i32) -> io::Result<Option<u64>> {
+    let Some(stat) = stat(pid)? else {
+        return Ok(None);
+    };
+    let field = stat.split_ascii_whitespace().nth(19);
+    let start = field.and_then(|text| text.parse().ok());
+    Ok(Some(start.ok_or(ErrorKind::InvalidData)?))
+}
+
+/// When this process started.
+///
+/// # Errors
+/// Its record in /proc cannot be read.
+pub fn own_start() -> io::Result<u64> {
+    let start = start(std::process::id().cast_signed())?;
+    Ok(start.ok_or(ErrorKind::NotFound)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn none_is_no_error() {
+        // Above the greatest that a kernel gives (PID_MAX_LIMIT).
+        assert_eq!(start(1 << 23).unwrap(), None);
+        assert!(own_start().unwrap() > 0);
+    }
+}
