@@ -21,9 +21,12 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError};
 use step::{Step, command, step};
 use store::Stand;
 
+/// Histories mostly wait, so this many are gone through side by side.
+const PARTS: u64 = 4;
+
 /// More of them, other ones each time: `BRYO_HISTORIES=200 cargo test --test histories`; `BRYO_SEED` has those of a number again. The
 /// usual ones are always the same: what commands meet by chance is sought by `scripts/soak.sh`, where somebody reads it.
-fn config(usual: u32) -> Config {
+fn config(usual: u32, part: u64) -> Config {
     let number = |name| {
         std::env::var(name)
             .ok()
@@ -36,10 +39,11 @@ fn config(usual: u32) -> Config {
         (None, None) => 7,
     };
     // Shown with a failure.
-    println!("BRYO_SEED={seed}");
+    println!("BRYO_SEED={seed}, part {part}");
+    let cases = asked.map_or(usual, |number| number.try_into().unwrap());
     Config {
-        rng_seed: RngSeed::Fixed(seed),
-        cases: asked.map_or(usual, |number| number.try_into().unwrap()),
+        rng_seed: RngSeed::Fixed(seed + part),
+        cases: cases.div_ceil(PARTS.try_into().unwrap()),
         max_shrink_iters: 30,
         failure_persistence: None,
         ..Config::default()
@@ -71,11 +75,22 @@ fn check(stand: &Stand, steps: &[Step]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Each part has a stand of its own.
+fn side_by_side(usual: u32, part: impl Fn(Config, &Stand) + Sync) {
+    std::thread::scope(|scope| {
+        for number in 0..PARTS {
+            let part = &part;
+            scope.spawn(move || part(config(usual, number), &Stand::new()));
+        }
+    });
+}
+
 #[test]
 fn any_history_is_that_of_the_model() {
-    let stand = Stand::new();
-    proptest!(config(200), |(steps in prop::collection::vec(step(), 4..14))| {
-        check(&stand, &steps)?;
+    side_by_side(200, |config, stand| {
+        proptest!(config, |(steps in prop::collection::vec(step(), 4..14))| {
+            check(stand, &steps)?;
+        });
     });
 }
 
@@ -124,11 +139,12 @@ fn started(stand: &Stand, step: &Step) -> Child {
 /// One container of each kind, created or running, and two commands on it.
 #[test]
 fn two_commands_at_once_are_one_after_the_other() {
-    let stand = Stand::new();
-    let kinds = prop::sample::select(Kind::still());
-    let pair = [step::on_one(), step::on_one()];
-    proptest!(config(40), |(kind in kinds, runs in any::<bool>(), pair in pair)| {
-        let before = if runs { Step::Run("one", kind) } else { Step::Create("one", kind) };
-        check_pair(&stand, &[before], &pair)?;
+    side_by_side(40, |config, stand| {
+        let kinds = prop::sample::select(Kind::still());
+        let pair = [step::on_one(), step::on_one()];
+        proptest!(config, |(kind in kinds, runs in any::<bool>(), pair in pair)| {
+            let before = if runs { Step::Run("one", kind) } else { Step::Create("one", kind) };
+            check_pair(stand, &[before], &pair)?;
+        });
     });
 }
