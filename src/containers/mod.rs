@@ -47,6 +47,7 @@ mod sources;
 pub mod spec;
 pub mod storage;
 pub mod supervisor;
+mod touched;
 pub mod unit;
 pub mod upgrade;
 pub mod upkeep;

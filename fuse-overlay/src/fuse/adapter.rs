@@ -15,6 +15,7 @@ use super::refused::Refused;
 use super::reply::{Added, Form, Listing, Reply, Sockets};
 use super::request::{Operation, Request};
 use super::sync::Unsynced;
+use super::touched::Notes;
 use super::unlinked::{Lasting, Unlinked};
 use super::wire::{self, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, GetXattrOut, OpenOut, WriteOut};
 use crate::attr::{Attr, Ino, Kind};
@@ -30,6 +31,7 @@ pub(super) struct Adapter {
     refused: Refused,
     pub(super) grown: Grown,
     unlinked: Unlinked,
+    notes: Notes,
 }
 
 /// Names of a directory whose attributes all come with a listing. Of one with more the kernel had better not keep an inode
@@ -59,7 +61,7 @@ pub(super) enum Answering {
 type Ended = Result<End, Errno>;
 
 impl Adapter {
-    pub(super) fn new(tree: Tree, ids: IdMap) -> Adapter {
+    pub(super) fn new(tree: Tree, ids: IdMap, notes: Notes) -> Adapter {
         Adapter {
             tree,
             ids,
@@ -68,6 +70,7 @@ impl Adapter {
             refused: Refused::default(),
             grown: Grown::default(),
             unlinked: Unlinked::default(),
+            notes,
         }
     }
 
@@ -222,7 +225,10 @@ impl Adapter {
             Operation::TakePrivileges { ctime } => {
                 return self.attr(tree.take_privileges(caller, ino, *ctime), reply);
             }
-            Operation::ReadLink => tree.readlink(ino).and_then(|target| Ok(reply.push(&target)?)),
+            Operation::ReadLink => {
+                self.notes.link(ino);
+                tree.readlink(ino).and_then(|target| Ok(reply.push(&target)?))
+            }
             Operation::Unlink { name } => self.unlinked(tree.unlink(caller, ino, name)),
             Operation::Rmdir { name } => tree.rmdir(caller, ino, name),
             Operation::Rename {
@@ -232,6 +238,7 @@ impl Adapter {
                 how,
             } => self.unlinked(tree.rename(caller, (ino, from), (*to_dir, to), *how)),
             Operation::Read { offset, size } => {
+                self.notes.read(ino, *offset, *size);
                 if *offset == 0 {
                     self.outdated(ino, reply);
                 }
@@ -357,10 +364,14 @@ impl Adapter {
     fn lookup(&self, parent: Ino, name: &crate::name::Name, reply: &mut Reply) -> Ended {
         match self.tree.lookup(parent, name) {
             Ok(attr) => {
+                self.notes.name(parent, name, Some(attr.ino));
                 let (attr, lasting) = self.told(&attr);
                 reply.entry(&attr, lasting)?;
             }
-            Err(error) if error.0 == Errno::ENOENT => reply.no_entry()?,
+            Err(error) if error.0 == Errno::ENOENT => {
+                self.notes.name(parent, name, None);
+                reply.no_entry()?;
+            }
             Err(error) => return Err(error.0),
         }
         Ok(End::Answered)

@@ -3,6 +3,7 @@
 use super::adapter::{Adapter, Answering, End};
 use super::ids::IdMap;
 use super::reply::Reply;
+use super::touched::Notes;
 use crate::union::Tree;
 
 /// A server that no device leads to.
@@ -16,7 +17,7 @@ impl Loose {
     /// Serves this tree to whoever calls.
     pub fn new(tree: Tree, ids: IdMap) -> Loose {
         Loose {
-            adapter: Adapter::new(tree, ids),
+            adapter: Adapter::new(tree, ids, Notes::default()),
             reply: Reply::new(),
         }
     }

@@ -20,6 +20,7 @@ mod reply;
 mod request;
 mod serve;
 mod sync;
+pub mod touched;
 mod unlinked;
 mod wire;
 
@@ -28,4 +29,4 @@ pub use ids::IdMap;
 #[doc(hidden)]
 pub use loose::Loose;
 pub use mount::{Reach, mount, open_devices};
-pub use serve::{AtEnd, serve};
+pub use serve::{AtEnd, serve, serve_noting};

@@ -24,6 +24,7 @@ use super::crash::{self, Point};
 use super::ids::IdMap;
 use super::negotiate;
 use super::reply::{Reply, outdated};
+use super::touched::Notes;
 use super::wire::{InHeader, InitIn, opcode};
 use super::{mount, patience::Patience};
 use crate::error::Error;
@@ -73,6 +74,20 @@ pub fn serve(
     ledger: &Ledger,
     at_end: AtEnd,
 ) -> io::Result<()> {
+    serve_noting(tree, ids, devices, ledger, (at_end, None))
+}
+
+/// The same; what programs touch first is noted in a file, if there is one ([`super::touched`]).
+///
+/// # Errors
+/// As for [`serve`].
+pub fn serve_noting(
+    tree: Tree,
+    ids: IdMap,
+    devices: Vec<OwnedFd>,
+    ledger: &Ledger,
+    (at_end, notes): (AtEnd, Option<File>),
+) -> io::Result<()> {
     // A file that grows beyond `ulimit -f` is an errno then, not the end of the process. Our threads inherit it.
     SigSet::from_iter([Signal::SIGXFSZ]).thread_block()?;
     let succeeds = ledger.is_connected();
@@ -89,7 +104,7 @@ pub fn serve(
             handshake(mounted)?
         }
     };
-    let adapter = Adapter::new(tree, ids);
+    let adapter = Adapter::new(tree, ids, Notes::new(notes));
     if ended == Connection::Ended {
         return end(&adapter, at_end, ledger);
     }

@@ -25,6 +25,8 @@ pub(super) enum Report {
     Crowd,
     /// Init lives, by this pid of the supervisor's pid namespace.
     Forked(i32),
+    /// Who touches first what the command will touch lives, by this pid.
+    Warming(i32),
     /// The pty's master comes along.
     Terminal,
     /// The container's network namespace comes along, and its device, if it has been made.

@@ -26,6 +26,7 @@ mod sealed;
 pub mod seccomp;
 pub mod start;
 mod step;
+mod warm;
 mod within;
 
 pub use ahead::{Ahead, Maker};

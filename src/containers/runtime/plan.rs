@@ -66,8 +66,17 @@ pub struct Plan {
     pub(in crate::containers) kept: Vec<RawFd>,
     /// Files by which the container's processes come into its cgroups.
     pub(in crate::containers) cgroups: Vec<PathBuf>,
+    /// Notes of what the command will touch first (`fuse_overlay::fuse::touched`).
+    pub(in crate::containers) touched: Vec<u8>,
     /// What cannot be done as asked, one line each, for the user.
     pub(super) warnings: Vec<String>,
+}
+
+impl Plan {
+    /// The program of the command.
+    pub(in crate::containers) fn program(&self) -> Option<&[u8]> {
+        self.command.arguments.first().map(|program| program.as_bytes())
+    }
 }
 
 /// Why a Spec cannot be carried out here.
@@ -160,6 +169,7 @@ pub fn plan(spec: &Spec, rootfs: RootSource, host: &Probe) -> Result<Plan, PlanE
         foreign: Vec::new(),
         kept: Vec::new(),
         cgroups: Vec::new(),
+        touched: Vec::new(),
         warnings,
     })
 }

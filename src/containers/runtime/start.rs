@@ -11,7 +11,7 @@
 //! container (CVE-2019-5736). The child is not in the container's pid namespace at all.
 
 use std::fs::File;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -33,6 +33,7 @@ use super::namespaces::{
 use super::owners::{self, Station};
 use super::plan::Plan;
 use super::step::{Reaper, UserNamespace};
+use super::warm::{self, Warmer};
 use super::{exec, idmap, keeper};
 use crate::containers::cgroup;
 use crate::host::{IdMaps, Probe};
@@ -62,6 +63,7 @@ pub struct Launch {
     channel: Channel,
     child: Option<Pid>,
     init: Option<Pid>,
+    warmer: Option<Warmer>,
     holder: Option<Holder>,
     search: Search,
     ahead: Option<Ahead>,
@@ -99,6 +101,7 @@ pub struct Init {
     crowd: Option<Crowd>,
     /// What made init, a child too: it may have become the helper (`owners`), or have ended.
     helper: Option<Pid>,
+    warmer: Option<Warmer>,
     _holder: Option<Holder>,
 }
 
@@ -127,6 +130,7 @@ impl Init {
             warnings,
             crowd: None,
             helper: None,
+            warmer: None,
             _holder: None,
         }
     }
@@ -136,9 +140,20 @@ impl Init {
         self.crowd.take().is_none_or(|crowd| crowd.end())
     }
 
-    /// Ends the helper, when init has ended. By itself it ends only when it does not wait for a filesystem that may never
-    /// answer; and it keeps the container's mounts.
-    pub fn end_helper(&mut self) {
+    /// Readable when who touches first what the command will touch has come to its end: [`Init::see_off`] reaps it then.
+    pub fn warmer(&self) -> Option<BorrowedFd<'_>> {
+        self.warmer.as_ref().map(|warmer| warmer.end().as_fd())
+    }
+
+    /// Reaps it, if it has ended.
+    pub fn see_off(&mut self) {
+        drop(self.warmer.take_if(Warmer::has_ended));
+    }
+
+    /// Ends those that are beside init, when it has ended. By itself the helper ends only when it does not wait for a filesystem
+    /// that may never answer; and it keeps the container's mounts.
+    pub fn end_helpers(&mut self) {
+        drop(self.warmer.take());
         if let Some(helper) = self.helper.take() {
             // Not reaped yet, so it is this one. ESRCH: it has ended already.
             let _ = kill(helper, Signal::SIGKILL);
@@ -200,6 +215,7 @@ pub fn spawn(
         channel,
         child: None,
         init: None,
+        warmer: None,
         holder: None,
         search: Search::Needless,
         ahead,
@@ -332,6 +348,7 @@ impl Launch {
             warnings: std::mem::take(&mut self.warnings),
             crowd: self.crowd.take(),
             helper,
+            warmer: self.warmer.take(),
             _holder: self.holder.take(),
         })
     }
@@ -451,6 +468,7 @@ impl Launch {
     fn note(&mut self, report: Report, descriptors: Vec<OwnedFd>) -> Result<(), StartError> {
         match report {
             Report::Forked(pid) => self.init = Some(Pid::from_raw(pid)),
+            Report::Warming(pid) => self.warmer = Some(Warmer::of(Pid::from_raw(pid))?),
             Report::Terminal => self.terminal = descriptors.into_iter().next(),
             Report::Network => {
                 let mut ends = descriptors.into_iter();
@@ -490,6 +508,7 @@ impl Launch {
 
     /// Ends what runs.
     fn end(&mut self) {
+        drop(self.warmer.take());
         for process in [self.init.take(), self.child.take()].into_iter().flatten() {
             // ESRCH and ECHILD: it has ended already.
             let _ = kill(process, Signal::SIGKILL);
@@ -535,7 +554,10 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
     if let Some(score) = plan.oom_score {
         set_oom_score(score)?;
     }
-    let doors = Doors::of(station.is_some());
+    let mark = plan.mark();
+    // Where other containers could see it, there is nobody beside init.
+    let warms = !plan.touched.is_empty() && mark.is_none();
+    let doors = Doors::of(station.is_some() || warms);
     // Before its namespaces: that of cgroups begins at the container's.
     cgroup::enter(&plan.cgroups).map_err(|(path, error)| {
         let hint = match error.raw_os_error() {
@@ -551,7 +573,6 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
         let (_, devices) = mount_root(&plan.root, view, MOUNT)?;
         channel.send(&Report::View, &devices).map_err(lost)?;
     }
-    let mark = plan.mark();
     let (root, devices) = mount_root(&plan.root, &plan.place, mark.as_deref().unwrap_or(MOUNT))?;
     channel.send(&Report::Mounted, &devices).map_err(lost)?;
     drop(devices);
@@ -561,6 +582,9 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
         channel.send(&Report::Crowd, &[own]).map_err(lost)?;
     }
     join(&plan.namespaces)?;
+    // Init takes the other with it.
+    let tree = warms.then(|| root.try_clone()).transpose();
+    let tree = tree.map_err(|error| Failure::new("the container's root", error))?;
     let init = sys::fork_sibling(plan.namespaces.new, || {
         let helper = station.as_ref().map(Station::told);
         report(channel, run_init(plan, root, stdio, channel, helper))
@@ -570,6 +594,11 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
     channel
         .send(&Report::Forked(init.as_raw()), &[] as &[OwnedFd])
         .map_err(lost)?;
+    if let Some(warmer) = tree.and_then(|tree| warm::begin(&plan.touched, &tree, &doors, channel)) {
+        channel
+            .send(&Report::Warming(warmer.as_raw()), &[] as &[OwnedFd])
+            .map_err(lost)?;
+    }
     if let Some(station) = station {
         doors.leave();
         station.take_up();
@@ -601,8 +630,8 @@ impl Doors {
         Doors(if is_helper { cgroup::doors() } else { Vec::new() })
     }
 
-    pub(super) fn leave(self) {
-        cgroup::leave(self.0);
+    pub(super) fn leave(&self) {
+        cgroup::leave(&self.0);
     }
 }
 

@@ -150,7 +150,12 @@ fn listen(channel: &Channel) -> Result<Init, StartError> {
             Some((Report::Warning(text), _)) => warnings.push(text),
             Some((Report::Failed(why), _)) => failure = Some(why),
             Some((
-                Report::UserNamespace | Report::View | Report::Mounted | Report::Network | Report::Crowd,
+                Report::UserNamespace
+                | Report::Warming(_)
+                | Report::View
+                | Report::Mounted
+                | Report::Network
+                | Report::Crowd,
                 _,
             )) => {}
             None => break,

@@ -2,6 +2,7 @@
 //! namespaces side by side, and brings them together.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -112,6 +113,8 @@ pub(super) struct Container {
     pub(super) run: PathBuf,
     /// What becomes of its writable layer when it has ended.
     pub(super) after: After,
+    /// Where it is noted what its programs touch first.
+    pub(super) page: Option<OwnedFd>,
     pub(super) log: Log,
     /// For a network of its own that has a way out.
     pub(super) carrier: Option<Carrier>,
@@ -218,6 +221,7 @@ fn launch(
         upkeep,
         run,
         after,
+        page,
         log,
         carrier,
         mut links,
@@ -240,7 +244,7 @@ fn launch(
     let mut launch = runtime::spawn(plan, host, inside, &run, ahead)?;
     // While the child makes what namespaces there are to be made, so that no start waits for it.
     let mut network = start_network(carrier, &directory, &run)?;
-    serve(servers, &mut launch, after)?;
+    serve(servers, &mut launch, (after, page))?;
     announce::supervisor(&upkeep)?;
     let pidfile = announce::init(&upkeep)?;
     match &mut network {
@@ -302,7 +306,7 @@ fn start_network(carrier: Option<Carrier>, directory: &Path, run: &Path) -> Resu
 }
 
 /// Gives the servers their connections, and who is who in them.
-fn serve(servers: &mut Servers, launch: &mut Launch, after: After) -> Result<(), Failure> {
+fn serve(servers: &mut Servers, launch: &mut Launch, after: (After, Option<OwnedFd>)) -> Result<(), Failure> {
     let devices = launch.devices()?;
     let views = launch.views();
     let ids = launch

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
 use parking_lot::Mutex;
 
 use super::begin::{Container, Failure, Running, begin};
@@ -26,6 +27,7 @@ use crate::containers::process::{self, Process};
 use crate::containers::record::{self, Afterwards, Held, KILLED, Life};
 use crate::containers::runtime::Init;
 use crate::containers::runtime::channel::Channel;
+use crate::containers::touched::Known;
 use crate::containers::{cgroup, events, inherited, notify};
 use crate::line::chain;
 use crate::store::Store;
@@ -36,7 +38,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         mut held,
         lower,
         views,
-        plan,
+        mut plan,
         ahead,
         host,
         terminal,
@@ -76,6 +78,12 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
         return 125;
     };
     let is_step = held.record.builder.is_some();
+    let known = match (held.record.base.image(), plan.program()) {
+        // A step of a build is run once.
+        (Some(image), Some(program)) if !is_step => Known::of(&store, image, program),
+        _ => Known::Nothing,
+    };
+    plan.touched = known.notes();
     let settings = &held.record.settings;
     let container = Container {
         plan,
@@ -96,6 +104,7 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
             Afterwards::Commit => After::Read,
             Afterwards::Remove => After::Removed,
         },
+        page: known.page(),
         log: Log::new(held.directory(), settings.log),
         carrier: network.carrier,
         links: Links::new(&store, &held.record),
@@ -130,9 +139,12 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let Some(pause) = again else {
         let notice = conclude(held, life, notice, &tool);
         leave(&notice, &audience);
+        // Nobody waits for it any more.
+        known.keep();
         return exit_code(&notice);
     };
     leave(&notice, &audience);
+    known.keep();
     restart(held, life, notice, (&tool, &store, pause))
 }
 
@@ -288,7 +300,14 @@ fn stay(
         mut ranks,
         started,
     } = running;
-    let mut trouble = record_running(held, &servers.root, (network.as_ref(), &links), &init, &started).err();
+    let mut trouble = record_running(
+        held,
+        &servers.root,
+        (network.as_ref(), &links),
+        init.pid,
+        &started,
+    )
+    .err();
     events::happened(store.state(), &held.record, "start", &[]);
     // A tool that is gone is noticed below.
     let _ = tell(tool, &Notice::Started);
@@ -296,8 +315,9 @@ fn stay(
         let text = format!("systemd cannot be told that the container runs: {error}");
         let _ = tell(tool, &Notice::Warning(text));
     }
+    let pid = init.pid;
     let mut voices = Voices {
-        init: &init,
+        init: &mut init,
         relay: &relay,
         guests: &guests,
         tool,
@@ -309,7 +329,7 @@ fn stay(
         proxy: proxy.as_ref(),
     };
     voices.carry(held, servers.root.succeeded(), |held, networks| {
-        trouble = record_running(held, &servers.root, networks, &init, &started).err();
+        trouble = record_running(held, &servers.root, networks, pid, &started).err();
     });
     drop(voices);
     if let Some(ranks) = ranks {
@@ -319,7 +339,7 @@ fn stay(
     end_others(held, &mut init);
     drop(warden);
     drop(links);
-    init.end_helper();
+    init.end_helpers();
     clear_groups(held);
     held.record.network = Live {
         restarts: network.as_ref().map_or(0, |network| network.live().restarts),
@@ -412,7 +432,7 @@ fn record_running(
     held: &mut Held,
     server: &Server,
     (network, links): (Option<&Network>, &Links),
-    init: &Init,
+    init: Pid,
     started: &str,
 ) -> Result<(), String> {
     let unread = |error| {
@@ -423,7 +443,7 @@ fn record_running(
     };
     let life = Life::Running {
         supervisor: Process::own().map_err(unread)?,
-        init: Process::child(init.pid.as_raw()).map_err(unread)?,
+        init: Process::child(init.as_raw()).map_err(unread)?,
         server: server.process(),
         started: started.into(),
     };

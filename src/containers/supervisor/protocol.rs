@@ -115,6 +115,9 @@ pub(super) enum Task {
         /// What becomes of the writable layer when the container has ended.
         #[serde(default)]
         after: After,
+        /// The last of the descriptors is a file in which to note what programs touch first.
+        #[serde(default)]
+        notes: bool,
     },
     /// The container's init, as the pidfd that comes along: to be killed when the supervisor is gone.
     Guard,

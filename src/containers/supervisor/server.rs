@@ -2,7 +2,7 @@
 //! It may die at any moment: the supervisor keeps what must outlive it, and starts a successor that goes on in its place,
 //! unseen by the container. This is the supervisor's side; `serving` is the server's.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -174,20 +174,28 @@ impl Server {
         })
     }
 
-    /// Hands it the connection. `after`: what becomes of its writable layer once the container has ended.
-    pub(super) fn serve(&self, ids: &IdMaps, devices: Vec<OwnedFd>, after: After) -> Result<(), ServerError> {
+    /// Hands it the connection. `after`: what becomes of its writable layer once the container has ended. On `page` it notes what
+    /// programs touch first; successors do not.
+    pub(super) fn serve(
+        &self,
+        ids: &IdMaps,
+        devices: Vec<OwnedFd>,
+        (after, page): (After, Option<OwnedFd>),
+    ) -> Result<(), ServerError> {
         let (uids, gids) = ids.inside();
         let pairs =
             |ranges: Vec<std::ops::Range<u32>>| ranges.into_iter().map(|r| (r.start, r.end)).collect();
-        let task = Task::Serve {
-            uids: pairs(uids),
-            gids: pairs(gids),
+        let task = |notes| Task::Serve {
+            uids: pairs(uids.clone()),
+            gids: pairs(gids.clone()),
             after,
+            notes,
         };
         let mut shared = self.shared.lock();
-        let sent = shared.current.channel.send(&task, &devices);
+        let given: Vec<BorrowedFd<'_>> = devices.iter().chain(&page).map(AsFd::as_fd).collect();
+        let sent = shared.current.channel.send(&task(page.is_some()), &given);
         shared.estate.devices = devices;
-        shared.estate.serve = Some(task);
+        shared.estate.serve = Some(task(false));
         drop(shared);
         // One that is gone has said why.
         sent.or_else(|error| self.opened().and(Err(error.into())))

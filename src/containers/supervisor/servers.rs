@@ -37,16 +37,16 @@ impl Servers {
     }
 
     /// Hands each its connection, waits until it has opened what it shows, and watches it. `after`: what becomes of what is
-    /// written to the root once the container has ended.
+    /// written to the root once the container has ended. On `page` the root's notes what programs touch first.
     pub(super) fn serve(
         &mut self,
         ids: &IdMaps,
         (root, views): (Vec<OwnedFd>, Vec<Vec<OwnedFd>>),
-        after: After,
+        (after, page): (After, Option<OwnedFd>),
     ) -> Result<(), ServerError> {
-        self.root.serve(ids, root, after)?;
+        self.root.serve(ids, root, (after, page))?;
         for (view, devices) in self.views.iter().zip(views) {
-            view.serve(ids, devices, After::Removed)?;
+            view.serve(ids, devices, (After::Removed, None))?;
         }
         for server in self.all_mut() {
             server.opened()?;

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fuse_overlay::fuse::{AtEnd, IdMap, serve};
+use fuse_overlay::fuse::{AtEnd, IdMap, serve_noting};
 use fuse_overlay::index::view::{Access, LoadError};
 use fuse_overlay::ledger::Ledger;
 use fuse_overlay::union::{Lower, OpenError, Tree};
@@ -51,9 +51,19 @@ pub(super) fn run(lower: Lower, upper: &Path, storage: Storage, ledger: &OwnedFd
     if channel.send(&Answer::Open, &NO_DESCRIPTORS).is_err() {
         return 1;
     }
-    let Ok(Some((Task::Serve { uids, gids, after }, devices))) = channel.receive() else {
+    let Ok(Some((
+        Task::Serve {
+            uids,
+            gids,
+            after,
+            notes,
+        },
+        mut devices,
+    ))) = channel.receive()
+    else {
         return 1;
     };
+    let notes = notes.then(|| devices.pop()).flatten().map(File::from);
     let ranges = |pairs: Vec<(u32, u32)>| pairs.into_iter().map(|(start, end)| start..end).collect();
     let at_end = match after {
         After::Read => AtEnd::Sync,
@@ -67,7 +77,7 @@ pub(super) fn run(lower: Lower, upper: &Path, storage: Storage, ledger: &OwnedFd
     let guard = std::thread::Builder::new()
         .name("guard".into())
         .spawn(move || guard(&channel));
-    match (guard, serve(tree, ids, devices, &ledger, at_end)) {
+    match (guard, serve_noting(tree, ids, devices, &ledger, (at_end, notes))) {
         (Ok(_), Ok(())) => 0,
         (_, Err(why)) => unsynced(&why),
         (Err(_), Ok(())) => 1,

@@ -33,7 +33,7 @@ const EMPTY: Duration = Duration::from_secs(2);
 
 /// A container that runs, and who has something to say about it.
 pub(super) struct Voices<'a> {
-    pub(super) init: &'a Init,
+    pub(super) init: &'a mut Init,
     pub(super) relay: &'a Relay,
     pub(super) guests: &'a Guests,
     pub(super) tool: &'a Channel,
@@ -119,6 +119,7 @@ impl Voices<'_> {
                 renewed(held, (self.network.as_ref(), &*self.links));
             }
             self.checker.look();
+            self.init.see_off();
             if heard.left && self.relay.left().read().is_ok() {
                 // First: the user's terminal is somebody else's then.
                 stdio::forget_streams();
@@ -154,7 +155,8 @@ impl Voices<'_> {
             self.network.as_ref().and_then(Network::voice),
             self.ranks.as_ref().map(AsFd::as_fd),
             self.proxy.map(AsFd::as_fd),
-            // These two only wake: who looks after them asks them itself.
+            // These only wake: who looks after them asks them itself.
+            self.init.warmer(),
             self.checker.fd(),
             self.network.as_ref().and_then(Network::pidfd),
         ];
