@@ -14,7 +14,8 @@ use common::{Bryo, Done, field, parent, process, until};
 /// Notes that are kept.
 fn notes(bryo: &Bryo) -> Vec<PathBuf> {
     let entries = fs::read_dir(bryo.state().join("touched")).into_iter().flatten();
-    entries.map(|entry| entry.unwrap().path()).collect()
+    let all = entries.map(|entry| entry.unwrap().path());
+    all.filter(|path| path.is_file()).collect()
 }
 
 /// The calls by which a start touches something ahead.

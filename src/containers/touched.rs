@@ -18,6 +18,9 @@ use crate::store::{Digest, Durability, Error, Store};
 /// Notes that are kept; the oldest go first.
 const MOST: usize = 500;
 
+/// Where they are written first.
+const ASIDE: &str = "new";
+
 /// What is known of an image's command.
 #[derive(Debug)]
 pub(super) enum Known {
@@ -89,15 +92,18 @@ fn keep(page: &File, place: &Path) -> Result<(), Error> {
         .map_err(Error::io("read the notes for", place))?;
     notes.truncate(len);
     let directory = place.parent().unwrap_or(Path::new("/"));
-    create_dirs(directory)?;
+    let aside = directory.join(ASIDE);
+    create_dirs(&aside)?;
+    write::remove_orphans(&aside)?;
     make_room(directory)?;
-    write::replace(directory, place, &notes, Durability::Whole)
+    write::replace(&aside, place, &notes, Durability::Whole)
 }
 
-/// Removes the oldest notes, and what killed processes left.
+/// Removes the oldest notes.
 fn make_room(directory: &Path) -> Result<(), Error> {
     let mut kept: Vec<(i64, PathBuf)> = list(directory)?
         .into_iter()
+        .filter(|entry| entry.file_name() != ASIDE)
         .map(|entry| (write::modified(&entry.path()), entry.path()))
         .collect();
     if kept.len() < MOST {
@@ -149,6 +155,6 @@ mod tests {
         for number in 0..MOST + 3 {
             Known::of(&store, &Digest::of(b"image"), number.to_string().as_bytes()).keep();
         }
-        assert_eq!(list(&directory(dir.path())).unwrap().len(), MOST);
+        assert_eq!(list(&directory(dir.path())).unwrap().len(), MOST + 1);
     }
 }

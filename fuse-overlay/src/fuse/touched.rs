@@ -30,6 +30,8 @@ const LONG: Duration = Duration::from_secs(1);
 pub const MOST_NOTES: usize = 64 << 10;
 /// Bytes that programs read, at most: more is work rather than a start.
 const MOST_READ: u64 = 16 << 20;
+/// Bytes of a path at most (PATH_MAX).
+const MOST_PATH: usize = 4096;
 /// In such pieces the kernel reads ahead, and so far apart two reads may be to be one.
 const PIECE: u64 = 128 << 10;
 
@@ -111,7 +113,7 @@ impl Notes {
     }
 }
 
-/// What notes say, in the order of the first touch. What cannot be read of them is left out.
+/// What notes say, in the order of the first touch. What cannot be read of them is left out, and what would be too much.
 pub fn read(notes: &[u8]) -> Vec<Touched> {
     let mut found: Vec<Touched> = Vec::new();
     // Where each inode is in `found`, by its first name.
@@ -156,8 +158,15 @@ pub fn read(notes: &[u8]) -> Vec<Touched> {
             _ => {}
         }
     }
+    let mut left = MOST_READ;
     for touched in &mut found {
         touched.reads = joined(std::mem::take(&mut touched.reads));
+        touched.reads.retain(|read| {
+            let length = read.end - read.start;
+            let is_room = length <= left;
+            left -= if is_room { length } else { 0 };
+            is_room
+        });
     }
     found
 }
@@ -172,7 +181,8 @@ fn named(line: &str, found: &[Touched], places: &HashMap<u64, usize>) -> Option<
         true => PathBuf::new(),
         false => found.get(*places.get(&parent)?)?.path.clone(),
     };
-    Some((above.join(name), ino))
+    let path = above.join(name);
+    (path.as_os_str().len() <= MOST_PATH).then_some((path, ino))
 }
 
 fn at<'a>(ino: &str, found: &'a mut [Touched], places: &HashMap<u64, usize>) -> Option<&'a mut Touched> {
@@ -266,7 +276,11 @@ mod tests {
             assert_eq!(read(notes.as_bytes()), []);
         }
         let far = format!("n 1 2 a\nr 2 {} {}\n", u64::MAX, u64::MAX);
-        assert_eq!(read(far.as_bytes()), [touched("a", &[u64::MAX..u64::MAX])]);
+        let end = u64::MAX..u64::MAX;
+        assert_eq!(read(far.as_bytes()), [touched("a", std::slice::from_ref(&end))]);
+        assert_eq!(read(b"n 1 2 a\nr 2 0 99999999999\n"), [touched("a", &[])]);
+        let deep: String = (1..9000).map(|ino| format!("n {ino} {} a\n", ino + 1)).collect();
+        assert_eq!(read(deep.as_bytes()).len(), MOST_PATH.div_ceil(2));
         // An inode below itself.
         assert_eq!(read(b"n 1 2 a\nn 2 2 b\n"), [touched("a", &[])]);
         let _ = read(&[0xff, b'\n', b'n', b' ', 0xfe]);
