@@ -91,6 +91,8 @@ pub struct Order {
     pub target: Option<String>,
     /// `--platform`; none is this machine's.
     pub platforms: Vec<Platform>,
+    /// BUILDKIT_MULTI_PLATFORM: what is for one platform is as what is for several, where it can be.
+    pub lists: bool,
     /// `--build-arg`.
     pub args: Vec<(String, String)>,
     /// `--label`.

@@ -82,7 +82,7 @@ const BUILDERS: [&str; 9] = [
     HOSTNAME,
     // What it is called in the history of builds.
     "BUILDKIT_BUILD_NAME",
-    // Whether an image for one platform is a list, too: it is as little as without.
+    // Whether what is for one platform is as what is for several.
     "BUILDKIT_MULTI_PLATFORM",
 ];
 /// What comes before the ids of cache mounts.

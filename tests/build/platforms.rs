@@ -210,6 +210,62 @@ fn several_go_into_archives_and_directories() {
     }
 }
 
+/// BuildKit's BUILDKIT_MULTI_PLATFORM.
+#[test]
+fn what_is_for_one_platform_is_as_for_several_if_asked() {
+    let project = Project::new();
+    let (layout, tree) = (project.bryo.scratch("layout"), project.bryo.scratch("tree"));
+    let outputs = [
+        format!("--output=type=oci,tar=false,dest={}", layout.display()),
+        format!("--output=type=local,dest={}", tree.display()),
+    ];
+    let text = "FROM scratch\nCOPY file /\n";
+    project.write("file", "x");
+    let build = |value: &str| {
+        for place in [&layout, &tree] {
+            let _ = fs::remove_dir_all(place);
+        }
+        let flag = format!("--build-arg=BUILDKIT_MULTI_PLATFORM={value}");
+        let mut command = project.command(text, &["--platform=linux/arm64", &flag]);
+        let done = Done::of(command.args(&outputs));
+        assert!(
+            done.status.success() && !done.stderr.contains("not consumed"),
+            "{done}"
+        );
+        let raw = skopeo(["inspect", "--raw", &format!("oci:{}", layout.display())]);
+        assert!(raw.status.success(), "{raw}");
+        json(raw.stdout.as_bytes())
+    };
+    let list = build("1");
+    assert_eq!(platforms(&list), ["linux/arm64"]);
+    assert!(tree.join("linux_arm64/file").is_file());
+    let manifest = build("false");
+    assert!(
+        manifest["config"].is_object() && tree.join("file").is_file(),
+        "{manifest}"
+    );
+    // The store's image is no list.
+    project.build(text, &["--build-arg=BUILDKIT_MULTI_PLATFORM=1"]);
+    assert!(project.image("made", "{{.Id}}").starts_with("sha256:"));
+    for (flags, why) in [
+        (
+            &["--build-arg=BUILDKIT_MULTI_PLATFORM=maybe"][..],
+            "invalid boolean value for multi-platform: maybe",
+        ),
+        (
+            &[
+                BOTH,
+                "--build-arg=BUILDKIT_MULTI_PLATFORM=0",
+                "--output=type=oci,dest=x.tar",
+            ],
+            "conflicting config: returning multiple target platforms is not allowed",
+        ),
+    ] {
+        let said = project.fails(text, flags);
+        assert!(said.contains(why), "{said}");
+    }
+}
+
 /// The config of each image that a layout's list names.
 fn configs(layout: &Path) -> Vec<Value> {
     let blob = |digest: &Value| {

@@ -47,12 +47,6 @@ impl Attests {
         (provenance || self.sbom.is_some()) && output.why_unattested().is_none()
     }
 
-    /// Is what goes to this output a list of images?
-    pub fn make_list(&self, output: &Output, platforms: &[Platform]) -> bool {
-        let is_tree = matches!(output, Output::Directory(_) | Output::Tar(_));
-        self.concern(output) || platforms.len() > 1 && !is_tree
-    }
-
     /// Are the steps told, one by one?
     pub(super) fn tell_steps(&self) -> bool {
         let provenance = self.provenance.as_ref();

@@ -192,7 +192,7 @@ impl Delivery<'_> {
         for output in &self.order.outputs {
             self.progress.begins(output.title());
             let (rank, made) = match self.parts {
-                [part] if !self.order.attests.concern(output) => self.put(output, part)?,
+                [part] if !self.order.is_several(output) => self.put(output, part)?,
                 parts => self.put_list(output, parts)?,
             };
             if best < Some(rank) && made.is_some() {

@@ -7,6 +7,7 @@ use std::iter;
 use super::{Delivery, Output, Part, Sending, Trust};
 use crate::build::Error;
 use crate::build::attest::platform_of;
+use crate::build::order::Order;
 use crate::images::commit::Described;
 use crate::images::manifest::{Descriptor, Platform};
 use crate::images::platforms::{self, ForPlatform, List};
@@ -30,6 +31,27 @@ impl Output {
             _ => return Ok(()),
         };
         Err(Error::Unsupported(why.into()))
+    }
+}
+
+impl Order {
+    /// Is what goes there one of several, or as one?
+    pub(super) fn is_several(&self, output: &Output) -> bool {
+        let alone = matches!(
+            output,
+            Output::Image { push: None, .. }
+                | Output::Archive {
+                    format: Format::Docker,
+                    ..
+                }
+                | Output::Tar(_)
+        );
+        self.attests.concern(output) || self.platforms.len() > 1 || self.lists && !alone
+    }
+
+    /// Is it a list of images?
+    pub fn makes_list(&self, output: &Output) -> bool {
+        self.is_several(output) && !matches!(output, Output::Directory(_) | Output::Tar(_))
     }
 }
 

@@ -48,15 +48,6 @@ impl Build {
             trust,
         };
         let wanted = asked.wanted()?;
-        let is_list = |output| attests.make_list(output, &self.platforms());
-        if let Some((name, value)) = described.index.iter().next()
-            && !wanted.outputs.iter().any(is_list)
-        {
-            let why = format!(
-                "invalid argument \"index:{name}={value}\" for \"--annotation\": what is made has no index to annotate"
-            );
-            return Err(Failure::new(why).code(125));
-        }
         // As buildx and podman do it, so that an ARG has it.
         if args.iter().all(|(name, _)| name != EPOCH) {
             let flag = self.source_date_epoch.map(|seconds| seconds.to_string());
@@ -68,7 +59,7 @@ impl Build {
             None => epoch(&args)?,
         };
         let cache_to = caches_to(&self.cache_to, &args)?;
-        Ok(Order {
+        let order = Order {
             name: String::new(),
             dockerfile: String::new(),
             origin: Origin::default(),
@@ -76,6 +67,7 @@ impl Build {
             contexts: Vec::new(),
             target: self.target.clone(),
             platforms: self.platforms(),
+            lists: lists(&args, self.platforms().len())?,
             epoch,
             times: self.times(epoch, wanted.rewrite),
             args,
@@ -128,7 +120,16 @@ impl Build {
             },
             secrets: all(&self.secret, secret)?,
             agents: all(&self.ssh, agent)?,
-        })
+        };
+        if let Some((name, value)) = described.index.iter().next()
+            && !order.outputs.iter().any(|output| order.makes_list(output))
+        {
+            let why = format!(
+                "invalid argument \"index:{name}={value}\" for \"--annotation\": what is made has no index to annotate"
+            );
+            return Err(Failure::new(why).code(125));
+        }
+        Ok(order)
     }
 
     /// `--platform`, each once.
@@ -305,6 +306,23 @@ fn epoch(args: &[(String, String)]) -> Result<Option<i64>, Failure> {
     seconds
         .map(Some)
         .map_err(|_| Failure::new(format!("invalid {EPOCH} {text:?}: expected seconds since 1970")))
+}
+
+/// BUILDKIT_MULTI_PLATFORM, in BuildKit's words (`frontend/dockerui/config.go`).
+fn lists(args: &[(String, String)], platforms: usize) -> Result<bool, Failure> {
+    let given = args.iter().rfind(|(name, _)| name == "BUILDKIT_MULTI_PLATFORM");
+    let Some((_, text)) = given.filter(|(_, text)| !text.is_empty()) else {
+        return Ok(false);
+    };
+    match truth(text) {
+        None => Err(Failure::new(format!(
+            "invalid boolean value for multi-platform: {text}"
+        ))),
+        Some(false) if platforms > 1 => Err(Failure::new(
+            "conflicting config: returning multiple target platforms is not allowed",
+        )),
+        Some(lists) => Ok(lists),
+    }
 }
 
 /// `--secret id=ID[,src=FILE|,env=NAME]`: without either the variable ID if there is one, else the file ID.
