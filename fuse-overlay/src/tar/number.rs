@@ -18,13 +18,10 @@ pub(crate) fn unsigned(bytes: &[u8]) -> Option<u64> {
 /// Octal digits amid spaces and NULs, up to the first NUL among them; none at all are 0, as many writers leave fields
 /// empty.
 fn octal(bytes: &[u8]) -> Option<i64> {
-    let is_blank = |byte: &u8| matches!(byte, b' ' | 0);
-    let start = bytes
-        .iter()
-        .position(|byte| !is_blank(byte))
-        .unwrap_or(bytes.len());
-    let text = bytes.get(start..)?;
-    let text = text.split(|&byte| byte == 0).next()?.trim_ascii_end();
+    let is_digit = |byte: &u8| !matches!(byte, b' ' | 0);
+    let start = bytes.iter().position(is_digit).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(is_digit).map_or(start, |last| last + 1);
+    let text = bytes.get(start..end)?.split(|&byte| byte == 0).next()?;
     text.iter().try_fold(0i64, |value, digit| match digit {
         b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
         _ => None,
@@ -90,6 +87,7 @@ mod tests {
             (b"644\0junk", Some(0o644)),
             (b"\0\0\0\0\0\0\0\0", Some(0)),
             (b"        ", Some(0)),
+            (b"7 \0 7   ", None),
             (b"00000008", None),
             (b"-0000001", None),
             (b"777777777777777777777777", None),

@@ -98,7 +98,12 @@ impl Pax {
                     .map(|text| number::time(text).ok_or("a PAX time that is none"))
                     .transpose()?;
             }
-            // Names of owners, access times, comments and what other programs add.
+            // Not kept, but checked, as Go does.
+            b"atime" | b"ctime" => {
+                let time = text.map(|text| number::time(text).ok_or("a PAX time that is none"));
+                time.transpose()?;
+            }
+            // Names of owners, comments and what other programs add.
             _ => {}
         }
         Ok(())
@@ -134,6 +139,16 @@ impl SparseRecords {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The file's name, if what is there of records is a format that is known: else Go does not look at it.
+    pub(crate) fn name(&mut self) -> Option<Vec<u8>> {
+        let known = match (self.major, self.minor) {
+            (Some(0), Some(0 | 1)) | (Some(1), Some(0)) => true,
+            (None, None) => self.map.as_ref().is_some_and(|map| !map.is_empty()),
+            _ => false,
+        };
+        self.name.take().filter(|name| known && !name.is_empty())
     }
 
     /// The map that formats 0.0 and 0.1 have in their records.

@@ -92,8 +92,6 @@ mod flag {
     pub(super) const GNU_NAME: u8 = b'L';
     pub(super) const GNU_LINK: u8 = b'K';
     pub(super) const PAX: u8 = b'x';
-    /// Solaris' spelling of [`PAX`].
-    pub(super) const SOLARIS_PAX: u8 = b'X';
     pub(super) const PAX_GLOBAL: u8 = b'g';
 }
 
@@ -135,7 +133,7 @@ impl<'a> Reader<'a> {
             let type_flag = header.as_old().linkflag[0];
             if !matches!(
                 type_flag,
-                flag::PAX | flag::SOLARIS_PAX | flag::PAX_GLOBAL | flag::GNU_NAME | flag::GNU_LINK
+                flag::PAX | flag::PAX_GLOBAL | flag::GNU_NAME | flag::GNU_LINK
             ) {
                 return self.member(header, ahead).map(Some);
             }
@@ -145,7 +143,11 @@ impl<'a> Reader<'a> {
             }
             let bytes = self.source.padded(size).map_err(here)?;
             match type_flag {
-                flag::PAX_GLOBAL => pax::check_global(&bytes).map_err(fault)?,
+                flag::PAX_GLOBAL => {
+                    pax::check_global(&bytes).map_err(fault)?;
+                    // To Go it is an entry, so it is what was spoken of.
+                    ahead = Ahead::default();
+                }
                 flag::GNU_NAME => ahead.gnu_name = Some(until_nul(bytes)),
                 flag::GNU_LINK => ahead.gnu_link = Some(until_nul(bytes)),
                 _ => ahead.pax = pax::parse(&bytes).map_err(fault)?,
@@ -176,7 +178,8 @@ impl<'a> Reader<'a> {
     /// A block of zeros came: another one, or the stream's end, ends the archive. What follows belongs to the diff id.
     fn end(&mut self, offset: u64) -> Result<Option<Member>, ReadError> {
         match self.source.block() {
-            Ok(None) | Err(StreamError::Truncated) => Ok(None),
+            Ok(None) => Ok(None),
+            Err(StreamError::Truncated) => Err(truncated(format!("at byte {offset}"))),
             Ok(Some(block)) if block == [0; BLOCK] => {
                 self.source.drain().map_err(ReadError::Stream)?;
                 Ok(None)
@@ -196,8 +199,9 @@ impl<'a> Reader<'a> {
             gnu_name,
             gnu_link,
         } = ahead;
-        let path = pax.sparse.name.take().or(gnu_name).or(pax.path.take());
-        let path = path.unwrap_or_else(|| header.path_bytes().into_owned());
+        let filled = |name: Option<Vec<u8>>| name.filter(|name| !name.is_empty());
+        let path = pax.sparse.name().or(filled(gnu_name)).or(pax.path.take());
+        let path = path.unwrap_or_else(|| path_of(header));
         let place = || printable(&path);
         let fault = |reason| ReadError::Fault {
             place: place(),
@@ -212,7 +216,8 @@ impl<'a> Reader<'a> {
         }
 
         let old = header.as_old();
-        let link = gnu_link.or(pax.linkpath.take());
+        check_numbers(header).map_err(fault)?;
+        let link = filled(gnu_link).or(pax.linkpath.take());
         let link = || {
             let link = link.unwrap_or_else(|| header.link_name_bytes().unwrap_or_default().into_owned());
             match link.len() {
@@ -235,6 +240,7 @@ impl<'a> Reader<'a> {
                     runs: layout.runs,
                 }
             }
+            _ if pax.sparse.is_some() => return Err(fault("a sparse map of what is no file")),
             // Go reads no bytes for the following kinds, whatever size their headers claim.
             flag::DIRECTORY => Body::Directory,
             flag::HARD_LINK => Body::HardLink(link().map_err(fault)?),
@@ -326,6 +332,45 @@ pub fn printable(path: &[u8]) -> String {
     const MOST: usize = 200;
     let shown = path.get(..MOST).unwrap_or(path).escape_ascii().to_string();
     if path.len() > MOST { shown + "…" } else { shown }
+}
+
+/// The path that a header has itself.
+fn path_of(header: &Header) -> Vec<u8> {
+    let until_nul = |field: &[u8]| until_nul(field.to_vec());
+    let name = until_nul(&header.as_old().name);
+    let prefix = match (header.as_ustar(), header.as_gnu()) {
+        // star's own, whose times lie in the prefix's end.
+        (Some(ustar), _) if header.as_bytes().ends_with(b"tar\0") => ustar.prefix.get(..131).map(until_nul),
+        (Some(ustar), _) => Some(until_nul(&ustar.prefix)),
+        // Go before 1.8 wrote a prefix where the times are, and reads it still (`readHeader`); so there are layers of it.
+        (None, Some(gnu)) if [&gnu.atime, &gnu.ctime].iter().any(|time| is_no_time(&time[..])) => {
+            let prefix = header.as_bytes().get(345..500).map(until_nul);
+            prefix.filter(|prefix| prefix.is_ascii())
+        }
+        _ => None,
+    };
+    match prefix {
+        Some(prefix) if !prefix.is_empty() => [&prefix[..], b"/", &name].concat(),
+        _ => name,
+    }
+}
+
+fn is_no_time(field: &[u8]) -> bool {
+    field.first() != Some(&0) && number::field(field).is_none()
+}
+
+/// Go takes no header with a number that is none, whether it needs it or not.
+fn check_numbers(header: &Header) -> Result<(), Fault> {
+    number::unsigned(&header.as_old().size).ok_or(BAD_SIZE)?;
+    let (major, minor) = match (header.as_ustar(), header.as_gnu()) {
+        (Some(ustar), _) => (&ustar.dev_major, &ustar.dev_minor),
+        (_, Some(gnu)) => (&gnu.dev_major, &gnu.dev_minor),
+        _ => return Ok(()),
+    };
+    let are_numbers = [major, minor]
+        .iter()
+        .all(|field| number::field(&field[..]).is_some());
+    are_numbers.then_some(()).ok_or("a device number that is none")
 }
 
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {

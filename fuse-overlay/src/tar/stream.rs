@@ -145,4 +145,30 @@ mod tests {
             assert!(take(&bytes[..cut]).is_err(), "{cut}");
         }
     }
+
+    /// Go before 1.8 wrote names over 100 bytes so, in headers of GNU's, and Docker's layers of then are of it.
+    #[test]
+    fn a_prefix_where_gnu_has_times_is_one() {
+        let paths = |there: &[u8], trailer: &[u8], magic: &[u8]| {
+            let mut header = ::tar::Header::new_gnu();
+            header.set_path("a").unwrap();
+            header.set_size(0);
+            header.set_mode(0o644);
+            let bytes = header.as_mut_bytes();
+            bytes[257..265].copy_from_slice(magic);
+            bytes[345..345 + there.len()].copy_from_slice(there);
+            bytes[508..508 + trailer.len()].copy_from_slice(trailer);
+            header.set_cksum();
+            let taken = take(&[&header.as_bytes()[..], &[0; 1024]].concat()).unwrap();
+            taken.into_iter().map(|(path, _)| path).collect::<Vec<_>>()
+        };
+        let (gnu, ustar) = (b"ustar  \0", b"ustar\x0000");
+        assert_eq!(paths(b"pre/fix", b"", gnu), ["pre/fix/a"]);
+        assert_eq!(paths(b"00000000001\0", b"", gnu), ["a"]);
+        assert_eq!(paths("prä".as_bytes(), b"", gnu), ["a"]);
+        assert_eq!(paths(b"pre/fix", b"", ustar), ["pre/fix/a"]);
+        // star has times in the end of the prefix.
+        let times = [&[b'p'; 131][..], b"00000000001 "].concat();
+        assert_eq!(paths(&times, b"tar\0", ustar), [format!("{}/a", "p".repeat(131))]);
+    }
 }
