@@ -66,13 +66,15 @@ impl Stand {
             )
         {
             let mut wait = self.bryo.command(words);
-            let waiting = wait.stdout(Stdio::piped()).spawn().unwrap();
+            wait.stdout(Stdio::piped()).stderr(Stdio::piped());
+            let waiting = wait.spawn().unwrap();
             self.bryo.run(["kill", &format!("{}-{name}", self.token)]);
             let output = waiting.wait_with_output().unwrap();
             return Answer {
                 code: output.status.code().unwrap(),
                 said: String::from_utf8(output.stdout).unwrap(),
-                complained: String::new(),
+                // It may come when all is over.
+                complained: String::from_utf8(output.stderr).unwrap(),
             };
         }
         let Done {
