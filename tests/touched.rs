@@ -92,7 +92,6 @@ fn notes_lead_nowhere_else_and_need_not_be_true() {
         b"n 1 2 none\nn 2 3 of\nr 3 0 99999999999999\n",
         b"n 1 2 bin\nr 2 0 4096\nl 2\nn 1 3 etc\nn 3 4 passwd\nr 4 18446744073709551615 18446744073709551615\n",
         b"\xff\xfe\n\n r\nn\nl\nr 1 2\n",
-        b"",
     ] {
         plant(&bryo, text);
         let done = bryo.run(run);
@@ -125,4 +124,18 @@ fn no_notes_are_taken_where_they_would_not_help() {
         until("its end", || field(&bryo, "one", "{{.State.Running}}") == "false");
         bryo.ok(["rm", "one"]);
     }
+}
+
+/// A start that failed has touched nothing that would tell of one that does not.
+#[test]
+fn a_start_that_failed_leaves_no_notes() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    bryo.fails(127, ["run", "--rm", &image, "not-there"]);
+    assert_eq!(notes(&bryo), Vec::<PathBuf>::new());
+    bryo.ok(["run", "--rm", &image, "true"]);
+    assert_eq!(notes(&bryo).len(), 1);
+    // Empty ones, as a loss of power leaves, are taken anew.
+    plant(&bryo, b"");
+    bryo.ok(["run", "--rm", &image, "true"]);
+    assert!(!fs::read(&notes(&bryo)[0]).unwrap().is_empty());
 }

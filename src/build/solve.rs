@@ -106,7 +106,7 @@ pub(super) struct Build<'a> {
 pub fn build(store: &Store, order: &Order, progress: &dyn Progress) -> Result<Built, Error> {
     let text = order.parsed()?;
     for output in &order.outputs {
-        output.takes(&order.platforms)?;
+        output.takes(&order.platforms, order.lists)?;
         order.attests.allow(output)?;
     }
     let run = attest::Run::begins(order)?;

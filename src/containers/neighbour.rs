@@ -115,7 +115,8 @@ impl Other {
     fn open(&self, file: &str) -> Result<OwnedFd, Error> {
         let opened = File::open(format!("/proc/{}/ns/{file}", self.door.pid));
         // Only now is it sure that the number was the container's.
-        if !self.door.lives() {
+        let now = Process::look(self.door.pid).map_err(|source| self.refused(source))?;
+        if now != Some(self.door) {
             return Err(not_running(self.what, &self.record).into());
         }
         Ok(opened.map_err(|source| self.refused(source))?.into())

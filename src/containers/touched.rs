@@ -1,17 +1,18 @@
 //! What did an image's command touch first when it was last started? Notes of that (`fuse_overlay::fuse::touched`) lie in
 //! `$BRYO_STATE/touched`, one file for each image and program. The first start takes them, later ones have it ready
-//! (`runtime::warm`). They are a help to speed alone: whatever goes wrong with them is left.
+//! (`runtime::warm`). They are a help to speed alone: whatever goes wrong with them is left, and they have neither version nor
+//! checksum, since what cannot be read of them is passed over.
 
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs::{self, DirBuilder, File};
+use std::io::{ErrorKind, Read as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
 
 use fuse_overlay::fuse::touched::MOST_NOTES;
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use crate::store::root::{create_dirs, list};
+use crate::store::root::list;
 use crate::store::write;
 use crate::store::{Digest, Durability, Error, Store};
 
@@ -37,20 +38,22 @@ impl Known {
     pub(super) fn of(store: &Store, image: &Digest, program: &[u8]) -> Known {
         let key = Digest::of(&[image.hex().as_bytes(), b"\0", program].concat());
         let place = directory(store.state()).join(key.hex());
-        match File::open(&place) {
-            Ok(file) => {
-                let mut notes = Vec::new();
-                let read = file.take(MOST_NOTES as u64).read_to_end(&mut notes);
-                read.map_or(Known::Nothing, |_| Known::Noted(notes))
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        let read = File::open(&place).and_then(|file| {
+            let mut notes = Vec::new();
+            file.take(MOST_NOTES as u64).read_to_end(&mut notes)?;
+            Ok(notes)
+        });
+        match read {
+            // Empty ones are what a loss of power left.
+            Ok(notes) if !notes.is_empty() => Known::Noted(notes),
+            Err(error) if error.kind() != ErrorKind::NotFound => Known::Nothing,
+            Ok(_) | Err(_) => {
                 let page = memfd_create("touched", MemfdFlags::CLOEXEC);
                 page.map_or(Known::Nothing, |page| Known::New {
                     page: page.into(),
                     place,
                 })
             }
-            Err(_) => Known::Nothing,
         }
     }
 
@@ -70,7 +73,8 @@ impl Known {
         }
     }
 
-    /// Keeps what was noted, when the container has ended.
+    /// Keeps what was noted, when the command has ended and the container is still its supervisor's: so nobody removes the store
+    /// meanwhile.
     pub(super) fn keep(self) {
         let Known::New { page, place } = self else {
             return;
@@ -90,13 +94,27 @@ fn keep(page: &File, place: &Path) -> Result<(), Error> {
     let len = page
         .read_at(&mut notes, 0)
         .map_err(Error::io("read the notes for", place))?;
+    if len == 0 {
+        return Ok(());
+    }
     notes.truncate(len);
     let directory = place.parent().unwrap_or(Path::new("/"));
     let aside = directory.join(ASIDE);
-    create_dirs(&aside)?;
+    make(directory)?;
+    make(&aside)?;
     write::remove_orphans(&aside)?;
     make_room(directory)?;
-    write::replace(&aside, place, &notes, Durability::Whole)
+    write::replace(&aside, place, &notes, Durability::Volatile)
+}
+
+/// Makes a directory, in one that must be there.
+fn make(directory: &Path) -> Result<(), Error> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(Error::io("create the directory", directory)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes the oldest notes.
@@ -131,6 +149,8 @@ mod tests {
         let store = Store::at(at("root"), at("state"), at("run"));
         fs::create_dir(at("state")).unwrap();
         let image = Digest::of(b"image");
+        // One that touched nothing has nothing to tell.
+        Known::of(&store, &image, b"true").keep();
         let first = Known::of(&store, &image, b"true");
         assert!(first.notes().is_empty());
         File::from(first.page().unwrap())
@@ -153,7 +173,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::at(dir.path().join("root"), dir.path().into(), dir.path().join("run"));
         for number in 0..MOST + 3 {
-            Known::of(&store, &Digest::of(b"image"), number.to_string().as_bytes()).keep();
+            let known = Known::of(&store, &Digest::of(b"image"), number.to_string().as_bytes());
+            File::from(known.page().unwrap()).write_all(b"l 1\n").unwrap();
+            known.keep();
         }
         assert_eq!(list(&directory(dir.path())).unwrap().len(), MOST + 1);
     }

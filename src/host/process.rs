@@ -5,19 +5,22 @@ use std::fs;
 use std::io::{self, ErrorKind};
 
 /// What the kernel says of a process of this pid namespace, from its state on, field 3 of proc_pid_stat(5); `None` if there is
-/// none. The field before, the program's name, may hold blanks and parentheses.
+/// none. The field before, the program's name, may hold anything, bytes that are no text, too.
 ///
 /// # Errors
 /// Its record in /proc cannot be read.
 pub fn stat(pid: i32) -> io::Result<Option<String>> {
-    let mut stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+    let stat = match fs::read(format!("/proc/{pid}/stat")) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         // It ended between open and read.
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
         stat => stat?,
     };
-    let name = stat.rfind(')').ok_or(ErrorKind::InvalidData)?;
-    Ok(Some(stat.split_off(name + 1)))
+    let name = stat.iter().rposition(|byte| *byte == b')');
+    let rest = name
+        .and_then(|name| stat.get(name + 1..))
+        .and_then(|rest| str::from_utf8(rest).ok());
+    Ok(Some(rest.ok_or(ErrorKind::InvalidData)?.to_owned()))
 }
 
 /// When it started, in clock ticks since boot (field 22); `None` if there is none.
@@ -51,5 +54,29 @@ mod tests {
         // Above the greatest that a kernel gives (PID_MAX_LIMIT).
         assert_eq!(start(1 << 23).unwrap(), None);
         assert!(own_start().unwrap() > 0);
+    }
+
+    #[test]
+    fn a_name_may_be_anything() {
+        let before = own_start().unwrap();
+        let (said, told) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            nix::sys::prctl::set_name(c"\xff) (\xd0").unwrap();
+            told.recv().unwrap();
+        });
+        let tid = || {
+            let tasks = fs::read_dir("/proc/self/task").unwrap();
+            let mut tasks = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
+            tasks
+                .find(|tid| fs::read(format!("/proc/{tid}/comm")).is_ok_and(|name| name.starts_with(b"\xff")))
+        };
+        let tid = loop {
+            if let Some(tid) = tid() {
+                break tid;
+            }
+        };
+        assert!(start(tid.parse().unwrap()).unwrap().unwrap() >= before);
+        said.send(()).unwrap();
+        thread.join().unwrap();
     }
 }

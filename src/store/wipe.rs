@@ -20,7 +20,7 @@ const ROOT: [&str; 9] = [
     "tmp",
     "locks",
 ];
-const STATE: [&str; 15] = [
+const STATE: [&str; 16] = [
     "joins",
     "containers",
     "names",
@@ -34,6 +34,7 @@ const STATE: [&str; 15] = [
     "history",
     "volumes",
     "networks",
+    "touched",
     "events",
     "events.1",
 ];

@@ -254,6 +254,13 @@ fn what_is_for_one_platform_is_as_for_several_if_asked() {
         ),
         (
             &[
+                "--build-arg=BUILDKIT_MULTI_PLATFORM=1",
+                "--output=type=tar,dest=x.tar",
+            ],
+            "a tar has one tree",
+        ),
+        (
+            &[
                 BOTH,
                 "--build-arg=BUILDKIT_MULTI_PLATFORM=0",
                 "--output=type=oci,dest=x.tar",

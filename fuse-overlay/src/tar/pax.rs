@@ -153,7 +153,7 @@ impl SparseRecords {
 
     /// The map that formats 0.0 and 0.1 have in their records.
     pub(crate) fn map_in_records(&self) -> Result<Vec<u64>, Fault> {
-        if self.major.unwrap_or(0) != 0 {
+        if !matches!((self.major, self.minor), (None, None) | (Some(0), Some(0 | 1))) {
             return Err("a sparse format that is not known");
         }
         let map = self.map.clone().unwrap_or_default();
@@ -167,7 +167,7 @@ impl SparseRecords {
 
     /// Does any record say that the file is sparse?
     pub(crate) fn is_some(&self) -> bool {
-        self.major.is_some() || self.map.is_some() || self.block_count.is_some()
+        self.major.is_some() || self.minor.is_some() || self.map.is_some() || self.block_count.is_some()
     }
 }
 

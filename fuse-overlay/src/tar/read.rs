@@ -289,6 +289,10 @@ impl<'a> Reader<'a> {
             }
         } else if pax.sparse.is_some() {
             match pax.sparse.map_in_records() {
+                // To Go that is none, and the file what is stored.
+                Ok(map) if map.is_empty() && pax.sparse.real_size != Some(stored) => {
+                    return Ok(Err("a sparse map without a piece"));
+                }
                 Ok(map) => (map, pax.sparse.real_size, 0),
                 Err(fault) => return Ok(Err(fault)),
             }
@@ -318,6 +322,9 @@ struct Layout {
     left: u64,
 }
 
+/// How headers of star's end.
+const STAR: &[u8] = b"tar\0";
+
 const BAD_SIZE: Fault = "a size that is none";
 
 fn truncated(place: String) -> ReadError {
@@ -340,7 +347,7 @@ fn path_of(header: &Header) -> Vec<u8> {
     let name = until_nul(&header.as_old().name);
     let prefix = match (header.as_ustar(), header.as_gnu()) {
         // star's own, whose times lie in the prefix's end.
-        (Some(ustar), _) if header.as_bytes().ends_with(b"tar\0") => ustar.prefix.get(..131).map(until_nul),
+        (Some(ustar), _) if header.as_bytes().ends_with(STAR) => ustar.prefix.get(..131).map(until_nul),
         (Some(ustar), _) => Some(until_nul(&ustar.prefix)),
         // Go before 1.8 wrote a prefix where the times are, and reads it still (`readHeader`); so there are layers of it.
         (None, Some(gnu)) if [&gnu.atime, &gnu.ctime].iter().any(|time| is_no_time(&time[..])) => {
@@ -361,7 +368,23 @@ fn is_no_time(field: &[u8]) -> bool {
 
 /// Go takes no header with a number that is none, whether it needs it or not.
 fn check_numbers(header: &Header) -> Result<(), Fault> {
-    number::unsigned(&header.as_old().size).ok_or(BAD_SIZE)?;
+    let old = header.as_old();
+    number::unsigned(&old.size).ok_or(BAD_SIZE)?;
+    let numbers = [&old.mode[..], &old.uid, &old.gid, &old.mtime];
+    if numbers.iter().any(|field| number::field(field).is_none()) {
+        return Err("a broken mode, owner or time");
+    }
+    let is_star = header.as_ustar().is_some() && header.as_bytes().ends_with(STAR);
+    let mut times = [476..488, 488..500].into_iter();
+    let is_time = |place| {
+        header
+            .as_bytes()
+            .get(place)
+            .is_some_and(|field| number::field(field).is_some())
+    };
+    if is_star && !times.all(is_time) {
+        return Err("a broken time");
+    }
     let (major, minor) = match (header.as_ustar(), header.as_gnu()) {
         (Some(ustar), _) => (&ustar.dev_major, &ustar.dev_minor),
         (_, Some(gnu)) => (&gnu.dev_major, &gnu.dev_minor),

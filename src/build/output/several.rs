@@ -16,10 +16,11 @@ use crate::images::registry::Registries;
 use crate::images::save::Format;
 
 impl Output {
-    /// Whether an image for these platforms can go there.
-    pub(in crate::build) fn takes(&self, platforms: &[Platform]) -> Result<(), Error> {
+    /// Whether what is for so many platforms, or as one of several, can go there.
+    pub(in crate::build) fn takes(&self, platforms: &[Platform], lists: bool) -> Result<(), Error> {
         let why = match self {
-            _ if platforms.len() < 2 => return Ok(()),
+            _ if platforms.len() < 2 && !lists => return Ok(()),
+            Output::Image { push: None, .. } if platforms.len() < 2 => return Ok(()),
             Output::Image { push: None, .. } => {
                 "a store's image is for one platform; several go to a registry (--push) or into an archive (--output type=oci), so an image for several in the store"
             }
@@ -37,15 +38,8 @@ impl Output {
 impl Order {
     /// Is what goes there one of several, or as one?
     pub(super) fn is_several(&self, output: &Output) -> bool {
-        let alone = matches!(
-            output,
-            Output::Image { push: None, .. }
-                | Output::Archive {
-                    format: Format::Docker,
-                    ..
-                }
-                | Output::Tar(_)
-        );
+        // Under a name of the store is one image, whatever it is asked to be.
+        let alone = matches!(output, Output::Image { push: None, .. });
         self.attests.concern(output) || self.platforms.len() > 1 || self.lists && !alone
     }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! supervisor ── fork ──► child   enters or makes the user namespace, mounts the root, sends its descriptors, makes init
+//!            ├────────── warmer  beside init for a moment: touches what the command will touch (`warm`)
 //!            └────────── init    pid 1 inside; CLONE_PARENT makes it the supervisor's own child, to be reaped by it
 //! ```
 //! CLONE_PARENT rather than a child subreaper: init is the supervisor's child from its first moment, so its parent-death
@@ -142,7 +143,7 @@ impl Init {
 
     /// Readable when who touches first what the command will touch has come to its end: [`Init::see_off`] reaps it then.
     pub fn warmer(&self) -> Option<BorrowedFd<'_>> {
-        self.warmer.as_ref().map(|warmer| warmer.end().as_fd())
+        self.warmer.as_ref().and_then(Warmer::end)
     }
 
     /// Reaps it, if it has ended.
@@ -468,7 +469,7 @@ impl Launch {
     fn note(&mut self, report: Report, descriptors: Vec<OwnedFd>) -> Result<(), StartError> {
         match report {
             Report::Forked(pid) => self.init = Some(Pid::from_raw(pid)),
-            Report::Warming(pid) => self.warmer = Some(Warmer::of(Pid::from_raw(pid))?),
+            Report::Warming(pid) => self.warmer = Some(Warmer::of(Pid::from_raw(pid))),
             Report::Terminal => self.terminal = descriptors.into_iter().next(),
             Report::Network => {
                 let mut ends = descriptors.into_iter();
@@ -508,12 +509,18 @@ impl Launch {
 
     /// Ends what runs.
     fn end(&mut self) {
-        drop(self.warmer.take());
         for process in [self.init.take(), self.child.take()].into_iter().flatten() {
             // ESRCH and ECHILD: it has ended already.
             let _ = kill(process, Signal::SIGKILL);
             let _ = waitpid(process, None);
         }
+        // What nobody has listened to may tell of one more, which lets go of the channel at once.
+        while let Ok(Some((report, _))) = self.channel.receive() {
+            if let Report::Warming(pid) = report {
+                self.warmer = Some(Warmer::of(Pid::from_raw(pid)));
+            }
+        }
+        drop(self.warmer.take());
     }
 }
 
@@ -557,7 +564,10 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
     let mark = plan.mark();
     // Where other containers could see it, there is nobody beside init.
     let warms = !plan.touched.is_empty() && mark.is_none();
-    let doors = Doors::of(station.is_some() || warms);
+    let doors = match station.is_some() || warms && !plan.cgroups.is_empty() {
+        true => Doors::here(),
+        false => Doors::default(),
+    };
     // Before its namespaces: that of cgroups begins at the container's.
     cgroup::enter(&plan.cgroups).map_err(|(path, error)| {
         let hint = match error.raw_os_error() {
@@ -583,8 +593,7 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
     }
     join(&plan.namespaces)?;
     // Init takes the other with it.
-    let tree = warms.then(|| root.try_clone()).transpose();
-    let tree = tree.map_err(|error| Failure::new("the container's root", error))?;
+    let tree = warms.then(|| root.try_clone().ok()).flatten();
     let init = sys::fork_sibling(plan.namespaces.new, || {
         let helper = station.as_ref().map(Station::told);
         report(channel, run_init(plan, root, stdio, channel, helper))
@@ -595,9 +604,8 @@ fn run_child(plan: &Plan, entry: &Entry, stdio: Option<&Stdio>, channel: &Channe
         .send(&Report::Forked(init.as_raw()), &[] as &[OwnedFd])
         .map_err(lost)?;
     if let Some(warmer) = tree.and_then(|tree| warm::begin(&plan.touched, &tree, &doors, channel)) {
-        channel
-            .send(&Report::Warming(warmer.as_raw()), &[] as &[OwnedFd])
-            .map_err(lost)?;
+        // If nobody hears of it, it ends with the supervisor.
+        let _ = channel.send(&Report::Warming(warmer.as_raw()), &[] as &[OwnedFd]);
     }
     if let Some(station) = station {
         doors.leave();
@@ -621,13 +629,19 @@ pub(super) fn set_oom_score(score: i32) -> Result<(), Failure> {
     })
 }
 
-/// The ways by which a helper leaves the container's cgroups again: it is not to be killed for the container's memory.
-pub(super) struct Doors(Vec<std::fs::File>);
+/// The ways by which a helper, or the warmer, leaves the container's cgroups again: it is not to be killed for the container's
+/// memory, nor to count.
+#[derive(Default)]
+pub(super) struct Doors(Vec<File>);
 
 impl Doors {
-    /// Those of this process, if it is to become a helper.
-    pub(super) fn of(is_helper: bool) -> Doors {
-        Doors(if is_helper { cgroup::doors() } else { Vec::new() })
+    /// Back to where this process is.
+    pub(super) fn here() -> Doors {
+        Doors(cgroup::doors())
+    }
+
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(File::as_fd)
     }
 
     pub(super) fn leave(&self) {

@@ -4,7 +4,7 @@
 //!
 //! It touches only the container's own tree, by paths without links, and nothing depends on it: what it cannot do is left.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use fuse_overlay::fuse::touched::{self, Touched};
 use nix::sched::CloneFlags;
@@ -13,7 +13,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::fs::{Advice, Mode, OFlags, ResolveFlags, fadvise, openat2, readlinkat};
 
-use super::channel::{Channel, Failure};
+use super::channel::Channel;
 use super::start::{Doors, die_with_parent, hide, watch};
 use crate::sys;
 
@@ -24,24 +24,24 @@ const PIECE: u64 = 128 << 10;
 #[derive(Debug)]
 pub(super) struct Warmer {
     pid: Pid,
-    end: OwnedFd,
+    /// None if there was no descriptor for it.
+    end: Option<OwnedFd>,
     reaped: bool,
 }
 
 impl Warmer {
     /// A child that is not reaped yet.
-    pub(super) fn of(pid: Pid) -> Result<Warmer, Failure> {
-        let end = watch(pid)?;
-        Ok(Warmer {
+    pub(super) fn of(pid: Pid) -> Warmer {
+        Warmer {
             pid,
-            end,
+            end: watch(pid).ok(),
             reaped: false,
-        })
+        }
     }
 
     /// Readable when it has ended.
-    pub(super) fn end(&self) -> &OwnedFd {
-        &self.end
+    pub(super) fn end(&self) -> Option<BorrowedFd<'_>> {
+        self.end.as_ref().map(AsFd::as_fd)
     }
 
     /// Has it ended by itself? It is reaped then.
@@ -64,10 +64,11 @@ impl Drop for Warmer {
 /// Forks it as init's sibling. `doors` lead out of the container's cgroups, whose limits are the command's alone.
 pub(super) fn begin(notes: &[u8], root: &OwnedFd, doors: &Doors, channel: &Channel) -> Option<Pid> {
     let warmer = sys::fork_sibling(CloneFlags::empty(), || {
-        let apart = hide().is_ok() && die_with_parent(channel).is_ok();
-        doors.leave();
-        // Most of all the channel, by whose end the supervisor learns that the command runs.
-        if apart && sys::close_all_but(&[root.as_fd()]).is_ok() {
+        let kept: Vec<BorrowedFd<'_>> = doors.fds().chain([root.as_fd()]).collect();
+        // The user's streams; then most of all the channel, by whose end the supervisor learns that the command runs.
+        sys::close_each(&[0, 1, 2]);
+        if hide().is_ok() && die_with_parent(channel).is_ok() && sys::close_all_but(&kept).is_ok() {
+            doors.leave();
             touched::read(notes)
                 .iter()
                 .for_each(|touched| touch(root, touched));

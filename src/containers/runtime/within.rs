@@ -191,7 +191,10 @@ fn run_child(init: &OwnedFd, within: &Within, stdio: &Stdio, channel: &Channel) 
         true => Station::new()?,
         false => None,
     };
-    let doors = Doors::of(station.is_some());
+    let doors = match station {
+        Some(_) => Doors::here(),
+        None => Doors::default(),
+    };
     if let Err((path, error)) = cgroup::enter(&within.cgroups) {
         // As from another login: the kernel lets nobody cross a part that is not delegated.
         let text = format!(

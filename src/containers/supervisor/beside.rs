@@ -121,7 +121,11 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     // The last fork is behind us; a lease is believed for far longer than a start takes.
     held.beat();
     let ran = match begun {
-        Ok((running, mut told)) => run(&mut held, running, (&tool, &store), &mut told, pause),
+        Ok((running, mut told)) => {
+            let ran = run(&mut held, running, (&tool, &store), &mut told, pause);
+            known.keep();
+            ran
+        }
         Err(failure) => {
             let _ = cgroup::thaw(held.directory());
             cgroup::remove(held.directory());
@@ -139,12 +143,9 @@ pub(super) fn main(start: Start, tool: Channel) -> u8 {
     let Some(pause) = again else {
         let notice = conclude(held, life, notice, &tool);
         leave(&notice, &audience);
-        // Nobody waits for it any more.
-        known.keep();
         return exit_code(&notice);
     };
     leave(&notice, &audience);
-    known.keep();
     restart(held, life, notice, (&tool, &store, pause))
 }
 
