@@ -238,6 +238,10 @@ pub fn write_file(
         at += bytes.len() as u64;
         stored.extend_from_slice(bytes);
     }
+    if map.is_empty() {
+        // As GNU tar has it: where the file ends.
+        map.push((real_size, 0));
+    }
     if *format == 0 {
         return old_gnu_sparse(tar.pax_owned(pax), path, &map, real_size, &stored, edit);
     }

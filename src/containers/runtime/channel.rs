@@ -158,6 +158,12 @@ impl Channel {
         Ok(fds.iter().any(|fd| fd.any() == Some(true)))
     }
 
+    /// Would [`Channel::receive`] not have to wait?
+    pub(in crate::containers) fn has_word(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
     /// Waits for a message; none when the other side is gone.
     pub(in crate::containers) fn receive<M: DeserializeOwned>(
         &self,

@@ -509,17 +509,22 @@ impl Launch {
 
     /// Ends what runs.
     fn end(&mut self) {
-        for process in [self.init.take(), self.child.take()].into_iter().flatten() {
+        let end = |process: Pid| {
             // ESRCH and ECHILD: it has ended already.
             let _ = kill(process, Signal::SIGKILL);
             let _ = waitpid(process, None);
-        }
-        // What nobody has listened to may tell of one more, which lets go of the channel at once.
-        while let Ok(Some((report, _))) = self.channel.receive() {
-            if let Report::Warming(pid) = report {
-                self.warmer = Some(Warmer::of(Pid::from_raw(pid)));
+        };
+        self.child.take().into_iter().for_each(end);
+        // What it has said last nobody may have heard, and it may have told of the two others.
+        while self.channel.has_word() {
+            match self.channel.receive() {
+                Ok(Some((Report::Forked(pid), _))) => self.init = Some(Pid::from_raw(pid)),
+                Ok(Some((Report::Warming(pid), _))) => self.warmer = Some(Warmer::of(Pid::from_raw(pid))),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break,
             }
         }
+        self.init.take().into_iter().for_each(end);
         drop(self.warmer.take());
     }
 }
