@@ -32,8 +32,9 @@ pub const MOST_NOTES: usize = 64 << 10;
 const MOST_READ: u64 = 16 << 20;
 /// Bytes of a path at most (PATH_MAX).
 const MOST_PATH: usize = 4096;
-/// In such pieces the kernel reads ahead, and so far apart two reads may be to be one.
-const PIECE: u64 = 128 << 10;
+/// The kernel reads no more bytes ahead at once, however many it is told of (`force_page_cache_ra`); so far apart two reads may be
+/// to be one.
+pub const PIECE: u64 = 128 << 10;
 
 /// One name below the root, and what of it was touched.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

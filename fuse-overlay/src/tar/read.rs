@@ -385,14 +385,8 @@ fn check_numbers(header: &Header) -> Result<(), Fault> {
     if is_star && !times.all(is_time) {
         return Err("a broken time");
     }
-    let (major, minor) = match (header.as_ustar(), header.as_gnu()) {
-        (Some(ustar), _) => (&ustar.dev_major, &ustar.dev_minor),
-        (_, Some(gnu)) => (&gnu.dev_major, &gnu.dev_minor),
-        _ => return Ok(()),
-    };
-    let are_numbers = [major, minor]
-        .iter()
-        .all(|field| number::field(&field[..]).is_some());
+    let mut fields = device_fields(header).into_iter().flatten();
+    let are_numbers = fields.all(|field| number::field(field).is_some());
     are_numbers.then_some(()).ok_or("a device number that is none")
 }
 
@@ -432,13 +426,18 @@ fn owner(pax: Option<u64>, field: &[u8]) -> Result<u32, Fault> {
         .ok_or("an owner that is no 32-bit id")
 }
 
+/// Major and minor number, where the format has them.
+fn device_fields(header: &Header) -> Option<[&[u8]; 2]> {
+    match (header.as_ustar(), header.as_gnu()) {
+        (Some(ustar), _) => Some([&ustar.dev_major, &ustar.dev_minor]),
+        (None, Some(gnu)) => Some([&gnu.dev_major, &gnu.dev_minor]),
+        (None, None) => None,
+    }
+}
+
 /// The device number of a header as Linux encodes it in 32 bits (`new_encode_dev`).
 fn device(header: &Header) -> Result<u32, Fault> {
-    let (major, minor) = match (header.as_ustar(), header.as_gnu()) {
-        (Some(ustar), _) => (&ustar.dev_major, &ustar.dev_minor),
-        (_, Some(gnu)) => (&gnu.dev_major, &gnu.dev_minor),
-        _ => return Err("a device without a number"),
-    };
+    let [major, minor] = device_fields(header).ok_or("a device without a number")?;
     let number = |field: &[u8], most: u32| {
         let number = number::unsigned(field).and_then(|number| u32::try_from(number).ok());
         number

@@ -352,14 +352,14 @@ impl Build {
 
     /// Finds Dockerfile and contexts. Gives the Dockerfile's name.
     fn find(&self, order: &mut Order, store: &Store, progress: &dyn Progress) -> Result<String, Failure> {
-        let keep = order.args.iter().rfind(|(name, _)| name == KEEP_GIT_DIR);
+        let keep = order::argument(&order.args, KEEP_GIT_DIR);
         let given = Given {
             ignore: self.ignorefile.as_deref(),
             file: self.file.as_deref(),
             path: self.place(),
             secrets: &order.secrets,
             agent: order.agent(),
-            keep_git_dir: keep.is_some_and(|(_, value)| is_kept(value)),
+            keep_git_dir: keep.is_some_and(is_kept),
         };
         let found = given.find(store, progress)?;
         let contexts = self.build_context.iter();

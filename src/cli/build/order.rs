@@ -256,13 +256,17 @@ fn is_annotated(kind: &str) -> bool {
     ["manifest", "index", "manifest-descriptor", "index-descriptor"].contains(&kind)
 }
 
+/// What `--build-arg` says of a name, the last one if there are several.
+pub(super) fn argument<'a>(args: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let given = args.iter().rfind(|(given, _)| given == name);
+    given.map(|(_, value)| value.as_str())
+}
+
 /// `--cache-to`, and `--build-arg BUILDKIT_INLINE_CACHE=1`, which is its type=inline.
 fn caches_to(given: &[String], args: &[(String, String)]) -> Result<Vec<CacheTo>, Failure> {
     let mut caches = all(given, cache::to)?;
-    let inline = args.iter().rfind(|(name, _)| name == "BUILDKIT_INLINE_CACHE");
-    if inline.is_some_and(|(_, value)| truth(value) == Some(true))
-        && caches.iter().all(|to| to.place.is_some())
-    {
+    let inline = argument(args, "BUILDKIT_INLINE_CACHE");
+    if inline.is_some_and(|value| truth(value) == Some(true)) && caches.iter().all(|to| to.place.is_some()) {
         caches.push(cache::to("type=inline")?);
     }
     Ok(caches)
@@ -298,8 +302,7 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// What it says, if anything.
 fn epoch(args: &[(String, String)]) -> Result<Option<i64>, Failure> {
-    let given = args.iter().rfind(|(name, _)| name == EPOCH);
-    let Some((_, text)) = given.filter(|(_, text)| !text.is_empty()) else {
+    let Some(text) = argument(args, EPOCH).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     let seconds = text.parse::<i64>();
@@ -310,8 +313,8 @@ fn epoch(args: &[(String, String)]) -> Result<Option<i64>, Failure> {
 
 /// BUILDKIT_MULTI_PLATFORM, in BuildKit's words (`frontend/dockerui/config.go`).
 fn lists(args: &[(String, String)], platforms: usize) -> Result<bool, Failure> {
-    let given = args.iter().rfind(|(name, _)| name == "BUILDKIT_MULTI_PLATFORM");
-    let Some((_, text)) = given.filter(|(_, text)| !text.is_empty()) else {
+    let given = argument(args, "BUILDKIT_MULTI_PLATFORM");
+    let Some(text) = given.filter(|text| !text.is_empty()) else {
         return Ok(false);
     };
     match truth(text) {

@@ -12,14 +12,12 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use super::channel::{Channel, Failure, Report};
 use super::holder::Search;
 use super::namespaces::{Entry, enter_user_namespace, namespace_of};
-use super::start::{die_with_parent, report};
+use super::start::{die_with_parent, end_child, report};
 use super::{cores, idmap};
 use crate::host::{IdMaps, Probe};
 use crate::store::lease;
@@ -80,9 +78,7 @@ impl Ahead {
 
 impl Drop for Maker {
     fn drop(&mut self) {
-        // Not reaped yet, so it is this one.
-        let _ = kill(self.0, Signal::SIGKILL);
-        let _ = waitpid(self.0, None);
+        end_child(self.0);
     }
 }
 

@@ -155,11 +155,7 @@ impl Init {
     /// that may never answer; and it keeps the container's mounts.
     pub fn end_helpers(&mut self) {
         drop(self.warmer.take());
-        if let Some(helper) = self.helper.take() {
-            // Not reaped yet, so it is this one. ESRCH: it has ended already.
-            let _ = kill(helper, Signal::SIGKILL);
-            let _ = waitpid(helper, None);
-        }
+        self.helper.take().into_iter().for_each(end_child);
     }
 }
 
@@ -509,12 +505,7 @@ impl Launch {
 
     /// Ends what runs.
     fn end(&mut self) {
-        let end = |process: Pid| {
-            // ESRCH and ECHILD: it has ended already.
-            let _ = kill(process, Signal::SIGKILL);
-            let _ = waitpid(process, None);
-        };
-        self.child.take().into_iter().for_each(end);
+        self.child.take().into_iter().for_each(end_child);
         // What it has said last nobody may have heard, and it may have told of the two others.
         while self.channel.has_word() {
             match self.channel.receive() {
@@ -524,7 +515,7 @@ impl Launch {
                 Ok(None) | Err(_) => break,
             }
         }
-        self.init.take().into_iter().for_each(end);
+        self.init.take().into_iter().for_each(end_child);
         drop(self.warmer.take());
     }
 }
@@ -533,6 +524,13 @@ impl Drop for Launch {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Ends a child and reaps it. Not reaped yet, it is the one meant.
+pub(super) fn end_child(child: Pid) {
+    // ESRCH and ECHILD: it has ended already.
+    let _ = kill(child, Signal::SIGKILL);
+    let _ = waitpid(child, None);
 }
 
 /// The end of a process that was forked to become something else: whatever comes back is an error.

@@ -6,19 +6,15 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use fuse_overlay::fuse::touched::{self, Touched};
+use fuse_overlay::fuse::touched::{self, PIECE, Touched};
 use nix::sched::CloneFlags;
-use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::fs::{Advice, Mode, OFlags, ResolveFlags, fadvise, openat2, readlinkat};
 
 use super::channel::Channel;
-use super::start::{Doors, die_with_parent, hide, watch};
+use super::start::{Doors, die_with_parent, end_child, hide, watch};
 use crate::sys;
-
-/// The kernel reads no more ahead than this many bytes, however many it is told of (`force_page_cache_ra`).
-const PIECE: u64 = 128 << 10;
 
 /// The process as the supervisor, its parent, sees it; dropped, it is ended and reaped.
 #[derive(Debug)]
@@ -55,8 +51,7 @@ impl Warmer {
 impl Drop for Warmer {
     fn drop(&mut self) {
         if !self.reaped {
-            let _ = kill(self.pid, Signal::SIGKILL);
-            let _ = waitpid(self.pid, None);
+            end_child(self.pid);
         }
     }
 }
