@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Bryo, Done, Project, has_id_range, process, until};
+use common::{Bryo, Done, Project, has_id_range, process, processes, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -362,16 +362,8 @@ fn a_command_in_a_container_has_a_helper_as_long_as_it_leaves_processes() {
             !Path::new(&format!("/proc/{helper}/ns")).exists()
                 || fs::read_to_string(format!("/proc/{helper}/stat")).is_ok_and(|stat| stat.contains(") Z "))
         });
-        let run = bryo.dir().to_path_buf();
-        let uses = |process: &str| {
-            let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
-            let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-            name == "bryo-owners\n" && String::from_utf8_lossy(&environment).contains(run.to_str().unwrap())
-        };
         until("the end of all helpers", || {
-            let all = fs::read_dir("/proc").unwrap().flatten();
-            !all.map(|entry| entry.file_name().into_string().unwrap_or_default())
-                .any(|process| uses(&process))
+            !processes(&bryo).iter().any(|name| name == "bryo-owners")
         });
     }
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Bryo, Done, images, until};
+use common::{Bryo, Done, images, processes, until};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
@@ -159,4 +159,32 @@ fn a_start_that_is_stopped_at_any_step_holds_up_nobody() {
         succeeds(victim, &format!("at step {step}"));
     }
     assert_eq!(bryo.ok(["ps", "-aq"]), "");
+}
+
+/// The user namespace is begun before the command line is read.
+#[test]
+fn a_command_line_that_starts_nothing_leaves_nothing() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    let started = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--userns",
+        "keep-id:uid=7,gid=8",
+        &image,
+        "id",
+        "-u",
+    ];
+    for _ in 0..5 {
+        bryo.fails(125, ["run", "--no-such-flag", &image]);
+        bryo.ok(["run", "--help"]);
+        bryo.fails(125, ["run", "--pull", "never", "no/such:image"]);
+        // One with other ids than the namespace that was begun for it.
+        assert_eq!(bryo.ok(started), "7\n");
+    }
+    until("the end of all its processes", || processes(&bryo).is_empty());
+    let fresh = Bryo::new();
+    assert!(fresh.ok(["run", "--help"]).contains("--no-hosts"));
+    assert!(!fresh.root().exists(), "whoever asks for help has no store made");
 }

@@ -25,7 +25,7 @@ mod system;
 mod template;
 mod volumes;
 
-use crate::containers::{health, inherited, runtime, supervisor, volume};
+use crate::containers::{early, health, inherited, runtime, supervisor, volume};
 use report::Failure;
 
 /// Pull, build and run OCI images as an ordinary user.
@@ -88,6 +88,9 @@ pub fn main() -> ExitCode {
     ];
     if let Some(code) = roles.iter().find_map(|role| role()) {
         return ExitCode::from(code);
+    }
+    if std::env::args_os().nth(1).is_some_and(|word| word == "run") {
+        early::begin();
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -17,8 +17,8 @@ use super::storage::Storage;
 use super::unit::Line;
 use super::upkeep::Upkeep;
 use super::{
-    Error, accounts, cgroup, events, image_file, log, names, network, rootfs, runtime, signals, sources,
-    volume,
+    Error, accounts, cgroup, early, events, image_file, log, names, network, rootfs, runtime, signals,
+    sources, volume,
 };
 use crate::host::probe::thermal_throttles;
 use crate::host::{Account, Probe, usable_devices};
@@ -146,10 +146,9 @@ struct Making<'a> {
 
 impl Making<'_> {
     fn of<'a>(store: &'a Store, wanted: &'a Wanted) -> Result<Making<'a>, Error> {
-        let host = Probe::now();
-        let ahead = match wanted.starts {
-            true => Ahead::begin(store.run(), &host, wanted.request.users.maps(&host)),
-            false => None,
+        let (host, ahead) = match wanted.starts {
+            true => early::take(store, |host| wanted.request.users.maps(host)),
+            false => (Probe::now(), None),
         };
         Ok(Making {
             store,

@@ -12,6 +12,7 @@ pub mod cgroup;
 pub mod changes;
 pub mod copy;
 mod directory;
+pub mod early;
 pub mod end;
 mod events;
 pub mod exec;

@@ -33,9 +33,17 @@ impl Store {
 
     /// The caller's store, at `$BRYO_ROOT`, `$BRYO_STATE`, `$BRYO_RUN` or their defaults. What is missing is created.
     pub fn open() -> Result<Store, Error> {
-        let store = Places::from(|name| env::var_os(name).filter(|value| !value.is_empty())).store()?;
+        let store = Places::of_caller().store()?;
         store.prepare()?;
         Ok(store)
+    }
+
+    /// The same if it is there: a new one is not made.
+    pub fn open_existing() -> Option<Store> {
+        let store = Places::of_caller().store().ok()?;
+        store.root.join("version").exists().then_some(())?;
+        store.prepare().ok()?;
+        Some(store)
     }
 
     /// Creates what is missing, 0700, and checks owners and version. Costs four system calls when all is there.
@@ -184,6 +192,10 @@ struct Places {
 }
 
 impl Places {
+    fn of_caller() -> Places {
+        Places::from(|name| env::var_os(name).filter(|value| !value.is_empty()))
+    }
+
     fn from(variable: impl Fn(&str) -> Option<OsString>) -> Places {
         let path = |name| variable(name).map(PathBuf::from);
         // The XDG base directory specification has relative paths ignored.

@@ -73,6 +73,20 @@ pub fn parent(pid: Pid) -> Pid {
     Pid::from_raw(fields.split_whitespace().nth(1).unwrap().parse().unwrap())
 }
 
+/// The names of this test's processes that still live: those to which its directories were named.
+pub fn processes(bryo: &Bryo) -> Vec<String> {
+    let directory = bryo.dir().to_str().unwrap();
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|process| {
+        // The dead have no environment any more.
+        let environment = std::fs::read(process.path().join("environ")).ok()?;
+        let ours = String::from_utf8_lossy(&environment).contains(directory);
+        let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
+        ours.then(|| name.trim_end().to_owned())
+    })
+    .collect()
+}
+
 /// How many times a test kills something; `scripts/soak.sh` asks for more.
 pub fn kills(usual: u64) -> u64 {
     std::env::var("BRYO_KILLS").map_or(usual, |kills| kills.parse().unwrap())

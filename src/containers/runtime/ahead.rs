@@ -1,5 +1,5 @@
 //! How does a start not wait for newuidmap and newgidmap? If there is no user namespace to join, one is made while the tool
-//! still makes the container; the supervisor takes it up, and others find it from then on (`holder`).
+//! still reads its command line and makes the container; the supervisor takes it up, and others find it from then on (`holder`).
 //!
 //! ```text
 //! tool ── fork ──► maker ── fork ──► child   makes the user namespace, and waits
@@ -50,12 +50,18 @@ impl Ahead {
         });
         drop(stilled);
         let maker = maker.ok().map(Maker)?;
-        cores::spread(maker.0);
+        // With both tools on one core they are still done before the supervisor asks for the namespace.
+        cores::keep_off(maker.0);
         Some(Ahead {
             maps,
             channel: parts?,
             maker: Some(maker),
         })
+    }
+
+    /// The ids that it will have.
+    pub fn maps(&self) -> &IdMaps {
+        &self.maps
     }
 
     /// The process that makes it, for its parent to keep; what is left may go to another process.

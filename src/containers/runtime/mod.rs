@@ -6,7 +6,7 @@ mod ahead;
 mod apply;
 pub(super) mod channel;
 mod confine;
-mod cores;
+pub(super) mod cores;
 mod crowd;
 mod devices;
 mod errand;

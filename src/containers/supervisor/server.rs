@@ -26,6 +26,7 @@ use crate::containers::process::Process;
 use crate::containers::record::Takeovers;
 use crate::containers::role;
 use crate::containers::runtime::channel::{Channel, MOST_DESCRIPTORS};
+use crate::containers::runtime::cores;
 use crate::containers::storage::Storage;
 use crate::containers::upgrade;
 use crate::host::IdMaps;
@@ -147,6 +148,7 @@ impl Server {
             serving::run(image, upper, storage, &ledger, theirs)
         });
         let pid = pid?;
+        cores::spread(pid);
         let Some((channel, _, _, image, ledger)) = all else {
             return Err(std::io::Error::other("forked twice").into());
         };
