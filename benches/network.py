@@ -110,6 +110,11 @@ def bench_network(tools):
         times = alternate(rounds, **{name: iperf(name, *flags) for name in found})
         row(f"TCP {title}, per GB", times["bryo"], times["pasta"], "pasta", 2.0)
         row(f"TCP {title}, per GB", times["bryo"], times["slirp"], "slirp4netns", 1 / 3)
+    # As fast as they go in: what arrives counts.
+    for title, flags in (("out of a container", ()), ("into a container", ("-R",))):
+        times = alternate(rounds, **{name: iperf(name, "-u", "-b", "0", *flags) for name in found})
+        row(f"UDP {title}, per GB", times["bryo"], times["pasta"], "pasta", 2.0)
+        row(f"UDP {title}, per GB", times["bryo"], times["slirp"], "slirp4netns", 1 / 3)
     for title, flags in (("out", ""), ("in", "-R")):
         times = alternate(rounds, **{name: cpu(name, flags) for name in found})
         row(f"CPU of the network process, {title}, per GB", times["bryo"], times["pasta"], "pasta", 1.0)

@@ -36,7 +36,7 @@ cargo_as() {
 }
 
 packages() {
-    need_packages acl attr build-essential buildah bzip2 ca-certificates chromium curl docker-registry dpkg-dev fuse-overlayfs fuse3 git \
+    need_packages acl attr build-essential buildah bzip2 ca-certificates chromium curl docker-registry dpkg-dev fuse-overlayfs fuse3 git iperf3 \
         iproute2 jq libcap2-bin mmdebstrap nftables openssl passt podman procps python3 openssh-sftp-server skopeo slirp4netns sshfs strace uidmap umoci util-linux xz-utils zstd busybox-static
 }
 users() {

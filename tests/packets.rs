@@ -13,5 +13,7 @@ mod datagrams;
 mod ends;
 #[path = "packets/inside.rs"]
 mod inside;
+#[path = "packets/iperf.rs"]
+mod iperf;
 #[path = "packets/tcp.rs"]
 mod tcp;
