@@ -40,35 +40,45 @@ impl Drop for Server {
 
 /// What a client found, in the end.
 fn client(to: &str, port: u16, flags: &[&str]) -> Value {
-    let mut client = Command::new("iperf3");
-    client.args(["-J", "-c", to, "-p", &port.to_string()]).args(flags);
-    let done = Done::of(&mut client);
-    assert!(done.status.success(), "{flags:?}: {done}");
-    let mut found: Value = serde_json::from_str(&done.stdout).unwrap();
+    let mut found = Value::Null;
+    // It takes one client at a time, and a moment to see that the last one has gone.
+    until("the server has time", || {
+        let mut client = Command::new("iperf3");
+        client.args(["-J", "-c", to, "-p", &port.to_string()]).args(flags);
+        let done = Done::of(&mut client);
+        found = serde_json::from_str(&done.stdout).unwrap();
+        let is_busy = found["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("busy"));
+        assert!(is_busy || found["error"].is_null(), "{to} {flags:?}: {done}");
+        !is_busy
+    });
     found["end"].take()
 }
 
 /// What one side sends by TCP arrives; of datagrams at a moderate rate at most a few are lost, and none
 /// overtakes another.
 fn measure(to: &str, port: u16) {
-    for way in [&[][..], &["-R"], &["--bidir"]] {
+    for way in [&[][..], &["-R"]] {
         let end = client(to, port, &[&["-t", "1"], way].concat());
-        let number = |name: &str| end[name]["bytes"].as_u64().unwrap();
+        let number = |name: &str| end[name]["bytes"].as_u64();
         let (sent, received) = (number("sum_sent"), number("sum_received"));
         // The client ends a measurement while the last of it is on its way.
-        assert!(received >= 1 << 20 && received <= sent, "{to} {way:?}: {end}");
-        assert!(received > sent / 2, "{to} {way:?}: {end}");
+        assert!(
+            received > Some(1 << 20) && received <= sent,
+            "{to} {way:?}: {end}"
+        );
     }
     for way in [&[][..], &["-R"]] {
         for (size, rate) in [("1400", "20M"), ("65000", "200M")] {
             let flags = [&["-u", "-t", "1", "-l", size, "-b", rate], way].concat();
             let end = client(to, port, &flags);
             let sum = &end["sum"];
-            let (packets, lost) = (
-                sum["packets"].as_u64().unwrap(),
-                sum["lost_packets"].as_u64().unwrap(),
+            let (packets, lost) = (sum["packets"].as_u64(), sum["lost_packets"].as_u64());
+            assert!(
+                packets > Some(100) && lost.map(|lost| lost * 2) < packets,
+                "{to} {flags:?}: {end}"
             );
-            assert!(packets > 100 && lost * 2 < packets, "{to} {flags:?}: {end}");
             let streams = end["streams"].as_array().unwrap();
             let overtaken = streams.iter().all(|one| one["udp"]["out_of_order"] == 0);
             assert!(overtaken, "{to} {flags:?}: {end}");
