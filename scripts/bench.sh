@@ -2,7 +2,7 @@
 # Sets Bryo beside podman, crun and the kernel's overlayfs, as one ordinary user on this machine: the same work in
 # alternating turns, medians, ratios. Run as root: it installs the peers, builds, and makes images and the user.
 #
-#   scripts/bench.sh [start|build|pull|fs|write|cpu|memory|store|growth|life|network|all]     BRYO_BENCH_ROUNDS=5 sets the number of turns
+#   scripts/bench.sh [start|build|pull|fs|write|cpu|memory|crowd|store|growth|life|network|all]     BRYO_BENCH_ROUNDS=5 sets the number of turns
 #   BRYO_BENCH_ROWS=REGEX chooses rows of fs and write, by name (benches/rows.py)
 #   BRYO_BENCH_KEEP=1 leaves the pulled images in /var/tmp/bryo-bench for the next time
 set -euo pipefail
@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ "$(id -u)" = 0 ] || { echo "run me as root: I install the peers and drop caches; the work itself is a user's" >&2; exit 1; }
 
 need_packages build-essential busybox-static buildah crun docker-registry fuse-overlayfs git mmdebstrap podman python3 python3-pip skopeo \
-    iperf3 passt slirp4netns uidmap util-linux
+    iperf3 linux-perf passt slirp4netns uidmap util-linux
 open_devices
 make_user bryo-range range
 need_cargo

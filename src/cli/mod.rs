@@ -1,5 +1,6 @@
 //! Which commands and flags exist? Each file a family of commands: flags → one call → print.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -89,7 +90,7 @@ pub fn main() -> ExitCode {
     if let Some(code) = roles.iter().find_map(|role| role()) {
         return ExitCode::from(code);
     }
-    if std::env::args_os().nth(1).is_some_and(|word| word == "run") {
+    if is_start(std::env::args_os()) {
         early::begin();
     }
     let cli = match Cli::try_parse() {
@@ -117,6 +118,12 @@ pub fn main() -> ExitCode {
     done.unwrap_or_else(Failure::report)
 }
 
+/// Will this command most likely start a container in this very process? One that joins another's executes the program anew.
+fn is_start(mut words: impl Iterator<Item = OsString>) -> bool {
+    let is_join = |word: OsString| word == "--join" || word.as_encoded_bytes().starts_with(b"--join=");
+    words.nth(1).is_some_and(|command| command == "run") && !words.any(is_join)
+}
+
 /// Help or version was asked for; a family of commands alone (`bryo image`) asks for its help.
 fn is_answer(error: &clap::Error) -> bool {
     error.exit_code() == 0 || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
@@ -125,6 +132,14 @@ fn is_answer(error: &clap::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+
+    #[test]
+    fn what_starts_a_container_itself() {
+        let is_start = |line: &str| super::is_start(line.split(' ').map(Into::into));
+        assert!(is_start("bryo run image") && is_start("bryo run -d --name x image sh"));
+        assert!(!is_start("bryo") && !is_start("bryo ps") && !is_start("bryo start run"));
+        assert!(!is_start("bryo run --join auto image") && !is_start("bryo run --join=auto image"));
+    }
 
     /// Two flags of one letter or two commands of one name show only when the command is used, as a panic.
     #[test]

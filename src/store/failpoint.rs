@@ -108,9 +108,10 @@ mod injected {
             return None;
         }
         if let Some(mark) = std::env::var_os("BRYO_FAILPOINT_MET") {
-            // Only tests ask for it, and see that it is missing. A forked process counts on: two may meet it.
+            // Only tests ask for it, and see that it is missing. A forked process counts on: two may meet it, at once.
             let file = OpenOptions::new().create(true).append(true).open(mark);
-            let _ = file.and_then(|mut file| writeln!(file, "{}", std::process::id()));
+            let line = format!("{}\n", std::process::id());
+            let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
         }
         let fault = asked.fault.unwrap_or_else(|| std::process::abort());
         if matches!(fault, Fault::Stop) {

@@ -38,10 +38,21 @@ impl Store {
         Ok(store)
     }
 
-    /// The same if it is there: a new one is not made.
+    /// The same if all of it is there, on a disk of this machine: nothing is made, and no network waited for.
     pub fn open_existing() -> Option<Store> {
-        let store = Places::of_caller().store().ok()?;
-        store.root.join("version").exists().then_some(())?;
+        let places = Places::of_caller();
+        if medium_of(&places.root().ok()?).ok()? != Medium::Local {
+            return None;
+        }
+        let store = places.store().ok()?;
+        let parts = [
+            store.root.join("version"),
+            store.state.join("containers"),
+            store.run.clone(),
+        ];
+        if !parts.iter().all(|part| part.exists()) {
+            return None;
+        }
         store.prepare().ok()?;
         Some(store)
     }
@@ -209,24 +220,31 @@ impl Places {
         }
     }
 
+    fn root(&self) -> Result<PathBuf, Error> {
+        if let Some(root) = &self.root {
+            return absolute(root);
+        }
+        let in_home = || Some(self.home.as_ref()?.join(".local/share"));
+        let data_home = self.data_home.clone().or_else(in_home).ok_or(Error::NoHome)?;
+        absolute(&data_home.join("bryo"))
+    }
+
     fn store(self) -> Result<Store, Error> {
-        let absolute = |path: PathBuf| std::path::absolute(&path).map_err(Error::io("resolve", &path));
-        let data_home = self.data_home.or_else(|| Some(self.home?.join(".local/share")));
-        let root = match self.root {
-            Some(root) => root,
-            None => data_home.ok_or(Error::NoHome)?.join("bryo"),
-        };
-        let root = absolute(root)?;
+        let root = self.root()?;
         let state = match self.state {
-            Some(state) => absolute(state)?,
+            Some(state) => absolute(&state)?,
             None => default_state(&root)?,
         };
         let run = match self.run {
-            Some(run) => absolute(run)?,
+            Some(run) => absolute(&run)?,
             None => default_run(&state)?,
         };
         Ok(Store::at(root, state, run))
     }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(Error::io("resolve", path))
 }
 
 /// Under the root on a local disk; else in /var/tmp, which is this node's own and outlives a reboot: a writable layer

@@ -19,6 +19,7 @@ use super::holder::Search;
 use super::namespaces::{Entry, enter_user_namespace, namespace_of};
 use super::start::{die_with_parent, end_child, report};
 use super::{cores, idmap};
+use crate::containers::inherited;
 use crate::host::{IdMaps, Probe};
 use crate::store::lease;
 use crate::sys;
@@ -50,18 +51,13 @@ impl Ahead {
         });
         drop(stilled);
         let maker = maker.ok().map(Maker)?;
-        // With both tools on one core they are still done before the supervisor asks for the namespace.
+        // Where there are two cores, both tools share the other: even so they are done when the supervisor asks for the namespace.
         cores::keep_off(maker.0);
         Some(Ahead {
             maps,
             channel: parts?,
             maker: Some(maker),
         })
-    }
-
-    /// The ids that it will have.
-    pub fn maps(&self) -> &IdMaps {
-        &self.maps
     }
 
     /// The process that makes it, for its parent to keep; what is left may go to another process.
@@ -92,6 +88,8 @@ impl Drop for Maker {
 /// find by itself.
 fn make((run, maps): (&Path, &IdMaps), host: &Probe, channel: &Channel) -> Option<()> {
     die_with_parent(channel).ok()?;
+    // newuidmap and newgidmap, which are set-uid, would keep them beyond a command that is soon over.
+    inherited::close();
     // Whoever comes meanwhile waits, and begins none.
     let search = Search::unless_there(run, maps)?;
     let (ours, theirs) = Channel::pair().ok()?;
