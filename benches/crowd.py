@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from tools import STAY, alternate, bryo_processes, drop_caches, row, running
+from tools import STAY, alternate, drop_caches, memory, row, running
 
 CLIENTS, CONTAINERS = (2, 8, 16), 16
 # What each thread of the kernel's futex(2) waits with: FUTEX_WAIT and FUTEX_WAIT_BITSET, of this process.
@@ -40,8 +40,9 @@ for path in open("/srv/list").read().split("\\n")[{first}::{count}]:
     with open(path, "rb") as file: file.read()
 '''
 shutil.rmtree("/srv", ignore_errors=True); os.mkdir("/srv")
-with open("/srv/list", "w") as names:
-    names.write("\n".join(sorted(f"{at}/{name}" for at, _, names in os.walk("/usr/lib/python3") for name in names)))
+if work == "read":
+    found = sorted(f"{at}/{name}" for at, _, names in os.walk("/usr/lib/python3") for name in names)
+    with open("/srv/list", "w") as list_of_them: list_of_them.write("\n".join(found))
 total = 4800
 clients = []
 begin = time.perf_counter()
@@ -72,9 +73,14 @@ class Counter:
         self.count = int(found[1]) if found else sys.exit(f"perf does not count {self.event}")
 
 
+def container(tools, image, name):
+    """One that stays."""
+    return tools.bryo("run", "--rm", "--name", name, "--network", "host", image, "sh", "-c", f"echo up; {STAY}")
+
+
 def bench_clients(tools, image):
     name = "bench-clients"
-    with running(tools.bryo("run", "--rm", "--name", name, "--network", "host", image, "sh", "-c", f"echo up; {STAY}")):
+    with running(container(tools, image, name)):
         server = tools.bryo("inspect", "--format", "{{.State.FilesystemPid}}", name).run().strip()
 
         def shared(work, count, cold=False):
@@ -100,24 +106,13 @@ def bench_clients(tools, image):
                 print(f"  {count} clients {title}: {messages.count} messages, {share:.1f} waits of the server's threads for each other in 1,000")
 
 
-def memory(binary):
-    """Of all processes of Bryo together, shared memory counted once, without page cache; in bytes."""
-    total = 0
-    for process in bryo_processes(binary):
-        # Whoever has ended meanwhile has no memory.
-        with contextlib.suppress(OSError):
-            fields = dict(re.findall(r"^(\w+): +(\d+) kB", (process / "smaps_rollup").read_text(), re.M))
-            total += (int(fields["Pss_Anon"]) + int(fields["Pss_Shmem"])) * 1024
-    return total
-
-
 def cached():
     return int(re.search(r"^Cached: +(\d+) kB", pathlib.Path("/proc/meminfo").read_text(), re.M)[1]) * 1024
 
 
 def bench_containers(tools, image):
-    def container(number):
-        return tools.bryo("run", "--rm", "--name", f"bench-{number}", "--network", "host", image, "sh", "-c", f"echo up; {STAY}")
+    def numbered(number):
+        return container(tools, image, f"bench-{number}")
 
     def read_by(number):
         """Reads some of the image in one container; gives how many bytes there are, each file's in whole pages."""
@@ -126,10 +121,10 @@ def bench_containers(tools, image):
         return int(tools.bryo("exec", f"bench-{number}", "sh", "-c", script).run())
 
     with contextlib.ExitStack() as all_of_them:
-        all_of_them.enter_context(running(container(0)))
+        all_of_them.enter_context(running(numbered(0)))
         row("memory of 1 container", memory(tools.binary), 100e6, "the limit", 1.0, "MB")
         for number in range(1, CONTAINERS):
-            all_of_them.enter_context(running(container(number)))
+            all_of_them.enter_context(running(numbered(number)))
         row(f"memory of {CONTAINERS} containers", memory(tools.binary), 100e6, "the limit", 1.0, "MB")
         drop_caches()
         before = cached()

@@ -38,6 +38,7 @@ from tools import (
     crun_bundle,
     end_pause,
     failures,
+    memory,
     row,
     running,
     sh,
@@ -123,7 +124,7 @@ def bench_memory(tools):
         if int(files) < 40_000:
             sys.exit(f"find saw {files} files only")
         count = len(list(bryo_processes(tools.binary)))
-        total = crowd.memory(tools.binary)
+        total = memory(tools.binary)
         row(f"memory of a container ({count} processes), after find /", total, 40e6, "the limit", 1.0, "MB")
         time.sleep(2)
         before = spent()

@@ -188,6 +188,17 @@ def bryo_processes(binary):
                 yield path
 
 
+def memory(binary):
+    """Of all processes of Bryo together, shared memory counted once, without page cache; in bytes."""
+    total = 0
+    for process in bryo_processes(binary):
+        # Whoever has ended meanwhile has no memory.
+        with contextlib.suppress(OSError):
+            fields = dict(re.findall(r"^(\w+): +(\d+) kB", (process / "smaps_rollup").read_text(), re.M))
+            total += (int(fields["Pss_Anon"]) + int(fields["Pss_Shmem"])) * 1024
+    return total
+
+
 class Tools:
     """What every bench uses: both tools with their stores, and the registry's images."""
 

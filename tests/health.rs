@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 
-use common::{Bryo, Project, field, parent, process, until};
+use common::{Bryo, Project, comm, field, parent, process, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -45,10 +45,7 @@ fn last(bryo: &Bryo, what: &str) -> String {
 /// The process that asks.
 fn checker(bryo: &Bryo) -> Pid {
     let supervisor = parent(process(bryo, "one", "Pid"));
-    let of = |pid: i32| {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        name == "bryo-health\n" && parent(Pid::from_raw(pid)) == supervisor
-    };
+    let of = |pid: i32| comm(pid) == "bryo-health" && parent(Pid::from_raw(pid)) == supervisor;
     let mut found = None;
     until("a process that asks", || {
         let all = fs::read_dir("/proc").unwrap();
@@ -213,8 +210,7 @@ fn the_images_check_counts_unless_asked_otherwise() {
         let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
         for child in children.split_whitespace() {
             // One may be gone by now.
-            let name = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
-            assert_ne!(name, "bryo-health\n");
+            assert_ne!(comm(child), "bryo-health");
         }
         bryo.ok(["rm", "-f", "one"]);
     }

@@ -62,9 +62,7 @@ fn changed(image: &str, flags: &[&str], script: &str) -> (Bryo, String, Vec<Stri
 fn helper(bryo: &Bryo, name: &str) -> Option<Pid> {
     let supervisor = common::parent(process(bryo, name, "Pid"));
     let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
-    let is_helper = |pid: &&str| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "bryo-owners\n")
-    };
+    let is_helper = |pid: &&str| common::comm(pid) == "bryo-owners";
     let pid = children.split_whitespace().find(is_helper)?;
     Some(Pid::from_raw(pid.parse().unwrap()))
 }

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::sandbox::within;
-use common::{Bryo, Done, has_id_range, images, processes, until};
+use common::{Bryo, Done, comm, has_id_range, images, processes, until};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
@@ -83,10 +83,6 @@ fn descendants(of: Pid) -> Vec<Pid> {
         .collect()
 }
 
-fn name(process: Pid) -> String {
-    fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default()
-}
-
 /// Who has ended needs no signal, and may have.
 fn signal(processes: &[Pid], signal: Signal) {
     for process in processes {
@@ -105,7 +101,7 @@ fn a_supervisor_that_stands_still_holds_up_nobody() {
         let (tool, skip) = (pid(&victim), round % 2);
         let mut made = Vec::new();
         // Who makes the namespace comes first, if there is none to share.
-        let is_awaited = |process: &Pid| round % 3 == 0 || name(*process) == "bryo-supervisor\n";
+        let is_awaited = |process: &Pid| round % 3 == 0 || comm(*process) == "bryo-supervisor";
         until("a supervisor", || {
             made = descendants(tool);
             made.iter().any(is_awaited) || victim.try_wait().unwrap().is_some()
@@ -215,7 +211,7 @@ fn a_command_line_that_starts_nothing_leaves_nothing() {
     let (processes, open) = told.split_once('\n').unwrap();
     let (tool, maker) = processes.split_once(' ').unwrap();
     let maker = Pid::from_raw(maker.parse().unwrap());
-    until("the end of who called it", || name(maker).is_empty());
+    until("the end of who called it", || comm(maker).is_empty());
     kill(Pid::from_raw(tool.parse().unwrap()), Signal::SIGKILL).unwrap();
     assert!(!open.contains("held"), "{open}");
 }

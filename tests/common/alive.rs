@@ -73,6 +73,12 @@ pub fn parent(pid: Pid) -> Pid {
     Pid::from_raw(fields.split_whitespace().nth(1).unwrap().parse().unwrap())
 }
 
+/// What the kernel calls a process (proc_pid_comm(5)); nothing once it is gone.
+pub fn comm(process: impl std::fmt::Display) -> String {
+    let name = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+    name.trim_end().to_owned()
+}
+
 /// The names of this test's processes that still live: those to which its directories were named.
 pub fn processes(bryo: &Bryo) -> Vec<String> {
     let directory = bryo.dir().to_str().unwrap();
@@ -81,8 +87,7 @@ pub fn processes(bryo: &Bryo) -> Vec<String> {
         // The dead have no environment any more.
         let environment = std::fs::read(process.path().join("environ")).ok()?;
         let ours = String::from_utf8_lossy(&environment).contains(directory);
-        let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
-        ours.then(|| name.trim_end().to_owned())
+        ours.then(|| comm(process.file_name().display()))
     })
     .collect()
 }

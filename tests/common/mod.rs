@@ -20,7 +20,7 @@ mod shape;
 mod skopeo;
 mod sshfs;
 
-pub use alive::{field, kills, once_free, parent, process, processes, until, until_it_waits};
+pub use alive::{comm, field, kills, once_free, parent, process, processes, until, until_it_waits};
 pub use bryo::{Bryo, Done, has_id_range, lister_directory, on_terminal};
 pub use chance::Chance;
 pub use podman::Podman;

@@ -148,6 +148,7 @@ impl Server {
             serving::run(image, upper, storage, &ledger, theirs)
         });
         let pid = pid?;
+        // It opens image and writable layer while we go on.
         cores::spread(pid);
         let Some((channel, _, _, image, ledger)) = all else {
             return Err(std::io::Error::other("forked twice").into());
