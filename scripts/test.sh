@@ -13,6 +13,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 need_cargo
 # What properties draw is the same each time, so that a change is not judged by what others left: soak.sh draws anew.
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1}
+# Nothing is built twice here: what would spare a second build takes 4 GB of a disk that others share.
+export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 logs=$(mktemp -d /var/tmp/bryo-test-logs.XXXXXX)
 summary=() failed=0 began=$SECONDS
 

@@ -1,6 +1,6 @@
 //! Does real software work in a container: compilers, databases, package managers, servers?
 //!
-//! One store holds the 1.2 GB image for all of them; `scripts/test.sh` removes it.
+//! One store holds the 1.2 GB image for all of them.
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
 mod common;
@@ -12,7 +12,7 @@ use common::{Bryo, has_id_range};
 /// The store with Debian, gcc, git, Python, numpy, scipy, sqlite, nginx and curl; and the image's name.
 fn software() -> &'static (Bryo, String) {
     static STORE: OnceLock<(Bryo, String)> = OnceLock::new();
-    STORE.get_or_init(|| Bryo::with_image("software"))
+    STORE.get_or_init(|| Bryo::shared_by_all("software"))
 }
 
 /// Runs a script in a fresh container of it.

@@ -25,7 +25,7 @@ use common::{Bryo, Done, field, has_id_range};
 /// The store with PostgreSQL, SQLite, git, rpm, npm, pip, gcc, cargo, rsync and tar; and the image's name.
 fn workloads() -> &'static (Bryo, String) {
     static STORE: OnceLock<(Bryo, String)> = OnceLock::new();
-    STORE.get_or_init(|| Bryo::with_image("workloads"))
+    STORE.get_or_init(|| Bryo::shared_by_all("workloads"))
 }
 
 /// Where a workload works.
