@@ -4,7 +4,10 @@
 
 mod common;
 
-use common::{Bryo, until};
+use std::fs;
+
+use common::sandbox::within;
+use common::{Bryo, Done, until};
 
 #[test]
 fn what_a_container_changed_is_in_the_image() {
@@ -118,4 +121,58 @@ fn of_a_running_container_all_that_was_written_is_in_it() {
     let seen = bryo.sh("made", "wc -c < /big; tr -d x < /big | wc -c; cat /done");
     assert_eq!(seen, "3000000\n0\ndone\n");
     bryo.ok(["rm", "-f", "box"]);
+}
+
+/// sync(2) would wait for every filesystem of the machine: a dead server's NFS, others' gigabytes.
+#[test]
+fn what_the_kernel_holds_of_other_filesystems_is_not_waited_for() {
+    let (bryo, base) = Bryo::with_image("busybox");
+    let rests = "exec sleep 1000";
+    let leaves = "cp /bin/busybox /tmp/sleep; echo changed > /file; exec chroot /tmp /sleep 1000";
+    for (name, flag, script) in [
+        ("box", "--tty", rests),
+        ("init", "--init", rests),
+        ("ro", "--read-only", rests),
+        ("elsewhere", "--tmpfs=/tmp:exec", leaves),
+    ] {
+        bryo.ok(["run", "-d", "--name", name, flag, &base, "sh", "-c", script]);
+    }
+    until("its root is another", || {
+        bryo.ok(["top", "elsewhere"]).contains("/sleep 1000")
+    });
+    let archive = bryo.scratch("tree.tar");
+    let out = archive.to_str().unwrap();
+    for (name, calls) in [
+        ("box", "syncfs"),
+        ("init", "syncfs"),
+        ("ro", "syncfs"),
+        ("elsewhere", "sync"),
+    ] {
+        for words in [&["commit", name, "made"][..], &["export", "-o", out, name]] {
+            assert_eq!(syncs(&bryo, words), [calls], "{words:?}");
+        }
+        bryo.ok(["rm", "-f", name]);
+    }
+}
+
+/// Which of the calls that wait for filesystems a command makes.
+fn syncs(bryo: &Bryo, words: &[&str]) -> Vec<String> {
+    let log = bryo.scratch("strace");
+    let strace = [
+        "strace",
+        "-f",
+        "-e",
+        "trace=sync,syncfs",
+        "-e",
+        "signal=none",
+        "-o",
+        log.to_str().unwrap(),
+    ];
+    let done = Done::of(&mut within(&strace, &bryo.command(words)));
+    assert!(done.status.success(), "{done}");
+    let log = fs::read_to_string(log).unwrap();
+    let calls = log
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1)?.split_once('('));
+    calls.map(|(call, _)| call.to_owned()).collect()
 }

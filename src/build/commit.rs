@@ -10,7 +10,7 @@ use super::step::configure;
 use super::variables::Scope;
 use super::{Error, dockerfile};
 use crate::containers::changes;
-use crate::containers::record::{self, Base, Life, Record};
+use crate::containers::record::{self, Base, Record};
 use crate::images::commit::{Described, add_image, add_layer};
 use crate::images::reference::Reference;
 use crate::images::{self, Claim, Image};
@@ -59,10 +59,6 @@ pub fn commit(store: &Store, record: &Record, order: &Commit) -> Result<Image, E
         if configure(&mut stage, &step.instruction, '\\')?.is_none() {
             return Err(Error::NoChange(step.text));
         }
-    }
-    if let Life::Running { .. } = record.life {
-        // What the kernel holds of the container's files reaches the server, whose writable layer is then whole.
-        nix::unistd::sync();
     }
     let tree = changes::frozen(store, record)?;
     let claim = add_layer(store, &image.layers, |out| tree.write_layer(out).map(|_out| ()))?;

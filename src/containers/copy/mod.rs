@@ -178,10 +178,6 @@ fn way(store: &Store, name: &str) -> Result<Way, Error> {
 /// # Errors
 /// Its image is gone, its writable layer cannot be read, or `out` fails.
 pub fn export(store: &Store, record: &Record, out: &mut dyn Write) -> Result<(), Error> {
-    if let Life::Running { .. } = record.life {
-        // What the kernel holds of the container's files reaches the server, whose writable layer is then whole.
-        nix::unistd::sync();
-    }
     let tree = changes::frozen(store, record)?;
     let written = tree.write_tree(ROOT, b"", io::BufWriter::with_capacity(1 << 18, out));
     let flushed = written.and_then(|mut out| out.flush());

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,7 +16,7 @@ use serde::de::DeserializeOwned;
 use super::channel::{Channel, Failure, Order, Report};
 use super::holder::Search;
 use super::idmap;
-use super::namespaces::{Entry, enter_user_namespace};
+use super::namespaces::{Entry, enter_user_namespace, namespace_of};
 use super::start::{StartError, die_with_parent, hide, report};
 use crate::host::{IdMaps, Probe};
 use crate::store::lease;
@@ -61,13 +62,37 @@ fn attempt<T: Serialize + DeserializeOwned>(
     maps: &IdMaps,
     work: &mut impl FnMut(&IdMaps) -> T,
 ) -> Result<Option<T>, StartError> {
-    let failed = |error: std::io::Error| Failure::new("work on a container's files", error);
     // The work may take long: who makes a container meanwhile is not to wait for this, so the lock of a search is let go.
     let (entry, _holder) = match Search::begin(run, maps)? {
         Search::Found(holder) => (Entry::Join(holder.descriptor()?), Some(holder)),
         // One for this alone: it is not worth to be found by others.
         _ => (Entry::Make(maps.clone()), None),
     };
+    let map = |child| maps.is_single() || idmap::map_child(child, maps, host).is_ok();
+    send(&entry, map, || work(maps))
+}
+
+/// Does `work` as root of the user namespace of a container's process: its tree can be opened nowhere else. The process that
+/// does it is in no other namespace of the container's, so nobody there sees it. To be called by a process with one thread.
+///
+/// # Errors
+/// There is no such process; what the work itself says is in its answer.
+pub fn as_root_of_process<T: Serialize + DeserializeOwned>(
+    process: Pid,
+    work: impl FnMut() -> T,
+) -> Result<T, StartError> {
+    let entry = Entry::Join(namespace_of(process)?);
+    let answer = send(&entry, |_| true, work)?;
+    answer.ok_or_else(|| Failure::new("work on a container's files", "its ids are not mapped").into())
+}
+
+/// Does `work` in a process in that user namespace, whose ids `map` maps if it is a new one. `None`: it cannot.
+fn send<T: Serialize + DeserializeOwned>(
+    entry: &Entry,
+    map: impl Fn(Pid) -> bool,
+    mut work: impl FnMut() -> T,
+) -> Result<Option<T>, StartError> {
+    let failed = |error: std::io::Error| Failure::new("work on a container's files", error);
     let (ours, theirs) = Channel::pair().map_err(|error| Failure::new("make a channel", error.desc()))?;
     // Of any length, and read when the process has ended.
     let answer = memfd_create("answer", MemfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
@@ -77,7 +102,7 @@ fn attempt<T: Serialize + DeserializeOwned>(
     let stilled = lease::still_all();
     let child = sys::fork(|| {
         drop(parts.take());
-        report(&theirs, run_child(&entry, maps, &answer, &theirs, work))
+        report(&theirs, run_child(entry, &answer, &theirs, &mut work))
     });
     drop(stilled);
     let child = child.map_err(failed)?;
@@ -85,7 +110,7 @@ fn attempt<T: Serialize + DeserializeOwned>(
     let Some(ours) = parts else {
         return Err(Failure::new("fork", "it happened twice").into());
     };
-    let heard = accompany(&ours, child, maps, host);
+    let heard = accompany(&ours, child, map);
     drop(ours);
     // Only its end matters.
     let _ = waitpid(child, None);
@@ -102,17 +127,12 @@ fn attempt<T: Serialize + DeserializeOwned>(
 }
 
 /// Maps the child's ids if it asks, and waits for its end. `false`: they cannot be mapped.
-fn accompany(
-    channel: &Channel,
-    child: nix::unistd::Pid,
-    maps: &IdMaps,
-    host: &Probe,
-) -> Result<bool, Failure> {
+fn accompany(channel: &Channel, child: Pid, map: impl Fn(Pid) -> bool) -> Result<bool, Failure> {
     loop {
         match channel.receive() {
             Ok(None) => return Ok(true),
             Ok(Some((Report::UserNamespace, _))) => {
-                if !maps.is_single() && idmap::map_child(child, maps, host).is_err() {
+                if !map(child) {
                     return Ok(false);
                 }
                 // It may have been killed: then the answer is missing.
@@ -127,10 +147,9 @@ fn accompany(
 
 fn run_child<T: Serialize>(
     entry: &Entry,
-    maps: &IdMaps,
     mut to: &File,
     channel: &Channel,
-    work: &mut impl FnMut(&IdMaps) -> T,
+    work: &mut impl FnMut() -> T,
 ) -> Result<(), Failure> {
     die_with_parent(channel)?;
     umask(Mode::empty());
@@ -138,6 +157,6 @@ fn run_child<T: Serialize>(
     hide()?;
     die_with_parent(channel)?; // the kernel forgot it with the change of namespace
     let failed = |error: std::io::Error| Failure::new("answer", error);
-    let answer = serde_json::to_vec(&work(maps)).map_err(|error| failed(error.into()))?;
+    let answer = serde_json::to_vec(&work()).map_err(|error| failed(error.into()))?;
     to.write_all(&answer).map_err(failed)
 }

@@ -31,7 +31,7 @@ mod within;
 
 pub use ahead::{Ahead, Maker};
 pub use crowd::Crowd;
-pub use errand::{as_root, as_root_of};
+pub use errand::{as_root, as_root_of, as_root_of_process};
 pub use inside::{Helper, help, mount_of};
 pub use keeper::keep;
 pub use options::{HANDED, SUBDIRECTORY, TOP_READ_ONLY};
