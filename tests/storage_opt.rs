@@ -5,7 +5,7 @@ mod common;
 
 use std::process::Stdio;
 
-use common::{Bryo, field, process, until};
+use common::{Bryo, Done, field, process, until};
 use nix::sys::signal::{Signal, kill};
 
 #[test]
@@ -160,4 +160,26 @@ fn who_waits_for_room_holds_up_nobody_else() {
     looks.unlock().unwrap();
     assert!(longer.wait().unwrap().success());
     bryo.ok(["rm", "-f", "-t", "0", "small"]);
+}
+
+/// Its program did not look at what its end was told of the pages that found no room; neither does the server live that refused
+/// them: the last to follow it says so.
+#[test]
+fn what_a_dead_server_refused_is_told() {
+    let (bryo, image) = Bryo::with_image("busybox");
+    let script = "yes | head -c 4194304 > /big; for n in 1 2 3 4 5 6 7 8; do test ! -e /none$n; done";
+    let limit = ["--storage-opt", "size=2m"];
+    let run = ["run", "--name", "box", "--network", "none"]
+        .into_iter()
+        .chain(limit);
+    let mut run = bryo.command(run.chain([&*image, "sh", "-c", script]));
+    let done = Done::of(run.env("FUSE_OVERLAY_KILL", "saved:7"));
+    assert!(done.status.success(), "{done}");
+    let servers = field(&bryo, "box", "{{.State.FilesystemTakeovers.Servers}}");
+    assert!(servers.parse::<u32>().unwrap() > 2, "{servers} servers followed");
+    let error = field(&bryo, "box", "{{.State.Error}}");
+    assert!(
+        error.contains("could not be written to the disk: No space left on device"),
+        "{error}"
+    );
 }

@@ -6,7 +6,8 @@
 //!   memory: the kernel waits for its answer and sends it to nobody else. Before an answer goes out it is saved in the
 //!   slot, so that the successor sends the same one again rather than doing the work twice;
 //! - how often the kernel holds each inode: an inode without names that is still open must stay;
-//! - whether the connection was ever answered, and where the journal stood when it began.
+//! - whether the connection was ever answered, and where the journal stood when it began;
+//! - of which files pages were refused that nobody heard of yet.
 //!
 //! The states of a slot, and what the successor does about each:
 //!
@@ -25,8 +26,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::errno::Errno;
 use parking_lot::Mutex;
 
+use crate::attr::Ino;
 use crate::sys::{Lent, Shared, memory_file};
 
 /// Bytes of a message: the largest WRITE with its headers.
@@ -48,6 +51,9 @@ const SAVED_LENGTH: usize = 4;
 const WORDS_AT: usize = SLOTS * SLOT;
 /// Counters for this and the next; then the inodes' lookup counts.
 const OWN_WORDS: usize = 1024;
+/// Where among the own counters the files are whose pages were refused, two words each: the inode's number, 0 where there is
+/// none, and the errno. Older servers leave them zero.
+const REFUSED_AT: usize = 64;
 /// Inodes that can be counted: 2³⁰ numbers, 4 GiB of addresses, of which only touched pages take memory.
 const INODES: usize = 1 << 30;
 /// With less address space than this there is no server.
@@ -79,6 +85,8 @@ enum Word {
     Listing = 9,
     /// Servers that took over and found at least one request in hand.
     Busy = 10,
+    /// The errno of refused pages whose file found no place in the list.
+    RefusedMore = 11,
 }
 
 /// Makes a new ledger.
@@ -203,6 +211,53 @@ impl Ledger {
     /// The counters of inodes, by their number less one.
     pub(crate) fn inodes(&self) -> &[AtomicU32] {
         self.memory.words().get(OWN_WORDS..).unwrap_or_default()
+    }
+
+    fn refused(&self) -> impl Iterator<Item = (&AtomicU32, &AtomicU32)> {
+        let words = self.memory.words().get(REFUSED_AT..OWN_WORDS);
+        let pairs = words.unwrap_or_default().chunks_exact(2);
+        pairs.filter_map(|pair| Some((pair.first()?, pair.get(1)?)))
+    }
+
+    /// Keeps that pages of a file were refused, and why. One thread at a time may change the list.
+    pub(crate) fn refuse(&self, ino: Ino, why: Errno) {
+        let number = u32::try_from(ino.0).unwrap_or(0);
+        let is = |wanted: u32| move |(of, _): &(&AtomicU32, _)| of.load(Ordering::Acquire) == wanted;
+        let known = self
+            .refused()
+            .find(is(number))
+            .or_else(|| self.refused().find(is(0)));
+        match known {
+            Some((of, errno)) if number != 0 => {
+                errno.store(why as u32, Ordering::Release);
+                of.store(number, Ordering::Release);
+            }
+            _ => drop(self.swap(Word::RefusedMore, why as u32)),
+        }
+    }
+
+    /// Somebody heard of it.
+    pub(crate) fn heard(&self, ino: Ino) {
+        let mut refused = self.refused();
+        if let Some((of, _)) = refused.find(|(of, _)| u64::from(of.load(Ordering::Acquire)) == ino.0) {
+            of.store(0, Ordering::Release);
+        }
+    }
+
+    /// Somebody heard of all.
+    pub(crate) fn all_heard(&self) {
+        self.swap(Word::RefusedMore, 0);
+    }
+
+    /// The files of whose refused pages nobody heard of yet, and why; and why those of others that were too many.
+    pub(crate) fn unheard(&self) -> (Vec<(Ino, Errno)>, Option<Errno>) {
+        let errno = |word: u32| Errno::from_raw(word.cast_signed());
+        let kept = self.refused().filter_map(|(of, why)| {
+            let of = of.load(Ordering::Acquire);
+            (of != 0).then(|| (Ino(of.into()), errno(why.load(Ordering::Acquire))))
+        });
+        let more = self.get(Word::RefusedMore);
+        (kept.collect(), (more != 0).then(|| errno(more)))
     }
 
     /// Another server takes over.
@@ -420,6 +475,8 @@ impl Slot {
 mod tests {
     use super::*;
 
+    const MOST_REFUSED: usize = (OWN_WORDS - REFUSED_AT) / 2;
+
     /// What a server finds that opens the ledger after another.
     fn next(file: &OwnedFd) -> Slot {
         Ledger::open(file).unwrap().slot(0).unwrap()
@@ -471,6 +528,32 @@ mod tests {
         Ledger::open(&file).unwrap().blame();
         Ledger::open(&file).unwrap().blame();
         assert!(next(&file).is_deadly());
+    }
+
+    #[test]
+    fn a_successor_hears_whose_pages_were_refused() {
+        let file = create().unwrap();
+        let unheard = || Ledger::open(&file).unwrap().unheard();
+        let ledger = Ledger::open(&file).unwrap();
+        for (ino, why) in [(7, Errno::ENOSPC), (9, Errno::EIO), (7, Errno::EDQUOT)] {
+            ledger.refuse(Ino(ino), why);
+        }
+        let (seven, nine) = ((Ino(7), Errno::EDQUOT), (Ino(9), Errno::EIO));
+        assert_eq!(unheard(), (vec![seven, nine], None));
+        ledger.heard(Ino(7));
+        ledger.heard(Ino(8));
+        assert_eq!(unheard(), (vec![nine], None));
+        for ino in 1..=MOST_REFUSED as u64 {
+            ledger.refuse(Ino(ino), Errno::ENOSPC);
+        }
+        assert_eq!((unheard().0.len(), unheard().1), (MOST_REFUSED, None));
+        ledger.refuse(Ino(1 << 20), Errno::ENOSPC);
+        assert_eq!(
+            (unheard().0.len(), unheard().1),
+            (MOST_REFUSED, Some(Errno::ENOSPC))
+        );
+        ledger.all_heard();
+        assert_eq!(unheard().1, None);
     }
 
     #[test]

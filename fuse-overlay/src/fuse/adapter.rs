@@ -63,11 +63,11 @@ type Ended = Result<End, Errno>;
 impl Adapter {
     pub(super) fn new(tree: Tree, ids: IdMap, notes: Notes) -> Adapter {
         Adapter {
+            refused: Refused::under(tree.ledger().clone()),
             tree,
             ids,
             unsynced: Unsynced::default(),
             listings: Listings::default(),
-            refused: Refused::default(),
             grown: Grown::default(),
             unlinked: Unlinked::default(),
             notes,
@@ -350,9 +350,13 @@ impl Adapter {
 
     /// Fails if pages of a file that is still there were refused and the writer was not told by us.
     pub(super) fn untold_refusals(&self) -> std::io::Result<()> {
-        let left = self.refused.left().into_iter();
-        let mut left = left.filter(|(ino, _)| self.tree.getattr(*ino).is_ok_and(|attr| attr.nlink > 0));
-        match left.next() {
+        let (left, unknown) = self.refused.left();
+        let is_there = |(ino, _): &(Ino, _)| self.tree.getattr(*ino).is_ok_and(|attr| attr.nlink > 0);
+        let known = left.into_iter().find(is_there);
+        match known
+            .map(|(ino, errno)| (Some(ino), errno))
+            .or(unknown.map(|errno| (None, errno)))
+        {
             None => Ok(()),
             Some((ino, errno)) => {
                 tracing::error!(?ino, %errno, "what was written to a file could not be kept");
@@ -380,6 +384,7 @@ impl Adapter {
     /// Takes lookups back. A file that goes with the last frees its space at the next sync.
     fn forget(&self, ino: Ino, count: u64) {
         if self.tree.forget(ino, count) == Released::Gone {
+            self.refused.take(ino);
             self.unsynced.mark();
         }
     }

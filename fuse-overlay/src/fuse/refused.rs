@@ -16,20 +16,36 @@ use nix::errno::Errno;
 use parking_lot::Mutex;
 
 use crate::attr::Ino;
+use crate::ledger::Ledger;
 
 /// Files to remember at most. The others' writers hear of it at fsync and close.
 const MOST: usize = 1 << 16;
 
-/// The files whose pages were refused since somebody heard of it.
-#[derive(Default)]
+/// The files whose pages were refused since somebody heard of it. What the ledger holds of them outlives the server.
 pub(super) struct Refused {
     files: Mutex<HashMap<Ino, Errno>>,
+    ledger: Ledger,
+    /// Why pages were refused of files that a server before this one knew, more than the ledger holds.
+    unknown: Option<Errno>,
 }
 
 impl Refused {
+    /// With what servers before this one left.
+    pub(super) fn under(ledger: Ledger) -> Refused {
+        let (known, unknown) = ledger.unheard();
+        Refused {
+            files: Mutex::new(known.into_iter().collect()),
+            ledger,
+            unknown,
+        }
+    }
+
     /// Pages of `ino` could not be written out.
     pub(super) fn add(&self, ino: Ino, why: Errno) {
         let mut files = self.files.lock();
+        if files.get(&ino) != Some(&why) {
+            self.ledger.refuse(ino, why);
+        }
         if files.len() < MOST {
             files.insert(ino, why);
         }
@@ -40,13 +56,19 @@ impl Refused {
         self.files.lock().contains_key(&ino)
     }
 
-    /// All of which nobody heard, and why.
-    pub(super) fn left(&self) -> HashMap<Ino, Errno> {
-        self.files.lock().clone()
+    /// All of which nobody heard, and why; and why pages of files that are no longer known.
+    pub(super) fn left(&self) -> (HashMap<Ino, Errno>, Option<Errno>) {
+        (self.files.lock().clone(), self.unknown)
     }
 
-    /// Why pages of `ino` were refused, for the one who hears of it.
+    /// Why pages of `ino` were refused, for the one who hears of it; or for nobody, since it is gone.
     pub(super) fn take(&self, ino: Ino) -> Option<Errno> {
-        self.files.lock().remove(&ino)
+        let mut files = self.files.lock();
+        let why = files.remove(&ino)?;
+        self.ledger.heard(ino);
+        if files.is_empty() && self.unknown.is_none() {
+            self.ledger.all_heard();
+        }
+        Some(why)
     }
 }

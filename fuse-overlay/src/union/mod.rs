@@ -401,6 +401,11 @@ impl Tree {
         })
     }
 
+    /// What it was opened under.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        self.upper.ledger()
+    }
+
     /// Had the FUSE request `unique`, which the ledger has in hand, changed something before this server took over from
     /// another? If so, the inode that it made, if it made one.
     pub fn happened(&self, unique: u64) -> Option<Option<Ino>> {

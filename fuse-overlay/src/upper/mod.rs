@@ -381,6 +381,11 @@ impl Upper {
         ino.0 > self.image_end
     }
 
+    /// The ledger that it was opened under.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        self.lookups.ledger()
+    }
+
     /// Counts a lookup.
     pub(crate) fn looked_up(&self, ino: Ino) {
         self.lookups.add(ino);
