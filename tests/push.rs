@@ -161,12 +161,12 @@ fn what_cannot_be_sent_is_said_in_a_line() {
     let archive = bryo.scratch("archive").display().to_string();
     let digest = format!("sha256:{}", "0".repeat(64));
     for (to, why) in [
+        ("oci:".into(), "cannot push to oci:: it has no path"),
+        (format!("oci:{archive}:a b"), "\"a b\" is no name"),
         (
-            format!("oci-archive:{archive}:x"),
-            "`save --format oci-archive -o FILE`",
+            format!("docker-archive:{archive}:a@{digest}"),
+            "has a digest, no tag",
         ),
-        (format!("docker-archive:{archive}"), "`save -o FILE`"),
-        (format!("oci:{archive}"), "`save --format oci-dir"),
         (format!("dir:{archive}"), "dir is no registry"),
         ("docker-daemon:a:1".into(), "`save IMAGE | docker load`"),
         (format!("docker://a:1@{digest}"), "either the tag 1 or the digest"),

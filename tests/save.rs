@@ -95,6 +95,131 @@ fn the_fields_of_docker_are_kept_in_every_format() {
     }
 }
 
+/// As `podman push IMAGE oci-archive:FILE` and its kin.
+#[test]
+fn an_image_is_pushed_to_where_no_registry_is() {
+    let bryo = store();
+    let place = |name: &str| bryo.scratch(name).display().to_string();
+    let (digest, config) = (bryo.scratch("digest"), id(&bryo, "made"));
+    let push = |flags: &[&str], to: &str| bryo.run([&["push"], flags, &["made", to]].concat());
+    let inspected = |from: &str, what: &str| {
+        let done = skopeo(["inspect", what, from]);
+        assert!(done.status.success(), "{done}");
+        done.stdout
+    };
+    let [docker, archive, layout] = ["docker.tar", "oci.tar", "layout"].map(place);
+    for (flags, to, from) in [
+        (
+            &[][..],
+            format!("docker-archive:{docker}:sent:1"),
+            format!("docker-archive:{docker}:sent:1"),
+        ),
+        (
+            &["--digestfile"],
+            format!("oci-archive:{archive}:v1"),
+            format!("oci-archive:{archive}:v1"),
+        ),
+        // In place of what was there.
+        (
+            &["--digestfile"],
+            format!("oci-archive:{archive}"),
+            format!("oci-archive:{archive}"),
+        ),
+        (
+            &["--compression-format=zstd", "--digestfile"],
+            format!("oci:{layout}:some/name:v1"),
+            format!("oci:{layout}:some/name:v1"),
+        ),
+        // Beside it.
+        (
+            &["--digestfile"],
+            format!("oci:{layout}:v2"),
+            format!("oci:{layout}:v2"),
+        ),
+    ] {
+        let file = [digest.to_str().unwrap()];
+        let file = if flags.contains(&"--digestfile") {
+            &file[..]
+        } else {
+            &[]
+        };
+        let done = push(&[flags, file].concat(), &to);
+        assert!(
+            done.status.success() && done.stdout.is_empty() && done.stderr.is_empty(),
+            "{done}"
+        );
+        let manifest: serde_json::Value = serde_json::from_str(&inspected(&from, "--raw")).unwrap();
+        assert_eq!(manifest["config"]["digest"], *config, "{to}");
+        let zipped = manifest["layers"][0]["mediaType"]
+            .as_str()
+            .unwrap()
+            .ends_with("zstd");
+        assert_eq!(zipped, flags.contains(&"--compression-format=zstd"), "{manifest}");
+        if !file.is_empty() {
+            let told = inspected(&from, "--format={{.Digest}}");
+            assert_eq!(fs::read_to_string(&digest).unwrap(), told.trim());
+        }
+    }
+    inspected(&format!("oci:{layout}:some/name:v1"), "--raw");
+    for (flags, to, why) in [
+        (
+            &[][..],
+            format!("docker-archive:{docker}:sent:2"),
+            "doesn't support modifying existing images",
+        ),
+        (
+            &[],
+            format!("docker-archive:{docker}.2:A"),
+            "invalid reference format",
+        ),
+        (
+            &["--format=oci"],
+            format!("docker-archive:{docker}.2"),
+            "--format=oci is not what a docker-archive has",
+        ),
+        (
+            &["--compression-level=9"],
+            format!("docker-archive:{docker}.2"),
+            "plain layers",
+        ),
+        (
+            &["--digestfile=/dev/null"],
+            format!("docker-archive:{docker}.2"),
+            "no manifest",
+        ),
+        (
+            &["--format=v2s2"],
+            format!("oci:{layout}"),
+            "--format=v2s2 is not what OCI's layout has",
+        ),
+        (
+            &[],
+            format!("oci-archive:{}/none/a.tar", bryo.dir().display()),
+            "No such file or directory",
+        ),
+    ] {
+        let done = push(flags, &to);
+        assert!(
+            !done.status.success() && done.stderr.contains(why) && done.stderr.lines().count() == 1,
+            "{done}"
+        );
+    }
+    assert!(!Path::new(&format!("{docker}.2")).exists());
+    let other = Bryo::new();
+    for from in [
+        format!("docker-archive:{docker}"),
+        format!("oci-archive:{archive}"),
+        format!("oci:{layout}:v2"),
+    ] {
+        let name = other.ok(["pull", "-q", &from]);
+        assert_eq!(
+            other.ok(["run", "--rm", name.trim(), "cat", "/made"]),
+            "made\n",
+            "{from}"
+        );
+    }
+}
+
 #[test]
 fn skopeo_and_podman_read_it() {
     let bryo = store();

@@ -119,6 +119,7 @@ pub fn save(store: &Store, list: &List, names: &[Reference], to: To<'_>) -> Resu
             let saved = writer.image(&Saved {
                 image: part.image.clone(),
                 names: Vec::new(),
+                tag: None,
                 annotations: part.annotations.clone(),
                 packing: list.packing,
             })?;

@@ -24,6 +24,8 @@ pub struct Saved {
     pub image: Image,
     /// What it is called there.
     pub names: Vec<Reference>,
+    /// What it is called in OCI's layout instead, where a name need be no reference.
+    pub tag: Option<String>,
     /// Those of its manifest.
     pub annotations: BTreeMap<String, String>,
     /// The form of its layers, where the archive's is OCI's.
@@ -41,6 +43,7 @@ impl Saved {
             annotations: own.map(|(own, _)| own.annotations).unwrap_or_default(),
             image,
             names,
+            tag: None,
             packing: Packing::default(),
         })
     }
@@ -212,8 +215,13 @@ impl<'a> Writer<'a> {
         self.begin()?;
         let manifests = images.iter().map(|saved| self.image(saved));
         let manifests = manifests.collect::<Result<Vec<_>, _>>()?;
-        let named = images.iter().map(|saved| saved.names.as_slice());
-        self.list(manifests.iter().cloned().zip(named).collect())?;
+        let listed = images.iter().zip(&manifests).map(|(saved, manifest)| {
+            let mut manifest = manifest.clone();
+            let tag = saved.tag.iter().map(|tag| (REF_NAME.to_owned(), tag.clone()));
+            manifest.annotations.extend(tag);
+            (manifest, saved.names.as_slice())
+        });
+        self.list(listed.collect())?;
         Ok(manifests)
     }
 

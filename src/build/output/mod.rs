@@ -310,6 +310,7 @@ impl Part {
         Saved {
             image: self.image.clone(),
             names: names.to_vec(),
+            tag: None,
             annotations: described.annotations.clone(),
             packing: described.packing,
         }

@@ -5,6 +5,7 @@ mod history;
 mod inspect;
 mod list;
 mod load;
+mod place;
 mod prune;
 mod push;
 mod remove;

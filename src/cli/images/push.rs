@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use fuse_overlay::index::DiffId;
 
 use super::foreign;
+use super::place::Place;
 use crate::cli::output::put;
 use crate::cli::report::Failure;
 use crate::images::names::References;
@@ -14,7 +15,7 @@ use crate::images::push::{self, Form, Progress, PushError, Sent};
 use crate::images::reference::Reference;
 use crate::images::registry::Registries;
 use crate::images::{self, Image};
-use crate::store::{Store, given};
+use crate::store::{Digest, Store, given};
 
 /// Flags of `push`.
 #[derive(Debug, clap::Args)]
@@ -48,7 +49,8 @@ pub(crate) struct Push {
     /// The image, under the name that says where to
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
-    /// Where to, if not where its name says; with a digest, the manifest must be that one, and gets no tag
+    /// Where to, if not where its name says; with a digest, the manifest must be that one, and gets no tag. Or
+    /// oci-archive:FILE[:TAG], oci:DIR[:TAG], docker-archive:FILE[:NAME]
     #[arg(value_name = "DESTINATION")]
     destination: Option<String>,
 }
@@ -57,6 +59,10 @@ impl Push {
     pub(crate) fn run(self, store: &Store) -> Result<(), Failure> {
         self.foreign.check()?;
         let form = self.form()?;
+        let to = self.destination.as_deref().unwrap_or(&self.image);
+        if let Some(place) = Place::read(to)? {
+            return self.put_at(&place, store, form);
+        }
         let mut registries = Registries::load().map_err(PushError::from)?;
         if self.tls_verify == Some(false) {
             registries.trust_all();
@@ -70,43 +76,46 @@ impl Push {
         if self.all_tags {
             return order.all_tags(&self.image);
         }
-        let name = destination(self.destination.as_deref().unwrap_or(&self.image))?;
-        let image = images::find(store, &self.image)?.ok_or_else(|| {
-            Failure::new(format!(
-                "An image does not exist locally with the tag: {}",
-                self.image
-            ))
-        })?;
+        let name = destination(to)?;
+        let image = self.image(store)?;
         order.heading(&name)?;
         let pushed = order.one(&image, &name)?;
-        if let Some(file) = &self.digestfile {
-            let written = given::write(store, file, pushed.digest.to_string().as_bytes());
-            written.map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))?;
+        self.note(store, &pushed.digest)
+    }
+
+    /// The image that is meant.
+    fn image(&self, store: &Store) -> Result<Image, Failure> {
+        let none = || format!("An image does not exist locally with the tag: {}", self.image);
+        images::find(store, &self.image)?.ok_or_else(|| Failure::new(none()))
+    }
+
+    /// Writes it where no registry is: nothing is said, as by `save`.
+    fn put_at(&self, place: &Place, store: &Store, form: Form) -> Result<(), Failure> {
+        if self.all_tags {
+            let why = "--all-tags is for a repository of a registry";
+            return Err(Failure::new(why).code(125));
         }
-        Ok(())
+        if self.digestfile.is_some() && !place.has_manifest() {
+            let why = "a docker-archive has no manifest whose digest --digestfile could have";
+            return Err(Failure::new(why).code(125));
+        }
+        match place.send(store, self.image(store)?, form)? {
+            Some(digest) => self.note(store, &digest),
+            None => Ok(()),
+        }
+    }
+
+    fn note(&self, store: &Store, digest: &Digest) -> Result<(), Failure> {
+        let Some(file) = &self.digestfile else {
+            return Ok(());
+        };
+        let written = given::write(store, file, digest.to_string().as_bytes());
+        written.map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))
     }
 }
 
-/// Where others send images to that is no registry.
-const PLACES: [(&str, &str); 8] = [
-    ("docker-archive", "`save -o FILE` writes one"),
-    ("oci-archive", "`save --format oci-archive -o FILE` writes one"),
-    ("oci", "`save --format oci-dir -o DIRECTORY` writes one"),
-    ("dir", "`save --format oci-dir -o DIRECTORY` writes OCI's layout"),
-    ("docker-daemon", "`save IMAGE | docker load` takes it there"),
-    ("containers-storage", "`save IMAGE | podman load` takes it there"),
-    ("ostree", "it is not supported"),
-    ("sif", "it is not supported"),
-];
-
-/// What is meant by where to send something.
+/// What is meant by a name in a registry.
 fn destination(text: &str) -> Result<Reference, Failure> {
-    for (place, instead) in PLACES {
-        if text.strip_prefix(place).is_some_and(|rest| rest.starts_with(':')) {
-            let why = format!("cannot push to {text}: {place} is no registry; {instead}");
-            return Err(Failure::new(why).code(125));
-        }
-    }
     let text = text.strip_prefix("docker://").unwrap_or(text);
     let named = |source| images::Error::Name {
         text: text.into(),

@@ -151,7 +151,7 @@ pub fn all(held: Held<'_>) -> Result<Vec<Archive>, ArchiveError> {
 }
 
 /// `PATH[:NAME]`; a path with a colon in it must exist.
-fn split_name(text: &str) -> (PathBuf, Option<String>) {
+pub fn split_name(text: &str) -> (PathBuf, Option<String>) {
     match text.split_once(':') {
         Some((path, name)) if !Path::new(text).exists() => (path.into(), Some(name.into())),
         _ => (text.into(), None),

@@ -1,0 +1,136 @@
+//! `push IMAGE KIND:PLACE`: into an archive or a directory instead of a registry, as podman has it.
+
+use std::path::PathBuf;
+
+use crate::cli::report::Failure;
+use crate::images::packed::Family;
+use crate::images::push::Form;
+use crate::images::reference::Reference;
+use crate::images::save::{self, Format, Saved, To};
+use crate::images::{Image, archive};
+use crate::store::{Digest, Store};
+
+/// Where others send images to, but Bryo does not.
+const OTHERS: [(&str, &str); 5] = [
+    ("dir", "`oci:DIRECTORY` has OCI's layout"),
+    ("docker-daemon", "`save IMAGE | docker load` takes it there"),
+    ("containers-storage", "`save IMAGE | podman load` takes it there"),
+    ("ostree", "it is not supported"),
+    ("sif", "it is not supported"),
+];
+
+/// Where an image is to go.
+pub(super) struct Place {
+    kind: Kind,
+    path: PathBuf,
+    /// What it is called there.
+    name: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    DockerArchive,
+    OciArchive,
+    OciDirectory,
+}
+
+impl Place {
+    /// What is meant by where to send something; `None`: a registry.
+    pub(super) fn read(text: &str) -> Result<Option<Place>, Failure> {
+        let Some((kind, rest)) = text.split_once(':') else {
+            return Ok(None);
+        };
+        let kind = match kind {
+            "docker-archive" => Kind::DockerArchive,
+            "oci-archive" => Kind::OciArchive,
+            "oci" => Kind::OciDirectory,
+            other => {
+                let known = OTHERS.iter().find(|(place, _)| *place == other);
+                return known.map_or(Ok(None), |(place, instead)| {
+                    let why = format!("cannot push to {text}: {place} is no registry; {instead}");
+                    Err(Failure::new(why).code(125))
+                });
+            }
+        };
+        let (path, name) = archive::split_name(rest);
+        if path.as_os_str().is_empty() {
+            return Err(Failure::new(format!("cannot push to {text}: it has no path")).code(125));
+        }
+        Ok(Some(Place { kind, path, name }))
+    }
+
+    /// Has an image there a manifest?
+    pub(super) fn has_manifest(&self) -> bool {
+        self.kind != Kind::DockerArchive
+    }
+
+    /// Writes the image there. Gives its manifest's digest, which a Docker archive has not.
+    pub(super) fn send(&self, store: &Store, image: Image, form: Form) -> Result<Option<Digest>, Failure> {
+        self.may_have(&form)?;
+        let mut saved = Saved::listed(store, image, Vec::new())?;
+        saved.packing = form.packing;
+        let (format, to) = match self.kind {
+            Kind::DockerArchive => (Format::Docker, To::File(&self.path)),
+            Kind::OciArchive => (Format::Oci, To::File(&self.path)),
+            Kind::OciDirectory => (Format::Oci, To::Directory(&self.path)),
+        };
+        match (self.kind, &self.name) {
+            (_, None) => {}
+            (Kind::DockerArchive, Some(name)) => saved.names = vec![tagged(name)?],
+            (_, Some(tag)) => saved.tag = Some(printable(tag)?),
+        }
+        let made = save::save(store, &[saved], format, to)?;
+        Ok(made.first().map(|manifest| manifest.digest))
+    }
+
+    /// Does the archive have what was asked for?
+    fn may_have(&self, form: &Form) -> Result<(), Failure> {
+        let refused = |why: String| Err(Failure::new(why).code(125));
+        match (self.kind, form.family) {
+            (Kind::DockerArchive, Some(Family::Oci)) => {
+                return refused(
+                    "--format=oci is not what a docker-archive has; an oci-archive has it".into(),
+                );
+            }
+            (Kind::OciArchive | Kind::OciDirectory, Some(Family::Docker)) => {
+                return refused("--format=v2s2 is not what OCI's layout has; a docker-archive has it".into());
+            }
+            _ => {}
+        }
+        if self.kind == Kind::DockerArchive {
+            if form.packing != Default::default() {
+                return refused("a docker-archive has plain layers: no form can be given to them".into());
+            }
+            // As podman, which cannot add to one either, and keeps what is there.
+            if self.path.metadata().is_ok_and(|found| found.len() > 0) {
+                let path = self.path.display();
+                return Err(Failure::new(format!(
+                    "docker-archive doesn't support modifying existing images: {path} is there"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name in a Docker archive.
+fn tagged(text: &str) -> Result<Reference, Failure> {
+    let named = |source| crate::images::Error::Name {
+        text: text.into(),
+        source,
+    };
+    let name = Reference::parse(text).map_err(named)?;
+    match name.digest() {
+        Some(_) => Err(Failure::new(format!("docker-archive: {text} has a digest, no tag")).code(125)),
+        None => Ok(name.or_latest()),
+    }
+}
+
+/// The name in an OCI layout (image-spec, annotations.md: `org.opencontainers.image.ref.name`).
+fn printable(tag: &str) -> Result<String, Failure> {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:@/+".contains(&byte);
+    match !tag.is_empty() && tag.bytes().all(is_part) {
+        true => Ok(tag.to_owned()),
+        false => Err(Failure::new(format!("{tag:?} is no name that OCI's layout allows")).code(125)),
+    }
+}
