@@ -5,9 +5,12 @@
 mod common;
 
 use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
 
 use common::sandbox::within;
-use common::{Bryo, Done, until};
+use common::{Bryo, Done, process, until};
+use nix::sys::signal::{Signal, kill};
 
 #[test]
 fn what_a_container_changed_is_in_the_image() {
@@ -120,6 +123,31 @@ fn of_a_running_container_all_that_was_written_is_in_it() {
     bryo.ok(["commit", "box", "made"]);
     let seen = bryo.sh("made", "wc -c < /big; tr -d x < /big | wc -c; cat /done");
     assert_eq!(seen, "3000000\n0\ndone\n");
+    bryo.ok(["rm", "-f", "box"]);
+}
+
+/// Closing a file waits for the kernel to write its pages out; this one stays open, and the server takes its time.
+#[test]
+fn what_is_written_to_a_file_that_stays_open_is_in_it() {
+    let (bryo, base) = Bryo::with_image("busybox");
+    // No process that ends, and no `>` that does: each would close a descriptor of it.
+    let script = "exec > /db; n=0; while [ $((n += 1)) -le 3000 ]; do echo xxxxxxxxx; done; exec sleep 1000";
+    bryo.ok(["run", "-d", "--name", "box", &base, "sh", "-c", script]);
+    until("the container has written", || {
+        bryo.ok(["top", "box"]).contains("sleep 1000")
+    });
+    let server = process(&bryo, "box", "FilesystemPid");
+    let mut commit = bryo.command(["commit", "box", "made"]);
+    let mut commit = commit.stdout(Stdio::null()).spawn().unwrap();
+    while commit.try_wait().unwrap().is_none() {
+        kill(server, Signal::SIGSTOP).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        kill(server, Signal::SIGCONT).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(commit.wait().unwrap().success());
+    let seen = bryo.sh("made", "wc -l < /db; grep -vc x /db || true");
+    assert_eq!(seen, "3000\n0\n");
     bryo.ok(["rm", "-f", "box"]);
 }
 

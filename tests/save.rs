@@ -178,7 +178,7 @@ fn an_image_is_pushed_to_where_no_registry_is() {
             "--format=oci is not what a docker-archive has",
         ),
         (
-            &["--compression-level=9"],
+            &["--compression-format=zstd"],
             format!("docker-archive:{docker}.2"),
             "plain layers",
         ),
@@ -205,6 +205,14 @@ fn an_image_is_pushed_to_where_no_registry_is() {
         );
     }
     assert!(!Path::new(&format!("{docker}.2")).exists());
+    // Its own name stays beside the one that was given.
+    assert_eq!(
+        of_tar(Path::new(&docker), "manifest.json")[0]["RepoTags"],
+        serde_json::json!(["docker.io/library/sent:1", "docker.io/library/made:latest"])
+    );
+    // Without a name beside one of the same image that has some: both stay.
+    bryo.ok(["push", "made", &format!("oci:{layout}")]);
+    inspected(&format!("oci:{layout}:v2"), "--raw");
     let other = Bryo::new();
     for from in [
         format!("docker-archive:{docker}"),

@@ -7,14 +7,9 @@ use std::path::PathBuf;
 
 use fuse_overlay::attr::Kind;
 use fuse_overlay::union::{Difference, Tree};
-use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
-use nix::unistd::Pid;
-use rustix::fs::{CWD, Mode, OFlags, openat, syncfs};
 
-use super::process::Process;
-use super::record::{Life, Record};
-use super::runtime::as_root_of_process;
-use super::{Error, exec, life};
+use super::record::Record;
+use super::{Error, flush, life};
 use crate::images::names::References;
 use crate::store::Store;
 
@@ -50,37 +45,15 @@ pub fn tree(store: &Store, record: &Record) -> Result<Tree, Error> {
     Tree::snapshot(&upper, || life::lower(store, record))
 }
 
-/// The same with all that was written to a running container's files, as long as it is kept: whatever is written meanwhile,
+/// The same with all that was written to a running container's open files, as long as it is kept: whatever is written meanwhile,
 /// each file stays as it is now.
 ///
 /// # Errors
 /// As for [`changes`].
 pub fn frozen(store: &Store, record: &Record) -> Result<Tree, Error> {
-    if let Life::Running { init, .. } = record.life
-        && !flushed(init, record)
-    {
-        nix::unistd::sync();
-    }
+    flush::flush(record);
     let upper = store.container(&record.id).join("upper");
     Tree::frozen(&upper, || life::lower(store, record))
-}
-
-/// Has the kernel sent the server what it held of the files of this container? Asked for by the root of its first process:
-/// sync(2) would do it for all filesystems of the machine, and wait for each of them, a dead server's NFS too.
-fn flushed(init: Process, record: &Record) -> bool {
-    let Some(process) = exec::door(init, record) else {
-        return false;
-    };
-    let flush = || {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = openat(CWD, format!("/proc/{}/root", process.pid), flags, Mode::empty());
-        // It may have another's number by now, or have changed its root: to a tmpfs, say.
-        opened.is_ok_and(|root| {
-            let is_tree = fstatfs(&root).is_ok_and(|of| of.filesystem_type() == FUSE_SUPER_MAGIC);
-            is_tree && process.lives() && syncfs(&root).is_ok()
-        })
-    };
-    as_root_of_process(Pid::from_raw(process.pid), flush).unwrap_or(false)
 }
 
 /// Bytes of a container's files: those that differ from its image's, and all of its tree.

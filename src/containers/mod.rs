@@ -17,6 +17,7 @@ pub mod end;
 mod events;
 pub mod exec;
 pub mod files;
+mod flush;
 pub mod growing;
 pub mod health;
 mod held;

@@ -35,10 +35,23 @@ impl Index {
         }
     }
 
-    /// Lists manifests, in place of those that had their names.
+    /// Lists manifests, in place of those that had their names. What has a full name, too, loses its tag alone.
     pub(super) fn list(&mut self, entries: Vec<Descriptor>) {
         self.manifests
             .retain(|known| !entries.iter().any(|new| replaces(new, known)));
+        let bare = entries
+            .iter()
+            .filter(|new| !new.annotations.contains_key(FULL_NAME));
+        let tags: Vec<&String> = bare.filter_map(|new| new.annotations.get(REF_NAME)).collect();
+        for known in &mut self.manifests {
+            if known
+                .annotations
+                .get(REF_NAME)
+                .is_some_and(|tag| tags.contains(&tag))
+            {
+                known.annotations.remove(REF_NAME);
+            }
+        }
         self.manifests.extend(entries);
     }
 
@@ -78,8 +91,8 @@ fn replaces(new: &Descriptor, known: &Descriptor) -> bool {
         (Some(name), Some(known)) => name == known,
         // As skopeo, podman and BuildKit name what they put there.
         _ => match of(new, REF_NAME) {
-            Some(tag) => of(known, REF_NAME) == Some(tag),
-            None => new.digest == known.digest,
+            Some(tag) => of(known, FULL_NAME).is_none() && of(known, REF_NAME) == Some(tag),
+            None => of(known, REF_NAME).is_none() && new.digest == known.digest,
         },
     }
 }
@@ -115,8 +128,18 @@ mod tests {
             entry("four", &[]),
         ]);
         let listed: Vec<_> = index.manifests.iter().map(|entry| entry.digest).collect();
-        let wanted = ["two", "five", "six", "four"].map(|content| Digest::of(content.as_bytes()));
-        assert_eq!(listed, wanted);
+        let digests = |all: &[&str]| {
+            all.iter()
+                .map(|content| Digest::of(content.as_bytes()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(listed, digests(&["two", "five", "six", "four"]));
+        // A tag alone is taken from whoever has it, a name in full from nobody; who has none takes no place.
+        index.list(vec![entry("seven", &[(REF_NAME, "1")]), entry("six", &[])]);
+        let listed: Vec<_> = index.manifests.iter().map(|entry| entry.digest).collect();
+        assert_eq!(listed, digests(&["two", "five", "six", "four", "seven", "six"]));
+        let tags = index.manifests.iter().map(|entry| entry.annotations.len());
+        assert_eq!(tags.collect::<Vec<_>>(), [1, 1, 1, 0, 1, 0]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -42,13 +43,17 @@ impl Bryo {
     }
 
     /// The same for all tests of a binary, in a `static`, which is not dropped: a shell waits for this process's end,
-    /// whatever ends it, and removes the store then, of gigabytes.
+    /// whatever ends it, and removes the store then, of gigabytes. Volumes are not looked after.
     pub fn shared_by_all(name: &str) -> (Bryo, String) {
         const WHEN_ALL_ARE_THROUGH: &str = r#"read -r _; "$1" ps -aq | xargs -r "$1" rm -f; rm -rf "$2""#;
         let (bryo, image) = Bryo::with_image(name);
         let program = bryo.command(["ps"]).get_program().to_owned();
         let mut heir = bryo.command_of("sh", ["-c", WHEN_ALL_ARE_THROUGH, "heir"]);
-        heir.arg(program).arg(bryo.dir()).stdin(Stdio::piped());
+        // Not in our group: what is typed to end the tests is not for it.
+        heir.process_group(0)
+            .arg(program)
+            .arg(bryo.dir())
+            .stdin(Stdio::piped());
         let heir = heir.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         // It is told by the end of its input, which only this process holds open.
         std::mem::forget(heir.expect("a shell"));

@@ -144,13 +144,13 @@ impl Stand {
         outcome.code == answer.code
             && has_reason
             && said.is_none_or(|said| *said == answer.said)
-            && self.is_at(&outcome.model)
+            && self.is_at(&[&outcome.model])
     }
 
-    /// Do all containers come to where the model has them?
-    pub(crate) fn is_at(&self, model: &Model) -> bool {
+    /// Do all containers come to where one of these models has them?
+    pub(crate) fn is_at(&self, models: &[&Model]) -> bool {
         let end = Instant::now() + PATIENCE;
-        while !self.is_now_at(model) {
+        while !models.iter().any(|model| self.is_now_at(model)) {
             if Instant::now() > end {
                 return false;
             }

@@ -28,7 +28,7 @@ pub(super) struct Adapter {
     ids: IdMap,
     pub(super) unsynced: Unsynced,
     listings: Listings,
-    refused: Refused,
+    pub(super) refused: Refused,
     pub(super) grown: Grown,
     unlinked: Unlinked,
     notes: Notes,
@@ -384,13 +384,16 @@ impl Adapter {
     /// Takes lookups back. A file that goes with the last frees its space at the next sync.
     fn forget(&self, ino: Ino, count: u64) {
         if self.tree.forget(ino, count) == Released::Gone {
-            self.refused.take(ino);
+            if self.refused.take(ino).is_some() {
+                self.refused.heard(ino);
+            }
             self.unsynced.mark();
         }
     }
 
     fn getattr(&self, ino: Ino, by_file: bool, reply: &mut Reply) -> Ended {
         if by_file && let Some(errno) = self.refused.take(ino) {
+            reply.tells_of(ino);
             return Err(errno);
         }
         if self.refused.has(ino) {

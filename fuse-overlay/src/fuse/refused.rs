@@ -61,14 +61,61 @@ impl Refused {
         (self.files.lock().clone(), self.unknown)
     }
 
-    /// Why pages of `ino` were refused, for the one who hears of it; or for nobody, since it is gone.
+    /// Why pages of `ino` were refused, for the one who is to hear of it; or for nobody, since it is gone. The ledger keeps it
+    /// until the answer is sure to be sent: [`Refused::heard`].
     pub(super) fn take(&self, ino: Ino) -> Option<Errno> {
-        let mut files = self.files.lock();
-        let why = files.remove(&ino)?;
-        self.ledger.heard(ino);
+        self.files.lock().remove(&ino)
+    }
+
+    /// Somebody hears of it, whatever becomes of this server.
+    pub(super) fn heard(&self, ino: Ino) {
+        let files = self.files.lock();
+        if !files.contains_key(&ino) {
+            self.ledger.heard(ino);
+        }
         if files.is_empty() && self.unknown.is_none() {
             self.ledger.all_heard();
         }
-        Some(why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_next_server_knows_what_nobody_heard() {
+        let ledger = Ledger::alone().unwrap();
+        let next = || Refused::under(ledger.clone()).left().0;
+        let first = Refused::under(ledger.clone());
+        first.add(Ino(2), Errno::ENOSPC);
+        first.add(Ino(3), Errno::EDQUOT);
+        assert_eq!(first.take(Ino(2)), Some(Errno::ENOSPC));
+        // Its answer may be lost with the server.
+        assert_eq!(next().len(), 2);
+        first.heard(Ino(2));
+        assert_eq!(next(), [(Ino(3), Errno::EDQUOT)].into());
+        // Refused again before the answer was out.
+        assert_eq!(first.take(Ino(3)), Some(Errno::EDQUOT));
+        first.add(Ino(3), Errno::ENOSPC);
+        first.heard(Ino(3));
+        assert_eq!(next(), [(Ino(3), Errno::ENOSPC)].into());
+    }
+
+    #[test]
+    fn files_beyond_the_list_are_forgotten_with_the_last() {
+        let ledger = Ledger::alone().unwrap();
+        let first = Refused::under(ledger.clone());
+        let all = 2..2002;
+        all.clone().for_each(|ino| first.add(Ino(ino), Errno::ENOSPC));
+        assert_eq!(Refused::under(ledger.clone()).left().1, Some(Errno::ENOSPC));
+        for ino in all {
+            assert_eq!(first.take(Ino(ino)), Some(Errno::ENOSPC));
+            first.heard(Ino(ino));
+        }
+        let (left, unknown) = Refused::under(ledger).left();
+        assert!(left.is_empty() && unknown.is_none());
     }
 }

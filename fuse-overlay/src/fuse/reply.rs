@@ -27,6 +27,8 @@ pub(super) struct Reply {
     stale: [Option<(Ino, Forget)>; 2],
     /// Whose listings the kernel must forget once it has heard the answer.
     relisted: [Option<Ino>; 2],
+    /// Of whose refused pages it tells.
+    told: Option<Ino>,
     /// Whether entries of sockets may be believed.
     sockets: Sockets,
 }
@@ -84,6 +86,7 @@ impl Reply {
             len: HEADER,
             stale: [None; 2],
             relisted: [None; 2],
+            told: None,
             sockets: Sockets::Stay,
         }
     }
@@ -93,6 +96,17 @@ impl Reply {
         self.len = HEADER;
         self.stale = [None; 2];
         self.relisted = [None; 2];
+        self.told = None;
+    }
+
+    /// Says that the answer tells of refused pages of `ino`.
+    pub(super) fn tells_of(&mut self, ino: Ino) {
+        self.told = Some(ino);
+    }
+
+    /// Of whose refused pages it tells.
+    pub(super) fn told(&self) -> Option<Ino> {
+        self.told
     }
 
     /// Says what the kernel may believe of sockets, of which the answer tells.

@@ -378,6 +378,10 @@ impl Server {
         }
         if end == End::Answered {
             slot.save(reply.message());
+            if let Some(ino) = reply.told() {
+                // Whoever follows sends the same.
+                self.adapter.refused.heard(ino);
+            }
             crash::pass(Point::Saved, slot.message(len));
             send(device, reply.message());
             crash::pass(Point::Sent, slot.message(len));

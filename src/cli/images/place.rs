@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::report::Failure;
 use crate::images::packed::Family;
+use crate::images::packing::Small;
 use crate::images::push::Form;
 use crate::images::reference::Reference;
 use crate::images::save::{self, Format, Saved, To};
@@ -53,6 +54,8 @@ impl Place {
             }
         };
         let (path, name) = archive::split_name(rest);
+        // As podman: nothing behind the colon is no name.
+        let name = name.filter(|name| !name.is_empty());
         if path.as_os_str().is_empty() {
             return Err(Failure::new(format!("cannot push to {text}: it has no path")).code(125));
         }
@@ -65,8 +68,18 @@ impl Place {
     }
 
     /// Writes the image there. Gives its manifest's digest, which a Docker archive has not.
-    pub(super) fn send(&self, store: &Store, image: Image, form: Form) -> Result<Option<Digest>, Failure> {
+    ///
+    /// `asked` is how the image was asked for: a name of its stays its name in a Docker archive, as with podman.
+    pub(super) fn send(
+        &self,
+        store: &Store,
+        image: Image,
+        asked: &str,
+        form: Form,
+    ) -> Result<Option<Digest>, Failure> {
         self.may_have(&form)?;
+        let own = Reference::parse(asked).ok().map(Reference::or_latest);
+        let own = own.filter(|name| image.names.contains(&name.to_string()));
         let mut saved = Saved::listed(store, image, Vec::new())?;
         saved.packing = form.packing;
         let (format, to) = match self.kind {
@@ -75,9 +88,13 @@ impl Place {
             Kind::OciDirectory => (Format::Oci, To::Directory(&self.path)),
         };
         match (self.kind, &self.name) {
+            (Kind::DockerArchive, name) => {
+                let given = name.as_deref().map(tagged).transpose()?;
+                saved.names = given.into_iter().chain(own).collect();
+                saved.names.dedup();
+            }
             (_, None) => {}
-            (Kind::DockerArchive, Some(name)) => saved.names = vec![tagged(name)?],
-            (_, Some(tag)) => saved.tag = Some(printable(tag)?),
+            (_, Some(tag)) => saved.tag = Some(named(tag)?),
         }
         let made = save::save(store, &[saved], format, to)?;
         Ok(made.first().map(|manifest| manifest.digest))
@@ -98,15 +115,19 @@ impl Place {
             _ => {}
         }
         if self.kind == Kind::DockerArchive {
-            if form.packing != Default::default() {
-                return refused("a docker-archive has plain layers: no form can be given to them".into());
+            if form.packing.small == Small::Zstd {
+                return refused("a docker-archive has plain layers: no zstd".into());
             }
             // As podman, which cannot add to one either, and keeps what is there.
-            if self.path.metadata().is_ok_and(|found| found.len() > 0) {
+            if self
+                .path
+                .metadata()
+                .is_ok_and(|found| found.is_file() && found.len() > 0)
+            {
                 let path = self.path.display();
-                return Err(Failure::new(format!(
+                return refused(format!(
                     "docker-archive doesn't support modifying existing images: {path} is there"
-                )));
+                ));
             }
         }
         Ok(())
@@ -126,10 +147,19 @@ fn tagged(text: &str) -> Result<Reference, Failure> {
     }
 }
 
-/// The name in an OCI layout (image-spec, annotations.md: `org.opencontainers.image.ref.name`).
-fn printable(tag: &str) -> Result<String, Failure> {
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:@/+".contains(&byte);
-    match !tag.is_empty() && tag.bytes().all(is_part) {
+/// The name in an OCI layout (image-spec, annotations.md: `org.opencontainers.image.ref.name`): parts of letters and digits, with
+/// single separators in between.
+fn named(tag: &str) -> Result<String, Failure> {
+    let is_separator = |byte: &u8| b"-._:@/+".contains(byte);
+    let is_known = |byte: &u8| byte.is_ascii_alphanumeric() || is_separator(byte);
+    let bytes = tag.as_bytes();
+    let ends = [bytes.first(), bytes.last()];
+    let is_name = bytes.iter().all(is_known)
+        && ends.iter().all(|end| end.is_some_and(|byte| !is_separator(byte)))
+        && !bytes
+            .windows(2)
+            .any(|pair| pair != b"--" && pair.iter().all(is_separator));
+    match is_name {
         true => Ok(tag.to_owned()),
         false => Err(Failure::new(format!("{tag:?} is no name that OCI's layout allows")).code(125)),
     }

@@ -99,7 +99,7 @@ impl Push {
             let why = "a docker-archive has no manifest whose digest --digestfile could have";
             return Err(Failure::new(why).code(125));
         }
-        match place.send(store, self.image(store)?, form)? {
+        match place.send(store, self.image(store)?, &self.image, form)? {
             Some(digest) => self.note(store, &digest),
             None => Ok(()),
         }

@@ -73,7 +73,7 @@ fn attempt<T: Serialize + DeserializeOwned>(
 }
 
 /// Does `work` as root of the user namespace of a container's process: its tree can be opened nowhere else. The process that
-/// does it is in no other namespace of the container's, so nobody there sees it. To be called by a process with one thread.
+/// does it is in no other namespace of the container's; where the host's processes are seen there, nobody may look into it. To be called by a process with one thread.
 ///
 /// # Errors
 /// There is no such process; what the work itself says is in its answer.
@@ -153,6 +153,10 @@ fn run_child<T: Serialize>(
 ) -> Result<(), Failure> {
     die_with_parent(channel)?;
     umask(Mode::empty());
+    if let Entry::Join(_) = entry {
+        // Others are there already.
+        hide()?;
+    }
     enter_user_namespace(entry, channel)?;
     hide()?;
     die_with_parent(channel)?; // the kernel forgot it with the change of namespace
