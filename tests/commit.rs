@@ -4,12 +4,11 @@
 
 mod common;
 
-use std::fs;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::sandbox::within;
-use common::{Bryo, Done, process, until};
+use common::sandbox::watched;
+use common::{Bryo, process, until};
 use nix::sys::signal::{Signal, kill};
 
 #[test]
@@ -161,6 +160,7 @@ fn what_the_kernel_holds_of_other_filesystems_is_not_waited_for() {
         ("box", "--tty", rests),
         ("init", "--init", rests),
         ("ro", "--read-only", rests),
+        ("host", "--pid=host", rests),
         ("elsewhere", "--tmpfs=/tmp:exec", leaves),
     ] {
         bryo.ok(["run", "-d", "--name", name, flag, &base, "sh", "-c", script]);
@@ -174,6 +174,7 @@ fn what_the_kernel_holds_of_other_filesystems_is_not_waited_for() {
         ("box", "syncfs"),
         ("init", "syncfs"),
         ("ro", "syncfs"),
+        ("host", "syncfs"),
         ("elsewhere", "sync"),
     ] {
         for words in [&["commit", name, "made"][..], &["export", "-o", out, name]] {
@@ -185,20 +186,8 @@ fn what_the_kernel_holds_of_other_filesystems_is_not_waited_for() {
 
 /// Which of the calls that wait for filesystems a command makes.
 fn syncs(bryo: &Bryo, words: &[&str]) -> Vec<String> {
-    let log = bryo.scratch("strace");
-    let strace = [
-        "strace",
-        "-f",
-        "-e",
-        "trace=sync,syncfs",
-        "-e",
-        "signal=none",
-        "-o",
-        log.to_str().unwrap(),
-    ];
-    let done = Done::of(&mut within(&strace, &bryo.command(words)));
+    let (done, log) = watched("trace=sync,syncfs", &bryo.command(words), &bryo.scratch("strace"));
     assert!(done.status.success(), "{done}");
-    let log = fs::read_to_string(log).unwrap();
     let calls = log
         .lines()
         .filter_map(|line| line.split_whitespace().nth(1)?.split_once('('));

@@ -8,7 +8,7 @@ mod common;
 use std::fs;
 use std::path::PathBuf;
 
-use common::sandbox::within;
+use common::sandbox::watched;
 use common::{Bryo, Done, field, parent, process, until};
 
 /// Notes that are kept.
@@ -20,11 +20,8 @@ fn notes(bryo: &Bryo) -> Vec<PathBuf> {
 
 /// The calls by which a start touches something ahead.
 fn touches<'a>(bryo: &Bryo, words: impl IntoIterator<Item = &'a str>) -> (Done, String) {
-    let log = bryo.scratch("strace");
-    let strace = ["strace", "-f", "-e", "trace=openat2,fadvise64,readlinkat", "-o"];
-    let strace = [&strace[..], &[log.to_str().unwrap()]].concat();
-    let done = Done::of(&mut within(&strace, &bryo.command(words)));
-    (done, fs::read_to_string(log).unwrap())
+    let calls = "trace=openat2,fadvise64,readlinkat";
+    watched(calls, &bryo.command(words), &bryo.scratch("strace"))
 }
 
 /// Notes for the next start, in place of those that a start has taken.

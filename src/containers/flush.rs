@@ -7,17 +7,14 @@
 //! others, and reaches the tree by the container's processes in /proc.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::unistd::Pid;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, openat, statx, syncfs};
 
 use super::record::{Life, Record};
-use super::runtime::as_root_of_process;
+use super::runtime::{MOUNT, as_root_of_process, mark};
 use super::{exec, processes};
-
-/// What a FUSE filesystem of ours is called among the mounts.
-const SOURCE: &str = "fuse-overlay";
 
 /// The numbers of a filesystem's device.
 type Device = (u32, u32);
@@ -35,8 +32,9 @@ pub(super) fn flush(record: &Record) {
         .iter()
         .map(|running| running.pid)
         .collect();
-    let done = as_root_of_process(Pid::from_raw(process.pid), || write_out(process.pid, &all));
-    let why = match done {
+    let names = [MOUNT, &mark(&record.id)];
+    let work = || write_out(process.pid, &names, &all).is_some();
+    let why = match as_root_of_process(Pid::from_raw(process.pid), work) {
         Ok(true) => return,
         Ok(false) => "its root is not its tree".into(),
         Err(error) => error.to_string(),
@@ -45,26 +43,18 @@ pub(super) fn flush(record: &Record) {
     nix::unistd::sync();
 }
 
-/// The work itself. `false`: the first process, `top`, has not the tree as its root.
-fn write_out(top: i32, all: &[i32]) -> bool {
-    let root = format!("/proc/{top}/root");
-    let Some(tree) = mounted(top).filter(|tree| device(&root).is_some_and(|(_, found, _)| found == *tree))
-    else {
-        return false;
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(root) = openat(CWD, root, flags, Mode::empty()) else {
-        return false;
-    };
+/// The work itself. `None`: the first process, `top`, has not the tree, which is mounted under one of these names, as its root.
+fn write_out(top: i32, names: &[&str], all: &[i32]) -> Option<()> {
+    let mounts = fs::read_to_string(format!("/proc/{top}/mountinfo")).ok()?;
+    let tree = device_of_root(&mounts, names)?;
+    let (root, ..) = found(format!("/proc/{top}/root")).filter(|(_, device, _)| *device == tree)?;
     // Pages that find no room now are the container's own, which hears of it.
-    let begun = syncfs(&root).is_ok();
+    let begun = syncfs(reopened(&root)?).ok();
     for pid in all {
         let open = fs::read_dir(format!("/proc/{pid}/fd"));
-        for descriptor in open.into_iter().flatten().flatten() {
-            let Some((file, found, FileType::RegularFile)) = device(descriptor.path()) else {
-                continue;
-            };
-            if found == tree {
+        let open = open.into_iter().flatten().flatten();
+        for (file, device, kind) in open.filter_map(|descriptor| found(descriptor.path())) {
+            if device == tree && kind == FileType::RegularFile {
                 drop(reopened(&file));
             }
         }
@@ -72,42 +62,31 @@ fn write_out(top: i32, all: &[i32]) -> bool {
     begun
 }
 
-/// The file, which nobody is asked for until it is sure whose it is, its filesystem, and its kind.
-fn device(path: impl rustix::path::Arg) -> Option<(OwnedFd, Device, FileType)> {
+/// A file, its filesystem and its kind. Nobody is asked for them: whose it is is not sure yet.
+fn found(path: impl rustix::path::Arg) -> Option<(OwnedFd, Device, FileType)> {
     let file = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let found = statx(&file, c"", flags, StatxFlags::TYPE).ok()?;
-    let kind = FileType::from_raw_mode(found.stx_mode.into());
-    Some((file, (found.stx_dev_major, found.stx_dev_minor), kind))
+    let unasked = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = statx(&file, "", unasked, StatxFlags::TYPE).ok()?;
+    let kind = FileType::from_raw_mode(stat.stx_mode.into());
+    Some((file, (stat.stx_dev_major, stat.stx_dev_minor), kind))
 }
 
-/// Opened to be read.
+/// The same file, opened to be read.
 fn reopened(file: &OwnedFd) -> Option<OwnedFd> {
-    use std::os::fd::AsRawFd as _;
-    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    openat(
-        CWD,
-        path,
-        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .ok()
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty()).ok()
 }
 
-/// The device of the filesystem at a process's root, if it is one of ours (proc_pid_mountinfo(5)).
-fn mounted(pid: i32) -> Option<Device> {
-    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok()?;
-    device_of_root(&mounts)
-}
-
-fn device_of_root(mounts: &str) -> Option<Device> {
+/// The device of the filesystem at the root of this list of mounts (proc_pid_mountinfo(5)), if it is FUSE and has one of these names.
+fn device_of_root(mounts: &str, names: &[&str]) -> Option<Device> {
     // What was mounted last hides what is below.
     let (mount, of) = mounts.lines().rev().find_map(|line| {
         let (mount, of) = line.split_once(" - ")?;
         (mount.split(' ').nth(4) == Some("/")).then_some((mount, of))
     })?;
     let mut of = of.split(' ');
-    let is_ours = of.next()?.starts_with("fuse") && of.next() == Some(SOURCE);
+    let is_ours = of.next()?.starts_with("fuse") && names.contains(&of.next()?);
     let (major, minor) = mount.split(' ').nth(2)?.split_once(':')?;
     is_ours.then_some((major.parse().ok()?, minor.parse().ok()?))
 }
@@ -120,8 +99,12 @@ mod tests {
 
     #[test]
     fn the_root_is_ours_or_anothers() {
+        let device_of_root = |mounts: &str| device_of_root(mounts, &["fuse-overlay", "bryo:1"]);
         let ours = "90 80 0:50 / / rw,nodev - fuse fuse-overlay rw,user_id=0\n91 90 0:51 / /proc rw - proc proc rw\n";
         assert_eq!(device_of_root(ours), Some((0, 50)));
+        let marked = ours.replace("fuse-overlay", "bryo:1");
+        assert_eq!(device_of_root(&marked), Some((0, 50)));
+        assert_eq!(device_of_root(&marked.replace("bryo:1", "bryo:2")), None);
         let others = format!("{ours}92 90 0:52 / / rw - fuse.sshfs host:/ rw\n");
         assert_eq!(device_of_root(&others), None);
         assert_eq!(

@@ -1,6 +1,7 @@
 //! The tool, or the whole test, in a sandbox of the test's making: what an ordinary user can take away from a process
 //! before it starts, and the namespaces that one can make.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::Done;
@@ -14,6 +15,14 @@ pub fn within(wrapper: &[&str], tool: &Command) -> Command {
         command.env(name, value.expect("a variable that is set"));
     }
     command
+}
+
+/// The tool, watched by strace(1), and the lines that it writes of these calls, `trace=…`, of all the tool's processes.
+pub fn watched(calls: &str, tool: &Command, log: &Path) -> (Done, String) {
+    let strace = ["strace", "-f", "-e", calls, "-e", "signal=none", "-o"];
+    let strace = [&strace[..], &[log.to_str().expect("a name of ours")]].concat();
+    let done = Done::of(&mut within(&strace, tool));
+    (done, std::fs::read_to_string(log).expect("the log"))
 }
 
 /// A program of Python that forbids something to itself, then becomes what its arguments name.

@@ -29,7 +29,7 @@ pub struct Crowd {
 }
 
 /// As what the tree of this container is in the list of mounts.
-pub(super) fn mark(id: &str) -> String {
+pub fn mark(id: &str) -> String {
     format!("bryo:{id}")
 }
 

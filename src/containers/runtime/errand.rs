@@ -73,7 +73,8 @@ fn attempt<T: Serialize + DeserializeOwned>(
 }
 
 /// Does `work` as root of the user namespace of a container's process: its tree can be opened nowhere else. The process that
-/// does it is in no other namespace of the container's; where the host's processes are seen there, nobody may look into it. To be called by a process with one thread.
+/// does it is in no other namespace of the container's; where the host's processes are seen there, nobody may look into it. To be
+/// called by a process with one thread.
 ///
 /// # Errors
 /// There is no such process; what the work itself says is in its answer.

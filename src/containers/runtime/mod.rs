@@ -30,7 +30,7 @@ mod warm;
 mod within;
 
 pub use ahead::{Ahead, Maker};
-pub use crowd::Crowd;
+pub use crowd::{Crowd, mark};
 pub use errand::{as_root, as_root_of, as_root_of_process};
 pub use inside::{Helper, help, mount_of};
 pub use keeper::keep;
@@ -38,5 +38,5 @@ pub use options::{HANDED, SUBDIRECTORY, TOP_READ_ONLY};
 pub use plan::{Plan, PlanError, RootSource, plan};
 pub use sealed::ensure_sealed;
 pub(super) use sealed::is_sealed;
-pub use start::{Init, Launch, NetworkEnds, StartError, Stdio, spawn};
+pub use start::{Init, Launch, MOUNT, NetworkEnds, StartError, Stdio, spawn};
 pub use within::{Within, enter, plan_within, read_texts};

@@ -40,8 +40,8 @@ use crate::containers::cgroup;
 use crate::host::{IdMaps, Probe};
 use crate::sys;
 
-/// As what a container's tree is in its list of mounts.
-const MOUNT: &str = "fuse-overlay";
+/// As what a container's tree is in its list of mounts, if it has a pid namespace of its own; else [`super::mark`] says it.
+pub const MOUNT: &str = "fuse-overlay";
 
 /// What the container's command gets as descriptors 0, 1 and 2.
 #[derive(Debug)]
