@@ -215,8 +215,8 @@ impl Ledger {
 
     fn refused(&self) -> impl Iterator<Item = (&AtomicU32, &AtomicU32)> {
         let words = self.memory.words().get(REFUSED_AT..OWN_WORDS);
-        let pairs = words.unwrap_or_default().chunks_exact(2);
-        pairs.filter_map(|pair| Some((pair.first()?, pair.get(1)?)))
+        let (pairs, _) = words.unwrap_or_default().as_chunks();
+        pairs.iter().map(|[of, why]| (of, why))
     }
 
     /// Keeps that pages of a file were refused, and why. One thread at a time may change the list.

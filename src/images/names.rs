@@ -36,6 +36,17 @@ pub struct Record {
     pub digests: BTreeSet<String>,
 }
 
+/// A name as a user typed it.
+///
+/// # Errors
+/// It is none.
+pub fn typed(text: &str) -> Result<Reference, Error> {
+    Reference::parse(text).map_err(|source| Error::Name {
+        text: text.into(),
+        source,
+    })
+}
+
 impl Record {
     /// Its layers, lowest first.
     pub fn layers(&self) -> Vec<DiffId> {

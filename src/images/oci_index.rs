@@ -37,21 +37,18 @@ impl Index {
 
     /// Lists manifests, in place of those that had their names. What has a full name, too, loses its tag alone.
     pub(super) fn list(&mut self, entries: Vec<Descriptor>) {
-        self.manifests
-            .retain(|known| !entries.iter().any(|new| replaces(new, known)));
-        let bare = entries
-            .iter()
-            .filter(|new| !new.annotations.contains_key(FULL_NAME));
-        let tags: Vec<&String> = bare.filter_map(|new| new.annotations.get(REF_NAME)).collect();
-        for known in &mut self.manifests {
-            if known
+        let of_tag = |new: &Descriptor| match new.annotations.contains_key(FULL_NAME) {
+            true => None,
+            false => new.annotations.get(REF_NAME).cloned(),
+        };
+        let tags: Vec<String> = entries.iter().filter_map(of_tag).collect();
+        self.manifests.retain_mut(|known| {
+            let is_replaced = entries.iter().any(|new| replaces(new, known));
+            known
                 .annotations
-                .get(REF_NAME)
-                .is_some_and(|tag| tags.contains(&tag))
-            {
-                known.annotations.remove(REF_NAME);
-            }
-        }
+                .retain(|key, tag| key != REF_NAME || !tags.contains(tag));
+            !is_replaced
+        });
         self.manifests.extend(entries);
     }
 

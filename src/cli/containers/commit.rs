@@ -6,7 +6,7 @@ use crate::build::{Commit as Order, commit};
 use crate::cli::output::put;
 use crate::cli::report::Failure;
 use crate::containers::record;
-use crate::images::reference::Reference;
+use crate::images::names::typed;
 use crate::store::Store;
 
 /// Flags of `commit`.
@@ -39,10 +39,7 @@ impl Commit {
             .ok_or_else(|| Failure::new(format!("No such container: {}", self.container)))?;
         let mut names = Vec::new();
         for name in self.name.iter() {
-            let parsed = Reference::parse(name).map_err(|source| crate::images::Error::Name {
-                text: name.clone(),
-                source,
-            })?;
+            let parsed = typed(name)?;
             if parsed.digest().is_some() {
                 return Err(crate::images::Error::TagWithDigest.into());
             }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::report::Failure;
+use crate::images::names::typed;
 use crate::images::packed::Family;
 use crate::images::packing::Small;
 use crate::images::push::Form;
@@ -136,11 +137,7 @@ impl Place {
 
 /// The name in a Docker archive.
 fn tagged(text: &str) -> Result<Reference, Failure> {
-    let named = |source| crate::images::Error::Name {
-        text: text.into(),
-        source,
-    };
-    let name = Reference::parse(text).map_err(named)?;
+    let name = typed(text)?;
     match name.digest() {
         Some(_) => Err(Failure::new(format!("docker-archive: {text} has a digest, no tag")).code(125)),
         None => Ok(name.or_latest()),

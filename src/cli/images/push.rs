@@ -8,7 +8,7 @@ use super::foreign;
 use super::place::Place;
 use crate::cli::output::put;
 use crate::cli::report::Failure;
-use crate::images::names::References;
+use crate::images::names::{References, typed};
 use crate::images::packed::Family;
 use crate::images::packing::{Packing, Small};
 use crate::images::push::{self, Form, Progress, PushError, Sent};
@@ -117,11 +117,7 @@ impl Push {
 /// What is meant by a name in a registry.
 fn destination(text: &str) -> Result<Reference, Failure> {
     let text = text.strip_prefix("docker://").unwrap_or(text);
-    let named = |source| images::Error::Name {
-        text: text.into(),
-        source,
-    };
-    let name = Reference::parse(text).map_err(named)?.or_latest();
+    let name = typed(text)?.or_latest();
     match (name.tag(), name.digest()) {
         (Some(tag), Some(_)) => {
             let why = format!("cannot push to {text}: either the tag {tag} or the digest");

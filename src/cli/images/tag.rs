@@ -1,7 +1,8 @@
 //! `tag`: one more name for an image.
 
 use crate::cli::report::Failure;
-use crate::images::{self, names::Change, reference::Reference};
+use crate::images;
+use crate::images::names::{Change, typed};
 use crate::store::Store;
 
 /// Arguments of `tag`.
@@ -17,11 +18,7 @@ pub(crate) struct Tag {
 
 impl Tag {
     pub(crate) fn run(self, store: &Store) -> Result<(), Failure> {
-        let named = |source| images::Error::Name {
-            text: self.target.clone(),
-            source,
-        };
-        let name = Reference::parse(&self.target).map_err(named)?.or_latest();
+        let name = typed(&self.target)?.or_latest();
         if name.digest().is_some() {
             return Err(images::Error::TagWithDigest.into());
         }
